@@ -1,0 +1,160 @@
+"""Settings of a store, from code or from the environment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from ._errors import ConfigurationError
+from ._rules import Duration, days, seconds
+
+Clock = Callable[[], float]
+OnError = Literal["answer", "raise"]
+Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+
+SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
+ON_ERROR: tuple[OnError, ...] = get_args(OnError)
+_FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
+@dataclass(frozen=True)
+class SeenStoreConfig:
+    """Settings of a store. Checked when made; frozen afterwards.
+
+    Attributes:
+        path: The SQLite file; its directory is made when the store opens.
+            ``":memory:"`` keeps everything in memory.
+        ttl_days: How long a mark counts, in days; ``None`` is for ever.
+        url: Where the store is, as a URL; counts instead of ``path``. SQLite's is
+            ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        wal_mode: Use SQLite's write-ahead log, so that readers never wait for a writer.
+        cache_size: SQLite's page cache, in pages; below zero, in KiB.
+        synchronous: When SQLite waits for the disk. ``NORMAL`` may lose the newest
+            marks at a power failure, never at a crash of the process; ``FULL`` loses
+            none.
+        timeout: How long to wait for another process's write lock, in seconds.
+        purge_interval: Pause between background purges, in seconds or as a
+            ``timedelta``. The first one starts when the store opens; ``None`` switches
+            them all off.
+        on_error: ``"answer"`` keeps two inherited promises: when the store fails,
+            ``is_seen`` answers False and ``cleanup_old_entries`` 0, and each logs an
+            error. ``"raise"`` makes them raise, as every other verb does.
+        clock: Wall time in seconds since 1970, for SQLite. Other backends use their
+            server's.
+
+    Raises:
+        TypeError: A setting has the wrong type.
+        ValueError: A setting is out of its range.
+    """
+
+    path: str | os.PathLike[str] = "data/seen_ids.sqlite"
+    ttl_days: float | None = 7
+    url: str | None = field(default=None, repr=False)  # it may hold a password
+    wal_mode: bool = True
+    cache_size: int = 10_000
+    synchronous: Synchronous = "NORMAL"
+    timeout: float = 30.0
+    purge_interval: Duration | None = 300.0
+    on_error: OnError = "answer"
+    clock: Clock = field(default=time.time, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_path(self.path)
+        _ = self.ttl
+        seconds(self.purge_interval, "purge_interval")
+        if seconds(self.timeout, "timeout") is None:
+            raise TypeError("timeout must be a number of seconds, not None")
+        if isinstance(self.cache_size, bool) or not isinstance(self.cache_size, int):
+            raise TypeError(
+                f"cache_size must be a whole number of pages, not {self.cache_size!r}"
+            )
+        _check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
+        _check_choice(self.on_error, ON_ERROR, "on_error")
+        if not callable(self.clock):
+            raise TypeError("clock must be callable, like time.time")
+
+    @property
+    def ttl(self) -> float | None:
+        """``ttl_days`` in seconds."""
+        if self.ttl_days is None:
+            return None
+        return seconds(days(self.ttl_days, "ttl_days"), "ttl_days")
+
+    @classmethod
+    def from_env(cls) -> SeenStoreConfig:
+        """Read the settings from the environment; unset or empty means the default.
+
+        ``SEEN_DB_PATH`` (``data/seen_ids.sqlite``), ``SEEN_TTL_DAYS`` (7),
+        ``SEEN_STORE_URL``, ``SQLITE_WAL_MODE`` (1), ``SQLITE_CACHE_SIZE`` (10000
+        pages), ``SQLITE_SYNCHRONOUS`` (NORMAL).
+
+        Raises:
+            ConfigurationError: A variable has a bad value; it names the variable.
+        """
+        config = cls()
+        for variable, (setting, read) in _VARIABLES.items():
+            text = os.environ.get(variable, "").strip()
+            if not text:
+                continue
+            try:
+                changed: dict[str, Any] = {setting: read(text)}
+                config = replace(config, **changed)
+            except ValueError as exc:
+                raise ConfigurationError(variable, f"{text!r}: {exc}") from exc
+        return config
+
+
+def env_flag(variable: str, *, default: bool) -> bool:
+    """Read a switch from the environment; unset or empty is the default.
+
+    Raises:
+        ConfigurationError: It is set to something that is neither on nor off.
+    """
+    text = os.environ.get(variable, "").strip()
+    try:
+        return _flag(text) if text else default
+    except ValueError as exc:
+        raise ConfigurationError(variable, f"{text!r}: {exc}") from exc
+
+
+def _flag(text: str) -> bool:
+    try:
+        return _FLAGS[text.lower()]
+    except KeyError:
+        raise ValueError(f"must be one of {', '.join(_FLAGS)}") from None
+
+
+def _synchronous(text: str) -> str:
+    """Accept SQLite's numbers for its words, as the old store did."""
+    return SYNCHRONOUS[int(text)] if text in {"0", "1", "2", "3"} else text.upper()
+
+
+_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
+    "SEEN_DB_PATH": ("path", str),
+    "SEEN_TTL_DAYS": ("ttl_days", float),
+    "SEEN_STORE_URL": ("url", str),
+    "SQLITE_WAL_MODE": ("wal_mode", _flag),
+    "SQLITE_CACHE_SIZE": ("cache_size", int),
+    "SQLITE_SYNCHRONOUS": ("synchronous", _synchronous),
+}
+
+
+def _check_path(path: str | os.PathLike[str]) -> None:
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"path must be a str or a path of str, not {path!r}")
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"path must name a file, not {text!r}")
+
+
+def _check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"{setting} must be one of {', '.join(allowed)}, not {value!r}"
+        )

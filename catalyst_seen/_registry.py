@@ -1,0 +1,75 @@
+"""From a URL to a backend. A driver is imported only when its scheme is asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from ._errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._backend import Backend
+    from ._config import SeenStoreConfig
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
+_SETTING = "url (SEEN_STORE_URL)"
+
+
+def is_url(text: str) -> bool:
+    """Tell a URL from a path."""
+    return _SCHEME.match(text) is not None
+
+
+def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
+    """Make the backend that a configuration asks for; no I/O.
+
+    Args:
+        config: Its ``url`` decides, else its ``path``.
+        ttl: The store's TTL in seconds.
+
+    Raises:
+        ConfigurationError: The URL is none, or no backend knows its scheme.
+    """
+    if config.url is None:
+        return _sqlite_file(str(config.path), config, ttl)
+    match = _SCHEME.fullmatch(config.url)
+    if match is None:
+        raise ConfigurationError(
+            _SETTING, f"must be like {_known()}; a plain path goes into path"
+        )
+    scheme, rest = match.groups()
+    if scheme.lower() not in _FACTORIES:
+        raise ConfigurationError(
+            _SETTING, f"no backend for {scheme}://, there is {_known()}"
+        )
+    return _FACTORIES[scheme.lower()](rest, config, ttl)
+
+
+def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
+    """Three slashes begin a relative path, four an absolute one."""
+    host, _, path = rest.partition("/")
+    if host or "?" in path or "#" in path:
+        raise ConfigurationError(
+            _SETTING,
+            "a sqlite URL has no host and no options: sqlite:///relative.db or"
+            " sqlite:////absolute.db; settings go into SeenStoreConfig",
+        )
+    return _sqlite_file(unquote(path) or ":memory:", config, ttl)
+
+
+def _sqlite_file(path: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
+    from .backends.sqlite import SqliteBackend
+
+    return SqliteBackend(path, config, ttl)
+
+
+_FACTORIES: dict[str, Callable[[str, SeenStoreConfig, float | None], Backend]] = {
+    "sqlite": _sqlite_url,
+}
+
+
+def _known() -> str:
+    return ", ".join(f"{scheme}://" for scheme in _FACTORIES)

@@ -1,0 +1,144 @@
+"""What a key, a namespace, a duration and an instant may be, on every backend."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from ._errors import InvalidKeyError
+
+MAX_KEY_BYTES = 2_048
+"""UTF-8 bytes in a key: below the 2,704 that a PostgreSQL B-tree entry can hold."""
+
+MAX_NAMESPACE_BYTES = 256
+
+MAX_SECONDS = 36_525 * 86_400.0
+"""A hundred years; "never" is spelled ``None``."""
+
+MAX_TIMESTAMP = 253_402_300_800.0
+"""The end of the year 9999, in seconds since 1970."""
+
+_SHOWN_CHARACTERS = 60
+
+Duration = float | timedelta
+"""Seconds, or a ``timedelta``."""
+
+
+def check_key(key: str, argument: str = "key") -> str:
+    """Return the key unchanged, or say why it cannot be one.
+
+    Raises:
+        TypeError: It is not a ``str``.
+        InvalidKeyError: Empty, blank, too long, or holding a NUL or a lone surrogate.
+    """
+    _check_text(key, argument, MAX_KEY_BYTES)
+    if not key or key.isspace():
+        raise InvalidKeyError(
+            argument, f"{key!r} is empty or blank; a key must name one item"
+        )
+    return key
+
+
+def check_namespace(namespace: str) -> str:
+    """Return the namespace unchanged, or say why it cannot be one; it may be empty.
+
+    Raises:
+        TypeError: It is not a ``str``.
+        InvalidKeyError: Blank, too long, or holding a NUL or a lone surrogate.
+    """
+    _check_text(namespace, "namespace", MAX_NAMESPACE_BYTES)
+    if namespace.isspace():
+        raise InvalidKeyError(
+            "namespace", f'{namespace!r} is blank; the default namespace is ""'
+        )
+    return namespace
+
+
+def _check_text(text: str, argument: str, limit: int) -> None:
+    if not isinstance(text, str):
+        raise TypeError(
+            f"{argument} must be a str, not {type(text).__name__}: {_shown(text)}"
+        )
+    if "\0" in text:
+        raise InvalidKeyError(argument, f"{_shown(text)} holds a NUL character")
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidKeyError(
+            argument,
+            f"{_shown(text)} holds a lone surrogate, which has no UTF-8 form",
+        ) from None
+    if size > limit:
+        raise InvalidKeyError(
+            argument,
+            f"{_shown(text)} is {size:,} bytes of UTF-8, {limit:,} are allowed;"
+            " digest it yourself if the text is the identity",
+        )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def seconds(duration: Duration | None, argument: str) -> float | None:
+    """Return a duration in seconds; ``None`` stays ``None``.
+
+    Raises:
+        TypeError: Neither a number nor a ``timedelta``; a ``bool`` is no number here.
+        ValueError: Not above zero, not finite, or over a hundred years.
+    """
+    if duration is None:
+        return None
+    if isinstance(duration, timedelta):
+        length = duration.total_seconds()
+    else:
+        length = _number(duration, argument, "seconds or a timedelta")
+    if not 0 < length <= MAX_SECONDS:
+        raise ValueError(
+            f"{argument} must be above 0 and at most 100 years, not {duration!r};"
+            " None means never"
+        )
+    return length
+
+
+def timestamp(ts: float, argument: str = "ts") -> float:
+    """Return an instant in seconds since 1970.
+
+    Raises:
+        TypeError: Not a number; a ``bool`` is none here.
+        ValueError: Not finite, before 1970 or after the year 9999.
+    """
+    instant = _number(ts, argument, "seconds since 1970")
+    if not 0 <= instant < MAX_TIMESTAMP:
+        raise ValueError(
+            f"{argument} must be seconds since 1970, before the year 10000,"
+            f" not {ts!r}; milliseconds must be divided by 1000"
+        )
+    return instant
+
+
+def days(number: float, argument: str) -> float:
+    """Return an age in days as seconds; zero is allowed.
+
+    Raises:
+        TypeError: Not a number; a ``bool`` is none here.
+        ValueError: Negative, not finite, or over a hundred years.
+    """
+    length = _number(number, argument, "a number of days") * 86_400
+    if not 0 <= length <= MAX_SECONDS:
+        raise ValueError(
+            f"{argument} must be at least 0 and at most 36,525 days, not {number!r}"
+        )
+    return length
+
+
+def _number(value: float, argument: str, wanted: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{argument} must be {wanted}, not {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

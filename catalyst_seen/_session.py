@@ -1,0 +1,137 @@
+"""The life of a store: one backend, open in one event loop and one process."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from ._errors import StoreClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from ._backend import Backend
+
+T = TypeVar("T")
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a close waits for what was sent before it leaves without."""
+
+_log = structlog.get_logger("catalyst_seen")
+
+
+class _State(enum.Enum):
+    NEW = "not open yet: use `async with` or `await store.open()`"
+    OPENING = "still opening"
+    OPEN = "open"
+    CLOSED = "closed: make a new store"
+
+
+class Session:
+    """Opens a backend, sends it one call at a time, and closes it.
+
+    It knows the loop and the process that opened it, because aiosqlite would wait for
+    ever in any other.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._state = _State.NEW
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+
+    def __str__(self) -> str:
+        return f"{self.backend.location!r} {self._state.name.lower()}"
+
+    @property
+    def is_leaking(self) -> bool:
+        """Would forgetting this session now leave a thread behind in this process?"""
+        return self._state is _State.OPEN and os.getpid() == self._pid
+
+    async def open(self) -> None:
+        """Open the backend; after a failure or cancellation it may be tried again."""
+        if self._state is not _State.NEW:
+            raise StoreClosedError(f"cannot open {self}: it is {self._state.value}")
+        self._state = _State.OPENING
+        try:
+            await self.backend.open()
+        except BaseException:
+            if self._state is _State.OPENING:
+                self._state = _State.NEW
+            raise
+        if self._state is _State.CLOSED:
+            await self.backend.aclose()
+            raise StoreClosedError(f"store {self} was closed while it was opening")
+        self._state = _State.OPEN
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+
+    def run_in_background(self, work: Coroutine[None, None, None], name: str) -> None:
+        """Run a task; closing the session cancels and awaits it."""
+        task = asyncio.create_task(work, name=f"catalyst-seen {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Call the backend when every earlier caller is done."""
+        self.check_open()
+        async with self._lock:
+            return await work()
+
+    def check_open(self) -> None:
+        """Raise ``StoreClosedError`` unless calls can be made here and now."""
+        if self._state is not _State.OPEN:
+            raise StoreClosedError(f"store {self} is {self._state.value}")
+        if os.getpid() != self._pid:
+            raise StoreClosedError(
+                f"store {self} was opened before a fork: open one in each process"
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise StoreClosedError(
+                f"store {self} was opened in another event loop: open one in each"
+            )
+
+    async def aclose(self) -> None:
+        """Let what was called finish, then close, in at most ``CLOSE_TIMEOUT``."""
+        if self._closing is None:
+            if self._loop not in {None, asyncio.get_running_loop()}:
+                self.abandon()
+                return
+            self._state = _State.CLOSED
+            self._closing = asyncio.create_task(
+                self._close(), name="catalyst-seen close"
+            )
+        await asyncio.shield(self._closing)
+
+    def abandon(self) -> None:
+        """Close without waiting, from any thread; in a forked child, do nothing."""
+        if self.is_leaking:
+            self.backend.abandon()
+            if self._loop is not None and not self._loop.is_closed():
+                for task in self._tasks:
+                    self._loop.call_soon_threadsafe(task.cancel)
+        self._state = _State.CLOSED
+
+    async def _close(self) -> None:
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        finishing = asyncio.create_task(self._finish())
+        await asyncio.wait({finishing, *tasks}, timeout=CLOSE_TIMEOUT)
+        if finishing.done():
+            finishing.result()
+            return
+        finishing.cancel()
+        self.backend.abandon()
+        _log.warning("close_abandoned", location=self.backend.location)
+
+    async def _finish(self) -> None:
+        async with self._lock:
+            await self.backend.aclose()

@@ -1,0 +1,436 @@
+"""AsyncSeenStore: the verbs, as asyncio programs use them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
+
+import structlog
+
+from ._backend import Answer_co, CheckAndMark, Forget, Look, Mark, Operation
+from ._config import SeenStoreConfig
+from ._errors import StoreUnavailableError
+from ._model import Record, Sighting, StoreStats
+from ._purge import Purge
+from ._registry import is_url, make_backend
+from ._rules import Duration, check_key, check_namespace, days, seconds, timestamp
+from ._session import Session
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import EllipsisType, TracebackType
+
+    from ._config import Clock, OnError
+
+T = TypeVar("T")
+
+_READ_CHUNK = 1_000  # keys that a long read asks for at once, so that others get a turn
+
+_log = structlog.get_logger("catalyst_seen")
+
+
+class AsyncSeenStore:
+    """Remembers which items have been handled, for asyncio programs.
+
+    ::
+
+        async with AsyncSeenStore("seen.db", ttl=timedelta(days=7)) as store:
+            if await store.check_and_mark(item.id, namespace=feed):
+                await send(item)
+
+    Any number of tasks may use one store, in the event loop and process that opened it;
+    any number of stores and processes may share a database. Constructing does no I/O.
+
+    A store that fails raises ``StoreUnavailableError``; it never answers "seen" or
+    "new" on a guess. A call that is cancelled may or may not take effect, and disturbs
+    nothing else.
+
+    Every verb raises ``TypeError`` or ``InvalidKeyError`` for a bad key or namespace
+    before any I/O, and ``StoreClosedError`` where the store is not open.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | SeenStoreConfig | None = None,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        purge_interval: Duration | EllipsisType | None = ...,
+        on_error: OnError | EllipsisType = ...,
+        clock: Clock | EllipsisType = ...,
+    ) -> None:
+        """Choose the database; nothing is opened yet.
+
+        Args:
+            target: A path, a URL (``sqlite:///seen.db``), a configuration, or ``None``
+                for the one that the environment describes.
+            ttl: How long a mark counts, in seconds or as a ``timedelta``; ``None`` is
+                for ever. This and the following settings go before the configuration's.
+            purge_interval: As in ``SeenStoreConfig``.
+            on_error: As in ``SeenStoreConfig``.
+            clock: As in ``SeenStoreConfig``.
+
+        Raises:
+            ConfigurationError: The URL or an environment variable is wrong.
+            TypeError: A setting has the wrong type.
+            ValueError: A setting is out of its range.
+        """
+        config = _configuration(target)
+        given = {"purge_interval": purge_interval, "on_error": on_error, "clock": clock}
+        changes = {name: value for name, value in given.items() if value is not ...}
+        self._config = replace(config, **changes)  # type: ignore[arg-type]
+        self._ttl = config.ttl if ttl is ... else seconds(ttl, "ttl")
+        self._session = Session(make_backend(self._config, self._ttl))
+        self._purge = Purge(self._session, self._config.clock)
+        self._operations: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._session}>"
+
+    @property
+    def location(self) -> str:
+        """Where the keys are: the path of the database. Never with a password."""
+        return self._session.backend.location
+
+    async def open(self) -> None:
+        """Open the store; the same as entering ``async with``.
+
+        Creates the database, or upgrades one that the old synchronous store wrote, and
+        starts the background purge without waiting for it. An open that fails or is
+        cancelled leaves nothing behind and may be tried again.
+
+        Raises:
+            SchemaError: The file has a newer schema or is not a store; it is untouched.
+            StoreUnavailableError: It cannot be opened.
+            StoreClosedError: The store is open already, or was closed.
+        """
+        await self._session.open()
+        interval = seconds(self._config.purge_interval, "purge_interval")
+        if interval is not None:
+            self._session.run_in_background(self._purge.every(interval), "purge")
+
+    async def aclose(self) -> None:
+        """Close the store; the same as leaving ``async with``.
+
+        Calls made before finish first, later ones raise ``StoreClosedError``. It takes
+        at most five seconds, even if the disk hangs. Closing again, or from many tasks
+        at once, is closing once. In a forked child it does nothing.
+        """
+        await self._session.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        session: Session | None = getattr(self, "_session", None)
+        if session is not None and session.is_leaking:
+            session.abandon()
+            warnings.warn(
+                f"{self!r} was never closed: use `async with`, or await store.aclose()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+    async def is_seen(self, key: str, *, namespace: str = "") -> bool:
+        """Tell whether a key was marked and has not expired; a claimed key is not seen.
+
+        If the store fails the answer is False and an error is logged, unless
+        ``on_error="raise"``: then it raises ``StoreUnavailableError``.
+        """
+        look = Look(check_namespace(namespace), check_key(key))
+        try:
+            (record,) = await self._send([look])
+        except StoreUnavailableError as exc:
+            if self._config.on_error == "raise":
+                raise
+            _log.error("lookup_failed", location=exc.location, error=str(exc))
+            return False
+        return record is not None
+
+    async def mark_seen(
+        self,
+        key: str,
+        ts: float | None = None,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> None:
+        """Mark a key as seen, whatever it was before.
+
+        The TTL counts from this mark. ``first_seen`` stays what it was, ``last_seen``
+        moves; a mark from the past never takes a later one back.
+
+        Args:
+            key: The item's identity.
+            ts: When it was seen, in seconds since 1970; now by default. A key whose
+                TTL, counted from ``ts``, is over is marked and unseen.
+            ttl: For this mark, in seconds or as a ``timedelta``; ``None`` is for ever,
+                and by default the store's.
+            namespace: Whose key it is.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+            OutcomeUnknownError: It failed while committing; the mark may be there.
+        """
+        mark = Mark(
+            check_namespace(namespace), check_key(key), self._seconds(ttl), _instant(ts)
+        )
+        await self._send([mark])
+
+    async def mark_many(
+        self,
+        keys: Iterable[str],
+        ts: float | None = None,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> None:
+        """Mark many keys as ``mark_seen`` does, in one transaction: all or nothing.
+
+        Raises:
+            StoreUnavailableError: The store failed; nothing is marked.
+            OutcomeUnknownError: It failed while committing; all or none are marked.
+        """
+        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        instant = _instant(ts)
+        await self._send(
+            [Mark(namespace, key, lasting, instant) for key in _checked(keys)]
+        )
+
+    async def check_and_mark(
+        self,
+        key: str,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> Sighting:
+        """Mark a key unless it is seen, and say which; true when it is new.
+
+        Atomic: of any number of tasks, threads and processes that ask for one key,
+        exactly one gets a true answer per TTL. A duplicate is left as it is and costs
+        no write.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+            OutcomeUnknownError: It failed while committing; the mark may be there.
+        """
+        check = CheckAndMark(
+            check_namespace(namespace), check_key(key), self._seconds(ttl)
+        )
+        (sighting,) = await self._send([check])
+        return sighting
+
+    async def check_and_mark_many(
+        self,
+        keys: Iterable[str],
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> list[Sighting]:
+        """Do ``check_and_mark`` for many keys in one transaction: all or nothing.
+
+        Returns:
+            A sighting per key, in order. Of a key that comes twice, the first is new.
+
+        Raises:
+            StoreUnavailableError: The store failed; nothing is marked.
+            OutcomeUnknownError: It failed while committing; all or none are marked.
+        """
+        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        return await self._send(
+            [CheckAndMark(namespace, key, lasting) for key in _checked(keys)]
+        )
+
+    @overload
+    async def filter_new(
+        self, items: Iterable[str], *, namespace: str = ""
+    ) -> list[str]: ...
+
+    @overload
+    async def filter_new(
+        self, items: Iterable[T], *, key: Callable[[T], str], namespace: str = ""
+    ) -> list[T]: ...
+
+    async def filter_new(
+        self,
+        items: Iterable[T],
+        *,
+        key: Callable[[T], str] | None = None,
+        namespace: str = "",
+    ) -> list[T]:
+        """Return the items that are not seen, in order; it only reads.
+
+        Of items with the same key the first is kept. Others may mark a key between this
+        answer and what you do with it; ``check_and_mark_many`` leaves no such gap.
+
+        Args:
+            items: Any iterable of items.
+            key: Gives the key of an item; by default the item is its key.
+            namespace: Whose keys they are.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        _refuse_text(items, "items")
+        namespace = check_namespace(namespace)
+        first: dict[str, T] = {}
+        for place, item in enumerate(items):
+            name = cast("str", item) if key is None else key(item)
+            first.setdefault(check_key(name, f"key of items[{place}]"), item)
+        looks = [Look(namespace, name) for name in first]
+        fresh: list[T] = []
+        for start in range(0, len(looks), _READ_CHUNK):
+            chunk = looks[start : start + _READ_CHUNK]
+            records = await self._send(chunk)
+            fresh += [
+                first[look.key]
+                for look, record in zip(chunk, records, strict=True)
+                if record is None
+            ]
+        return fresh
+
+    async def forget(self, key: str, *, namespace: str = "") -> bool:
+        """Make a key unseen; true if it was seen.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+            OutcomeUnknownError: It failed while committing.
+        """
+        (forgotten,) = await self._send(
+            [Forget(check_namespace(namespace), check_key(key))]
+        )
+        return forgotten
+
+    async def get(self, key: str, *, namespace: str = "") -> Record | None:
+        """Return what is stored of a seen key, ``None`` for any other.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        (record,) = await self._send([Look(check_namespace(namespace), check_key(key))])
+        return record
+
+    async def count(self, *, namespace: str | None = None) -> int:
+        """Count the live keys of one namespace, or of all; reads every row of them.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        which = None if namespace is None else check_namespace(namespace)
+        counts = await self._session.call(lambda: self._session.backend.count(which))
+        return sum(counts.values())
+
+    async def stats(self, *, namespace: str | None = None) -> StoreStats:
+        """Measure the store; keys are counted in one namespace, or in all.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        which = None if namespace is None else check_namespace(namespace)
+        measured = await self._session.call(lambda: self._session.backend.stats(which))
+        return StoreStats(
+            keys=sum(measured.keys_by_namespace.values()),
+            keys_by_namespace=measured.keys_by_namespace,
+            file_bytes=measured.file_bytes,
+            wal_bytes=measured.wal_bytes,
+            free_pages=measured.free_pages,
+            purge_runs=self._purge.runs,
+            purge_rows=self._purge.rows,
+            purge_failures=self._purge.failures,
+            last_purge=self._purge.last,
+            operations=dict(self._operations),
+            sqlite_version=measured.sqlite_version,
+        )
+
+    async def purge_expired(self, *, namespace: str | None = None) -> int:
+        """Reclaim the space of expired rows, in one namespace or in all.
+
+        Expired keys are unseen with or without it. It works in bounded transactions and
+        lets other callers in between.
+
+        Returns:
+            How many rows were removed.
+
+        Raises:
+            StoreUnavailableError: The store failed; what was removed before stays
+            removed.
+        """
+        which = None if namespace is None else check_namespace(namespace)
+        return await self._purge.expired(which)
+
+    async def cleanup_old_entries(
+        self, days_old: float = 30, *, namespace: str | None = None
+    ) -> int:
+        """Remove the rows last marked more than so many days ago, whatever their TTL.
+
+        If the store fails the answer is 0 and an error is logged, unless
+        ``on_error="raise"``: then it raises ``StoreUnavailableError``. It works in
+        bounded transactions and lets other callers in between.
+
+        Returns:
+            How many rows were removed.
+        """
+        which = None if namespace is None else check_namespace(namespace)
+        age = days(days_old, "days_old")
+        try:
+            return await self._purge.older_than(age, which)
+        except StoreUnavailableError as exc:
+            if self._config.on_error == "raise":
+                raise
+            _log.error("cleanup_failed", location=exc.location, error=str(exc))
+            return 0
+
+    async def _send(
+        self, operations: Sequence[Operation[Answer_co]]
+    ) -> list[Answer_co]:
+        """Send a batch of operations of one kind; an empty one goes nowhere."""
+        self._session.check_open()
+        if not operations:
+            return []
+        answers = await self._session.call(
+            lambda: self._session.backend.apply(operations)
+        )
+        self._operations[operations[0].verb] += len(operations)
+        return cast("list[Answer_co]", answers)
+
+    def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
+        return self._ttl if ttl is ... else seconds(ttl, "ttl")
+
+
+def _configuration(
+    target: str | os.PathLike[str] | SeenStoreConfig | None,
+) -> SeenStoreConfig:
+    if target is None:
+        return SeenStoreConfig.from_env()
+    if isinstance(target, SeenStoreConfig):
+        return target
+    if isinstance(target, str) and is_url(target):
+        return SeenStoreConfig(url=target)
+    return SeenStoreConfig(path=target)
+
+
+def _instant(ts: float | None) -> float | None:
+    return None if ts is None else timestamp(ts)
+
+
+def _checked(keys: Iterable[str]) -> Iterator[str]:
+    _refuse_text(keys, "keys")
+    return (check_key(key, f"keys[{place}]") for place, key in enumerate(keys))
+
+
+def _refuse_text(items: Iterable[object], argument: str) -> None:
+    """A str is an iterable of its characters, which is never what was meant."""
+    if isinstance(items, str | bytes):
+        raise TypeError(f"{argument} must be an iterable of keys, not one {items!r}")

@@ -1,0 +1,333 @@
+"""SeenStore: the blocking twin of AsyncSeenStore, over an anyio portal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import warnings
+import weakref
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast, overload
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from ._config import env_flag
+from ._errors import StoreClosedError
+from ._session import CLOSE_TIMEOUT
+from ._store import AsyncSeenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from types import EllipsisType, TracebackType
+
+    from ._config import Clock, OnError, SeenStoreConfig
+    from ._model import Record, Sighting, StoreStats
+    from ._rules import Duration
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SeenStore:
+    """Remembers which items have been handled, for blocking programs.
+
+    ::
+
+        with SeenStore("seen.db", ttl=timedelta(days=7)) as store:
+            if store.check_and_mark(item.id, namespace=feed):
+                send(item)
+
+    The same verbs and promises as ``AsyncSeenStore``, which it runs in a thread of its
+    own. It opens when it is made. Any number of threads may use it. A store that nobody
+    closed is closed when the program ends, and never keeps it from ending.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | SeenStoreConfig | None = None,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        purge_interval: Duration | EllipsisType | None = ...,
+        on_error: OnError | EllipsisType = ...,
+        clock: Clock | EllipsisType = ...,
+    ) -> None:
+        """Open a store. The arguments are those of ``AsyncSeenStore``.
+
+        Raises:
+            ConfigurationError: The URL or an environment variable is wrong.
+            SchemaError: The file has a newer schema or is not a store; it is untouched.
+            StoreUnavailableError: It cannot be opened.
+            TypeError: A setting has the wrong type.
+            ValueError: A setting is out of its range.
+        """
+        self._store = AsyncSeenStore(
+            target,
+            ttl=ttl,
+            purge_interval=purge_interval,
+            on_error=on_error,
+            clock=clock,
+        )
+        self._pid = os.getpid()
+        self._gate = threading.Condition()
+        self._calls = 0
+        self._is_closed = False
+        self._thread = _LoopThread(self._store)
+        self._finalizer = weakref.finalize(self, self._thread.stop)
+
+    def __repr__(self) -> str:
+        return f"<SeenStore {self.location!r}>"
+
+    @property
+    def location(self) -> str:
+        return self._store.location
+
+    def close(self) -> None:
+        """Close the store; the same as leaving ``with``.
+
+        Calls under way in other threads finish first, later ones raise
+        ``StoreClosedError``. It waits at most five seconds for the calls and as long
+        for the disk. Closing again, or from many threads at once, is closing once. In a
+        forked child it does nothing.
+        """
+        if os.getpid() != self._pid:
+            return
+        with self._gate:
+            self._is_closed = True
+            self._gate.wait_for(lambda: self._calls == 0, CLOSE_TIMEOUT)
+        self._finalizer.detach()
+        self._thread.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        finalizer: weakref.finalize[..., SeenStore] | None
+        finalizer = getattr(self, "_finalizer", None)
+        if finalizer is not None and finalizer.alive and os.getpid() == self._pid:
+            warnings.warn(
+                f"{self!r} was never closed: use `with`, or store.close()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+    def is_seen(self, key: str, *, namespace: str = "") -> bool:
+        return self._call(self._store.is_seen, key, namespace=namespace)
+
+    def mark_seen(
+        self,
+        key: str,
+        ts: float | None = None,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> None:
+        self._call(self._store.mark_seen, key, ts, ttl=ttl, namespace=namespace)
+
+    def mark_many(
+        self,
+        keys: Iterable[str],
+        ts: float | None = None,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> None:
+        self._call(
+            self._store.mark_many, _listed(keys), ts, ttl=ttl, namespace=namespace
+        )
+
+    def check_and_mark(
+        self,
+        key: str,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> Sighting:
+        return self._call(self._store.check_and_mark, key, ttl=ttl, namespace=namespace)
+
+    def check_and_mark_many(
+        self,
+        keys: Iterable[str],
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> list[Sighting]:
+        return self._call(
+            self._store.check_and_mark_many,
+            _listed(keys),
+            ttl=ttl,
+            namespace=namespace,
+        )
+
+    @overload
+    def filter_new(self, items: Iterable[str], *, namespace: str = "") -> list[str]: ...
+
+    @overload
+    def filter_new(
+        self, items: Iterable[T], *, key: Callable[[T], str], namespace: str = ""
+    ) -> list[T]: ...
+
+    def filter_new(
+        self,
+        items: Iterable[T],
+        *,
+        key: Callable[[T], str] | None = None,
+        namespace: str = "",
+    ) -> list[T]:
+        listed = _listed(items)
+        if key is None:
+            texts = cast("Iterable[str]", listed)
+            fresh = self._call(self._store.filter_new, texts, namespace=namespace)
+            return cast("list[T]", fresh)
+        keyed = [(key(item), item) for item in listed]
+
+        async def filter_keyed() -> list[tuple[str, T]]:
+            return await self._store.filter_new(
+                keyed, key=itemgetter(0), namespace=namespace
+            )
+
+        return [item for _, item in self._call(filter_keyed)]
+
+    def forget(self, key: str, *, namespace: str = "") -> bool:
+        return self._call(self._store.forget, key, namespace=namespace)
+
+    def get(self, key: str, *, namespace: str = "") -> Record | None:
+        return self._call(self._store.get, key, namespace=namespace)
+
+    def count(self, *, namespace: str | None = None) -> int:
+        return self._call(self._store.count, namespace=namespace)
+
+    def stats(self, *, namespace: str | None = None) -> StoreStats:
+        return self._call(self._store.stats, namespace=namespace)
+
+    def purge_expired(self, *, namespace: str | None = None) -> int:
+        return self._call(self._store.purge_expired, namespace=namespace)
+
+    def cleanup_old_entries(
+        self, days_old: float = 30, *, namespace: str | None = None
+    ) -> int:
+        return self._call(
+            self._store.cleanup_old_entries, days_old, namespace=namespace
+        )
+
+    def _call(
+        self, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        if os.getpid() != self._pid:
+            raise StoreClosedError(
+                f"{self!r} was opened before a fork: open one in each process"
+            )
+        with self._gate:
+            if self._is_closed:
+                raise StoreClosedError(f"{self!r} is closed: make a new store")
+            self._calls += 1
+        try:
+            return self._thread.call(partial(verb, *args, **kwargs))
+        finally:
+            with self._gate:
+                self._calls -= 1
+                self._gate.notify_all()
+
+
+for _name, _verb in vars(SeenStore).items():
+    if callable(_verb) and not _name.startswith("_") and _name != "close":
+        _verb.__doc__ = getattr(AsyncSeenStore, _name).__doc__
+
+
+class _LoopThread:
+    """A daemon thread with an event loop, in which a store is open until ``stop``."""
+
+    def __init__(self, store: AsyncSeenStore) -> None:
+        opening: Future[None] = Future()
+        self._store = store
+        self._pid = os.getpid()
+        self._thread = threading.Thread(
+            target=self._run, args=(opening,), name="catalyst-seen loop", daemon=True
+        )
+        self._thread.start()
+        try:
+            opening.result()
+        except BaseException:
+            # Also Ctrl-C, while the thread goes on opening.
+            opening.add_done_callback(lambda _: self.stop())
+            raise
+
+    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a coroutine function in the loop and wait for its result."""
+        return self._portal.call(work)
+
+    def stop(self) -> None:
+        """Close the store and end the thread; wait for it, but not for ever.
+
+        It may be called from any thread: at the end of the program, or by the garbage
+        collector in the middle of anything.
+        """
+        if os.getpid() != self._pid or not self._thread.is_alive():
+            return
+        with suppress(RuntimeError):  # the loop has just ended
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_TIMEOUT)
+
+    def _run(self, opening: Future[None]) -> None:
+        try:
+            anyio.run(self._serve, opening)
+        except BaseException as exc:
+            if opening.done():
+                raise
+            opening.set_exception(exc)
+
+    async def _serve(self, opening: Future[None]) -> None:
+        async with self._store, BlockingPortal() as self._portal:
+            self._loop = asyncio.get_running_loop()
+            self._stopping = asyncio.Event()
+            opening.set_result(None)
+            await self._stopping.wait()
+            await self._store.aclose()
+
+
+def should_filter(key: str, store: SeenStore | None = None) -> bool:
+    """Tell whether an item should be dropped, and remember it: true if it was seen.
+
+    The old helper. It marks what it lets pass, so an item whose handling then fails is
+    lost; ``check_and_mark`` says the same with more words to it.
+
+    Args:
+        key: The item's identity.
+        store: Where to look; by default the store that the environment describes,
+            opened and closed for this call.
+
+    Returns:
+        False whenever ``FEATURE_PERSIST_SEEN`` is off (``0``, ``false``, ``no``,
+        ``off``); then nothing is opened, looked up or marked.
+
+    Raises:
+        ConfigurationError: ``FEATURE_PERSIST_SEEN`` is neither on nor off.
+        StoreUnavailableError: The store failed.
+    """
+    if not env_flag("FEATURE_PERSIST_SEEN", default=True):
+        return False
+    if store is not None:
+        return not store.check_and_mark(key)
+    with SeenStore() as own:
+        return not own.check_and_mark(key)
+
+
+def _listed(items: Iterable[T]) -> Iterable[T]:
+    """Run a generator here and now: its code belongs to the caller's thread."""
+    if isinstance(items, str | bytes):  # refused further down, in words
+        return cast("Iterable[T]", items)
+    return list(items)

@@ -1,0 +1,1 @@
+"""One module per database. Importing one imports its driver."""

@@ -1,0 +1,199 @@
+"""How a file becomes a store: look before touching, settings, schema, upgrade."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from .._errors import ConfigurationError, SchemaError, StoreUnavailableError
+from ._sqlite_transaction import primary_code, transaction
+
+if TYPE_CHECKING:
+    from .._config import SeenStoreConfig
+
+Kind = Literal["ours", "old", "empty"]
+Object = tuple[str, str]
+
+MEMORY = ":memory:"
+APPLICATION_ID = int.from_bytes(b"seen")
+SCHEMA_VERSION = 1
+_OLDEST_SQLITE = (3, 37)  # STRICT tables
+
+_CREATE = (
+    """CREATE TABLE seen (
+        namespace TEXT NOT NULL,
+        id TEXT NOT NULL,
+        first_seen REAL NOT NULL,
+        last_seen REAL NOT NULL,
+        expires_at REAL,
+        PRIMARY KEY (namespace, id)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE INDEX seen_expires_at ON seen (expires_at)
+        WHERE expires_at IS NOT NULL""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+_OBJECTS = (
+    "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+)
+_OLD_COLUMNS = [("id", "TEXT", 1), ("ts", "INTEGER", 0)]
+_SET_ASIDE = "ALTER TABLE seen RENAME TO old_seen"
+# No str ever found an id that is NULL or a blob: such a row says nothing of any key.
+_UPGRADE = """INSERT INTO seen
+    SELECT '', id, CAST(ts AS REAL), CAST(ts AS REAL), CAST(ts AS REAL) + ?
+    FROM old_seen WHERE typeof(id) = 'text'"""
+
+_log = structlog.get_logger("catalyst_seen")
+
+
+def look_before(location: str) -> None:
+    """Make the directory, and refuse what is not ours before anything can touch it.
+
+    It looks through a connection that cannot write: one that can would, at its close,
+    checkpoint another program's log.
+
+    Raises:
+        SchemaError: A newer schema, another program's database, or no database.
+        StoreUnavailableError: A directory.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigurationError(
+            "SQLite",
+            f"3.37 or newer is needed, this Python has {sqlite3.sqlite_version}",
+        )
+    path = Path(location)
+    if location == MEMORY:
+        return
+    if path.is_dir():
+        raise StoreUnavailableError(location, "it is a directory", "Name a file in it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not size(location):
+        return
+    try:
+        read_only = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        with closing(read_only) as db:
+            _kind(db, location)
+    except sqlite3.OperationalError as exc:
+        if (
+            primary_code(exc) != sqlite3.SQLITE_READONLY
+        ):  # a crash left work to do first
+            raise
+
+
+def prepare(
+    db: sqlite3.Connection, location: str, config: SeenStoreConfig, ttl: float | None
+) -> None:
+    """Apply settings and schema, in the one order of which SQLite ignores nothing.
+
+    Args:
+        db: A new connection to what ``look_before`` let pass.
+        location: Its path.
+        config: The settings.
+        ttl: What the rows of an old store get, counted from their ``ts``.
+    """
+    kind = _kind(db, location)
+    if kind == "empty":
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    _set_journal(db, location, "wal" if config.wal_mode else "delete")
+    db.execute(f"PRAGMA synchronous = {config.synchronous}")
+    db.execute(f"PRAGMA cache_size = {config.cache_size}")
+    db.execute("PRAGMA temp_store = MEMORY")
+    if kind == "ours":
+        return
+    with transaction(db, location):
+        match _kind(db, location):  # again: another process may have been faster
+            case "empty":
+                _create(db)
+            case "old":
+                _upgrade(db, location, ttl)
+            case "ours":
+                pass
+    # Until it is in the file proper, a power failure could take the schema away.
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _kind(db: sqlite3.Connection, location: str) -> Kind:
+    """Tell an empty database, an old store's and ours apart; refuse every other."""
+    try:
+        application_id = pragma(db, "application_id")
+    except sqlite3.DatabaseError as exc:
+        if primary_code(exc) != sqlite3.SQLITE_NOTADB:
+            raise
+        raise SchemaError(
+            location, "not a SQLite database", "It is untouched; name another file"
+        ) from exc
+    version = pragma(db, "user_version")
+    if application_id == APPLICATION_ID:
+        if version == SCHEMA_VERSION:
+            return "ours"
+        raise SchemaError(
+            location,
+            f"its schema has version {version}, this release knows {SCHEMA_VERSION}",
+            "It is untouched; upgrade catalyst-seen",
+        )
+    objects = db.execute(_OBJECTS).fetchall()
+    if application_id == version == 0:
+        if not objects:
+            return "empty"
+        if _is_old(db, objects):
+            return "old"
+    names = ", ".join(f"{kind} {name}" for kind, name in objects) or "no table"
+    raise SchemaError(
+        location,
+        f"another program's database (application_id {application_id},"
+        f" user_version {version}, {names})",
+        "It is untouched; name another file",
+    )
+
+
+def _is_old(db: sqlite3.Connection, objects: list[Object]) -> bool:
+    """Is it one table with the old store's two columns, and at most indexes on it?"""
+    others = [kind for kind, name in objects if (kind, name) != ("table", "seen")]
+    columns = db.execute("SELECT name, type, pk FROM pragma_table_info('seen')")
+    return set(others) <= {"index"} and columns.fetchall() == _OLD_COLUMNS
+
+
+def _create(db: sqlite3.Connection) -> None:
+    for statement in _CREATE:
+        db.execute(statement)
+
+
+def _upgrade(db: sqlite3.Connection, location: str, ttl: float | None) -> None:
+    db.execute(_SET_ASIDE)
+    _create(db)
+    (old,) = db.execute("SELECT count(*) FROM old_seen").fetchone()
+    kept = db.execute(_UPGRADE, (ttl,)).rowcount
+    db.execute("DROP TABLE old_seen")
+    _log.info("schema_upgraded", location=location, rows=kept, skipped=old - kept)
+
+
+def _set_journal(db: sqlite3.Connection, location: str, wanted: str) -> None:
+    (mode,) = db.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
+    if mode != wanted and location != MEMORY:
+        raise StoreUnavailableError(
+            location,
+            f"journal_mode {wanted} was asked for, but SQLite answered {mode}",
+            "Use a local disk, or set wal_mode=False",
+        )
+
+
+def pragma(db: sqlite3.Connection, name: str) -> int:
+    """Read a setting that is a whole number."""
+    (value,) = db.execute(f"PRAGMA {name}").fetchone()
+    return int(value)
+
+
+def size(path: str) -> int:
+    """Measure a file in bytes, without opening it; 0 if it is not there.
+
+    SQLite's locks belong to the process: closing any descriptor of the file drops them.
+    """
+    try:
+        return Path(path).stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,250 @@
+"""Keys in a SQLite file: the statements, and how a batch becomes one transaction.
+
+Each method sends one function to the worker thread, which runs a whole transaction
+there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from .._backend import BackendStats, Chunk
+from .._errors import StoreClosedError, StoreUnavailableError
+from .._state import Row, step
+from ._sqlite_schema import look_before, pragma, prepare, size
+from ._sqlite_transaction import primary_code, transaction, translated
+from ._worker import Connection, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from .._backend import Operation
+    from .._config import SeenStoreConfig
+
+T = TypeVar("T")
+Id = tuple[str, str]
+
+_READ = """SELECT first_seen, last_seen, expires_at FROM seen
+    WHERE namespace = ? AND id = ?"""
+_WRITE = """INSERT INTO seen VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (namespace, id) DO UPDATE SET
+        first_seen = excluded.first_seen,
+        last_seen = excluded.last_seen,
+        expires_at = excluded.expires_at"""
+_DELETE = "DELETE FROM seen WHERE namespace = ? AND id = ?"
+_PURGE = """DELETE FROM seen WHERE (namespace, id) IN (
+    SELECT namespace, id FROM seen WHERE expires_at <= ?{scope} LIMIT ?)"""
+_WALK = """SELECT namespace, id FROM seen WHERE true{scope}{after}
+    ORDER BY namespace, id LIMIT ?"""
+_COUNT = """SELECT namespace, count(*) FROM seen
+    WHERE (expires_at IS NULL OR expires_at > ?){scope} GROUP BY namespace"""
+_SCOPE = " AND namespace = ?"
+_AFTER = " AND (namespace, id) > (?, ?)"
+
+_log = structlog.get_logger("catalyst_seen")
+
+
+class SqliteBackend:
+    """Keys in one SQLite file, or in memory.
+
+    Any number of processes on one machine may share a file.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], config: SeenStoreConfig, ttl: float | None
+    ) -> None:
+        """Remember the settings; no I/O.
+
+        Args:
+            path: The file, or ``":memory:"``.
+            config: The SQLite settings and the clock.
+            ttl: What the rows of an old store's file get, counted from their ``ts``.
+        """
+        self._path = os.fspath(path)
+        self._config = config
+        self._ttl = ttl
+        self._worker = Worker()
+        self._latest = 0.0
+        self._is_suspect = False
+
+    @property
+    def location(self) -> str:
+        return self._path
+
+    async def open(self) -> None:
+        await self._worker.open(self._path, self._connect, timeout=self._config.timeout)
+        self._is_suspect = False
+
+    async def aclose(self) -> None:
+        await self._worker.aclose()
+
+    def abandon(self) -> None:
+        self._worker.abandon()
+
+    async def apply(self, operations: Sequence[Operation[object]]) -> list[object]:
+        return await self._run(lambda db: self._apply(db, operations))
+
+    async def purge(
+        self, *, namespace: str | None, limit: int, patience: float | None
+    ) -> Chunk:
+        return await self._run(lambda db: self._purge(db, namespace, limit, patience))
+
+    async def cleanup(
+        self, age: float, *, namespace: str | None, limit: int, resume: Id | None
+    ) -> Chunk:
+        return await self._run(
+            lambda db: self._cleanup(db, age, namespace, limit, resume)
+        )
+
+    async def count(self, namespace: str | None) -> Mapping[str, int]:
+        return await self._run(lambda db: self._count(db, namespace))
+
+    async def stats(self, namespace: str | None) -> BackendStats:
+        return await self._run(lambda db: self._stats(db, namespace))
+
+    async def _run(self, work: Callable[[Connection], T]) -> T:
+        if self._is_suspect:
+            self._worker.abandon()
+            await self.open()
+            _log.warning("connection_reopened", location=self.location)
+        if not self._worker.is_open:
+            raise StoreClosedError("the store was closed before this call was sent")
+        return await self._worker.run(lambda db: self._perform(db, work))
+
+    # From here on everything runs on the worker thread.
+
+    def _perform(self, db: Connection, work: Callable[[Connection], T]) -> T:
+        try:
+            with translated(self.location):
+                return work(db)
+        except StoreUnavailableError as exc:
+            if primary_code(exc.__cause__) == sqlite3.SQLITE_IOERR:
+                self._is_suspect = True
+            raise
+
+    def _now(self) -> float:
+        """Wall time that never runs backwards while this store is open."""
+        self._latest = max(self._latest, self._config.clock())
+        return self._latest
+
+    def _apply(
+        self, db: Connection, operations: Sequence[Operation[object]]
+    ) -> list[object]:
+        """Decide without a lock; only what changes something takes the write lock."""
+        answers, changes = self._decide(db, operations, up_to_change=True)
+        if changes:
+            with transaction(db, self.location):
+                answers, changes = self._decide(db, operations)
+                _write(db, changes)
+        return answers
+
+    def _decide(
+        self,
+        db: Connection,
+        operations: Sequence[Operation[object]],
+        *,
+        up_to_change: bool = False,
+    ) -> tuple[list[object], dict[Id, Row | None]]:
+        now = self._now()
+        answers: list[object] = []
+        rows: dict[Id, Row | None] = {}
+        changes: dict[Id, Row | None] = {}
+        for operation in operations:
+            id_ = (operation.namespace, operation.key)
+            row = rows[id_] if id_ in rows else _read(db, id_)
+            answer, after = step(row, operation, now)
+            answers.append(answer)
+            rows[id_] = after
+            if after is not row:
+                changes[id_] = after
+                if up_to_change:
+                    break
+        return answers, changes
+
+    def _purge(
+        self, db: Connection, namespace: str | None, limit: int, patience: float | None
+    ) -> Chunk:
+        scope, names = _scope(namespace)
+        with _waiting(db, patience), transaction(db, self.location):
+            removed = db.execute(
+                _PURGE.format(scope=scope), (self._now(), *names, limit)
+            ).rowcount
+        return Chunk(removed, resume=("", "") if removed == limit else None)
+
+    def _cleanup(
+        self,
+        db: Connection,
+        age: float,
+        namespace: str | None,
+        limit: int,
+        resume: Id | None,
+    ) -> Chunk:
+        scope, names = _scope(namespace)
+        walk = _WALK.format(scope=scope, after=_AFTER if resume else "")
+        ids = db.execute(walk, (*names, *(resume or ()), limit)).fetchall()
+        if not ids:
+            return Chunk(removed=0, resume=None)
+        oldest = self._now() - age
+        with transaction(db, self.location):
+            removed = db.executemany(
+                f"{_DELETE} AND last_seen < ?", [(*id_, oldest) for id_ in ids]
+            ).rowcount
+        return Chunk(removed, resume=ids[-1] if len(ids) == limit else None)
+
+    def _count(self, db: Connection, namespace: str | None) -> dict[str, int]:
+        scope, names = _scope(namespace)
+        count = _COUNT.format(scope=scope)
+        return dict(db.execute(count, (self._now(), *names)).fetchall())
+
+    def _stats(self, db: Connection, namespace: str | None) -> BackendStats:
+        return BackendStats(
+            keys_by_namespace=self._count(db, namespace),
+            file_bytes=size(self._path),
+            wal_bytes=size(f"{self._path}-wal"),
+            free_pages=pragma(db, "freelist_count"),
+            sqlite_version=sqlite3.sqlite_version,
+        )
+
+    def _connect(self, make: Callable[[], Connection]) -> Connection:
+        with translated(self.location):
+            look_before(self.location)
+            db = make()
+            try:
+                prepare(db, self.location, self._config, self._ttl)
+            except BaseException:
+                db.close()
+                raise
+            return db
+
+
+def _read(db: Connection, id_: Id) -> Row | None:
+    row = db.execute(_READ, id_).fetchone()
+    return row and Row(*row)
+
+
+def _write(db: Connection, changes: Mapping[Id, Row | None]) -> None:
+    db.executemany(_WRITE, [(*id_, *row) for id_, row in changes.items() if row])
+    db.executemany(_DELETE, [id_ for id_, row in changes.items() if row is None])
+
+
+@contextmanager
+def _waiting(db: Connection, patience: float | None) -> Iterator[None]:
+    """Wait for other writers only so long, in seconds; ``None`` changes nothing."""
+    if patience is None:
+        yield
+        return
+    usual = pragma(db, "busy_timeout")
+    db.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}").fetchall()
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {usual}").fetchall()
+
+
+def _scope(namespace: str | None) -> tuple[str, tuple[str, ...]]:
+    return ("", ()) if namespace is None else (_SCOPE, (namespace,))
