@@ -91,7 +91,7 @@ class AsyncSeenStore:
 
     @property
     def location(self) -> str:
-        """Where the keys are: the path of the database. Never with a password."""
+        """Where the keys are: the absolute path of the database, or ``:memory:``."""
         return self._session.backend.location
 
     async def open(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -52,10 +53,11 @@ _log = structlog.get_logger("catalyst_seen")
 
 
 def look_before(location: str) -> None:
-    """Make the directory, and refuse what is not ours before anything can touch it.
+    """Make the directory, and refuse what is not ours before anything can change it.
 
-    It looks through a connection that cannot write: one that can would, at its close,
-    checkpoint another program's log.
+    An ordinary connection changes nothing by looking, but for one case: closing it
+    would checkpoint a write-ahead log that another program left. So look read-only at
+    what has one.
 
     Raises:
         SchemaError: A newer schema, another program's database, or no database.
@@ -64,25 +66,18 @@ def look_before(location: str) -> None:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigurationError(
             "SQLite",
-            f"3.37 or newer is needed, this Python has {sqlite3.sqlite_version}",
+            f"3.37 is needed at least, this Python has {sqlite3.sqlite_version}",
         )
-    path = Path(location)
     if location == MEMORY:
         return
+    path = Path(location)
     if path.is_dir():
         raise StoreUnavailableError(location, "it is a directory", "Name a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not size(location):
-        return
-    try:
-        read_only = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    if size(f"{location}-wal"):
+        read_only = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
         with closing(read_only) as db:
-            _kind(db, location)
-    except sqlite3.OperationalError as exc:
-        if (
-            primary_code(exc) != sqlite3.SQLITE_READONLY
-        ):  # a crash left work to do first
-            raise
+            _look(db, location)
 
 
 def prepare(
@@ -96,10 +91,10 @@ def prepare(
         config: The settings.
         ttl: What the rows of an old store get, counted from their ``ts``.
     """
-    kind = _kind(db, location)
+    kind = _look(db, location)
     if kind == "empty":
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    _set_journal(db, location, "wal" if config.wal_mode else "delete")
+    _set_journal(db, location, config)
     db.execute(f"PRAGMA synchronous = {config.synchronous}")
     db.execute(f"PRAGMA cache_size = {config.cache_size}")
     db.execute("PRAGMA temp_store = MEMORY")
@@ -115,6 +110,16 @@ def prepare(
                 pass
     # Until it is in the file proper, a power failure could take the schema away.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _look(db: sqlite3.Connection, location: str) -> Kind:
+    """Tell the kind from one snapshot: another process may be creating the schema."""
+    db.execute("BEGIN")
+    try:
+        return _kind(db, location)
+    finally:
+        if db.in_transaction:  # some errors end it by themselves
+            db.execute("ROLLBACK")
 
 
 def _kind(db: sqlite3.Connection, location: str) -> Kind:
@@ -172,8 +177,20 @@ def _upgrade(db: sqlite3.Connection, location: str, ttl: float | None) -> None:
     _log.info("schema_upgraded", location=location, rows=kept, skipped=old - kept)
 
 
-def _set_journal(db: sqlite3.Connection, location: str, wanted: str) -> None:
-    (mode,) = db.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
+def _set_journal(
+    db: sqlite3.Connection, location: str, config: SeenStoreConfig
+) -> None:
+    wanted = "wal" if config.wal_mode else "delete"
+    deadline = time.monotonic() + config.timeout
+    while True:
+        try:
+            (mode,) = db.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
+            break
+        except sqlite3.OperationalError as exc:
+            # Of two that change it at once, SQLite refuses one without waiting.
+            if primary_code(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     if mode != wanted and location != MEMORY:
         raise StoreUnavailableError(
             location,

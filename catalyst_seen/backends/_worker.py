@@ -96,6 +96,11 @@ class Worker:
         except asyncio.CancelledError:
             connecting.add_done_callback(lambda done: _discard(done, opened))
             raise
+        except BaseException:
+            # aiosqlite has told the thread to end, and it will answer this loop.
+            if self._thread is not None:
+                self._thread.join()
+            raise
         self._database = opened
 
     async def run(self, work: Callable[[Connection], T]) -> T:

@@ -6,9 +6,9 @@ there.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -16,11 +16,12 @@ import structlog
 from .._backend import BackendStats, Chunk
 from .._errors import StoreClosedError, StoreUnavailableError
 from .._state import Row, step
-from ._sqlite_schema import look_before, pragma, prepare, size
+from ._sqlite_schema import MEMORY, look_before, pragma, prepare, size
 from ._sqlite_transaction import primary_code, transaction, translated
 from ._worker import Connection, Worker
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .._backend import Operation
@@ -65,7 +66,8 @@ class SqliteBackend:
             config: The SQLite settings and the clock.
             ttl: What the rows of an old store's file get, counted from their ``ts``.
         """
-        self._path = os.fspath(path)
+        # Absolute, so that neither chdir nor SQLite's own reading of "file:" moves it.
+        self._path = MEMORY if path == MEMORY else str(Path(path).absolute())
         self._config = config
         self._ttl = ttl
         self._worker = Worker()

@@ -1,0 +1,110 @@
+"""Fixtures that every test may use: a clock to move, a store, a script to run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from catalyst_seen import AsyncSeenStore
+
+NOON = 1_700_000_000.0
+DAY = 86_400.0
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Clock:
+    """Wall time that moves only when told."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "seen.db"
+
+
+@pytest.fixture(params=["file", "memory"])
+def target(request: pytest.FixtureRequest, path: Path) -> str:
+    """Each backend that the contract runs on, as a store's first argument."""
+    return str(path) if request.param == "file" else ":memory:"
+
+
+@pytest.fixture
+async def store(target: str, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
+    """An open store on each backend; a day's TTL, the manual clock, no purge."""
+    made = AsyncSeenStore(target, ttl=DAY, clock=clock, purge_interval=None)
+    async with made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("SEEN_", "SQLITE_", "FEATURE_PERSIST_SEEN")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fail a test that leaves a thread or a file descriptor behind."""
+    threads, descriptors = set(threading.enumerate()), open_descriptors()
+    yield
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and (
+        set(threading.enumerate()) > threads
+        or len(open_descriptors()) > len(descriptors)
+    ):
+        time.sleep(0.01)
+    assert set(threading.enumerate()) <= threads
+    assert len(open_descriptors()) <= len(descriptors)
+
+
+def open_descriptors() -> list[str]:
+    """What this process has open, by name."""
+    found = []
+    for number in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(os.readlink(number))
+        except FileNotFoundError:  # the one that listed the others
+            continue
+    return found
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Run:
+    """Run a script in a new interpreter; it fails the test if it hangs."""
+
+    def run(
+        script: str, *args: str, options: tuple[str, ...] = (), timeout: float = 20
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *options, "-c", textwrap.dedent(script), *args],
+            capture_output=True,
+            check=False,
+            cwd=tmp_path,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
