@@ -100,6 +100,9 @@ class Session:
 
     async def aclose(self) -> None:
         """Let what was called finish, then close, in at most ``CLOSE_TIMEOUT``."""
+        if os.getpid() != self._pid:  # a forked child: what is open is the parent's
+            self._state = _State.CLOSED
+            return
         if self._closing is None:
             if self._loop not in {None, asyncio.get_running_loop()}:
                 self.abandon()

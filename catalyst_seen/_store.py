@@ -135,13 +135,9 @@ class AsyncSeenStore:
     def __del__(self) -> None:
         session: Session | None = getattr(self, "_session", None)
         if session is not None and session.is_leaking:
+            leak = f"{self!r} was never closed: use `async with`, or await its aclose()"
             session.abandon()
-            warnings.warn(
-                f"{self!r} was never closed: use `async with`, or await store.aclose()",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
+            warnings.warn(leak, ResourceWarning, source=self, stacklevel=2)
 
     async def is_seen(self, key: str, *, namespace: str = "") -> bool:
         """Tell whether a key was marked and has not expired; a claimed key is not seen.

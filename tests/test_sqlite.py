@@ -217,12 +217,12 @@ class TestUpgrade:
 
 def _open_in_eight(path: Path, run_script: Run, options: str) -> list[str]:
     script = f"""
-        import multiprocessing, sys
+        import multiprocessing, os, sys
         from catalyst_seen import SeenStore
         def work(path, barrier):
             barrier.wait()
             with SeenStore(path, {options}) as store:
-                print("count", store.count(), flush=True)
+                os.write(1, f"count {{store.count()}}\\n".encode())
         context = multiprocessing.get_context("fork")
         barrier = context.Barrier(8)
         processes = [

@@ -44,110 +44,102 @@ class _Finished:
 
 
 class Worker:
-    """One connection and the thread that alone touches it.
+    """One connection and the thread that alone touches it, from ``open`` to the end.
 
     The thread is a daemon: a store that nobody closed does not keep the process alive.
     """
 
-    def __init__(self) -> None:
-        self._database: aiosqlite.Connection | None = None
-        self._connection: Connection | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self._database is not None
-
-    async def open(
+    def __init__(
         self,
         database: str,
         connect: Callable[[Callable[[], Connection]], Connection],
         **options: Any,
     ) -> None:
-        """Start the thread and connect; a failed or cancelled open leaves nothing.
+        """Prepare the thread; it starts with ``open``.
 
         Args:
             database: What to connect to.
             connect: Runs on the thread; is given a function that makes the connection,
-                and returns it, prepared.
+                and returns it, ready for use.
             options: What the connection is made with.
         """
-
-        def remember(*args: Any, **kwargs: Any) -> Connection:
-            self._thread = threading.current_thread()
-            self._connection = connect(partial(Connection, *args, **kwargs))
-            return self._connection
-
-        opened = _on_daemon_thread(
+        self._connect = connect
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        # A thread inherits being a daemon from the one that makes it.
+        self._database = _on_daemon_thread(
             lambda: aiosqlite.connect(
                 database,
-                factory=remember,
+                factory=self._make,
                 isolation_level=None,
-                # another thread may close it when the worker is dead
-                check_same_thread=False,
+                check_same_thread=False,  # for _end
                 **options,
             )
         )
-        # A cancelled connect must not be cancelled inside aiosqlite, which would forget
-        # the connection that its thread is about to make.
-        connecting = asyncio.ensure_future(opened)
+
+    async def open(self) -> None:
+        """Start the thread and connect; a failed or cancelled open leaves nothing."""
+        # Not to be cancelled inside aiosqlite, which would forget the connection that
+        # its thread is about to make.
+        connecting = asyncio.ensure_future(self._database)
         try:
             await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            connecting.add_done_callback(lambda done: _discard(done, opened))
+            connecting.add_done_callback(self._discard)
             raise
         except BaseException:
-            # aiosqlite has told the thread to end, and it will answer this loop.
-            if self._thread is not None:
+            if self._thread is not None:  # it is ending, and will tell this loop
                 self._thread.join()
             raise
-        self._database = opened
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run a function on the worker thread and return what it returns.
+        """Run a function on the thread and return what it returns.
 
         A cancelled caller does not stop it.
         """
-        if self._database is None:
-            raise RuntimeError("the worker is not open")
         return cast("T", await self._database.execute_fetchall(cast("str", work)))
 
     async def aclose(self) -> None:
         """Let the thread finish what was sent, disconnect and end."""
-        database, self._database = self._database, None
-        if database is None or self._thread is None:
-            return
-        if stopped := database.stop():
+        stopped = self._database.stop()
+        if stopped is not None:
             await stopped
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def abandon(self) -> None:
         """The same without waiting, from any thread, also when the loop is gone."""
-        database, self._database = self._database, None
-        if database is None or self._thread is None or sys.is_finalizing():
-            return
-        if self._thread.is_alive():
-            _on_daemon_thread(database.stop)
-        elif self._connection is not None:
+        if not sys.is_finalizing():
+            threading.Thread(
+                target=self._end, daemon=True, name="catalyst-seen end"
+            ).start()
+
+    def _make(self, *args: Any, **kwargs: Any) -> Connection:
+        self._thread = threading.current_thread()
+        self._connection = self._connect(partial(Connection, *args, **kwargs))
+        return self._connection
+
+    def _discard(self, connecting: asyncio.Future[Any]) -> None:
+        if connecting.cancelled() or connecting.exception() is None:
+            self.abandon()
+
+    def _end(self) -> None:
+        """Stop the thread, or find it dead because its loop was closed.
+
+        On a thread of its own, ``stop`` finds no event loop to promise an answer to,
+        and the connection can be closed when nobody uses it any more.
+        """
+        self._database.stop()
+        if self._thread is not None:
+            self._thread.join()
+        if self._connection is not None:
             self._connection.close()
 
 
-def _discard(connecting: asyncio.Future[Any], opened: aiosqlite.Connection) -> None:
-    if not connecting.cancelled() and connecting.exception() is None:
-        _on_daemon_thread(opened.stop)
-
-
 def _on_daemon_thread(function: Callable[[], T]) -> T:
-    """Call a short function on a thread of its own, and wait for it.
-
-    A thread inherits being a daemon from the one that makes it: so the worker becomes
-    one. And without an event loop around, ``stop`` promises no loop an answer that it
-    may be too late to take.
-    """
+    """Call a short function on a daemon thread, and wait for it."""
     answers: list[T] = []
-    thread = threading.Thread(
-        target=lambda: answers.append(function()), daemon=True, name="catalyst-seen"
-    )
+    thread = threading.Thread(target=lambda: answers.append(function()), daemon=True)
     thread.start()
     thread.join()
     return answers[0]

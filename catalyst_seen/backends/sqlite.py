@@ -70,7 +70,7 @@ class SqliteBackend:
         self._path = MEMORY if path == MEMORY else str(Path(path).absolute())
         self._config = config
         self._ttl = ttl
-        self._worker = Worker()
+        self._worker: Worker | None = None
         self._latest = 0.0
         self._is_suspect = False
 
@@ -79,14 +79,20 @@ class SqliteBackend:
         return self._path
 
     async def open(self) -> None:
-        await self._worker.open(self._path, self._connect, timeout=self._config.timeout)
+        worker = Worker(self._path, self._connect, timeout=self._config.timeout)
+        await worker.open()
+        self._worker = worker
         self._is_suspect = False
 
     async def aclose(self) -> None:
-        await self._worker.aclose()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.aclose()
 
     def abandon(self) -> None:
-        self._worker.abandon()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.abandon()
 
     async def apply(self, operations: Sequence[Operation[object]]) -> list[object]:
         return await self._run(lambda db: self._apply(db, operations))
@@ -111,10 +117,10 @@ class SqliteBackend:
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         if self._is_suspect:
-            self._worker.abandon()
+            self.abandon()
             await self.open()
             _log.warning("connection_reopened", location=self.location)
-        if not self._worker.is_open:
+        if self._worker is None:
             raise StoreClosedError("the store was closed before this call was sent")
         return await self._worker.run(lambda db: self._perform(db, work))
 
