@@ -28,19 +28,23 @@ class Clock:
         self.now = NOON
 
     def __call__(self) -> float:
+        """Tell the time."""
         return self.now
 
     def advance(self, seconds: float) -> None:
+        """Let time pass."""
         self.now += seconds
 
 
 @pytest.fixture
 def clock() -> Clock:
+    """A clock that stands at noon."""
     return Clock()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    """Where a database may be; nothing is there yet."""
     return tmp_path / "seen.db"
 
 
@@ -85,7 +89,7 @@ def open_descriptors() -> list[str]:
     found = []
     for number in Path("/proc/self/fd").iterdir():
         try:
-            found.append(os.readlink(number))
+            found.append(str(number.readlink()))
         except FileNotFoundError:  # the one that listed the others
             continue
     return found

@@ -69,7 +69,7 @@ class TestKeys:
         self, store: AsyncSeenStore, verb: str, key: object
     ) -> None:
         """Anything but a str is a TypeError that names argument and type."""
-        with pytest.raises(TypeError, match="key.*must be a str, not "):
+        with pytest.raises(TypeError, match=r"key.*must be a str, not "):
             await KEY_VERBS[verb](store, key)
         assert await store.count() == 0
 

@@ -53,7 +53,7 @@ class TestEnvironment:
     def test_everything_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """All six variables are read."""
         for name, value in {
-            "SEEN_DB_PATH": "/tmp/other.db",
+            "SEEN_DB_PATH": "/var/other.db",
             "SEEN_TTL_DAYS": "0.5",
             "SEEN_STORE_URL": "sqlite:///seen.db",
             "SQLITE_WAL_MODE": "0",
@@ -62,7 +62,7 @@ class TestEnvironment:
         }.items():
             monkeypatch.setenv(name, value)
         assert SeenStoreConfig.from_env() == SeenStoreConfig(
-            path="/tmp/other.db",
+            path="/var/other.db",
             ttl_days=0.5,
             url="sqlite:///seen.db",
             wal_mode=False,

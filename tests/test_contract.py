@@ -122,7 +122,7 @@ class TestExpiry:
     async def test_time_never_runs_backwards(
         self, store: AsyncSeenStore, clock: Clock
     ) -> None:
-        """A clock that is set back neither revives an expired key nor moves last_seen."""
+        """A clock that is set back revives no expired key and moves no last_seen."""
         await store.mark_seen("gone", ttl=10)
         await store.mark_seen("k")
         clock.advance(20)

@@ -50,7 +50,7 @@ class TestOpen:
     async def test_twice(self, path: Path) -> None:
         """A store opens once."""
         async with AsyncSeenStore(path) as store:
-            with pytest.raises(StoreClosedError, match="cannot open .* it is open"):
+            with pytest.raises(StoreClosedError, match=r"cannot open .* it is open"):
                 await store.open()
             assert await store.check_and_mark("k")
         with pytest.raises(StoreClosedError, match="closed: make a new store"):
@@ -77,7 +77,7 @@ class TestOpen:
             await store.is_seen("k")
 
     async def test_failing(self, path: Path) -> None:
-        """A failing open leaves no thread and no descriptor, and may be tried again."""
+        """A failing open leaves no thread or descriptor, and can be redone."""
         path.write_bytes(b"junk")
         store = AsyncSeenStore(path)
         for _ in range(20):
@@ -89,7 +89,7 @@ class TestOpen:
 
     @pytest.mark.parametrize("turns", range(6))
     async def test_cancelled(self, path: Path, turns: int) -> None:
-        """An open that is cancelled, early or late, leaves nothing and can be redone."""
+        """A cancelled open, early or late, leaves nothing and can be redone."""
         before = len(open_descriptors())
         for _ in range(10):
             store = AsyncSeenStore(path)
@@ -405,9 +405,9 @@ class TestLeaks:
         await store.open()
         await store.is_seen("k")
         assert threading.active_count() == threads + 1
-        with pytest.warns(ResourceWarning, match="seen.db' open> was never closed"):
+        with pytest.warns(ResourceWarning, match=r"seen.db' open> was never closed"):
             del store
-            gc.collect()
+        gc.collect()
         await _until(lambda: threading.active_count() == threads)
 
     async def test_local_with_warnings_as_errors(self, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -22,12 +22,14 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends import _worker
 
-from .conftest import DAY, NOON, Clock, Run, open_descriptors
+from .conftest import NOON, Clock, Run, open_descriptors
 
 HOUR = 3_600.0
 
 
-def write(path: Path, *statements: str, rows: list[tuple[object, ...]] = []) -> None:  # noqa: B006
+def write(
+    path: Path, *statements: str, rows: Sequence[tuple[object, ...]] = ()
+) -> None:
     """Make a database with plain sqlite3; the last statement runs once per row."""
     with closing(sqlite3.connect(path)) as db, db:
         for statement in statements[: -1 if rows else None]:
@@ -37,6 +39,7 @@ def write(path: Path, *statements: str, rows: list[tuple[object, ...]] = []) -> 
 
 
 def read(path: Path, sql: str) -> list[tuple[object, ...]]:
+    """Ask a database with plain sqlite3."""
     with closing(sqlite3.connect(path)) as db:
         return db.execute(sql).fetchall()
 
@@ -55,6 +58,7 @@ class TestSettings:
     """The inherited connection settings, asked of the connection itself."""
 
     async def ask(self, store: AsyncSeenStore, *pragmas: str) -> list[object]:
+        """Read settings on the store's own connection."""
         backend = store._session.backend
         return await backend._worker.run(  # type: ignore[attr-defined, no-any-return]
             lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
@@ -311,7 +315,7 @@ class TestRefused:
     async def test_file_for_a_directory(self, tmp_path: Path) -> None:
         """A path that leads through a file."""
         (tmp_path / "file").write_text("text")
-        with pytest.raises(StoreUnavailableError, match="file/seen.db: .*exists"):
+        with pytest.raises(StoreUnavailableError, match=r"file/seen.db: .*exists"):
             await AsyncSeenStore(tmp_path / "file/seen.db").open()
 
     async def test_empty_file_is_a_new_store(self, path: Path) -> None:
@@ -430,7 +434,7 @@ class TestErrors:
             assert await store.check_and_mark("new")
 
     async def test_inherited_answers(self, path: Path) -> None:
-        """On a store error is_seen is False and cleanup is 0, each logged as an error."""
+        """On an error is_seen is False and cleanup is 0, each logged as an error."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
             await store.mark_seen("k")
             _break(path)
@@ -522,7 +526,7 @@ class TestErrors:
                 )
 
             await limit(1)
-            with pytest.raises(StoreUnavailableError, match="full.*Free some space"):
+            with pytest.raises(StoreUnavailableError, match=r"full.*Free some space"):
                 await store.mark_many(f"more {number}" for number in range(1_000))
             assert await store.count() == 1_000
             assert await store.is_seen("0")

@@ -1,0 +1,186 @@
+"""The background purge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+
+from .conftest import Clock
+from .test_sqlite import read, write, write_lock
+
+
+def purge_tasks() -> list[asyncio.Task[object]]:
+    """The purge tasks of this loop."""
+    return [task for task in asyncio.all_tasks() if "purge" in task.get_name()]
+
+
+async def until_runs(store: AsyncSeenStore, runs: int) -> None:
+    """Wait until a store has purged so often."""
+    async with asyncio.timeout(10):
+        while (await store.stats()).purge_runs < runs:
+            await asyncio.sleep(0.005)
+
+
+class TestTask:
+    """Its life."""
+
+    async def test_named_and_awaited(self, path: Path) -> None:
+        """One named task while the store is open, none afterwards."""
+        async with AsyncSeenStore(path):
+            (task,) = purge_tasks()
+            assert task.get_name().startswith("catalyst-seen")
+            await asyncio.sleep(0.05)
+            assert not task.done()
+        assert task.cancelled()
+
+    async def test_switched_off(self, path: Path, clock: Clock) -> None:
+        """An interval of None means none, not even at open."""
+        write(path, "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
+        write(path, "INSERT INTO seen VALUES ('k', 1)")
+        async with AsyncSeenStore(path, purge_interval=None, clock=clock) as store:
+            assert purge_tasks() == []
+            await asyncio.sleep(0.05)
+            assert (await store.stats()).purge_runs == 0
+        assert read(path, "SELECT count(*) FROM seen") == [(1,)]
+
+    async def test_at_open(self, path: Path, clock: Clock) -> None:
+        """What has expired goes when the store opens, and opening does not wait."""
+        async with AsyncSeenStore(path, ttl=10, clock=clock) as store:
+            await store.mark_many(map(str, range(30_000)))
+        clock.advance(10)
+        started = time.monotonic()
+        async with AsyncSeenStore(path, clock=clock) as store:
+            opened = time.monotonic() - started
+            await until_runs(store, 1)
+            purged = time.monotonic() - started
+            stats = await store.stats()
+            assert (stats.purge_rows, stats.purge_failures) == (30_000, 0)
+            assert stats.last_purge == clock.now
+        assert opened < purged / 3
+        assert read(path, "SELECT count(*) FROM seen") == [(0,)]
+
+    @pytest.mark.parametrize("interval", [0.01, timedelta(milliseconds=10)])
+    async def test_again_and_again(
+        self, path: Path, clock: Clock, interval: float | timedelta
+    ) -> None:
+        """It comes back after every interval."""
+        async with AsyncSeenStore(
+            path, ttl=10, clock=clock, purge_interval=interval
+        ) as store:
+            for round_ in range(3):
+                await store.mark_seen(str(round_))
+                clock.advance(10)
+                await until_runs(store, (await store.stats()).purge_runs + 2)
+                assert read(path, "SELECT count(*) FROM seen") == [(0,)]
+            assert (await store.stats()).purge_rows == 3
+
+    async def test_closed_in_the_middle(self, path: Path) -> None:
+        """A close does not wait for a long purge; what is left stays for the next."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            await store.mark_many(map(str, range(50_000)), ts=1_000)
+        store = AsyncSeenStore(path)
+        await store.open()
+        await asyncio.sleep(0.05)
+        started = time.monotonic()
+        await store.aclose()
+        assert time.monotonic() - started < 1
+        ((left,),) = read(path, "SELECT count(*) FROM seen")
+        assert isinstance(left, int)
+        assert 0 < left < 50_000
+
+
+class TestFailures:
+    """A purge that fails."""
+
+    async def test_locked(self, path: Path, clock: Clock) -> None:
+        """A locked database is counted every time, logged once, and outlived."""
+        config = SeenStoreConfig(path, purge_interval=0.01, clock=clock)
+        async with AsyncSeenStore(config, ttl=10) as store:
+            await until_runs(store, 1)
+            await store.mark_seen("k")
+            clock.advance(10)
+            with capture_logs() as logs, write_lock(path):
+                async with asyncio.timeout(10):
+                    while (await store.stats()).purge_failures < 3:
+                        await asyncio.sleep(0.01)
+            (log,) = [log for log in logs if log["log_level"] != "debug"]
+            assert (log["event"], log["log_level"]) == ("purge_failed", "warning")
+            assert log["location"] == str(path)
+            assert "locked" in log["error"]
+            await until_runs(store, (await store.stats()).purge_runs + 1)
+            assert (await store.stats()).purge_rows == 1
+            with capture_logs() as logs, write_lock(path):
+                failures = (await store.stats()).purge_failures
+                async with asyncio.timeout(10):
+                    while (await store.stats()).purge_failures < failures + 1:
+                        await asyncio.sleep(0.01)
+            assert len(logs) == 1  # a new failure is new news
+
+    async def test_gives_way(self, path: Path) -> None:
+        """While another process holds the lock, a purge delays no reader for long."""
+        async with AsyncSeenStore(path, purge_interval=0.001) as store:
+            await until_runs(store, 1)
+            with write_lock(path):
+                await asyncio.sleep(0.05)
+                started = time.monotonic()
+                await store.is_seen("k")
+                assert time.monotonic() - started < 5  # the timeout is 30 seconds
+            await asyncio.wait_for(store.mark_seen("k"), 5)
+
+    async def test_any_error(self, path: Path) -> None:
+        """Not even a bug ends the task."""
+
+        class Broken(Clock):
+            def __call__(self) -> float:
+                if self.now:
+                    raise ZeroDivisionError("a broken clock")
+                return 0.0
+
+        clock = Broken()
+        with capture_logs():
+            async with AsyncSeenStore(path, purge_interval=0.01, clock=clock) as store:
+                await asyncio.sleep(0.05)
+                clock.now = 0
+                await until_runs(store, 1)
+                assert (await store.stats()).purge_failures > 0
+
+
+class TestChunks:
+    """Bounded steps."""
+
+    async def test_callers_get_in_between(self, path: Path) -> None:
+        """During a purge of 50,000 rows, marks go on at once."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            await store.mark_many(map(str, range(50_000)), ts=1_000)
+            purge = asyncio.create_task(store.purge_expired())
+            await asyncio.sleep(0)
+            marks = 0
+            while not purge.done():
+                await store.mark_seen(f"mark {marks}")
+                marks += 1
+            assert await purge == 50_000
+            assert marks > 25
+
+    async def test_other_writers_get_in_between(self, path: Path) -> None:
+        """Another connection's writes find the lock free between two chunks."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            await store.mark_many(map(str, range(50_000)), ts=1_000)
+            purge = asyncio.create_task(store.purge_expired())
+            await asyncio.sleep(0)
+            writes = 0
+            while not purge.done():
+                await asyncio.to_thread(
+                    write,
+                    path,
+                    f"INSERT INTO seen VALUES ('o', '{writes}', 0, 0, NULL)",
+                )
+                writes += 1
+            assert await purge == 50_000
+            assert writes > 5

@@ -1,0 +1,270 @@
+"""SeenStore, the blocking twin, and the old helper."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    ConfigurationError,
+    SchemaError,
+    SeenStore,
+    SeenStoreConfig,
+    StoreClosedError,
+    StoreUnavailableError,
+    Verdict,
+    should_filter,
+)
+
+from .conftest import DAY, NOON, Clock, Run
+from .test_sqlite import read, write, write_lock
+
+
+def public(class_: type) -> dict[str, object]:
+    """What a class shows, but for opening and closing."""
+    return {
+        name: member
+        for name, member in vars(class_).items()
+        if not name.startswith("_") and name not in {"open", "aclose", "close"}
+    }
+
+
+@pytest.mark.usefixtures("nothing_left")
+class TestTwin:
+    """The same verbs, blocking."""
+
+    def test_same_names(self) -> None:
+        """Both have the same public members; only open and close differ."""
+        assert set(public(SeenStore)) == set(public(AsyncSeenStore))
+
+    @pytest.mark.parametrize("name", [*sorted(public(AsyncSeenStore)), "__init__"])
+    def test_same_signatures(self, name: str) -> None:
+        """Each verb takes and gives the same, and is explained the same."""
+        ours, theirs = getattr(SeenStore, name), getattr(AsyncSeenStore, name)
+        if isinstance(ours, property):
+            return
+        assert inspect.signature(ours) == inspect.signature(theirs)
+        if name != "__init__":
+            assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+
+    def test_every_verb(self, target: str, clock: Clock) -> None:
+        """Each verb does what its twin does."""
+        with SeenStore(target, ttl=DAY, clock=clock, purge_interval=None) as store:
+            assert not store.is_seen("a")
+            store.mark_seen("a", NOON - 10)
+            store.mark_many(["b", "c"], ttl=60, namespace="n")
+            assert store.check_and_mark("d").verdict is Verdict.NEW
+            assert [
+                bool(sighting) for sighting in store.check_and_mark_many(["d", "e"])
+            ] == [False, True]
+            assert store.filter_new(["a", "f"]) == ["f"]
+            assert store.filter_new([("a", 1), ("f", 2)], key=lambda p: p[0]) == [
+                ("f", 2)
+            ]
+            assert store.forget("e")
+            record = store.get("a")
+            assert record is not None
+            assert record.first_seen == NOON - 10
+            assert (store.count(), store.count(namespace="n")) == (4, 2)
+            clock.advance(60)
+            assert store.purge_expired() == 2
+            clock.advance(DAY)
+            assert store.cleanup_old_entries(0.5) == 2
+            assert store.stats().keys == 0
+            assert store.location.endswith(target)
+
+    def test_opens_when_made(self, path: Path) -> None:
+        """Constructing opens, or raises why not and leaves nothing."""
+        store = SeenStore(path)
+        assert path.exists()
+        store.close()
+        path.write_bytes(b"junk")
+        path.with_name("seen.db-wal").unlink(missing_ok=True)
+        for _ in range(5):
+            with pytest.raises(SchemaError, match="not a SQLite database"):
+                SeenStore(path)
+
+    def test_close(self, path: Path) -> None:
+        """Closing twice is closing once; a verb afterwards is refused."""
+        store = SeenStore(path)
+        store.close()
+        store.close()
+        with pytest.raises(StoreClosedError, match="closed: make a new store"):
+            store.is_seen("k")
+
+    def test_error_in_the_block(self, path: Path) -> None:
+        """An exception leaves the block through a closed store."""
+        with pytest.raises(ZeroDivisionError), SeenStore(path) as store:
+            raise ZeroDivisionError
+        with pytest.raises(StoreClosedError):
+            store.is_seen("k")
+
+    def test_errors_come_through(self, path: Path) -> None:
+        """A store error reaches the caller as it is."""
+        config = SeenStoreConfig(path, timeout=0.05)
+        with (
+            SeenStore(config) as store,
+            write_lock(path),
+            pytest.raises(StoreUnavailableError, match="locked"),
+        ):
+            store.mark_seen("k")
+
+    def test_generators_run_in_the_callers_thread(self) -> None:
+        """Code that a caller passes in runs where the caller is."""
+        here = threading.get_ident()
+        ran = set()
+
+        def note(item: str) -> str:
+            ran.add(threading.get_ident())
+            return item
+
+        with SeenStore(":memory:") as store:
+            store.mark_many(note(key) for key in "ab")
+            store.check_and_mark_many(note(key) for key in "bc")
+            store.filter_new((note(key) for key in "cd"), key=note)
+        assert ran == {here}
+
+
+@pytest.mark.usefixtures("nothing_left")
+class TestThreads:
+    """From any thread."""
+
+    def test_two_hundred(self, path: Path) -> None:
+        """Of 200 threads that race for the same keys, one wins each."""
+        keys = [f"key {number}" for number in range(20)]
+        start = threading.Barrier(200)
+
+        def work(store: SeenStore) -> list[str]:
+            start.wait()
+            return [key for key in keys if store.check_and_mark(key)]
+
+        with SeenStore(path) as store, ThreadPoolExecutor(200) as pool:
+            won = [pool.submit(work, store) for _ in range(200)]
+            assert sorted(key for one in won for key in one.result()) == sorted(keys)
+
+    def test_close_with_calls_under_way(self, path: Path) -> None:
+        """A close lets calls finish; each is either done or refused, none hangs."""
+        for _ in range(5):
+            self.close_under_load(path)
+            write(path, "DELETE FROM seen")
+
+    def close_under_load(self, path: Path) -> None:
+        """Ten threads close a store that twenty are using."""
+        store = SeenStore(path, purge_interval=None)
+        done, refused = [], []
+
+        def work(name: int) -> None:
+            for number in range(1_000):
+                key = f"{name} {number}"
+                try:
+                    store.mark_seen(key)
+                except StoreClosedError:
+                    refused.append(name)
+                    return
+                done.append(key)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(20)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.02)
+        closers = [threading.Thread(target=store.close) for _ in range(10)]
+        for thread in closers:
+            thread.start()
+        for thread in closers + threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        assert sorted(refused) == list(range(20))
+        assert {key for (key,) in read(path, "SELECT id FROM seen")} >= set(done)
+
+    def test_fork(self, path: Path, run_script: Run) -> None:
+        """A child is refused at once, may close and exit; the parent goes on."""
+        script = """
+            import os, sys
+            from catalyst_seen import SeenStore, StoreClosedError
+            with SeenStore(sys.argv[1]) as store:
+                for number in range(20):
+                    store.mark_seen(str(number))
+                    child = os.fork()
+                    if child == 0:
+                        try:
+                            store.is_seen("k")
+                        except StoreClosedError as exc:
+                            assert "before a fork" in str(exc)
+                            store.close()
+                            sys.exit(7)
+                        sys.exit(1)
+                    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+                print(store.count())
+        """
+        done = run_script(script, str(path))
+        assert (done.stdout, done.stderr) == ("20\n", "")
+
+
+class TestLeak:
+    """A blocking store that nobody closed."""
+
+    @pytest.mark.usefixtures("nothing_left")
+    def test_dropped(self, path: Path) -> None:
+        """It warns, and is closed: no thread and no file is left."""
+        store = SeenStore(path)
+        store.mark_seen("k")
+        with pytest.warns(ResourceWarning, match=r"seen.db'> was never closed"):
+            del store
+        gc.collect()
+
+    def test_closed_at_exit(self, path: Path, run_script: Run) -> None:
+        """At the end of the program it is closed in order: no log is left."""
+        script = """
+            import sys
+            from catalyst_seen import SeenStore
+            store = SeenStore(sys.argv[1])
+            store.mark_seen("k")
+        """
+        done = run_script(script, str(path), options=("-W", "error"))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [entry.name for entry in path.parent.iterdir()] == ["seen.db"]
+
+
+class TestShouldFilter:
+    """The old helper."""
+
+    def test_with_a_store(self) -> None:
+        """It lets an item pass once."""
+        with SeenStore(":memory:") as store:
+            assert [should_filter("k", store) for _ in range(3)] == [False, True, True]
+
+    def test_from_environment(
+        self, monkeypatch: pytest.MonkeyPatch, path: Path
+    ) -> None:
+        """Without a store it uses the environment's, and leaves nothing open."""
+        monkeypatch.setenv("SEEN_DB_PATH", str(path))
+        threads = threading.active_count()
+        assert [should_filter("k") for _ in range(3)] == [False, True, True]
+        assert threading.active_count() == threads
+        assert read(path, "SELECT id FROM seen") == [("k",)]
+
+    @pytest.mark.parametrize("off", ["0", "false", "NO", "off"])
+    def test_switched_off(
+        self, monkeypatch: pytest.MonkeyPatch, path: Path, off: str
+    ) -> None:
+        """With FEATURE_PERSIST_SEEN off nothing is dropped, opened or marked."""
+        monkeypatch.setenv("FEATURE_PERSIST_SEEN", off)
+        monkeypatch.setenv("SEEN_DB_PATH", str(path))
+        assert not should_filter("k")
+        assert not path.exists()
+        with SeenStore(":memory:") as store:
+            assert [should_filter("k", store) for _ in range(2)] == [False, False]
+            assert store.count() == 0
+
+    def test_bad_switch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A switch that is neither on nor off is refused by name."""
+        monkeypatch.setenv("FEATURE_PERSIST_SEEN", "perhaps")
+        with pytest.raises(ConfigurationError, match="FEATURE_PERSIST_SEEN: 'perhaps'"):
+            should_filter("k")

@@ -1,0 +1,66 @@
+"""How the public API is typed; checked by the type checkers, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import assert_type
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    Record,
+    SeenStore,
+    SeenStoreConfig,
+    Sighting,
+    StoreStats,
+    Verdict,
+    should_filter,
+)
+
+AsyncSeenStore()
+AsyncSeenStore(None)
+AsyncSeenStore(Path("seen.db"), ttl=60)
+AsyncSeenStore("sqlite:///seen.db", ttl=timedelta(days=1), purge_interval=None)
+AsyncSeenStore(SeenStoreConfig(Path("seen.db"), 7), ttl=None, on_error="raise")
+AsyncSeenStore(1)  # type: ignore[arg-type]
+AsyncSeenStore("seen.db", 60)  # type: ignore[call-arg]
+AsyncSeenStore(on_error="ignore")  # type: ignore[arg-type]
+SeenStoreConfig(synchronous="SOMETIMES")  # type: ignore[arg-type]
+
+
+async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
+    async with AsyncSeenStore("seen.db") as store:
+        assert_type(store, AsyncSeenStore)
+        assert_type(await store.is_seen("k", namespace="n"), bool)
+        await store.mark_seen("k", 1, ttl=None)
+        await store.mark_many({"a", "b"}, ttl=timedelta(1))
+        sighting = await store.check_and_mark("k")
+        assert_type(sighting, Sighting)
+        assert_type(sighting.verdict, Verdict)
+        assert_type(await store.check_and_mark_many(iter("ab")), list[Sighting])
+        assert_type(await store.filter_new(["k"]), list[str])
+        fresh = await store.filter_new(items, key=lambda item: item[0])
+        assert_type(fresh, list[tuple[str, int]])
+        await store.filter_new([1, 2])  # type: ignore[list-item]
+        assert_type(await store.forget("k"), bool)
+        assert_type(await store.get("k"), Record | None)
+        assert_type(await store.count(), int)
+        assert_type(await store.stats(), StoreStats)
+        assert_type((await store.stats()).keys_by_namespace, Mapping[str, int])
+        assert_type(await store.purge_expired(), int)
+        assert_type(await store.cleanup_old_entries(30), int)
+        await store.is_seen(1)  # type: ignore[arg-type]
+        await store.is_seen("k", "n")  # type: ignore[call-arg]
+
+
+def blocking(items: Iterator[tuple[str, int]]) -> None:
+    with SeenStore("seen.db") as store:
+        assert_type(store, SeenStore)
+        assert_type(store.is_seen("k"), bool)
+        assert_type(store.check_and_mark("k"), Sighting)
+        assert_type(store.filter_new(["k"]), list[str])
+        assert_type(
+            store.filter_new(items, key=lambda item: item[0]), list[tuple[str, int]]
+        )
+        assert_type(should_filter("k", store), bool)
