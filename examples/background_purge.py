@@ -1,0 +1,35 @@
+"""A store that is left running: expired keys go by themselves, in the background.
+
+    python examples/background_purge.py
+
+Marks a thousand keys a second for three seconds, each good for one second, and shows
+how the file stops growing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from catalyst_seen import AsyncSeenStore
+
+
+async def main() -> None:
+    """Mark, wait, look."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seen.db"
+        async with AsyncSeenStore(path, ttl=1, purge_interval=0.2) as store:
+            for step in range(1, 13):
+                await store.mark_many(f"step {step} key {n}" for n in range(250))
+                await asyncio.sleep(0.25)
+                stats = await store.stats()
+                print(
+                    f"{step * 250:5} marked, {stats.keys:5} live,"
+                    f" {stats.purge_rows:5} purged in {stats.purge_runs} runs"
+                )
+        print("closed: the purge task has ended with the store")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,34 @@
+"""The blocking twin, shared by threads: each job is done by exactly one of them.
+
+python examples/blocking.py
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from catalyst_seen import SeenStore
+
+JOBS = [f"job-{number}" for number in range(100)]
+
+
+def work(store: SeenStore, name: str) -> int:
+    """Take every job that no other thread has taken."""
+    done = [job for job in JOBS if store.check_and_mark(job)]
+    print(f"{name} did {len(done)} jobs")
+    return len(done)
+
+
+def main() -> None:
+    """Let eight threads race for the same hundred jobs."""
+    with (
+        SeenStore(":memory:", ttl=timedelta(hours=1)) as store,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        counts = pool.map(lambda n: work(store, f"thread {n}"), range(8))
+        print(f"{sum(counts)} jobs done, each once")
+
+
+if __name__ == "__main__":
+    main()
