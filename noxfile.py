@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format, spelling and which floor imports from which."""
+    session.install(*group("lint"), ".")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("codespell", "--toml", "pyproject.toml", *tracked(session))
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of everything, and that the public ones are complete."""
+    session.install(*group("types"), *group("tests"), "nox", "-e", ".[all]")
+    session.run("mypy", "catalyst_seen", "tests", "examples", "noxfile.py")
+    session.run("basedpyright", "--verifytypes", "catalyst_seen", "--ignoreexternal")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests on the installed package, with every extra."""
+    session.install(*group("tests"), ".[all]")
+    session.run("pytest", "--ignore=tests/test_readme.py", *session.posargs)
+
+
+@nox.session
+def minimal(session: nox.Session) -> None:
+    """Run the tests without any extra, on the oldest dependencies we name."""
+    oldest = [name.replace(">=", "==") for name in PYPROJECT["project"]["dependencies"]]
+    session.install(*group("tests"), *oldest, ".")
+    session.run(
+        "pytest",
+        "--ignore=tests/test_readme.py",
+        "--ignore=tests/test_feed_poller.py",
+        *session.posargs,
+    )
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Run the README's code and the examples, and compare their output."""
+    session.install(*group("tests"), ".[feeds]")
+    session.run("pytest", "tests/test_readme.py", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build, and use the wheel where nothing else is installed."""
+    session.install(*group("package"))
+    folder = Path(session.create_tmp())
+    shutil.rmtree(folder / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder / "dist"), silent=True)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    session.log(f"{wheel.name}: {wheel.stat().st_size:,} bytes")
+    session.run("python", "-m", "venv", "--clear", str(folder / "clean"))
+    python = str(folder / "clean" / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+    session.run(python, "-m", "pip", "check", external=True)
+    with session.chdir(folder):
+        session.run(python, "-c", _FIRST_USE, external=True)
+
+
+_FIRST_USE = """
+import catalyst_seen, importlib.metadata, pathlib
+root = pathlib.Path(catalyst_seen.__file__).parent
+assert "site-packages" in root.parts, root
+assert (root / "py.typed").exists()
+with catalyst_seen.SeenStore(":memory:") as store:
+    assert [bool(store.check_and_mark("k")) for _ in range(2)] == [True, False]
+print("catalyst-seen", importlib.metadata.version("catalyst-seen"), "works")
+"""
+
+
+def tracked(session: nox.Session) -> list[str]:
+    """Name the files that git knows, where there is git."""
+    listed = session.run("git", "ls-files", external=True, silent=True)
+    return str(listed).split()
