@@ -9,10 +9,11 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 
+IN_PARALLEL = ("--numprocesses=2", "--dist=worksteal")
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
-def group(name: str) -> list[str]:
+def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
@@ -38,7 +39,9 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests on the installed package, with every extra."""
     session.install(*group("tests"), ".[all]")
-    session.run("pytest", "--ignore=tests/test_readme.py", *session.posargs)
+    session.run(
+        "pytest", *IN_PARALLEL, "--ignore=tests/test_readme.py", *session.posargs
+    )
 
 
 @nox.session
@@ -48,6 +51,7 @@ def minimal(session: nox.Session) -> None:
     session.install(*group("tests"), *oldest, ".")
     session.run(
         "pytest",
+        *IN_PARALLEL,
         "--ignore=tests/test_readme.py",
         "--ignore=tests/test_feed_poller.py",
         *session.posargs,
@@ -65,7 +69,7 @@ def readme(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """Build, and use the wheel where nothing else is installed."""
     session.install(*group("package"))
-    folder = Path(session.create_tmp())
+    folder = Path(session.create_tmp()).absolute()
     shutil.rmtree(folder / "dist", ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(folder / "dist"), silent=True)
     (wheel,) = (folder / "dist").glob("*.whl")

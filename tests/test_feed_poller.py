@@ -158,7 +158,7 @@ class TestRealFeeds:
     @pytest.mark.parametrize("name", ["bbc-home", "nzherald-noguid"])
     @pytest.mark.timeout(120)
     def test_every_entry_once(
-        self, site: Site, poll: Polling, name: str, capsys: pytest.CaptureFixture[str]
+        self, site: Site, poll: Polling, name: str, figures: Callable[[str], None]
     ) -> None:
         """Snapshot by snapshot, with a restart at each, every entry comes once."""
         snapshots = sorted((REAL_FEEDS / name).glob("*.xml"))
@@ -181,14 +181,14 @@ class TestRealFeeds:
                 unchanged += 1
         assert len(printed) == len(set(printed))
         assert set(map(html.unescape, printed)) == set(expected)
-        with capsys.disabled():
-            print(
-                f"\n{name}: {len(snapshots)} snapshots ({unusable} unusable),"
-                f" {len(snapshots) + unchanged} restarts, {len(expected)} entries,"
-                f" {len(set(expected))} distinct, {len(printed)} printed,"
-                f" 0 twice, 0 missed",
-                end="",
-            )
+        twice = len(printed) - len(set(printed))
+        missed = len(set(expected) - set(map(html.unescape, printed)))
+        figures(
+            f"{name}: {len(snapshots)} snapshots ({unusable} unusable),"
+            f" {len(snapshots) + unchanged} starts, {len(expected)} entries,"
+            f" {len(set(expected))} distinct, {len(printed)} printed, {twice} twice,"
+            f" {missed} missed"
+        )
 
 
 def ids_of(body: bytes) -> list[str] | None:
@@ -421,7 +421,9 @@ class TestProcess:
         assert "entries 7 (new 0, duplicates 7)" in second.stderr
 
     @pytest.mark.timeout(120)
-    def test_killed(self, site: Site, path: Path) -> None:
+    def test_killed(
+        self, site: Site, path: Path, figures: Callable[[str], None]
+    ) -> None:
         """Killed anywhere and run again, it loses nothing and repeats one at most."""
         rng = random.Random(11)
         repeated = kills = 0
@@ -448,6 +450,7 @@ class TestProcess:
         assert kills > 4
         assert read(path, "SELECT count(*) FROM seen") == [(8 * 150,)]
         assert repeated <= kills
+        figures(f"poller killed {kills} times: 0 entries lost, {repeated} repeated")
 
     def test_reader_goes_away(self, site: Site, path: Path) -> None:
         """When its output is not wanted any more it ends; the rest comes next time."""

@@ -109,13 +109,13 @@ class TestOpen:
     async def test_cancelled_while_locked(self, path: Path) -> None:
         """A cancelled open does not wait for the lock that it was waiting for."""
         write(path, "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
-        store = AsyncSeenStore(SeenStoreConfig(path, timeout=1))
+        store = AsyncSeenStore(SeenStoreConfig(path, timeout=3))
         with write_lock(path):
             started = time.monotonic()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await store.open()
-            assert time.monotonic() - started < 0.9
+            assert time.monotonic() - started < 2
         async with store:
             assert await store.check_and_mark("k")
         await _until(lambda: len(asyncio.all_tasks()) == 1)  # the abandoned one
@@ -191,7 +191,7 @@ class TestClose:
     async def test_bounded(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A close does not wait for a disk that hangs; the thread ends when it can."""
         monkeypatch.setattr("catalyst_seen._session.CLOSE_TIMEOUT", 0.1)
-        store = AsyncSeenStore(SeenStoreConfig(path, timeout=0.6, purge_interval=None))
+        store = AsyncSeenStore(SeenStoreConfig(path, timeout=2, purge_interval=None))
         await store.open()
         with write_lock(path):
             stuck = asyncio.create_task(store.mark_seen("k"))
@@ -199,7 +199,7 @@ class TestClose:
             await asyncio.sleep(0.05)
             started = time.monotonic()
             await store.aclose()
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 1.5
             with pytest.raises(StoreUnavailableError):
                 await stuck
             with pytest.raises(StoreClosedError):
