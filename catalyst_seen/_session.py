@@ -118,7 +118,7 @@ class Session:
         if self.is_leaking:
             self.backend.abandon()
             if self._loop is not None and not self._loop.is_closed():
-                for task in self._tasks:
+                for task in list(self._tasks):
                     self._loop.call_soon_threadsafe(task.cancel)
         self._state = _State.CLOSED
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
 import structlog
@@ -20,14 +22,14 @@ from ._session import Session
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError
 
 T = TypeVar("T")
 
-_READ_CHUNK = 1_000  # keys that a long read asks for at once, so that others get a turn
+_CHUNK = 1_000  # items that are worked on without letting others have a turn
 
 _log = structlog.get_logger("catalyst_seen")
 
@@ -201,9 +203,11 @@ class AsyncSeenStore:
         """
         namespace, lasting = check_namespace(namespace), self._seconds(ttl)
         instant = _instant(ts)
-        await self._send(
-            [Mark(namespace, key, lasting, instant) for key in _checked(keys)]
-        )
+        marks = [
+            Mark(namespace, check_key(key, f"keys[{place}]"), lasting, instant)
+            async for place, key in _numbered(keys, "keys")
+        ]
+        await self._send(marks)
 
     async def check_and_mark(
         self,
@@ -245,9 +249,11 @@ class AsyncSeenStore:
             OutcomeUnknownError: It failed while committing; all or none are marked.
         """
         namespace, lasting = check_namespace(namespace), self._seconds(ttl)
-        return await self._send(
-            [CheckAndMark(namespace, key, lasting) for key in _checked(keys)]
-        )
+        checks = [
+            CheckAndMark(namespace, check_key(key, f"keys[{place}]"), lasting)
+            async for place, key in _numbered(keys, "keys")
+        ]
+        return await self._send(checks)
 
     @overload
     async def filter_new(
@@ -279,20 +285,18 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        _refuse_text(items, "items")
         namespace = check_namespace(namespace)
         first: dict[str, T] = {}
-        for place, item in enumerate(items):
+        async for place, item in _numbered(items, "items"):
             name = cast("str", item) if key is None else key(item)
             first.setdefault(check_key(name, f"key of items[{place}]"), item)
-        looks = [Look(namespace, name) for name in first]
+        self._session.check_open()
         fresh: list[T] = []
-        for start in range(0, len(looks), _READ_CHUNK):
-            chunk = looks[start : start + _READ_CHUNK]
-            records = await self._send(chunk)
+        for names in _chunks(first):
+            records = await self._send([Look(namespace, name) for name in names])
             fresh += [
-                first[look.key]
-                for look, record in zip(chunk, records, strict=True)
+                first[name]
+                for name, record in zip(names, records, strict=True)
                 if record is None
             ]
         return fresh
@@ -421,12 +425,21 @@ def _instant(ts: float | None) -> float | None:
     return None if ts is None else timestamp(ts)
 
 
-def _checked(keys: Iterable[str]) -> Iterator[str]:
-    _refuse_text(keys, "keys")
-    return (check_key(key, f"keys[{place}]") for place, key in enumerate(keys))
+async def _numbered(items: Iterable[T], argument: str) -> AsyncIterator[tuple[int, T]]:
+    """Number items; let the event loop go on after every chunk of them.
 
-
-def _refuse_text(items: Iterable[object], argument: str) -> None:
-    """A str is an iterable of its characters, which is never what was meant."""
+    A str is an iterable of its characters, which is never what was meant.
+    """
     if isinstance(items, str | bytes):
         raise TypeError(f"{argument} must be an iterable of keys, not one {items!r}")
+    for place, item in enumerate(list(items)):
+        if place % _CHUNK == _CHUNK - 1:
+            await asyncio.sleep(0)
+        yield place, item
+
+
+def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
+    """Cut what a long read asks for, so that others get a turn in between."""
+    iterator = iter(names)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk

@@ -52,7 +52,7 @@ TTL_VERBS: dict[str, Verb] = {
     "check_and_mark": lambda store, ttl: store.check_and_mark("k", ttl=ttl),
     "check_and_mark_many": lambda store, ttl: store.check_and_mark_many(["k"], ttl=ttl),
 }
-NOT_TEXT = [
+NOT_TEXT: list[object] = [
     None, 1, 0, 1.5, math.nan, True, b"k", bytearray(b"k"), ("a", "b"), ["k"],
     decimal.Decimal(1), uuid.UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC), frozenset(),
 ]  # fmt: skip

@@ -215,6 +215,11 @@ class TestBatches:
         batch = asyncio.create_task(
             store.check_and_mark_many(str(number) for number in range(size))
         )
+        turns = 0
+        while not batch.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 100
         assert sum(map(bool, await batch)) == size
         reading = asyncio.create_task(
             store.filter_new(str(number) for number in range(size + 1))

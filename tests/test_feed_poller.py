@@ -426,7 +426,7 @@ class TestProcess:
     ) -> None:
         """Killed anywhere and run again, it loses nothing and repeats one at most."""
         rng = random.Random(11)
-        repeated = kills = 0
+        lost = repeated = kills = 0
         printed: Counter[str] = Counter()
         for round_ in range(8):
             url = site.put(f"feed {round_}".replace(" ", "-"), numbered(range(150)))
@@ -443,14 +443,17 @@ class TestProcess:
             kills += process.wait() == -9
             lines += self.run(path, "--json", url).stdout.splitlines()
             keys = [json.loads(line)["key"] for line in lines]
-            assert set(keys) == {f"id {number}" for number in range(150)}
+            lost += len({f"id {number}" for number in range(150)} - set(keys))
             assert len(keys) <= 151
             repeated += len(keys) - 150
             printed.update(keys)
         assert kills > 4
         assert read(path, "SELECT count(*) FROM seen") == [(8 * 150,)]
+        assert lost == 0
         assert repeated <= kills
-        figures(f"poller killed {kills} times: 0 entries lost, {repeated} repeated")
+        figures(
+            f"poller killed {kills} times: {lost} entries lost, {repeated} repeated"
+        )
 
     def test_reader_goes_away(self, site: Site, path: Path) -> None:
         """When its output is not wanted any more it ends; the rest comes next time."""

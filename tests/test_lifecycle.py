@@ -125,11 +125,19 @@ class TestClose:
     """aclose."""
 
     async def test_ten_at_once(self, path: Path) -> None:
-        """Ten closes at once are one close, and all return."""
+        """Ten closes at once are one close; none returns before it is done."""
+        threads = threading.active_count()
         store = AsyncSeenStore(path)
         await store.open()
+        await store.mark_many(map(str, range(5_000)))
+
+        async def close() -> int:
+            await store.aclose()
+            return threading.active_count()
+
         async with asyncio.timeout(5):
-            await asyncio.gather(*(store.aclose() for _ in range(10)))
+            after = await asyncio.gather(*(close() for _ in range(10)))
+            assert after == [threads] * 10
             await store.aclose()
 
     async def test_calls_in_flight(self, path: Path) -> None:
