@@ -207,6 +207,21 @@ class TestUpgrade:
         ]
         assert read(path, "PRAGMA user_version") == [(0,)]
 
+    async def test_waits_for_a_reader(self, path: Path) -> None:
+        """While an old store is being read, an upgrade waits for the reader."""
+        write(path, self.OLD, self.INSERT, rows=[("k", 9**9)])
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM seen").fetchall()
+            store = AsyncSeenStore(path, ttl=None)
+            opening = asyncio.create_task(store.open())
+            await asyncio.sleep(0.2)
+            assert not opening.done()
+            reader.execute("ROLLBACK")
+            await opening
+        assert await store.is_seen("k")
+        await store.aclose()
+
     def test_many_processes_at_once(self, path: Path, run_script: Run) -> None:
         """Eight processes that open an old store at once all find its rows."""
         write(path, self.OLD, self.INSERT, rows=[(str(n), 9**9) for n in range(1_000)])

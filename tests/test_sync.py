@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,26 @@ class TestThreads:
         for _ in range(5):
             self.close_under_load(path)
             write(path, "DELETE FROM seen")
+
+    def test_close_waits_for_a_call_on_its_way(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A call that has begun is carried out, even if it reaches the loop late."""
+        store = SeenStore(path)
+        call, has_begun = store._thread.call, threading.Event()
+
+        def late(work: Any) -> object:
+            has_begun.set()
+            time.sleep(0.2)
+            return call(work)
+
+        monkeypatch.setattr(store._thread, "call", late)
+        with ThreadPoolExecutor(1) as pool:
+            marked = pool.submit(store.mark_seen, "k")
+            has_begun.wait()
+            store.close()
+            assert marked.result(5) is None
+        assert read(path, "SELECT id FROM seen") == [("k",)]
 
     def close_under_load(self, path: Path) -> None:
         """Ten threads close a store that twenty are using."""
