@@ -227,6 +227,18 @@ class TestUpgrade:
         write(path, self.OLD, self.INSERT, rows=[(str(n), 9**9) for n in range(1_000)])
         assert _open_in_eight(path, run_script, "ttl=None") == ["1000"] * 8
 
+    async def test_refused_without_waiting(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of two that change the journal at once, SQLite refuses one: it tries again.
+
+        Eight processes that open a fresh file meet it once in 40 rounds.
+        """
+        refused = _refuse(monkeypatch, "PRAGMA journal_mode", "SQLITE_BUSY")
+        async with AsyncSeenStore(path) as store:
+            assert await store.check_and_mark("k")
+        assert refused == ["PRAGMA journal_mode = wal"]
+
     def test_fresh_file_in_many_processes(self, path: Path, run_script: Run) -> None:
         """Eight processes that open a file that is not there all get one schema."""
         for round_ in range(3):
@@ -507,18 +519,8 @@ class TestErrors:
         """An I/O error at the commit is OutcomeUnknownError, and connects anew."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
             await store.mark_seen("before")
-            execute = _worker.Connection.execute
-
-            def fail(self: _worker.Connection, work: object, *rest: object) -> object:
-                if work == "COMMIT":
-                    error = sqlite3.OperationalError("disk I/O error")
-                    error.sqlite_errorcode = 1034
-                    error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
-                    raise error
-                return execute(self, work, *rest)
-
             with monkeypatch.context() as broken:
-                broken.setattr(_worker.Connection, "execute", fail)
+                _refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
                 with pytest.raises(OutcomeUnknownError, match="IOERR_FSYNC") as caught:
                     await store.mark_seen("k")
             assert "Ask again" in str(caught.value)
@@ -555,6 +557,24 @@ class TestErrors:
             backend = store._session.backend
             with pytest.raises(sqlite3.ProgrammingError):
                 await backend._run(lambda db: db.execute("SELECT ?", ()))  # type: ignore[attr-defined]
+
+
+def _refuse(monkeypatch: pytest.MonkeyPatch, statement: str, error: str) -> list[str]:
+    """Let SQLite refuse a statement, the first time it comes, with an error."""
+    execute = _worker.Connection.execute
+    refused: list[str] = []
+
+    def fail(self: _worker.Connection, work: object, *rest: object) -> object:
+        if isinstance(work, str) and work.startswith(statement) and not refused:
+            refused.append(work)
+            exc = sqlite3.OperationalError("refused")
+            exc.sqlite_errorcode = getattr(sqlite3, error)
+            exc.sqlite_errorname = error
+            raise exc
+        return execute(self, work, *rest)
+
+    monkeypatch.setattr(_worker.Connection, "execute", fail)
+    return refused
 
 
 def _break(path: Path) -> None:
