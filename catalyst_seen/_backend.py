@@ -132,7 +132,12 @@ class Backend(Protocol):
         ...
 
     async def purge(
-        self, *, namespace: str | None, limit: int, patience: float | None
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        resume: tuple[str, str] | None,
+        patience: float | None,
     ) -> Chunk:
         """Remove up to ``limit`` expired rows of one namespace, or of all.
 

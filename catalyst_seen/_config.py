@@ -9,11 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from ._errors import ConfigurationError
-from ._rules import Duration, days, seconds
+from ._rules import MAX_SECONDS, MIN_SECONDS, Duration, number, seconds
 
 Clock = Callable[[], float]
 OnError = Literal["answer", "raise"]
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+
+MAX_TIMEOUT = 2_000_000.0
+"""Seconds, 23 days: SQLite counts milliseconds in 31 bits."""
+
+MAX_CACHE = 2**31 - 1
+"""Pages: SQLite counts them in 31 bits."""
 
 SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
@@ -65,14 +71,27 @@ class SeenStoreConfig:
     clock: Clock = field(default=time.time, repr=False)
 
     def __post_init__(self) -> None:
-        _check_path(self.path)
+        check_path(self.path)
+        if not isinstance(self.url, str | None):
+            raise TypeError(f"url must be a str, not {type(self.url).__name__}")
+        if not isinstance(self.wal_mode, bool):
+            raise TypeError(f"wal_mode must be True or False, not {self.wal_mode!r}")
         _ = self.ttl
         seconds(self.purge_interval, "purge_interval")
-        if seconds(self.timeout, "timeout") is None:
-            raise TypeError("timeout must be a number of seconds, not None")
+        timeout = number(self.timeout, "timeout", "a number of seconds")
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise ValueError(
+                f"timeout must be above 0 and at most {MAX_TIMEOUT:,.0f} seconds,"
+                f" not {self.timeout!r}"
+            )
         if isinstance(self.cache_size, bool) or not isinstance(self.cache_size, int):
             raise TypeError(
                 f"cache_size must be a whole number of pages, not {self.cache_size!r}"
+            )
+        if not -MAX_CACHE <= self.cache_size <= MAX_CACHE:
+            raise ValueError(
+                f"cache_size must be at most {MAX_CACHE:,} pages (or KiB, below zero),"
+                f" not {self.cache_size!r}"
             )
         _check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
         _check_choice(self.on_error, ON_ERROR, "on_error")
@@ -84,7 +103,13 @@ class SeenStoreConfig:
         """``ttl_days`` in seconds."""
         if self.ttl_days is None:
             return None
-        return seconds(days(self.ttl_days, "ttl_days"), "ttl_days")
+        length = number(self.ttl_days, "ttl_days", "a number of days") * 86_400
+        if not MIN_SECONDS <= length <= MAX_SECONDS:
+            raise ValueError(
+                "ttl_days must be above 0 and at most 36,525 days,"
+                f" not {self.ttl_days!r}; None means never"
+            )
+        return length
 
     @classmethod
     def from_env(cls) -> SeenStoreConfig:
@@ -135,22 +160,46 @@ def _synchronous(text: str) -> str:
     return SYNCHRONOUS[int(text)] if text in {"0", "1", "2", "3"} else text.upper()
 
 
+def _read_number(read: Callable[[str], object], wanted: str) -> Callable[[str], object]:
+    def reader(text: str) -> object:
+        try:
+            return read(text)
+        except ValueError:
+            raise ValueError(f"must be {wanted}") from None
+
+    return reader
+
+
 _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "SEEN_DB_PATH": ("path", str),
-    "SEEN_TTL_DAYS": ("ttl_days", float),
+    "SEEN_TTL_DAYS": ("ttl_days", _read_number(float, "a number of days, like 7")),
     "SEEN_STORE_URL": ("url", str),
     "SQLITE_WAL_MODE": ("wal_mode", _flag),
-    "SQLITE_CACHE_SIZE": ("cache_size", int),
+    "SQLITE_CACHE_SIZE": (
+        "cache_size",
+        _read_number(int, "a whole number of pages, like 10000"),
+    ),
     "SQLITE_SYNCHRONOUS": ("synchronous", _synchronous),
 }
 
 
-def _check_path(path: str | os.PathLike[str]) -> None:
-    text = os.fspath(path)
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raise unless it can be the path of a file."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
-        raise TypeError(f"path must be a str or a path of str, not {path!r}")
+        raise TypeError(
+            "path must be a str, a path, a URL or a SeenStoreConfig,"
+            f" not {type(path).__name__}"
+        )
     if not text.strip() or "\0" in text:
         raise ValueError(f"path must name a file, not {text!r}")
+    if "://" in text:
+        scheme = text.partition("://")[0]
+        raise ValueError(f"path must not be a URL, as {scheme}:// is; give it as url")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"path must be encodable, {text!r} is not") from None
 
 
 def _check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:

@@ -7,9 +7,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
 from ._errors import StoreClosedError
+from ._log import log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1_000  # rows a step looks at: about 10 ms in the worker
 _PATIENCE = 0.25  # seconds that a background purge waits for another writer
-
-_log = structlog.get_logger("catalyst_seen")
 
 
 class Purge:
@@ -48,7 +45,8 @@ class Purge:
                 return
             except Exception as exc:  # noqa: BLE001 - whatever it was, the next round comes
                 if not self._is_failing:
-                    _log.warning(
+                    log(
+                        "warning",
                         "purge_failed",
                         location=self._session.backend.location,
                         error=str(exc),
@@ -65,9 +63,9 @@ class Purge:
         """Remove the expired rows of one namespace, or of all."""
         backend = self._session.backend
 
-        async def step(_: tuple[str, str] | None) -> Chunk:
+        async def step(resume: tuple[str, str] | None) -> Chunk:
             chunk = await backend.purge(
-                namespace=namespace, limit=_CHUNK, patience=patience
+                namespace=namespace, limit=_CHUNK, resume=resume, patience=patience
             )
             self.rows += chunk.removed
             return chunk

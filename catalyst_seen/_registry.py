@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from ._config import check_path
 from ._errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
     match = _SCHEME.fullmatch(config.url)
     if match is None:
         raise ConfigurationError(
-            _SETTING, f"must be like {_known()}; a plain path goes into path"
+            _SETTING,
+            "must be like sqlite:///seen.db (relative) or sqlite:////var/seen.db; a"
+            " plain path goes into path (SEEN_DB_PATH)",
         )
     scheme, rest = match.groups()
     if scheme.lower() not in _FACTORIES:
@@ -57,7 +60,12 @@ def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backen
             "a sqlite URL has no host and no options: sqlite:///relative.db or"
             " sqlite:////absolute.db; settings go into SeenStoreConfig",
         )
-    return _sqlite_file(unquote(path) or ":memory:", config, ttl)
+    file = unquote(path) or ":memory:"
+    try:
+        check_path(file)
+    except ValueError as exc:
+        raise ConfigurationError(_SETTING, str(exc)) from exc
+    return _sqlite_file(file, config, ttl)
 
 
 def _sqlite_file(path: str, config: SeenStoreConfig, ttl: float | None) -> Backend:

@@ -12,6 +12,9 @@ MAX_KEY_BYTES = 2_048
 
 MAX_NAMESPACE_BYTES = 256
 
+MIN_SECONDS = 0.001
+"""Shorter than a call takes; and added to the time of day, it must change it."""
+
 MAX_SECONDS = 36_525 * 86_400.0
 """A hundred years; "never" is spelled ``None``."""
 
@@ -57,26 +60,27 @@ def check_namespace(namespace: str) -> str:
 def _check_text(text: str, argument: str, limit: int) -> None:
     if not isinstance(text, str):
         raise TypeError(
-            f"{argument} must be a str, not {type(text).__name__}: {_shown(text)}"
+            f"{argument} must be a str, not {type(text).__name__}: {shown(text)}"
         )
     if "\0" in text:
-        raise InvalidKeyError(argument, f"{_shown(text)} holds a NUL character")
+        raise InvalidKeyError(argument, f"{shown(text)} holds a NUL character")
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise InvalidKeyError(
             argument,
-            f"{_shown(text)} holds a lone surrogate, which has no UTF-8 form",
+            f"{shown(text)} holds a lone surrogate, which has no UTF-8 form",
         ) from None
     if size > limit:
         raise InvalidKeyError(
             argument,
-            f"{_shown(text)} is {size:,} bytes of UTF-8, {limit:,} are allowed;"
+            f"{shown(text)} is {size:,} bytes of UTF-8, {limit:,} are allowed;"
             " digest it yourself if the text is the identity",
         )
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return how a value looks, at a length that fits a message."""
     text = repr(value)
     if len(text) <= _SHOWN_CHARACTERS:
         return text
@@ -88,18 +92,18 @@ def seconds(duration: Duration | None, argument: str) -> float | None:
 
     Raises:
         TypeError: Neither a number nor a ``timedelta``; a ``bool`` is no number here.
-        ValueError: Not above zero, not finite, or over a hundred years.
+        ValueError: Under a millisecond, not finite, or over a hundred years.
     """
     if duration is None:
         return None
     if isinstance(duration, timedelta):
         length = duration.total_seconds()
     else:
-        length = _number(duration, argument, "seconds or a timedelta")
-    if not 0 < length <= MAX_SECONDS:
+        length = number(duration, argument, "seconds or a timedelta")
+    if not MIN_SECONDS <= length <= MAX_SECONDS:
         raise ValueError(
-            f"{argument} must be above 0 and at most 100 years, not {duration!r};"
-            " None means never"
+            f"{argument} must be at least {MIN_SECONDS} seconds and at most 100 years,"
+            f" not {duration!r}; None means never"
         )
     return length
 
@@ -111,7 +115,7 @@ def timestamp(ts: float, argument: str = "ts") -> float:
         TypeError: Not a number; a ``bool`` is none here.
         ValueError: Not finite, before 1970 or after the year 9999.
     """
-    instant = _number(ts, argument, "seconds since 1970")
+    instant = number(ts, argument, "seconds since 1970")
     if not 0 <= instant < MAX_TIMESTAMP:
         raise ValueError(
             f"{argument} must be seconds since 1970, before the year 10000,"
@@ -120,22 +124,27 @@ def timestamp(ts: float, argument: str = "ts") -> float:
     return instant
 
 
-def days(number: float, argument: str) -> float:
+def days(age: float, argument: str) -> float:
     """Return an age in days as seconds; zero is allowed.
 
     Raises:
         TypeError: Not a number; a ``bool`` is none here.
         ValueError: Negative, not finite, or over a hundred years.
     """
-    length = _number(number, argument, "a number of days") * 86_400
+    length = number(age, argument, "a number of days") * 86_400
     if not 0 <= length <= MAX_SECONDS:
         raise ValueError(
-            f"{argument} must be at least 0 and at most 36,525 days, not {number!r}"
+            f"{argument} must be at least 0 and at most 36,525 days, not {age!r}"
         )
     return length
 
 
-def _number(value: float, argument: str, wanted: str) -> float:
+def number(value: float, argument: str, wanted: str) -> float:
+    """Return a number as a float; too large a one as infinity.
+
+    Raises:
+        TypeError: Not a number; a ``bool`` is none here.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{argument} must be {wanted}, not {type(value).__name__}")
     try:

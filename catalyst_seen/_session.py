@@ -7,9 +7,8 @@ import enum
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-import structlog
-
 from ._errors import StoreClosedError
+from ._log import log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -20,8 +19,6 @@ T = TypeVar("T")
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a close waits for what was sent before it leaves without."""
-
-_log = structlog.get_logger("catalyst_seen")
 
 
 class _State(enum.Enum):
@@ -91,7 +88,8 @@ class Session:
             raise StoreClosedError(f"store {self} is {self._state.value}")
         if os.getpid() != self._pid:
             raise StoreClosedError(
-                f"store {self} was opened before a fork: open one in each process"
+                f"store {self} was opened before a fork: close it before, and open one"
+                " in each process"
             )
         if asyncio.get_running_loop() is not self._loop:
             raise StoreClosedError(
@@ -115,25 +113,28 @@ class Session:
 
     def abandon(self) -> None:
         """Close without waiting, from any thread; in a forked child, do nothing."""
-        if self.is_leaking:
-            self.backend.abandon()
-            if self._loop is not None and not self._loop.is_closed():
-                for task in list(self._tasks):
-                    self._loop.call_soon_threadsafe(task.cancel)
         self._state = _State.CLOSED
+        if os.getpid() != self._pid:
+            return
+        self.backend.abandon()
+        if self._loop is not None and not self._loop.is_closed():
+            for task in list(self._tasks):
+                self._loop.call_soon_threadsafe(task.cancel)
 
     async def _close(self) -> None:
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        finishing = asyncio.create_task(self._finish())
-        await asyncio.wait({finishing, *tasks}, timeout=CLOSE_TIMEOUT)
-        if finishing.done():
-            finishing.result()
-            return
-        finishing.cancel()
-        self.backend.abandon()
-        _log.warning("close_abandoned", location=self.backend.location)
+        try:
+            tasks = set(self._tasks)
+            for task in tasks:
+                task.cancel()
+            finishing = asyncio.create_task(self._finish())
+            await asyncio.wait({finishing, *tasks}, timeout=CLOSE_TIMEOUT)
+            if finishing.done():
+                finishing.result()
+            else:
+                finishing.cancel()
+                log("warning", "close_abandoned", location=self.backend.location)
+        finally:
+            self.backend.abandon()  # what is left, if the loop ended or the disk hangs
 
     async def _finish(self) -> None:
         async with self._lock:

@@ -9,15 +9,22 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
-import structlog
-
 from ._backend import Answer_co, CheckAndMark, Forget, Look, Mark, Operation
 from ._config import SeenStoreConfig
 from ._errors import StoreUnavailableError
+from ._log import log
 from ._model import Record, Sighting, StoreStats
 from ._purge import Purge
 from ._registry import is_url, make_backend
-from ._rules import Duration, check_key, check_namespace, days, seconds, timestamp
+from ._rules import (
+    Duration,
+    check_key,
+    check_namespace,
+    days,
+    seconds,
+    shown,
+    timestamp,
+)
 from ._session import Session
 
 if TYPE_CHECKING:
@@ -30,8 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHUNK = 1_000  # items that are worked on without letting others have a turn
-
-_log = structlog.get_logger("catalyst_seen")
 
 
 class AsyncSeenStore:
@@ -136,9 +141,12 @@ class AsyncSeenStore:
 
     def __del__(self) -> None:
         session: Session | None = getattr(self, "_session", None)
-        if session is not None and session.is_leaking:
-            leak = f"{self!r} was never closed: use `async with`, or await its aclose()"
-            session.abandon()
+        if session is None:
+            return
+        leak = f"{self!r} was never closed: use `async with`, or await its aclose()"
+        is_leaking = session.is_leaking
+        session.abandon()
+        if is_leaking:
             warnings.warn(leak, ResourceWarning, source=self, stacklevel=2)
 
     async def is_seen(self, key: str, *, namespace: str = "") -> bool:
@@ -153,7 +161,7 @@ class AsyncSeenStore:
         except StoreUnavailableError as exc:
             if self._config.on_error == "raise":
                 raise
-            _log.error("lookup_failed", location=exc.location, error=str(exc))
+            log("error", "lookup_failed", location=exc.location, error=str(exc))
             return False
         return record is not None
 
@@ -389,7 +397,7 @@ class AsyncSeenStore:
         except StoreUnavailableError as exc:
             if self._config.on_error == "raise":
                 raise
-            _log.error("cleanup_failed", location=exc.location, error=str(exc))
+            log("error", "cleanup_failed", location=exc.location, error=str(exc))
             return 0
 
     async def _send(
@@ -431,7 +439,7 @@ async def _numbered(items: Iterable[T], argument: str) -> AsyncIterator[tuple[in
     A str is an iterable of its characters, which is never what was meant.
     """
     if isinstance(items, str | bytes):
-        raise TypeError(f"{argument} must be an iterable of keys, not one {items!r}")
+        raise TypeError(f"{argument} must be an iterable of keys, not {shown(items)}")
     for place, item in enumerate(list(items)):
         if place % _CHUNK == _CHUNK - 1:
             await asyncio.sleep(0)

@@ -228,7 +228,8 @@ class SeenStore:
     ) -> T:
         if os.getpid() != self._pid:
             raise StoreClosedError(
-                f"{self!r} was opened before a fork: open one in each process"
+                f"{self!r} was opened before a fork: close it before, and open one in"
+                " each process"
             )
         with self._gate:
             if self._is_closed:
@@ -254,6 +255,7 @@ class _LoopThread:
         opening: Future[None] = Future()
         self._store = store
         self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(
             target=self._run, args=(opening,), name="catalyst-seen loop", daemon=True
         )
@@ -267,7 +269,11 @@ class _LoopThread:
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a coroutine function in the loop and wait for its result."""
-        return self._portal.call(work)
+        try:
+            future = self._portal.start_task_soon(work)
+        except RuntimeError as exc:  # the program is ending, and it was closed
+            raise StoreClosedError("the store is closed") from exc
+        return future.result()
 
     def stop(self) -> None:
         """Close the store and end the thread; wait for it, but not for ever.
@@ -275,7 +281,7 @@ class _LoopThread:
         It may be called from any thread: at the end of the program, or by the garbage
         collector in the middle of anything.
         """
-        if os.getpid() != self._pid or not self._thread.is_alive():
+        if os.getpid() != self._pid or self._loop is None:
             return
         with suppress(RuntimeError):  # the loop has just ended
             self._loop.call_soon_threadsafe(self._stopping.set)

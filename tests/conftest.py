@@ -18,6 +18,9 @@ from catalyst_seen import AsyncSeenStore
 NOON = 1_700_000_000.0
 DAY = 86_400.0
 
+# From Python 3.12 on a fork with threads warns; here it is what is tested.
+NO_FORK_WARNING = ("-W", "ignore::DeprecationWarning")
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

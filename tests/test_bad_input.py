@@ -110,11 +110,11 @@ class TestMessages:
         self, store: AsyncSeenStore, verb: str, one: str | bytes
     ) -> None:
         """One str where many are due is not taken for its characters."""
-        with pytest.raises(TypeError, match="must be an iterable of keys, not one"):
+        with pytest.raises(TypeError, match="must be an iterable of keys, not"):
             await getattr(store, verb)(one)
         with (
             SeenStore(":memory:") as blocking,
-            pytest.raises(TypeError, match="must be an iterable of keys, not one"),
+            pytest.raises(TypeError, match="must be an iterable of keys, not"),
         ):
             getattr(blocking, verb)(one)
 
@@ -144,7 +144,7 @@ class TestTtl:
 
     @pytest.mark.parametrize(
         "ttl",
-        [0, 0.0, -1, -0.001, math.nan, math.inf, -math.inf, 1e18, 10**400,
+        [0, 0.0, 1e-9, -1, -0.001, math.nan, math.inf, -math.inf, 1e18, 10**400,
          timedelta(0), timedelta(seconds=-1), timedelta.max],
         ids=repr,
     )  # fmt: skip
@@ -152,7 +152,9 @@ class TestTtl:
         self, store: AsyncSeenStore, verb: str, ttl: float
     ) -> None:
         """Zero, negative, NaN, infinite and absurdly long are a ValueError."""
-        with pytest.raises(ValueError, match=r"ttl must be above 0.*None means never"):
+        with pytest.raises(
+            ValueError, match=r"ttl must be at least 0.001 seconds.*None means never"
+        ):
             await TTL_VERBS[verb](store, ttl)
         assert await store.count() == 0
 

@@ -81,6 +81,7 @@ class TestEnvironment:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
+            ("SEEN_DB_PATH", "sqlite:///seen.db"),
             ("SEEN_TTL_DAYS", "week"),
             ("SEEN_TTL_DAYS", "0"),
             ("SEEN_TTL_DAYS", "-1"),
@@ -150,6 +151,14 @@ class TestRefused:
             ({"synchronous": "normal"}, ValueError),
             ({"timeout": 0}, ValueError),
             ({"timeout": None}, TypeError),
+            ({"timeout": 3_000_000}, ValueError),
+            ({"timeout": timedelta(seconds=3)}, TypeError),
+            ({"cache_size": 10**30}, ValueError),
+            ({"wal_mode": "off"}, TypeError),
+            ({"url": 123}, TypeError),
+            ({"path": "sqlite:///seen.db"}, ValueError),
+            ({"path": "a\ud800.db"}, ValueError),
+            ({"ttl_days": 1e-30}, ValueError),
             ({"purge_interval": 0}, ValueError),
             ({"purge_interval": "60"}, TypeError),
             ({"on_error": "ignore"}, ValueError),
@@ -209,6 +218,18 @@ class TestTargets:
         """Four slashes begin an absolute path."""
         async with AsyncSeenStore(f"sqlite:///{path}") as store:
             assert store.location == str(path)
+
+    @pytest.mark.parametrize("url", ["sqlite:///a%00b.db", "sqlite:///%20"])
+    def test_bad_path_in_a_url(self, url: str) -> None:
+        """What no path can be is refused in a URL as well."""
+        with pytest.raises(ConfigurationError, match="path must name a file"):
+            AsyncSeenStore(url)
+
+    @pytest.mark.parametrize("target", [123, b"seen.db"])
+    def test_no_target(self, target: Any) -> None:
+        """Anything else is refused, with what it may be."""
+        with pytest.raises(TypeError, match="path, a URL or a SeenStoreConfig, not"):
+            AsyncSeenStore(target)
 
     @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
     def test_memory_url(self, url: str) -> None:

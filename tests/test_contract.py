@@ -277,6 +277,17 @@ class TestNamespaces:
         assert await store.cleanup_old_entries(1) == 2
         assert await store.count() == 0
 
+    async def test_purge_of_one(self, store: AsyncSeenStore, clock: Clock) -> None:
+        """A purge of one namespace takes its expired rows, and those only."""
+        await store.mark_many([f"live {n}" for n in range(2_500)], namespace="n")
+        await store.mark_many([f"old {n}" for n in range(2_500)], ttl=1, namespace="n")
+        await store.mark_many([f"old {n}" for n in range(2_500)], ttl=1, namespace="o")
+        clock.advance(1)
+        assert await store.purge_expired(namespace="n") == 2_500
+        assert await store.purge_expired(namespace="n") == 0
+        assert await store.count(namespace="n") == 2_500
+        assert await store.purge_expired() == 2_500
+
 
 class TestCleanup:
     """cleanup_old_entries."""

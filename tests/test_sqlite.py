@@ -326,6 +326,32 @@ class TestRefused:
             await AsyncSeenStore(path).open()
         assert (path.read_bytes(), log.read_bytes()) == before
 
+    async def test_device(self) -> None:
+        """A device."""
+        with pytest.raises(StoreUnavailableError, match="/dev/null: it is a device"):
+            await AsyncSeenStore("/dev/null").open()
+
+    async def test_other_program_in_mid_transaction(
+        self, path: Path, run_script: Run
+    ) -> None:
+        """A crashed program's journal is not rolled back behind its back."""
+        script = """
+            import os, sqlite3, sys
+            db = sqlite3.connect(sys.argv[1], isolation_level=None)
+            db.execute("CREATE TABLE users (name TEXT)")
+            db.execute("INSERT INTO users VALUES (hex(randomblob(100000)))")
+            db.execute("PRAGMA cache_size = 1")
+            db.execute("BEGIN")
+            db.execute("UPDATE users SET name = hex(randomblob(100000))")
+            os._exit(0)
+        """
+        run_script(script, str(path))
+        before = _fingerprint(path.parent)
+        assert len(before) == 2
+        with pytest.raises(SchemaError, match="table users"):
+            await AsyncSeenStore(path).open()
+        assert _fingerprint(path.parent) == before
+
     @pytest.mark.parametrize(
         "junk", [b"junk", b"x" * 5_000, b"SQLite format 3\0" + b"\xff" * 4_080]
     )
@@ -342,7 +368,9 @@ class TestRefused:
     async def test_file_for_a_directory(self, tmp_path: Path) -> None:
         """A path that leads through a file."""
         (tmp_path / "file").write_text("text")
-        with pytest.raises(StoreUnavailableError, match=r"file/seen.db: .*exists"):
+        with pytest.raises(
+            StoreUnavailableError, match=r"file/seen.db: its directory cannot be made"
+        ):
             await AsyncSeenStore(tmp_path / "file/seen.db").open()
 
     async def test_empty_file_is_a_new_store(self, path: Path) -> None:
@@ -431,6 +459,61 @@ class TestSharing:
         told = done.stdout.split()
         assert len(told) == 201
         assert read(path, "SELECT count(*) FROM seen") == [(201,)]
+
+
+class TestFileThatChanges:
+    """A file that is not the one that was opened."""
+
+    async def test_moved(self, path: Path) -> None:
+        """While the file is away, every verb raises; nothing is marked into nowhere."""
+        away = path.with_name("away.db")
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            await store.mark_seen("k")
+            path.rename(away)
+            for call in (
+                store.mark_seen("new"),
+                store.check_and_mark("new"),
+                store.filter_new(["new"]),
+                store.count(),
+                store.purge_expired(),
+            ):
+                with pytest.raises(StoreUnavailableError, match="not there any more"):
+                    await call
+            away.rename(path)
+            assert not await store.check_and_mark("k")
+            assert await store.check_and_mark("new")
+
+    async def test_replaced(self, path: Path) -> None:
+        """A new file under the old name is not written to, and stays as it is."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            await store.mark_seen("k")
+            for entry in list(path.parent.iterdir()):
+                entry.rename(entry.with_name(f"old-{entry.name}"))
+            path.write_bytes(b"")
+            with pytest.raises(StoreUnavailableError, match="not there any more"):
+                await store.mark_seen("k")
+            assert path.read_bytes() == b""
+
+    async def test_gone_when_connecting_again(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After an I/O error no new database is made where the old one was."""
+        folder = path.parent / "volume"
+        store = AsyncSeenStore(folder / "seen.db", purge_interval=None)
+        await store.open()
+        await store.mark_seen("k")
+        with monkeypatch.context() as broken:
+            _refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
+            with pytest.raises(OutcomeUnknownError):
+                await store.mark_seen("new")
+        folder.rename(path.parent / "lost")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="not there any more"):
+                await store.check_and_mark("k")
+        assert not folder.exists()
+        (path.parent / "lost").rename(folder)
+        assert not await store.check_and_mark("k")
+        await store.aclose()
 
 
 class TestErrors:
@@ -550,6 +633,56 @@ class TestErrors:
             await limit(1_000_000)
             await store.mark_many(f"more {number}" for number in range(1_000))
             assert await store.count() == 2_000
+
+    @pytest.mark.parametrize("error", [OSError, StopIteration, KeyError])
+    async def test_broken_clock(self, path: Path, error: type[Exception]) -> None:
+        """An error of the caller's clock is the caller's, and nobody hangs."""
+        broken = False
+
+        def clock() -> float:
+            if broken:
+                raise error("no more")
+            return 1.0
+
+        async with AsyncSeenStore(path, clock=clock, purge_interval=None) as store:
+            await store.mark_seen("k")
+            wanted = RuntimeError if error is StopIteration else error
+            broken = True
+            async with asyncio.timeout(5):
+                for _ in range(2):
+                    with pytest.raises(wanted):
+                        await store.mark_seen("k")
+            broken = False
+            assert await store.is_seen("k")
+
+    def test_nobody_to_tell(self, path: Path, run_script: Run) -> None:
+        """Where nothing can be logged, upgrade, purge and answers go on as promised."""
+        script = """
+            import asyncio, os, sqlite3, sys
+            from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+            path = sys.argv[1]
+            sys.stdout.close()
+            db = sqlite3.connect(path, isolation_level=None)
+            db.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
+            async def main():
+                config = SeenStoreConfig(path, purge_interval=0.01)
+                async with AsyncSeenStore(config) as store:
+                    await store.mark_seen("k")
+                    db.execute("BEGIN IMMEDIATE")
+                    while (await store.stats()).purge_failures < 2:
+                        await asyncio.sleep(0.01)
+                    db.execute("ROLLBACK")
+                    runs = (await store.stats()).purge_runs
+                    while (await store.stats()).purge_runs == runs:
+                        await asyncio.sleep(0.01)
+                    db.execute("DROP TABLE seen")
+                    assert await store.is_seen("k") is False
+                    assert await store.cleanup_old_entries() == 0
+                os._exit(7)
+            asyncio.run(main())
+        """
+        done = run_script(script, str(path))
+        assert (done.returncode, done.stderr) == (7, "")
 
     async def test_bugs_pass_untouched(self, path: Path) -> None:
         """Misuse of the driver is not dressed up as an unavailable store."""

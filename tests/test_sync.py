@@ -24,7 +24,7 @@ from catalyst_seen import (
     should_filter,
 )
 
-from .conftest import DAY, NOON, Clock, Run
+from .conftest import DAY, NO_FORK_WARNING, NOON, Clock, Run
 from .test_sqlite import read, write, write_lock
 
 
@@ -224,7 +224,7 @@ class TestThreads:
                     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
                 print(store.count())
         """
-        done = run_script(script, str(path))
+        done = run_script(script, str(path), options=NO_FORK_WARNING)
         assert (done.stdout, done.stderr) == ("20\n", "")
 
 
@@ -251,6 +251,22 @@ class TestLeak:
         done = run_script(script, str(path), options=("-W", "error"))
         assert (done.returncode, done.stderr) == (0, "")
         assert [entry.name for entry in path.parent.iterdir()] == ["seen.db"]
+
+    def test_use_while_the_program_ends(self, path: Path, run_script: Run) -> None:
+        """A verb that comes after the closing at exit is refused in our words."""
+        script = """
+            import atexit, sys
+            from catalyst_seen import SeenStore, StoreClosedError
+            def late():
+                try:
+                    store.is_seen("k")
+                except StoreClosedError as exc:
+                    print(exc)
+            atexit.register(late)
+            store = SeenStore(sys.argv[1])
+        """
+        done = run_script(script, str(path))
+        assert (done.stdout, done.stderr) == ("the store is closed\n", "")
 
 
 class TestShouldFilter:

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import structlog
-
 from .._errors import ConfigurationError, SchemaError, StoreUnavailableError
+from .._log import log
+from ._sqlite_file import MEMORY, size
 from ._sqlite_transaction import primary_code, transaction
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Kind = Literal["ours", "old", "empty"]
 Object = tuple[str, str]
 
-MEMORY = ":memory:"
 APPLICATION_ID = int.from_bytes(b"seen")
 SCHEMA_VERSION = 1
 _OLDEST_SQLITE = (3, 37)  # STRICT tables
@@ -49,19 +48,17 @@ _UPGRADE = """INSERT INTO seen
     SELECT '', id, CAST(ts AS REAL), CAST(ts AS REAL), CAST(ts AS REAL) + ?
     FROM old_seen WHERE typeof(id) = 'text'"""
 
-_log = structlog.get_logger("catalyst_seen")
-
 
 def look_before(location: str) -> None:
     """Make the directory, and refuse what is not ours before anything can change it.
 
-    An ordinary connection changes nothing by looking, but for one case: closing it
-    would checkpoint a write-ahead log that another program left. So look read-only at
-    what has one.
+    An ordinary connection changes nothing by looking, but for what a program that
+    crashed left behind: it would roll a journal back, or checkpoint a write-ahead log.
 
     Raises:
         SchemaError: A newer schema, another program's database, or no database.
-        StoreUnavailableError: A directory.
+        StoreUnavailableError: A directory or a device, or in no directory.
+        ConfigurationError: This Python's SQLite is too old.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigurationError(
@@ -70,14 +67,36 @@ def look_before(location: str) -> None:
         )
     if location == MEMORY:
         return
+    _make_directory(location)
+    if size(f"{location}-wal"):
+        _look_read_only(location, "mode=ro")
+    elif size(f"{location}-journal"):
+        try:
+            _look_read_only(location, "immutable=1")
+        except sqlite3.DatabaseError:
+            return  # half a transaction: nobody can tell before it is rolled back
+
+
+def _make_directory(location: str) -> None:
     path = Path(location)
     if path.is_dir():
         raise StoreUnavailableError(location, "it is a directory", "Name a file in it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if size(f"{location}-wal"):
-        read_only = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-        with closing(read_only) as db:
-            _look(db, location)
+    if path.exists() and not path.is_file():
+        raise StoreUnavailableError(location, "it is a device", "Name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoreUnavailableError(
+            location,
+            f"its directory cannot be made: {exc.strerror}",
+            "Name a file in a directory that you may write to",
+        ) from exc
+
+
+def _look_read_only(location: str, how: str) -> None:
+    read_only = sqlite3.connect(f"{Path(location).as_uri()}?{how}", uri=True)
+    with closing(read_only) as db:
+        _look(db, location)
 
 
 def prepare(
@@ -90,6 +109,10 @@ def prepare(
         location: Its path.
         config: The settings.
         ttl: What the rows of an old store get, counted from their ``ts``.
+
+    Raises:
+        SchemaError: It is not ours; nothing is changed.
+        StoreUnavailableError: SQLite does not give the journal that was asked for.
     """
     kind = _look(db, location)
     if kind == "empty":
@@ -100,14 +123,15 @@ def prepare(
     db.execute("PRAGMA temp_store = MEMORY")
     if kind == "ours":
         return
+    rows = skipped = 0
     with transaction(db, location):
-        match _kind(db, location):  # again: another process may have been faster
-            case "empty":
-                _create(db)
-            case "old":
-                _upgrade(db, location, ttl)
-            case "ours":
-                pass
+        kind = _kind(db, location)  # again: another process may have been faster
+        if kind == "empty":
+            _create(db)
+        elif kind == "old":
+            rows, skipped = _upgrade(db, ttl)
+    if kind == "old":
+        log("info", "schema_upgraded", location=location, rows=rows, skipped=skipped)
     # Until it is in the file proper, a power failure could take the schema away.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -168,13 +192,14 @@ def _create(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-def _upgrade(db: sqlite3.Connection, location: str, ttl: float | None) -> None:
+def _upgrade(db: sqlite3.Connection, ttl: float | None) -> tuple[int, int]:
+    """Take the rows over; return how many, and how many no key could ever match."""
     db.execute(_SET_ASIDE)
     _create(db)
     (old,) = db.execute("SELECT count(*) FROM old_seen").fetchone()
     kept = db.execute(_UPGRADE, (ttl,)).rowcount
     db.execute("DROP TABLE old_seen")
-    _log.info("schema_upgraded", location=location, rows=kept, skipped=old - kept)
+    return kept, old - kept
 
 
 def _set_journal(
@@ -203,14 +228,3 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
     """Read a setting that is a whole number."""
     (value,) = db.execute(f"PRAGMA {name}").fetchone()
     return int(value)
-
-
-def size(path: str) -> int:
-    """Measure a file in bytes, without opening it; 0 if it is not there.
-
-    SQLite's locks belong to the process: closing any descriptor of the file drops them.
-    """
-    try:
-        return Path(path).stat().st_size
-    except FileNotFoundError:
-        return 0

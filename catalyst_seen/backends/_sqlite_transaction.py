@@ -56,7 +56,7 @@ def _commit(db: sqlite3.Connection, location: str) -> None:
 
 @contextmanager
 def translated(location: str) -> Iterator[None]:
-    """Turn what SQLite and the file system say of the database into our errors.
+    """Turn what SQLite says of the database into our errors.
 
     Misuse of the driver is a bug of ours and passes untouched.
     """
@@ -67,9 +67,6 @@ def translated(location: str) -> Iterator[None]:
     except sqlite3.Error as exc:
         advice = _ADVICE.get(primary_code(exc) or 0, "Nothing acknowledged is lost")
         raise StoreUnavailableError(location, _cause(exc), advice) from exc
-    except OSError as exc:
-        advice = _ADVICE[sqlite3.SQLITE_CANTOPEN]
-        raise StoreUnavailableError(location, str(exc), advice) from exc
 
 
 def primary_code(exc: BaseException | None) -> int | None:

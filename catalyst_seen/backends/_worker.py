@@ -29,10 +29,19 @@ class Connection(sqlite3.Connection):
     asks the result for ``fetchall()``.
     """
 
+    on_close: Callable[[], object] = staticmethod(lambda: None)
+
     def execute(self, work: Any, parameters: Any = (), /) -> Any:
-        if callable(work):
+        if not callable(work):
+            return super().execute(work, parameters)
+        try:
             return _Finished(work(self))
-        return super().execute(work, parameters)
+        except StopIteration as exc:  # no future takes it, and the caller would wait
+            raise RuntimeError("StopIteration in the worker thread") from exc
+
+    def close(self) -> None:
+        super().close()
+        self.on_close()
 
 
 class _Finished:
@@ -64,6 +73,7 @@ class Worker:
             options: What the connection is made with.
         """
         self._connect = connect
+        self._is_abandoned = False
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         # A thread inherits being a daemon from the one that makes it.
@@ -117,6 +127,8 @@ class Worker:
     def _make(self, *args: Any, **kwargs: Any) -> Connection:
         self._thread = threading.current_thread()
         self._connection = self._connect(partial(Connection, *args, **kwargs))
+        if self._is_abandoned:
+            self._connection.close()
         return self._connection
 
     def _discard(self, connecting: asyncio.Future[Any]) -> None:
@@ -129,6 +141,7 @@ class Worker:
         On a thread of its own, ``stop`` finds no event loop to promise an answer to,
         and the connection can be closed when nobody uses it any more.
         """
+        self._is_abandoned = True
         self._database.stop()
         if self._thread is not None:
             self._thread.join()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
-import structlog
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .._backend import BackendStats, Chunk
 from .._errors import StoreClosedError, StoreUnavailableError
+from .._log import log
 from .._state import Row, step
-from ._sqlite_schema import MEMORY, look_before, pragma, prepare, size
+from ._sqlite_file import MEMORY, File, size
+from ._sqlite_schema import look_before, pragma, prepare
 from ._sqlite_transaction import primary_code, transaction, translated
 from ._worker import Connection, Worker
 
@@ -39,15 +39,20 @@ _WRITE = """INSERT INTO seen VALUES (?, ?, ?, ?, ?)
         expires_at = excluded.expires_at"""
 _DELETE = "DELETE FROM seen WHERE namespace = ? AND id = ?"
 _PURGE = """DELETE FROM seen WHERE (namespace, id) IN (
-    SELECT namespace, id FROM seen WHERE expires_at <= ?{scope} LIMIT ?)"""
-_WALK = """SELECT namespace, id FROM seen WHERE true{scope}{after}
+    SELECT namespace, id FROM seen WHERE expires_at <= ? LIMIT ?)"""
+_WALK = """SELECT namespace, id, {condition} FROM seen WHERE true{scope}{after}
     ORDER BY namespace, id LIMIT ?"""
 _COUNT = """SELECT namespace, count(*) FROM seen
     WHERE (expires_at IS NULL OR expires_at > ?){scope} GROUP BY namespace"""
 _SCOPE = " AND namespace = ?"
 _AFTER = " AND (namespace, id) > (?, ?)"
 
-_log = structlog.get_logger("catalyst_seen")
+
+class _Condition(NamedTuple):
+    """Which rows to remove."""
+
+    sql: str
+    bound: float
 
 
 class SqliteBackend:
@@ -70,44 +75,57 @@ class SqliteBackend:
         self._path = MEMORY if path == MEMORY else str(Path(path).absolute())
         self._config = config
         self._ttl = ttl
+        self._file = File(self._path)
         self._worker: Worker | None = None
         self._latest = 0.0
-        self._is_suspect = False
+        self._is_closed = False
+        self._is_suspect = False  # an I/O error came: connect again first
 
     @property
     def location(self) -> str:
         return self._path
 
     async def open(self) -> None:
-        worker = Worker(self._path, self._connect, timeout=self._config.timeout)
-        await worker.open()
-        self._worker = worker
-        self._is_suspect = False
+        self._worker = await self._connected()
 
     async def aclose(self) -> None:
+        self._is_closed = True
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.aclose()
 
     def abandon(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.abandon()
+        self._is_closed = True
+        self._drop()
 
     async def apply(self, operations: Sequence[Operation[object]]) -> list[object]:
         return await self._run(lambda db: self._apply(db, operations))
 
     async def purge(
-        self, *, namespace: str | None, limit: int, patience: float | None
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        resume: Id | None,
+        patience: float | None,
     ) -> Chunk:
-        return await self._run(lambda db: self._purge(db, namespace, limit, patience))
+        def work(db: Connection) -> Chunk:
+            with _waiting(db, patience):
+                if namespace is None:
+                    return self._purge(db, limit)
+                expired = _Condition("expires_at <= ?", self._now())
+                return self._remove(db, expired, namespace, limit, resume)
+
+        return await self._run(work)
 
     async def cleanup(
         self, age: float, *, namespace: str | None, limit: int, resume: Id | None
     ) -> Chunk:
-        return await self._run(
-            lambda db: self._cleanup(db, age, namespace, limit, resume)
-        )
+        def work(db: Connection) -> Chunk:
+            old = _Condition("last_seen < ?", self._now() - age)
+            return self._remove(db, old, namespace, limit, resume)
+
+        return await self._run(work)
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
         return await self._run(lambda db: self._count(db, namespace))
@@ -116,18 +134,33 @@ class SqliteBackend:
         return await self._run(lambda db: self._stats(db, namespace))
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
-        if self._is_suspect:
-            self.abandon()
-            await self.open()
-            _log.warning("connection_reopened", location=self.location)
-        if self._worker is None:
+        if self._is_closed:
             raise StoreClosedError("the store was closed before this call was sent")
+        if self._worker is None or self._is_suspect:
+            self._drop()
+            self._worker = await self._connected()
+            self._is_suspect = False
+            log("warning", "connection_reopened", location=self.location)
         return await self._worker.run(lambda db: self._perform(db, work))
+
+    async def _connected(self) -> Worker:
+        worker = Worker(self._path, self._connect, timeout=self._config.timeout)
+        await worker.open()
+        if self._is_closed:
+            worker.abandon()
+            raise StoreClosedError("the store was closed while it was connecting")
+        return worker
+
+    def _drop(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.abandon()
 
     # From here on everything runs on the worker thread.
 
     def _perform(self, db: Connection, work: Callable[[Connection], T]) -> T:
         try:
+            self._file.check()
             with translated(self.location):
                 return work(db)
         except StoreUnavailableError as exc:
@@ -174,35 +207,35 @@ class SqliteBackend:
                     break
         return answers, changes
 
-    def _purge(
-        self, db: Connection, namespace: str | None, limit: int, patience: float | None
-    ) -> Chunk:
-        scope, names = _scope(namespace)
-        with _waiting(db, patience), transaction(db, self.location):
-            removed = db.execute(
-                _PURGE.format(scope=scope), (self._now(), *names, limit)
-            ).rowcount
+    def _purge(self, db: Connection, limit: int) -> Chunk:
+        """Remove what the index on ``expires_at`` names first."""
+        with transaction(db, self.location):
+            removed = db.execute(_PURGE, (self._now(), limit)).rowcount
         return Chunk(removed, resume=("", "") if removed == limit else None)
 
-    def _cleanup(
+    def _remove(
         self,
         db: Connection,
-        age: float,
+        condition: _Condition,
         namespace: str | None,
         limit: int,
         resume: Id | None,
     ) -> Chunk:
+        """Of the next rows in order, remove those that meet the condition."""
         scope, names = _scope(namespace)
-        walk = _WALK.format(scope=scope, after=_AFTER if resume else "")
-        ids = db.execute(walk, (*names, *(resume or ()), limit)).fetchall()
-        if not ids:
-            return Chunk(removed=0, resume=None)
-        oldest = self._now() - age
-        with transaction(db, self.location):
-            removed = db.executemany(
-                f"{_DELETE} AND last_seen < ?", [(*id_, oldest) for id_ in ids]
-            ).rowcount
-        return Chunk(removed, resume=ids[-1] if len(ids) == limit else None)
+        walk = _WALK.format(
+            condition=condition.sql, scope=scope, after=_AFTER if resume else ""
+        )
+        values = (condition.bound, *names, *(resume or ()), limit)
+        rows = db.execute(walk, values).fetchall()
+        met = [(*id_, condition.bound) for *id_, is_met in rows if is_met]
+        if met:
+            with transaction(db, self.location):
+                removal = f"{_DELETE} AND {condition.sql}"
+                removed = db.executemany(removal, met).rowcount
+        else:
+            removed = 0
+        return Chunk(removed, resume=rows[-1][:2] if len(rows) == limit else None)
 
     def _count(self, db: Connection, namespace: str | None) -> dict[str, int]:
         scope, names = _scope(namespace)
@@ -219,6 +252,7 @@ class SqliteBackend:
         )
 
     def _connect(self, make: Callable[[], Connection]) -> Connection:
+        self._file.before_connecting()
         with translated(self.location):
             look_before(self.location)
             db = make()
@@ -227,7 +261,8 @@ class SqliteBackend:
             except BaseException:
                 db.close()
                 raise
-            return db
+        self._file.connected(db)
+        return db
 
 
 def _read(db: Connection, id_: Id) -> Row | None:
