@@ -55,8 +55,9 @@ class AsyncSeenStore:
     "new" on a guess. A call that is cancelled may or may not take effect, and disturbs
     nothing else.
 
-    Every verb raises ``TypeError`` or ``InvalidKeyError`` for a bad key or namespace
-    before any I/O, and ``StoreClosedError`` where the store is not open.
+    Every verb raises ``TypeError`` or ``ValueError`` for a bad argument before any I/O
+    (for a key or a namespace ``InvalidKeyError``, a ``ValueError``), and
+    ``StoreClosedError`` where the store is not open.
     """
 
     def __init__(
@@ -150,10 +151,13 @@ class AsyncSeenStore:
             warnings.warn(leak, ResourceWarning, source=self, stacklevel=2)
 
     async def is_seen(self, key: str, *, namespace: str = "") -> bool:
-        """Tell whether a key was marked and has not expired; a claimed key is not seen.
+        """Tell whether a key was marked and has not expired.
 
-        If the store fails the answer is False and an error is logged, unless
-        ``on_error="raise"``: then it raises ``StoreUnavailableError``.
+        If the store fails the answer is False and an error is logged, as the old store
+        promised, unless ``on_error="raise"``.
+
+        Raises:
+            StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
         """
         look = Look(check_namespace(namespace), check_key(key))
         try:
@@ -363,7 +367,7 @@ class AsyncSeenStore:
         )
 
     async def purge_expired(self, *, namespace: str | None = None) -> int:
-        """Reclaim the space of expired rows, in one namespace or in all.
+        """Remove expired rows, of one namespace or of all; their space is used again.
 
         Expired keys are unseen with or without it. It works in bounded transactions and
         lets other callers in between.
@@ -372,8 +376,8 @@ class AsyncSeenStore:
             How many rows were removed.
 
         Raises:
-            StoreUnavailableError: The store failed; what was removed before stays
-            removed.
+            StoreUnavailableError: The store failed; what was removed stays removed.
+            OutcomeUnknownError: It failed while committing a step.
         """
         which = None if namespace is None else check_namespace(namespace)
         return await self._purge.expired(which)
@@ -383,12 +387,16 @@ class AsyncSeenStore:
     ) -> int:
         """Remove the rows last marked more than so many days ago, whatever their TTL.
 
-        If the store fails the answer is 0 and an error is logged, unless
-        ``on_error="raise"``: then it raises ``StoreUnavailableError``. It works in
-        bounded transactions and lets other callers in between.
+        If the store fails the answer is 0 and an error is logged, as the old store
+        promised, unless ``on_error="raise"``. It works in bounded transactions and lets
+        other callers in between.
 
         Returns:
             How many rows were removed.
+
+        Raises:
+            StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
+            OutcomeUnknownError: The same, while committing a step.
         """
         which = None if namespace is None else check_namespace(namespace)
         age = days(days_old, "days_old")

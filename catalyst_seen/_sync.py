@@ -243,9 +243,14 @@ class SeenStore:
                 self._gate.notify_all()
 
 
-for _name, _verb in vars(SeenStore).items():
-    if callable(_verb) and not _name.startswith("_") and _name != "close":
-        _verb.__doc__ = getattr(AsyncSeenStore, _name).__doc__
+def _explain_as(class_: type, twin: type) -> None:
+    """Give each public member without a docstring that of its twin."""
+    for name, member in vars(class_).items():
+        if not name.startswith("_") and member.__doc__ is None:
+            member.__doc__ = getattr(twin, name).__doc__
+
+
+_explain_as(SeenStore, AsyncSeenStore)
 
 
 class _LoopThread:
@@ -322,7 +327,11 @@ def should_filter(key: str, store: SeenStore | None = None) -> bool:
 
     Raises:
         ConfigurationError: ``FEATURE_PERSIST_SEEN`` is neither on nor off.
+        InvalidKeyError: It is no key.
+        SchemaError: The environment's store is none.
         StoreUnavailableError: The store failed.
+        StoreClosedError: The given store is closed.
+        TypeError: The key is not a ``str``.
     """
     if not env_flag("FEATURE_PERSIST_SEEN", default=True):
         return False

@@ -1,10 +1,13 @@
 """The blocking twin, shared by threads: each job is done by exactly one of them.
 
+Eight threads go through the same hundred jobs, each in an order of its own.
+
 python examples/blocking.py
 """
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -15,7 +18,8 @@ JOBS = [f"job-{number}" for number in range(100)]
 
 def work(store: SeenStore, name: str) -> int:
     """Take every job that no other thread has taken."""
-    done = [job for job in JOBS if store.check_and_mark(job)]
+    jobs = random.sample(JOBS, len(JOBS))
+    done = [job for job in jobs if store.check_and_mark(job)]
     print(f"{name} did {len(done)} jobs")
     return len(done)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import io
 import json
 import os
 import re
@@ -33,12 +34,18 @@ import structlog
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from catalyst_seen import AsyncSeenStore, SeenError, SeenStoreConfig
+from catalyst_seen import (
+    AsyncSeenStore,
+    SeenError,
+    SeenStoreConfig,
+    StoreUnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 MAX_BYTES = 32 * 1024 * 1024
+MAX_NUMBER = 30_000  # of days, seconds or connections
 HARMLESS = (
     feedparser.exceptions.CharacterEncodingOverride,
     feedparser.exceptions.NonXMLContentType,
@@ -111,11 +118,12 @@ class Visits:
             }
 
     def save(self) -> None:
-        """Replace the file in one step."""
-        new = self.path.with_name(f"{self.path.name}.new")
+        """Replace the file in one step; if that fails, the next run reads in full."""
+        new = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         visits = {url: asdict(visit) for url, visit in self.known.items()}
-        new.write_text(json.dumps(visits, indent=1), encoding="utf-8")
-        new.replace(self.path)
+        with suppress(OSError):
+            new.write_text(json.dumps(visits, indent=1), encoding="utf-8")
+            new.replace(self.path)
 
     async def headers(self, url: str, store: AsyncSeenStore) -> dict[str, str]:
         """Return the headers of a conditional request, or none for a full one."""
@@ -143,6 +151,7 @@ class Poller:
     show: Callable[[Entry], None]
     report: Callable[[str], None]
     concurrency: int = 16
+    printing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def poll(
         self, sources: Sequence[str], polled: Callable[[Summary], None] = lambda _: None
@@ -155,9 +164,9 @@ class Poller:
             async with slots:
                 try:
                     await self.poll_one(source, summary)
-                except (FeedError, TimeoutError, aiohttp.ClientError) as exc:
+                except FeedError as exc:
                     summary.failed += 1
-                    self.report(f"{source}: {str(exc) or type(exc).__name__}")
+                    self.report(f"{source}: {exc}")
             summary.feeds += 1
             polled(summary)
 
@@ -184,10 +193,11 @@ class Poller:
         )
         summary.entries += len(entries)
         summary.duplicates += len(entries) - len(fresh)
-        for entry in fresh:
-            self.show(entry)
-            await self.store.mark_seen(entry.key, namespace=namespace)
-            summary.new += 1
+        async with self.printing:  # so that the entries of one feed stay together
+            for entry in fresh:
+                self.show(entry)
+                await self.store.mark_seen(entry.key, namespace=namespace)
+                summary.new += 1
         # What a source still lists must not expire, or it would be new again.
         await self.store.mark_many((e.key for e in entries), namespace=namespace)
         self.remember(source, headers, entries)
@@ -199,8 +209,15 @@ class Poller:
                 return await asyncio.to_thread(Path(source).read_bytes), {}
             except OSError as exc:
                 raise FeedError(exc.strerror) from exc
-        headers = await self.visits.headers(source, self.store)
-        async with self.session.get(source, headers=headers) as response:
+        try:
+            return await self.download(source)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            raise FeedError(f"{type(exc).__name__} {exc}".strip()) from exc
+
+    async def download(self, url: str) -> tuple[bytes, Mapping[str, str]] | None:
+        """Get a URL, if it has changed."""
+        headers = await self.visits.headers(url, self.store)
+        async with self.session.get(url, headers=headers) as response:
             if headers and response.status == HTTPStatus.NOT_MODIFIED:
                 return None
             if response.status != HTTPStatus.OK:
@@ -228,7 +245,10 @@ def parse(body: bytes, source: str, headers: Mapping[str, str]) -> list[Entry]:
     if not body.strip():
         raise FeedError("empty answer")
     kind = {"content-type": headers.get("Content-Type", "")}
-    parsed = feedparser.parse(body, response_headers=kind, sanitize_html=False)
+    try:
+        parsed = feedparser.parse(body, response_headers=kind, sanitize_html=False)
+    except Exception as exc:  # a parser that fails on one feed must not stop the others
+        raise FeedError(f"cannot be parsed: {exc!r}") from exc
     if not parsed.version:
         raise FeedError("not a feed")
     is_broken = parsed.bozo and not isinstance(parsed.bozo_exception, HARMLESS)
@@ -253,7 +273,7 @@ def key_of(entry: dict[str, Any]) -> str:
     for name in ("id", "link"):
         text = (entry.get(name) or "").strip()
         if text:
-            return shortened(text, 2048)
+            return storable(text, 2048)
     parts = [entry.get("title"), entry.get("summary")]
     parts += [content.get("value") for content in entry.get("content", [])]
     return digest("\n".join(part or "" for part in parts))
@@ -261,17 +281,22 @@ def key_of(entry: dict[str, Any]) -> str:
 
 def namespace_of(source: str) -> str:
     """Return the namespace of a source: its URL, or its absolute path."""
-    return shortened(source if is_url(source) else str(Path(source).absolute()), 256)
+    return storable(source if is_url(source) else str(Path(source).absolute()), 256)
 
 
-def shortened(text: str, limit: int) -> str:
-    """Return a text itself, or its digest if the store takes none so long."""
-    return text if len(text.encode()) <= limit else digest(text)
+def storable(text: str, limit: int) -> str:
+    """Return a text itself, or its digest if the store does not take it."""
+    try:
+        is_short = len(text.encode()) <= limit
+    except UnicodeEncodeError:  # a lone surrogate
+        is_short = False
+    return text if is_short and "\0" not in text else digest(text)
 
 
 def digest(text: str) -> str:
     """Return a digest that says what it is."""
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    encoded = text.encode(errors="surrogatepass")
+    return f"sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
 def clean(text: str | None) -> str:
@@ -282,7 +307,7 @@ def clean(text: str | None) -> str:
 
 def is_url(source: str) -> bool:
     """Tell a URL from a path."""
-    return source.startswith(("http://", "https://"))
+    return source.lower().startswith(("http://", "https://"))
 
 
 def print_line(entry: Entry) -> None:
@@ -296,11 +321,33 @@ def print_json(entry: Entry) -> None:
     print(json.dumps(asdict(entry), ensure_ascii=False), flush=True)
 
 
+def positive(text: str) -> float:
+    """Read a number above zero from the command line."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= MAX_NUMBER:
+        raise argparse.ArgumentTypeError(
+            f"must be a number above 0 and at most {MAX_NUMBER:,}, not {text!r}"
+        )
+    return number
+
+
+def positive_whole(text: str) -> int:
+    """Read a whole number above zero from the command line."""
+    number = positive(text)
+    if number != int(number):
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}")
+    return int(number)
+
+
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description="Poll feeds and print each new entry once, also across restarts.",
-        epilog="Example: feed_poller.py --every 300 https://example.org/feed.xml",
+        epilog="Example: feed_poller.py --every 300 https://example.org/feed.xml."
+        " Ends with 0; with 1 if every feed failed; with 2 if the store did.",
     )
     parser.add_argument(
         "sources", nargs="*", metavar="SOURCE",
@@ -312,22 +359,22 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         " data/seen_ids.sqlite)",
     )  # fmt: skip
     parser.add_argument(
-        "--ttl-days", type=float, default=30.0, metavar="DAYS",
+        "--ttl-days", type=positive, default=30.0, metavar="DAYS",
         help="forget an entry so long after its feed stopped listing it (default: 30)",
     )  # fmt: skip
     parser.add_argument(
         "--json", action="store_true", help="print JSON lines instead of text"
     )
     parser.add_argument(
-        "--every", type=float, metavar="SECONDS",
+        "--every", type=positive, metavar="SECONDS",
         help="poll again after so many seconds, until interrupted (default: once)",
     )  # fmt: skip
     parser.add_argument(
-        "--concurrency", type=int, default=16, metavar="N",
+        "--concurrency", type=positive_whole, default=16, metavar="N",
         help="sources polled at the same time (default: 16)",
     )  # fmt: skip
     parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="SECONDS",
+        "--timeout", type=positive, default=30.0, metavar="SECONDS",
         help="give a source up after so long (default: 30)",
     )  # fmt: skip
     return parser.parse_args(argv)
@@ -356,8 +403,13 @@ async def run(options: argparse.Namespace) -> int:
             concurrency=options.concurrency,
         )
         while True:
-            summary = await poll_with_progress(poller, sources, console)
-            console.print(str(summary), style="bold", highlight=False)
+            try:
+                summary = await poll_with_progress(poller, sources, console)
+                console.print(str(summary), style="bold", highlight=False)
+            except StoreUnavailableError as exc:
+                if options.every is None:
+                    raise
+                console.print(f"{exc}; the next round tries again", markup=False)
             if options.every is None:
                 return int(summary.failed == summary.feeds)
             await asyncio.sleep(options.every)
@@ -388,9 +440,11 @@ async def poll_with_progress(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return asyncio.run(run(arguments(argv)))
-    except SeenError as exc:
+    except (SeenError, ValueError) as exc:
         print(f"feed_poller: {exc}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has gone; nothing more is marked

@@ -8,6 +8,7 @@ import html
 import http.server
 import importlib.util
 import json
+import os
 import random
 import subprocess
 import sys
@@ -16,18 +17,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import aiohttp
 import pytest
 import structlog
 
-from catalyst_seen import AsyncSeenStore
+from catalyst_seen import AsyncSeenStore, SeenStoreConfig
 
 from .conftest import DAY, Clock
-from .test_sqlite import read
+from .test_sqlite import read, write_lock
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "feed_poller.py"
@@ -51,6 +54,7 @@ class Site:
     def __init__(self, url: str) -> None:
         self.url = url
         self.pages: dict[str, Page] = {}
+        self.at_once = self.most_at_once = 0
 
     def put(self, name: str, body: bytes | str, **options: object) -> str:
         """Put a page there, and return its URL."""
@@ -69,8 +73,11 @@ def site() -> Iterator[Site]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             page = made.pages[self.path.lstrip("/")]
+            made.at_once += 1
+            made.most_at_once = max(made.most_at_once, made.at_once)
             etag = f'"{hashlib.sha256(page.body).hexdigest()[:16]}"'
             time.sleep(page.delay)
+            made.at_once -= 1
             same = page.has_etag and self.headers.get("If-None-Match") == etag
             status = 304 if same and page.status == 200 else page.status
             page.answers[status] += 1
@@ -249,6 +256,18 @@ class TestIdentity:
         assert len(set(poll(url).keys)) == 2
         assert poll(url).keys == []
 
+    @pytest.mark.parametrize(
+        "poison", ["id\0x", "id&#0;x", "id&#55357;x", "id&#xDC00;"], ids=ascii
+    )
+    def test_poison(self, site: Site, poll: Polling, poison: str) -> None:
+        """An id that no store can keep spoils neither its feed nor the others."""
+        bad = site.put("bad", rss(f"<guid>{poison}</guid>", "<guid>fine</guid>"))
+        good = site.put("good", numbered(range(3)))
+        output = poll(bad, good)
+        assert {"id 0", "id 1", "id 2"} <= set(output.keys)
+        assert "fine" in output.keys or f"{bad}: cannot be parsed" in output.errors
+        assert poll(bad, good).keys == []
+
     def test_terminal_control(self, poller: ModuleType) -> None:
         """A title cannot drive the terminal, nor break the line."""
         assert poller.clean("a\x1b[2Jb\n c\u202e") == "a[2Jb c"
@@ -300,11 +319,11 @@ class TestBadAnswers:
         """A time-out, a refused connection and a missing file are failures."""
         slow = site.put("slow", numbered(range(3)), delay=1.0)
         output = poll(
-            slow, "http://127.0.0.1:1/", str(tmp_path / "missing.xml"),
-            options=("--timeout", "0.2"),
+            slow, "http://127.0.0.1:1/", "http://..a/", "HTTP://", "ftp://127.0.0.1/",
+            str(tmp_path / "missing.xml"), options=("--timeout", "0.2"),
         )  # fmt: skip
         assert output.code == 1
-        assert "failed 3" in output.errors
+        assert "failed 6" in output.errors
         assert "TimeoutError" in output.errors
         assert "No such file" in output.errors
 
@@ -335,6 +354,75 @@ class TestBadAnswers:
         printed = capsys.readouterr()
         assert printed.out == ""
         assert "not a SQLite database" in printed.err
+
+    async def test_store_that_fails_for_a_while(
+        self,
+        site: Site,
+        path: Path,
+        poller: ModuleType,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """With --every, a locked store costs a round; the next ones go on."""
+
+        def impatient(target: str, *, ttl: timedelta) -> AsyncSeenStore:
+            return AsyncSeenStore(SeenStoreConfig(target, timeout=0.1), ttl=ttl)
+
+        shown: list[Any] = []
+        errors = ""
+        monkeypatch.setattr(poller, "AsyncSeenStore", impatient)
+        monkeypatch.setattr(poller, "print_line", shown.append)
+        url = site.put("feed", numbered(range(2)))
+        options = poller.arguments(["--every", "0.02", "--db", str(path), url])
+        polling = asyncio.create_task(poller.run(options))
+        async with asyncio.timeout(20):
+            while len(shown) < 2:
+                await asyncio.sleep(0.01)
+            with write_lock(path):
+                site.put("feed", numbered(range(3)))
+                while "the next round tries again" not in errors:
+                    await asyncio.sleep(0.01)
+                    errors += capsys.readouterr().err
+            site.put("feed", numbered(range(4)))
+            while shown[-1].key != "id 3":
+                await asyncio.sleep(0.01)
+        polling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await polling
+        assert "database is locked" in errors
+        assert {entry.key for entry in shown} == {f"id {number}" for number in range(4)}
+
+    def test_visits_that_cannot_be_saved(
+        self, site: Site, poll: Polling, path: Path
+    ) -> None:
+        """Where the visits cannot be kept, the feed is read in full each time."""
+        path.with_name("seen.db.http.json").mkdir()
+        url = site.put("feed", numbered(range(2)))
+        assert len(poll(url).keys) == 2
+        assert poll(url).keys == []
+        assert site.pages["feed"].answers == {200: 2}
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("--concurrency", "0"), ("--concurrency", "1.5"), ("--every", "-1"),
+            ("--every", "nan"), ("--ttl-days", "0"), ("--ttl-days", "nan"),
+            ("--ttl-days", "1e9"), ("--timeout", "0"), ("--timeout", "soon"),
+        ],
+    )  # fmt: skip
+    def test_bad_option(
+        self,
+        poller: ModuleType,
+        option: str,
+        value: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A number that cannot be is refused with option, value and rule."""
+        with pytest.raises(SystemExit):
+            poller.main([option, value])
+        message = capsys.readouterr().err
+        assert f"argument {option}: must be a" in message
+        assert f"not '{value}'" in message
 
 
 class TestConditionalGet:
@@ -475,6 +563,16 @@ class TestProcess:
         assert 0 < marked < 2_000
         assert keys == [f"id {number}" for number in range(marked, 2_000)]
 
+    def test_poor_terminal(self, site: Site, path: Path) -> None:
+        """What standard output cannot encode is escaped."""
+        url = site.put("feed", rss("<guid>1</guid><title>caf\u00e9</title>"))
+        done = subprocess.run(
+            [sys.executable, SCRIPT, "--db", path, url],
+            capture_output=True, check=False, text=True, timeout=30,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )  # fmt: skip
+        assert done.stdout == "T | caf\\xe9 | 1\n"
+
     def test_every(self, site: Site, path: Path) -> None:
         """With --every it polls again, until it is interrupted."""
         url = site.put("feed", numbered(range(1)))
@@ -498,6 +596,40 @@ class TestProcess:
         assert "print each new entry once" in text
         assert "examples/feeds" in text
         assert not path.exists()
+
+
+async def test_parses_off_the_loop(
+    site: Site, poller: ModuleType, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop goes on while a feed is parsed."""
+    loop_thread = threading.get_ident()
+    parsed_in = set()
+    parse = poller.parse
+
+    def note(*args: object) -> object:
+        parsed_in.add(threading.get_ident())
+        return parse(*args)
+
+    monkeypatch.setattr(poller, "parse", note)
+    url = site.put("feed", numbered(range(2)))
+    async with AsyncSeenStore(path) as store, aiohttp.ClientSession() as session:
+        visits = poller.Visits(path.with_name("visits"), keep=60.0)
+        made = poller.Poller(store, session, visits, lambda _: None, print)
+        assert (await made.poll([url])).new == 2
+    assert len(parsed_in) == 1
+    assert loop_thread not in parsed_in
+
+
+async def test_concurrency_is_bounded(
+    site: Site, poller: ModuleType, path: Path
+) -> None:
+    """Never more sources at the same time than asked for."""
+    urls = [site.put(f"{n}", numbered(range(1)), delay=0.05) for n in range(12)]
+    async with AsyncSeenStore(path) as store, aiohttp.ClientSession() as session:
+        visits = poller.Visits(path.with_name("visits"), keep=60.0)
+        made = poller.Poller(store, session, visits, lambda _: None, print, 3)
+        assert (await made.poll(urls)).new == 12
+    assert 1 < site.most_at_once <= 3
 
 
 async def test_concurrent(site: Site, poller: ModuleType, path: Path) -> None:

@@ -234,6 +234,35 @@ class TestClose:
             await store.is_seen("k")
 
 
+class TestOneAtATime:
+    """A backend is never called twice at the same time."""
+
+    async def test_lock(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever the callers do at once, calls reach it one after the other."""
+        async with AsyncSeenStore(path, purge_interval=0.001) as store:
+            backend = store._session.backend
+            run, under_way, most = backend._run, 0, 0  # type: ignore[attr-defined]
+
+            async def count(work: object) -> object:
+                nonlocal under_way, most
+                under_way += 1
+                most = max(most, under_way)
+                try:
+                    return await run(work)
+                finally:
+                    under_way -= 1
+
+            monkeypatch.setattr(backend, "_run", count)
+            await asyncio.gather(
+                *(store.check_and_mark(str(number)) for number in range(50)),
+                *(store.is_seen(str(number)) for number in range(50)),
+                store.purge_expired(),
+                store.cleanup_old_entries(),
+                store.stats(),
+            )
+            assert most == 1
+
+
 class TestElsewhere:
     """Another loop, another process."""
 
