@@ -88,7 +88,9 @@ class StoreStats:
         purge_rows: Expired rows they removed.
         purge_failures: Purges that failed; the next round tries again.
         last_purge: When the last one ended well, in seconds since 1970.
-        operations: Operations sent to the backend, by verb; a batch counts its keys.
+        operations: Operations sent to the backend; a batch counts its keys. By kind:
+            ``look`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
+            ``check_and_mark``, ``forget``.
         sqlite_version: Version of the SQLite library in use.
     """
 

@@ -303,8 +303,8 @@ class _LoopThread:
 
     async def _serve(self, opening: Future[None]) -> None:
         async with self._store, BlockingPortal() as self._portal:
-            self._loop = asyncio.get_running_loop()
             self._stopping = asyncio.Event()
+            self._loop = asyncio.get_running_loop()
             opening.set_result(None)
             await self._stopping.wait()
             await self._store.aclose()

@@ -119,6 +119,8 @@ class TestFailures:
             assert "locked" in log["error"]
             await until_runs(store, (await store.stats()).purge_runs + 1)
             assert (await store.stats()).purge_rows == 1
+            await store.mark_seen("k")
+            clock.advance(10)
             with capture_logs() as logs, write_lock(path):
                 failures = (await store.stats()).purge_failures
                 async with asyncio.timeout(10):
@@ -130,12 +132,24 @@ class TestFailures:
         """While another process holds the lock, a purge delays no reader for long."""
         async with AsyncSeenStore(path, purge_interval=0.001) as store:
             await until_runs(store, 1)
-            with write_lock(path):
+            with write_lock(path) as other:
+                other.execute("INSERT INTO seen VALUES ('', 'old', 0, 0, 0)")
+                other.execute("COMMIT")
+                other.execute("BEGIN IMMEDIATE")
                 await asyncio.sleep(0.05)
                 started = time.monotonic()
                 await store.is_seen("k")
                 assert time.monotonic() - started < 5  # the timeout is 30 seconds
             await asyncio.wait_for(store.mark_seen("k"), 5)
+
+    async def test_nothing_to_do(self, path: Path) -> None:
+        """A purge that finds nothing expired only reads: a lock is no matter to it."""
+        async with AsyncSeenStore(path, purge_interval=0.001) as store:
+            await store.mark_seen("k")
+            with write_lock(path):
+                runs = (await store.stats()).purge_runs
+                await until_runs(store, runs + 3)
+            assert (await store.stats()).purge_failures == 0
 
     async def test_any_error(self, path: Path) -> None:
         """Not even a bug ends the task."""

@@ -524,6 +524,7 @@ class TestErrors:
         config = SeenStoreConfig(path, timeout=0.05, purge_interval=None)
         async with AsyncSeenStore(config) as store:
             await store.mark_seen("k")
+            await store.mark_seen("expired", 0)
             with write_lock(path):
                 for call in (
                     store.mark_seen("new"),
@@ -665,13 +666,17 @@ class TestErrors:
             db = sqlite3.connect(path, isolation_level=None)
             db.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
             async def main():
-                config = SeenStoreConfig(path, purge_interval=0.01)
+                config = SeenStoreConfig(path, purge_interval=0.1)
                 async with AsyncSeenStore(config) as store:
                     await store.mark_seen("k")
+                    while (await store.stats()).purge_runs == 0:
+                        await asyncio.sleep(0.01)
+                    db.execute("SELECT * FROM seen").fetchall()  # learn the new schema
+                    db.execute("INSERT INTO seen VALUES ('', 'expired', 0, 0, 0)")
                     db.execute("BEGIN IMMEDIATE")
                     while (await store.stats()).purge_failures < 2:
                         await asyncio.sleep(0.01)
-                    db.execute("ROLLBACK")
+                    db.execute("COMMIT")
                     runs = (await store.stats()).purge_runs
                     while (await store.stats()).purge_runs == runs:
                         await asyncio.sleep(0.01)

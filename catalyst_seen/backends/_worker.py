@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -119,10 +120,11 @@ class Worker:
 
     def abandon(self) -> None:
         """The same without waiting, from any thread, also when the loop is gone."""
-        if not sys.is_finalizing():
-            threading.Thread(
-                target=self._end, daemon=True, name="catalyst-seen end"
-            ).start()
+        if sys.is_finalizing():  # every thread has stopped, and a new one would hang
+            return
+        end = threading.Thread(target=self._end, daemon=True, name="catalyst-seen end")
+        with suppress(RuntimeError):  # too late for a new thread: all end together
+            end.start()
 
     def _make(self, *args: Any, **kwargs: Any) -> Connection:
         self._thread = threading.current_thread()

@@ -40,6 +40,7 @@ _WRITE = """INSERT INTO seen VALUES (?, ?, ?, ?, ?)
 _DELETE = "DELETE FROM seen WHERE namespace = ? AND id = ?"
 _PURGE = """DELETE FROM seen WHERE (namespace, id) IN (
     SELECT namespace, id FROM seen WHERE expires_at <= ? LIMIT ?)"""
+_EXPIRED = "SELECT 1 FROM seen WHERE expires_at <= ? LIMIT 1"
 _WALK = """SELECT namespace, id, {condition} FROM seen WHERE true{scope}{after}
     ORDER BY namespace, id LIMIT ?"""
 _COUNT = """SELECT namespace, count(*) FROM seen
@@ -208,9 +209,12 @@ class SqliteBackend:
         return answers, changes
 
     def _purge(self, db: Connection, limit: int) -> Chunk:
-        """Remove what the index on ``expires_at`` names first."""
+        """Remove what the index on ``expires_at`` names first; or only read."""
+        now = self._now()
+        if db.execute(_EXPIRED, (now,)).fetchone() is None:
+            return Chunk(removed=0, resume=None)
         with transaction(db, self.location):
-            removed = db.execute(_PURGE, (self._now(), limit)).rowcount
+            removed = db.execute(_PURGE, (now, limit)).rowcount
         return Chunk(removed, resume=("", "") if removed == limit else None)
 
     def _remove(
