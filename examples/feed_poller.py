@@ -19,6 +19,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -382,6 +383,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 async def run(options: argparse.Namespace) -> int:
     """Poll until done; return the exit code."""
+    end_in_order_when_terminated()
     console = Console(stderr=True, soft_wrap=True)
     here = Path(__file__).parent / "feeds"
     sources = options.sources or sorted(str(path) for path in here.glob("*.xml"))
@@ -413,6 +415,14 @@ async def run(options: argparse.Namespace) -> int:
             if options.every is None:
                 return int(summary.failed == summary.feeds)
             await asyncio.sleep(options.every)
+
+
+def end_in_order_when_terminated() -> None:
+    """Let SIGTERM cancel the task that is running now, as Ctrl-C does."""
+    task = asyncio.current_task()
+    if task is not None:
+        with suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 async def poll_with_progress(
@@ -451,7 +461,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
 
 
 if __name__ == "__main__":
