@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
-from catalyst_seen.backends import _worker
+from catalyst_seen.backends import _sqlite_schema, _worker
 
 from .conftest import NOON, Clock, Run, open_descriptors
 
@@ -238,6 +238,26 @@ class TestUpgrade:
         async with AsyncSeenStore(path) as store:
             assert await store.check_and_mark("k")
         assert refused == ["PRAGMA journal_mode = wal"]
+
+    async def test_schema_that_appears_while_looking(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A schema that another process creates just now is not a stranger's."""
+        execute = _worker.Connection.execute
+
+        def meanwhile(db: _worker.Connection, work: object, *rest: object) -> object:
+            if isinstance(work, str) and "FROM sqlite_master" in work:
+                with (
+                    suppress(sqlite3.OperationalError),  # locked: it has to wait
+                    closing(sqlite3.connect(path, timeout=0)) as other,
+                ):
+                    for statement in _sqlite_schema._CREATE:
+                        other.execute(statement)
+            return execute(db, work, *rest)
+
+        monkeypatch.setattr(_worker.Connection, "execute", meanwhile)
+        async with AsyncSeenStore(path) as store:
+            assert await store.check_and_mark("k")
 
     def test_fresh_file_in_many_processes(self, path: Path, run_script: Run) -> None:
         """Eight processes that open a file that is not there all get one schema."""
