@@ -340,7 +340,7 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        which = None if namespace is None else check_namespace(namespace)
+        which = _one_or_all(namespace)
         counts = await self._session.call(lambda: self._session.backend.count(which))
         return sum(counts.values())
 
@@ -350,7 +350,7 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        which = None if namespace is None else check_namespace(namespace)
+        which = _one_or_all(namespace)
         measured = await self._session.call(lambda: self._session.backend.stats(which))
         return StoreStats(
             keys=sum(measured.keys_by_namespace.values()),
@@ -379,7 +379,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; what was removed stays removed.
             OutcomeUnknownError: It failed while committing a step.
         """
-        which = None if namespace is None else check_namespace(namespace)
+        which = _one_or_all(namespace)
         return await self._purge.expired(which)
 
     async def cleanup_old_entries(
@@ -398,7 +398,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
             OutcomeUnknownError: The same, while committing a step.
         """
-        which = None if namespace is None else check_namespace(namespace)
+        which = _one_or_all(namespace)
         age = days(days_old, "days_old")
         try:
             return await self._purge.older_than(age, which)
@@ -412,8 +412,8 @@ class AsyncSeenStore:
         self, operations: Sequence[Operation[Answer_co]]
     ) -> list[Answer_co]:
         """Send a batch of operations of one kind; an empty one goes nowhere."""
-        self._session.check_open()
         if not operations:
+            self._session.check_open()
             return []
         answers = await self._session.call(
             lambda: self._session.backend.apply(operations)
@@ -435,6 +435,10 @@ def _configuration(
     if isinstance(target, str) and is_url(target):
         return SeenStoreConfig(url=target)
     return SeenStoreConfig(path=target)
+
+
+def _one_or_all(namespace: str | None) -> str | None:
+    return None if namespace is None else check_namespace(namespace)
 
 
 def _instant(ts: float | None) -> float | None:

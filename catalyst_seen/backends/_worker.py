@@ -90,13 +90,11 @@ class Worker:
 
     async def open(self) -> None:
         """Start the thread and connect; a failed or cancelled open leaves nothing."""
-        # Not to be cancelled inside aiosqlite, which would forget the connection that
-        # its thread is about to make.
-        connecting = asyncio.ensure_future(self._database)
         try:
-            await asyncio.shield(connecting)
+            await self._database
         except asyncio.CancelledError:
-            connecting.add_done_callback(self._discard)
+            # aiosqlite forgets the connection that its thread is about to make.
+            self.abandon()
             raise
         except BaseException:
             if self._thread is not None:  # it is ending, and will tell this loop
@@ -132,10 +130,6 @@ class Worker:
         if self._is_abandoned:
             self._connection.close()
         return self._connection
-
-    def _discard(self, connecting: asyncio.Future[Any]) -> None:
-        if connecting.cancelled() or connecting.exception() is None:
-            self.abandon()
 
     def _end(self) -> None:
         """Stop the thread, or find it dead because its loop was closed.
