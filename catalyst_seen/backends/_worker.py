@@ -90,11 +90,13 @@ class Worker:
 
     async def open(self) -> None:
         """Start the thread and connect; a failed or cancelled open leaves nothing."""
+        # Not to be cancelled inside aiosqlite: it would forget the connection that its
+        # thread is about to make, and promise an answer to a loop that may end first.
+        connecting = asyncio.ensure_future(self._database)
         try:
-            await self._database
+            await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            # aiosqlite forgets the connection that its thread is about to make.
-            self.abandon()
+            connecting.add_done_callback(self._discard)
             raise
         except BaseException:
             if self._thread is not None:  # it is ending, and will tell this loop
@@ -130,6 +132,10 @@ class Worker:
         if self._is_abandoned:
             self._connection.close()
         return self._connection
+
+    def _discard(self, connecting: asyncio.Future[Any]) -> None:
+        if connecting.cancelled() or connecting.exception() is None:
+            self.abandon()
 
     def _end(self) -> None:
         """Stop the thread, or find it dead because its loop was closed.
