@@ -107,6 +107,10 @@ class Backend(Protocol):
         """Where the keys are, for people; never with a password."""
         ...
 
+    def now(self) -> float:
+        """Tell the backend's time without asking it, in seconds since 1970."""
+        ...
+
     async def open(self) -> None:
         """Connect, and create or upgrade the schema. Leaves nothing behind if it fails.
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._backend import Chunk
-    from ._config import Clock
     from ._session import Session
 
 _CHUNK = 1_000  # rows a step looks at: about 10 ms in the worker
@@ -24,9 +23,8 @@ _PATIENCE = 0.25  # seconds that a background purge waits for another writer
 class Purge:
     """Purges expired rows, by call or in the background, and counts what it did."""
 
-    def __init__(self, session: Session, clock: Clock) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._clock = clock
         self._is_failing = False
         self.runs = 0
         self.rows = 0
@@ -76,7 +74,7 @@ class Purge:
             self.failures += 1
             raise
         self.runs += 1
-        self.last = self._clock()
+        self.last = backend.now()
         return removed
 
     async def older_than(self, age: float, namespace: str | None) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
-from ._backend import Answer_co, CheckAndMark, Forget, Look, Mark, Operation
+from ._backend import CheckAndMark, Forget, Look, Mark
 from ._config import SeenStoreConfig
 from ._errors import StoreUnavailableError
 from ._log import log
@@ -25,11 +24,12 @@ from ._rules import (
     shown,
     timestamp,
 )
+from ._sender import Sender
 from ._session import Session
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError
@@ -91,8 +91,8 @@ class AsyncSeenStore:
         self._config = replace(config, **changes)  # type: ignore[arg-type]
         self._ttl = config.ttl if ttl is ... else seconds(ttl, "ttl")
         self._session = Session(make_backend(self._config, self._ttl))
-        self._purge = Purge(self._session, self._config.clock)
-        self._operations: Counter[str] = Counter()
+        self._sender = Sender(self._session)
+        self._purge = Purge(self._session)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session}>"
@@ -161,7 +161,7 @@ class AsyncSeenStore:
         """
         look = Look(check_namespace(namespace), check_key(key))
         try:
-            (record,) = await self._send([look])
+            (record,) = await self._sender.send([look])
         except StoreUnavailableError as exc:
             if self._config.on_error == "raise":
                 raise
@@ -197,7 +197,7 @@ class AsyncSeenStore:
         mark = Mark(
             check_namespace(namespace), check_key(key), self._seconds(ttl), _instant(ts)
         )
-        await self._send([mark])
+        await self._sender.send([mark])
 
     async def mark_many(
         self,
@@ -219,7 +219,7 @@ class AsyncSeenStore:
             Mark(namespace, check_key(key, f"keys[{place}]"), lasting, instant)
             async for place, key in _numbered(keys, "keys")
         ]
-        await self._send(marks)
+        await self._sender.send(marks)
 
     async def check_and_mark(
         self,
@@ -241,7 +241,7 @@ class AsyncSeenStore:
         check = CheckAndMark(
             check_namespace(namespace), check_key(key), self._seconds(ttl)
         )
-        (sighting,) = await self._send([check])
+        (sighting,) = await self._sender.send([check])
         return sighting
 
     async def check_and_mark_many(
@@ -265,7 +265,7 @@ class AsyncSeenStore:
             CheckAndMark(namespace, check_key(key, f"keys[{place}]"), lasting)
             async for place, key in _numbered(keys, "keys")
         ]
-        return await self._send(checks)
+        return await self._sender.send(checks)
 
     @overload
     async def filter_new(
@@ -305,7 +305,7 @@ class AsyncSeenStore:
         self._session.check_open()
         fresh: list[T] = []
         for names in _chunks(first):
-            records = await self._send([Look(namespace, name) for name in names])
+            records = await self._sender.send([Look(namespace, name) for name in names])
             fresh += [
                 first[name]
                 for name, record in zip(names, records, strict=True)
@@ -320,7 +320,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
             OutcomeUnknownError: It failed while committing.
         """
-        (forgotten,) = await self._send(
+        (forgotten,) = await self._sender.send(
             [Forget(check_namespace(namespace), check_key(key))]
         )
         return forgotten
@@ -331,7 +331,9 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        (record,) = await self._send([Look(check_namespace(namespace), check_key(key))])
+        (record,) = await self._sender.send(
+            [Look(check_namespace(namespace), check_key(key))]
+        )
         return record
 
     async def count(self, *, namespace: str | None = None) -> int:
@@ -362,7 +364,7 @@ class AsyncSeenStore:
             purge_rows=self._purge.rows,
             purge_failures=self._purge.failures,
             last_purge=self._purge.last,
-            operations=dict(self._operations),
+            operations=dict(self._sender.sent),
             sqlite_version=measured.sqlite_version,
         )
 
@@ -407,19 +409,6 @@ class AsyncSeenStore:
                 raise
             log("error", "cleanup_failed", location=exc.location, error=str(exc))
             return 0
-
-    async def _send(
-        self, operations: Sequence[Operation[Answer_co]]
-    ) -> list[Answer_co]:
-        """Send a batch of operations of one kind; an empty one goes nowhere."""
-        if not operations:
-            self._session.check_open()
-            return []
-        answers = await self._session.call(
-            lambda: self._session.backend.apply(operations)
-        )
-        self._operations[operations[0].verb] += len(operations)
-        return cast("list[Answer_co]", answers)
 
     def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
         return self._ttl if ttl is ... else seconds(ttl, "ttl")

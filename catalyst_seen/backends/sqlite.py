@@ -86,6 +86,10 @@ class SqliteBackend:
     def location(self) -> str:
         return self._path
 
+    def now(self) -> float:
+        """Wall time that never runs backwards while this store is open."""
+        return max(self._latest, self._config.clock())
+
     async def open(self) -> None:
         self._worker = await self._connected()
 
@@ -170,8 +174,7 @@ class SqliteBackend:
             raise
 
     def _now(self) -> float:
-        """Wall time that never runs backwards while this store is open."""
-        self._latest = max(self._latest, self._config.clock())
+        self._latest = self.now()
         return self._latest
 
     def _apply(

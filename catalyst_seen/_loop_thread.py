@@ -1,0 +1,80 @@
+"""A thread with an event loop, for a store that is used from blocking code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from ._errors import StoreClosedError
+from ._session import CLOSE_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._store import AsyncSeenStore
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """A daemon thread with an event loop, in which a store is open until ``stop``."""
+
+    def __init__(self, store: AsyncSeenStore) -> None:
+        opening: Future[None] = Future()
+        self._store = store
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(
+            target=self._run, args=(opening,), name="catalyst-seen loop", daemon=True
+        )
+        self._thread.start()
+        try:
+            opening.result()
+        except BaseException:
+            # Also Ctrl-C, while the thread goes on opening.
+            opening.add_done_callback(lambda _: self.stop())
+            raise
+
+    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a coroutine function in the loop and wait for its result."""
+        try:
+            future = self._portal.start_task_soon(work)
+        except RuntimeError as exc:  # the program is ending, and it was closed
+            raise StoreClosedError("the store is closed") from exc
+        return future.result()
+
+    def stop(self) -> None:
+        """Close the store and end the thread; wait for it, but not for ever.
+
+        It may be called from any thread: at the end of the program, or by the garbage
+        collector in the middle of anything.
+        """
+        if os.getpid() != self._pid or self._loop is None:
+            return
+        with suppress(RuntimeError):  # the loop has just ended
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_TIMEOUT)
+
+    def _run(self, opening: Future[None]) -> None:
+        try:
+            anyio.run(self._serve, opening)
+        except BaseException as exc:
+            if opening.done():
+                raise
+            opening.set_exception(exc)
+
+    async def _serve(self, opening: Future[None]) -> None:
+        async with self._store, BlockingPortal() as self._portal:
+            self._stopping = asyncio.Event()
+            self._loop = asyncio.get_running_loop()
+            opening.set_result(None)
+            await self._stopping.wait()
+            await self._store.aclose()
