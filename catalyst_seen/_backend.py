@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
-from ._model import Record, Sighting
+from ._model import ClaimState, Record, Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from ._model import OnAbandoned
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 
@@ -62,6 +64,65 @@ class Forget(Operation[bool]):
 
 
 @dataclass(frozen=True, slots=True)
+class TakeClaim(Operation[ClaimState]):
+    """Claim unless seen, held or under a live lease.
+
+    Of a claim that is neither confirmed nor released, ``on_abandoned`` says what
+    becomes when its lease is over; its row expires one ``ttl`` later.
+    """
+
+    verb = "claim"
+
+    token: str
+    lease: float
+    ttl: float | None
+    on_abandoned: OnAbandoned
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm(Operation[bool]):
+    """Mark as seen, if this token's; true if it is seen by this token now."""
+
+    verb = "confirm"
+
+    token: str
+    ttl: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renew(Operation[float | None]):
+    """Begin the lease anew, if this token's; until when, or ``None`` if it is not."""
+
+    verb = "renew"
+
+    token: str
+    lease: float
+    ttl: float | None
+    on_abandoned: OnAbandoned
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Operation[bool]):
+    """Let others claim it after ``delay``, if this token's; true if it was."""
+
+    verb = "release"
+
+    token: str
+    delay: float
+    ttl: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve(Operation[bool]):
+    """Mark a held key as seen, or let others claim it; true if it was held."""
+
+    verb = "resolve"
+
+    is_handled: bool
+    ttl: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """What one bounded step of a long removal did.
 
@@ -79,6 +140,8 @@ class BackendStats:
     """The part of ``StoreStats`` that only the backend knows."""
 
     keys_by_namespace: Mapping[str, int]
+    claimed: int
+    abandoned: Mapping[OnAbandoned, int]
     file_bytes: int
     wal_bytes: int
     free_pages: int
@@ -92,8 +155,10 @@ class Backend(Protocol):
     there is one clock. The only instant a caller may give is ``Mark.ts``, which is
     data.
 
-    Each operation follows the state table: a key is seen while ``now < expires_at``,
-    and an expired key is unseen whether its row is still there or not. Each key is
+    Each operation follows the state table of ``_state``: a key is seen while ``now <
+    expires_at``, and an expired key is unseen whether its row is still there or not; a
+    claim is its owner's while ``now < lease_until``, and after that until somebody else
+    takes it. The token in the row is the fence: no other one changes it. Each key is
     atomic; a whole batch is all or nothing where the database has transactions.
 
     Every failure of the database is raised as ``StoreUnavailableError``; one that
@@ -158,11 +223,14 @@ class Backend(Protocol):
         limit: int,
         resume: tuple[str, str] | None,
     ) -> Chunk:
-        """Of the next ``limit`` rows, remove those last marked ``age`` seconds ago."""
+        """Of the next ``limit`` rows, remove those last marked ``age`` seconds ago.
+
+        Neither a live lease nor a held key is touched.
+        """
         ...
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        """Count the live keys of each namespace that has any."""
+        """Count the seen keys of each namespace that has any."""
         ...
 
     async def stats(self, namespace: str | None) -> BackendStats:

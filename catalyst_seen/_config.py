@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from ._errors import ConfigurationError
-from ._rules import MAX_SECONDS, MIN_SECONDS, Duration, number, seconds
+from ._model import ON_ABANDONED, OnAbandoned
+from ._rules import MAX_SECONDS, MIN_SECONDS, Duration, number, seconds_or_never
 
 Clock = Callable[[], float]
 OnError = Literal["answer", "raise"]
@@ -51,6 +52,11 @@ class SeenStoreConfig:
         on_error: ``"answer"`` keeps two inherited promises: when the store fails,
             ``is_seen`` answers False and ``cleanup_old_entries`` 0, and each logs an
             error. ``"raise"`` makes them raise, as every other verb does.
+        on_abandoned: What becomes of a key whose claim was neither confirmed nor
+            released when its lease ended: whether it was handled, nobody can know.
+            ``"retry"`` lets the next caller claim it (at least once), ``"drop"`` counts
+            it as handled (at most once), ``"hold"`` answers ``HELD`` until ``resolve``
+            or ``forget``. A claim may have its own.
         clock: Wall time in seconds since 1970, for SQLite. Other backends use their
             server's.
 
@@ -68,6 +74,7 @@ class SeenStoreConfig:
     timeout: float = 30.0
     purge_interval: Duration | None = 300.0
     on_error: OnError = "answer"
+    on_abandoned: OnAbandoned = "retry"
     clock: Clock = field(default=time.time, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +84,7 @@ class SeenStoreConfig:
         if not isinstance(self.wal_mode, bool):
             raise TypeError(f"wal_mode must be True or False, not {self.wal_mode!r}")
         _ = self.ttl
-        seconds(self.purge_interval, "purge_interval")
+        seconds_or_never(self.purge_interval, "purge_interval")
         timeout = number(self.timeout, "timeout", "a number of seconds")
         if not 0 < timeout <= MAX_TIMEOUT:
             raise ValueError(
@@ -93,8 +100,9 @@ class SeenStoreConfig:
                 f"cache_size must be at most {MAX_CACHE:,} pages (or KiB, below zero),"
                 f" not {self.cache_size!r}"
             )
-        _check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
-        _check_choice(self.on_error, ON_ERROR, "on_error")
+        check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
+        check_choice(self.on_error, ON_ERROR, "on_error")
+        check_choice(self.on_abandoned, ON_ABANDONED, "on_abandoned")
         if not callable(self.clock):
             raise TypeError("clock must be callable, like time.time")
 
@@ -202,7 +210,8 @@ def check_path(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"path must be encodable, {text!r} is not") from None
 
 
-def _check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
+def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
+    """Raise ``ValueError`` unless the value is one of those allowed."""
     if value not in allowed:
         raise ValueError(
             f"{setting} must be one of {', '.join(allowed)}, not {value!r}"

@@ -5,6 +5,7 @@
     SeenError
     ├── ConfigurationError (ValueError)   a setting, a variable or a URL is wrong
     ├── InvalidKeyError (ValueError)      no backend could keep this key faithfully
+    ├── LeaseLostError                    the claim is not, or no longer, the caller's
     ├── StoreClosedError (RuntimeError)   not open, or not in this loop or process
     ├── SchemaError                       a newer schema, or not a store at all
     └── StoreUnavailableError             it cannot answer now; later it may
@@ -56,6 +57,33 @@ class InvalidKeyError(SeenError, ValueError):
         return f"{self.argument}: {self.problem}"
 
 
+class LeaseLostError(SeenError):
+    """A claim was to be confirmed or renewed that the caller does not own any more.
+
+    Its lease ended and another owner claimed the key, or the key was marked, forgotten
+    or resolved meanwhile, or it was never owned. The record is as the others left it.
+
+    Attributes:
+        key: The key.
+        namespace: Its namespace.
+        attempt: Which attempt at the key the claim was.
+    """
+
+    def __init__(self, key: str, namespace: str, attempt: int) -> None:
+        super().__init__(key, namespace, attempt)
+        self.key = key
+        self.namespace = namespace
+        self.attempt = attempt
+
+    def __str__(self) -> str:
+        where = f" in namespace {self.namespace!r}" if self.namespace else ""
+        return (
+            f"the claim on {self.key!r}{where} (attempt {self.attempt}) is not owned:"
+            " its lease ended and another took it, or the key was marked, forgotten or"
+            " resolved. Nothing was changed; take a longer lease, or keep_alive=True"
+        )
+
+
 class StoreClosedError(SeenError, RuntimeError):
     """The store is not open where it was used.
 
@@ -105,5 +133,5 @@ class StoreUnavailableError(_LocatedError):
 class OutcomeUnknownError(StoreUnavailableError):
     """An I/O error came while committing: the change may be stored or not.
 
-    Ask again (``get``, ``check_and_mark``) to learn which.
+    Ask again (``get``, ``check_and_mark``, ``Claim.confirm``) to learn which.
     """

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+OnAbandoned = Literal["retry", "hold", "drop"]
+"""What becomes of a key whose claim was neither confirmed nor released."""
+
+ON_ABANDONED: tuple[OnAbandoned, ...] = get_args(OnAbandoned)
 
 
 class Verdict(enum.StrEnum):
@@ -24,6 +29,8 @@ class Verdict(enum.StrEnum):
     """Another owner is handling it under a live lease."""
     DUPLICATE = "duplicate"
     """Seen."""
+    HELD = "held"
+    """Claimed by an owner that never came back: handled or not, a person must say."""
 
     def __bool__(self) -> bool:
         return self is Verdict.NEW or self is Verdict.RETRY
@@ -37,8 +44,8 @@ class Sighting:
         key: The key that was asked for.
         namespace: Its namespace.
         verdict: What the store says; the sighting is as true as its verdict.
-        first_seen: When the key was first marked, in seconds since 1970.
-        last_seen: When it was last marked: now, if this call marked it.
+        first_seen: When the key was first marked or claimed, in seconds since 1970.
+        last_seen: When it last was: now, if this call marked it.
         attempt: How often the key was claimed before.
         retry_after: Seconds until the other owner's lease ends; only for ``IN_FLIGHT``.
     """
@@ -56,13 +63,31 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimState:
+    """What a backend says to a claim.
+
+    Attributes:
+        verdict: Whether the caller owns it, or why not.
+        attempt: How often the key has been claimed, with this claim if it is owned.
+        lease_until: When the lease of the owner ends, whoever that is, in seconds since
+            1970; ``None`` where there is none.
+        retry_after: Seconds until the other owner's lease ends; only for ``IN_FLIGHT``.
+    """
+
+    verdict: Verdict
+    attempt: int
+    lease_until: float | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What the store holds of a seen key. Instants are seconds since 1970.
 
     Attributes:
         key: The key.
         namespace: Its namespace.
-        first_seen: When it was first marked; no later mark moves it.
+        first_seen: When it was first marked or claimed; no later mark moves it.
         last_seen: When it was last marked.
         expires_at: From when on it is unseen again; ``None`` is never.
     """
@@ -79,8 +104,12 @@ class StoreStats:
     """How a store is doing. The counters start when it opens.
 
     Attributes:
-        keys: Live keys; expired ones do not count, purged or not.
+        keys: Seen keys; expired ones do not count, purged or not.
         keys_by_namespace: The same for each namespace that has any.
+        claimed: Keys under a live lease.
+        abandoned: Keys whose lease ended without confirm or release, by what their
+            claim wanted done then: ``retry`` (the next claim gets them), ``hold``
+            (``resolve`` them), ``drop`` (they are seen, and in ``keys`` as well).
         file_bytes: Size of the database file; 0 in memory.
         wal_bytes: Size of its write-ahead log; 0 in memory.
         free_pages: Pages of the file that are free to be used again.
@@ -90,12 +119,15 @@ class StoreStats:
         last_purge: When the last one ended well, in seconds since 1970.
         operations: Operations sent to the backend; a batch counts its keys. By kind:
             ``look`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
-            ``check_and_mark``, ``forget``.
+            ``check_and_mark``, ``forget``, ``claim``, ``confirm``, ``release``,
+            ``renew``, ``resolve``.
         sqlite_version: Version of the SQLite library in use.
     """
 
     keys: int
     keys_by_namespace: Mapping[str, int]
+    claimed: int
+    abandoned: Mapping[OnAbandoned, int]
     file_bytes: int
     wal_bytes: int
     free_pages: int

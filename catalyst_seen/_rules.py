@@ -87,8 +87,8 @@ def shown(value: object) -> str:
     return f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def seconds(duration: Duration | None, argument: str) -> float | None:
-    """Return a duration in seconds; ``None`` stays ``None``.
+def seconds_or_never(duration: Duration | None, argument: str) -> float | None:
+    """Return a duration in seconds; ``None``, which is never, stays ``None``.
 
     Raises:
         TypeError: Neither a number nor a ``timedelta``; a ``bool`` is no number here.
@@ -96,14 +96,28 @@ def seconds(duration: Duration | None, argument: str) -> float | None:
     """
     if duration is None:
         return None
+    return _seconds(duration, argument, MIN_SECONDS, "; None means never")
+
+
+def seconds(duration: Duration, argument: str, least: float = MIN_SECONDS) -> float:
+    """Return a duration that has an end, in seconds.
+
+    Raises:
+        TypeError: Neither a number nor a ``timedelta``; a ``bool`` is no number here.
+        ValueError: Under ``least`` seconds, not finite, or over a hundred years.
+    """
+    return _seconds(duration, argument, least, "")
+
+
+def _seconds(duration: Duration, argument: str, least: float, advice: str) -> float:
     if isinstance(duration, timedelta):
         length = duration.total_seconds()
     else:
         length = number(duration, argument, "seconds or a timedelta")
-    if not MIN_SECONDS <= length <= MAX_SECONDS:
+    if not least <= length <= MAX_SECONDS:
         raise ValueError(
-            f"{argument} must be at least {MIN_SECONDS} seconds and at most 100 years,"
-            f" not {duration!r}; None means never"
+            f"{argument} must be at least {least:g} seconds and at most 100 years,"
+            f" not {duration!r}{advice}"
         )
     return length
 

@@ -20,7 +20,7 @@ from ._rules import (
     check_key,
     check_namespace,
     days,
-    seconds,
+    seconds_or_never,
     shown,
     timestamp,
 )
@@ -89,7 +89,7 @@ class AsyncSeenStore:
         given = {"purge_interval": purge_interval, "on_error": on_error, "clock": clock}
         changes = {name: value for name, value in given.items() if value is not ...}
         self._config = replace(config, **changes)  # type: ignore[arg-type]
-        self._ttl = config.ttl if ttl is ... else seconds(ttl, "ttl")
+        self._ttl = config.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
         self._session = Session(make_backend(self._config, self._ttl))
         self._sender = Sender(self._session)
         self._purge = Purge(self._session)
@@ -115,7 +115,7 @@ class AsyncSeenStore:
             StoreClosedError: The store is open already, or was closed.
         """
         await self._session.open()
-        interval = seconds(self._config.purge_interval, "purge_interval")
+        interval = seconds_or_never(self._config.purge_interval, "purge_interval")
         if interval is not None:
             self._session.run_in_background(self._purge.every(interval), "purge")
 
@@ -314,7 +314,7 @@ class AsyncSeenStore:
         return fresh
 
     async def forget(self, key: str, *, namespace: str = "") -> bool:
-        """Make a key unseen; true if it was seen.
+        """Make a key unseen; true if it was seen or claimed. A claim on it is lost.
 
         Raises:
             StoreUnavailableError: The store failed.
@@ -357,6 +357,8 @@ class AsyncSeenStore:
         return StoreStats(
             keys=sum(measured.keys_by_namespace.values()),
             keys_by_namespace=measured.keys_by_namespace,
+            claimed=measured.claimed,
+            abandoned=measured.abandoned,
             file_bytes=measured.file_bytes,
             wal_bytes=measured.wal_bytes,
             free_pages=measured.free_pages,
@@ -411,7 +413,7 @@ class AsyncSeenStore:
             return 0
 
     def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
-        return self._ttl if ttl is ... else seconds(ttl, "ttl")
+        return self._ttl if ttl is ... else seconds_or_never(ttl, "ttl")
 
 
 def _configuration(

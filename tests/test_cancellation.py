@@ -12,7 +12,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore
 
-from .test_sqlite import read, write, write_lock
+from .test_sqlite import a_row, read, write, write_lock
 
 
 async def cancel_after(task: asyncio.Task[object], turns: int, pause: float) -> str:
@@ -82,7 +82,7 @@ async def test_batch_is_all_or_nothing(path: Path) -> None:
             )
             turns, pause = rng.choice([(rng.randrange(5), 0), (0, rng.random() * 0.02)])
             endings[await cancel_after(call, turns, pause)] += 1
-            write(path, "INSERT INTO seen VALUES ('other', 'k', 0, 0, 1)")
+            write(path, a_row("other", "k", 1))
             write(path, "DELETE FROM seen WHERE namespace = 'other'")
             stored[await store.count(namespace=namespace)] += 1
     assert set(stored) <= {0, 300}
@@ -120,7 +120,7 @@ async def test_no_snapshot_is_pinned(path: Path) -> None:
             with pytest.raises(asyncio.CancelledError) as caught:
                 await call
             kept.append(caught)
-            write(path, f"INSERT INTO seen VALUES ('other', '{number}', 0, 0, NULL)")
+            write(path, a_row("other", str(number)))
             assert await store.check_and_mark(f"key {number}")
         checkpoint = read(path, "PRAGMA wal_checkpoint(TRUNCATE)")
         assert checkpoint == [(0, 0, 0)]

@@ -532,7 +532,7 @@ class TestLeaks:
                 await store.aclose()
             asyncio.run(asyncio.wait_for(later(), 3))
             sqlite3.connect(path, timeout=5, isolation_level=None).execute(
-                "INSERT INTO seen VALUES ('', 'other', 0, 0, 0)"
+                "UPDATE seen SET last_seen = 0"
             )
             deadline = time.monotonic() + 5
             while threading.active_count() > 1 and time.monotonic() < deadline:

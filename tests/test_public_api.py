@@ -83,10 +83,10 @@ def test_standard_bases() -> None:
 
 
 def test_verdicts() -> None:
-    """NEW and RETRY are true, IN_FLIGHT and DUPLICATE false."""
+    """NEW and RETRY are true, the others false."""
     assert {verdict for verdict in Verdict if verdict} == {Verdict.NEW, Verdict.RETRY}
     assert [str(verdict) for verdict in Verdict] == [
-        "new", "retry", "in_flight", "duplicate",
+        "new", "retry", "in_flight", "duplicate", "held",
     ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig
 
 from .conftest import Clock
-from .test_sqlite import read, write, write_lock
+from .test_sqlite import a_row, read, write, write_lock
 
 
 def purge_tasks() -> list[asyncio.Task[object]]:
@@ -133,7 +133,7 @@ class TestFailures:
         async with AsyncSeenStore(path, purge_interval=0.001) as store:
             await until_runs(store, 1)
             with write_lock(path) as other:
-                other.execute("INSERT INTO seen VALUES ('', 'old', 0, 0, 0)")
+                other.execute(a_row("", "old", 0))
                 other.execute("COMMIT")
                 other.execute("BEGIN IMMEDIATE")
                 await asyncio.sleep(0.05)
@@ -200,7 +200,7 @@ def write_until(path: Path, is_done: Callable[[], bool]) -> int:
     writes = 0
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         while not is_done():
-            db.execute("INSERT INTO seen VALUES ('o', ?, 0, 0, NULL)", (str(writes),))
+            db.execute(a_row("o", str(writes)))
             writes += 1
             time.sleep(0.002)
     return writes

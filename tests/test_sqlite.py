@@ -44,6 +44,15 @@ def read(path: Path, sql: str) -> list[tuple[object, ...]]:
         return db.execute(sql).fetchall()
 
 
+def a_row(namespace: str, key: str, expires_at: float | None = None) -> str:
+    """Write the statement that marks a key, as another process would."""
+    values = (namespace, key, 0.0, 0.0, "NULL" if expires_at is None else expires_at)
+    return (
+        "INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)"
+        " VALUES ('{}', '{}', {}, {}, {})".format(*values)
+    )
+
+
 @contextmanager
 def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
     """Hold the write lock of a database, from another connection."""
@@ -613,7 +622,7 @@ class TestErrors:
                 with pytest.raises(StoreUnavailableError, match="refused"):
                     await call
                 assert await store.count() == 0
-                write(path, "INSERT INTO seen VALUES ('', 'other', 0, 0, 1)")
+                write(path, a_row("", "other", 1))
                 write(path, "DELETE FROM seen")
             assert await store.check_and_mark("0")
 
@@ -692,7 +701,7 @@ class TestErrors:
                     while (await store.stats()).purge_runs == 0:
                         await asyncio.sleep(0.01)
                     db.execute("SELECT * FROM seen").fetchall()  # learn the new schema
-                    db.execute("INSERT INTO seen VALUES ('', 'expired', 0, 0, 0)")
+                    db.execute("UPDATE seen SET expires_at = 0")
                     db.execute("BEGIN IMMEDIATE")
                     while (await store.stats()).purge_failures < 2:
                         await asyncio.sleep(0.01)

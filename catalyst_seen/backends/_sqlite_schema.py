@@ -30,6 +30,10 @@ _CREATE = (
         first_seen REAL NOT NULL,
         last_seen REAL NOT NULL,
         expires_at REAL,
+        token TEXT,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        lease_until REAL,
+        on_abandoned TEXT,
         PRIMARY KEY (namespace, id)
     ) STRICT, WITHOUT ROWID""",
     """CREATE INDEX seen_expires_at ON seen (expires_at)
@@ -44,7 +48,7 @@ _OBJECTS = (
 _OLD_COLUMNS = [("id", "TEXT", 1), ("ts", "INTEGER", 0)]
 _SET_ASIDE = "ALTER TABLE seen RENAME TO old_seen"
 # No str ever found an id that is NULL or a blob: such a row says nothing of any key.
-_UPGRADE = """INSERT INTO seen
+_UPGRADE = """INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)
     SELECT '', id, CAST(ts AS REAL), CAST(ts AS REAL), CAST(ts AS REAL) + ?
     FROM old_seen WHERE typeof(id) = 'text'"""
 

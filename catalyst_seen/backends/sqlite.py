@@ -7,6 +7,7 @@ there.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from .._backend import BackendStats, Chunk
 from .._errors import StoreClosedError, StoreUnavailableError
 from .._log import log
+from .._model import ON_ABANDONED
 from .._state import Row, step
 from ._sqlite_file import MEMORY, File, size
 from ._sqlite_schema import look_before, pragma, prepare
@@ -29,22 +31,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Id = tuple[str, str]
+_Tally = dict[str, Counter[str]]
 
-_READ = """SELECT first_seen, last_seen, expires_at FROM seen
-    WHERE namespace = ? AND id = ?"""
-_WRITE = """INSERT INTO seen VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (namespace, id) DO UPDATE SET
-        first_seen = excluded.first_seen,
-        last_seen = excluded.last_seen,
-        expires_at = excluded.expires_at"""
+_READ = """SELECT first_seen, last_seen, expires_at,
+        token, attempt, lease_until, on_abandoned
+    FROM seen WHERE namespace = ? AND id = ?"""
+_WRITE = "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM seen WHERE namespace = ? AND id = ?"
 _PURGE = """DELETE FROM seen WHERE (namespace, id) IN (
     SELECT namespace, id FROM seen WHERE expires_at <= ? LIMIT ?)"""
 _EXPIRED = "SELECT 1 FROM seen WHERE expires_at <= ? LIMIT 1"
 _WALK = """SELECT namespace, id, {condition} FROM seen WHERE true{scope}{after}
     ORDER BY namespace, id LIMIT ?"""
-_COUNT = """SELECT namespace, count(*) FROM seen
-    WHERE (expires_at IS NULL OR expires_at > ?){scope} GROUP BY namespace"""
+_COUNT = """SELECT namespace, count(*), CASE
+        WHEN lease_until IS NULL THEN 'seen'
+        WHEN lease_until > ?1 THEN 'claimed'
+        ELSE coalesce(on_abandoned, 'released') END AS state
+    FROM seen
+    WHERE (expires_at IS NULL OR expires_at > ?1){scope} GROUP BY namespace, state"""
+_OLD = """last_seen < ? AND (lease_until IS NULL OR lease_until <= ?
+    AND on_abandoned IS NOT 'hold')"""
 _SCOPE = " AND namespace = ?"
 _AFTER = " AND (namespace, id) > (?, ?)"
 
@@ -53,7 +59,7 @@ class _Condition(NamedTuple):
     """Which rows to remove."""
 
     sql: str
-    bound: float
+    bounds: tuple[float, ...]
 
 
 class SqliteBackend:
@@ -118,7 +124,7 @@ class SqliteBackend:
             with _waiting(db, patience):
                 if namespace is None:
                     return self._purge(db, limit)
-                expired = _Condition("expires_at <= ?", self._now())
+                expired = _Condition("expires_at <= ?", (self._now(),))
                 return self._remove(db, expired, namespace, limit, resume)
 
         return await self._run(work)
@@ -127,13 +133,14 @@ class SqliteBackend:
         self, age: float, *, namespace: str | None, limit: int, resume: Id | None
     ) -> Chunk:
         def work(db: Connection) -> Chunk:
-            old = _Condition("last_seen < ?", self._now() - age)
+            now = self._now()
+            old = _Condition(_OLD, (now - age, now))
             return self._remove(db, old, namespace, limit, resume)
 
         return await self._run(work)
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        return await self._run(lambda db: self._count(db, namespace))
+        return await self._run(lambda db: _seen(self._count(db, namespace)))
 
     async def stats(self, namespace: str | None) -> BackendStats:
         return await self._run(lambda db: self._stats(db, namespace))
@@ -233,9 +240,9 @@ class SqliteBackend:
         walk = _WALK.format(
             condition=condition.sql, scope=scope, after=_AFTER if resume else ""
         )
-        values = (condition.bound, *names, *(resume or ()), limit)
+        values = (*condition.bounds, *names, *(resume or ()), limit)
         rows = db.execute(walk, values).fetchall()
-        met = [(*id_, condition.bound) for *id_, is_met in rows if is_met]
+        met = [(*id_, *condition.bounds) for *id_, is_met in rows if is_met]
         if met:
             with transaction(db, self.location):
                 removal = f"{_DELETE} AND {condition.sql}"
@@ -244,14 +251,22 @@ class SqliteBackend:
             removed = 0
         return Chunk(removed, resume=rows[-1][:2] if len(rows) == limit else None)
 
-    def _count(self, db: Connection, namespace: str | None) -> dict[str, int]:
+    def _count(self, db: Connection, namespace: str | None) -> _Tally:
+        """Count the keys of each namespace and state."""
         scope, names = _scope(namespace)
         count = _COUNT.format(scope=scope)
-        return dict(db.execute(count, (self._now(), *names)).fetchall())
+        tally: _Tally = {}
+        for name, number, state in db.execute(count, (self._now(), *names)):
+            tally.setdefault(name, Counter())[state] = number
+        return tally
 
     def _stats(self, db: Connection, namespace: str | None) -> BackendStats:
+        tally = self._count(db, namespace)
+        total = sum(tally.values(), Counter[str]())
         return BackendStats(
-            keys_by_namespace=self._count(db, namespace),
+            keys_by_namespace=_seen(tally),
+            claimed=total["claimed"],
+            abandoned={policy: total[policy] for policy in ON_ABANDONED},
             file_bytes=size(self._path),
             wal_bytes=size(f"{self._path}-wal"),
             free_pages=pragma(db, "freelist_count"),
@@ -270,6 +285,12 @@ class SqliteBackend:
                 raise
         self._file.connected(db)
         return db
+
+
+def _seen(tally: _Tally) -> dict[str, int]:
+    """Count what is seen: marked, or abandoned to be dropped."""
+    counts = {name: states["seen"] + states["drop"] for name, states in tally.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _read(db: Connection, id_: Id) -> Row | None:
