@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ._claim import Claim
 from ._config import SeenStoreConfig
 from ._errors import (
     ConfigurationError,
     InvalidKeyError,
+    LeaseLostError,
     OutcomeUnknownError,
     SchemaError,
     SeenError,
@@ -14,12 +16,15 @@ from ._errors import (
 )
 from ._model import Record, Sighting, StoreStats, Verdict
 from ._store import AsyncSeenStore
-from ._sync import SeenStore, should_filter
+from ._sync import BlockingClaim, SeenStore, should_filter
 
 __all__ = [
     "AsyncSeenStore",
+    "BlockingClaim",
+    "Claim",
     "ConfigurationError",
     "InvalidKeyError",
+    "LeaseLostError",
     "OutcomeUnknownError",
     "Record",
     "SchemaError",

@@ -43,12 +43,18 @@ class LoopThread:
             raise
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run a coroutine function in the loop and wait for its result."""
+        """Run a coroutine function in the loop and wait for its result.
+
+        A caller that is interrupted, by Ctrl-C, cancels it.
+        """
         try:
             future = self._portal.start_task_soon(work)
         except RuntimeError as exc:  # the program is ending, and it was closed
             raise StoreClosedError("the store is closed") from exc
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # unless it is done
 
     def stop(self) -> None:
         """Close the store and end the thread; wait for it, but not for ever.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._errors import StoreClosedError
 from ._log import log
@@ -40,6 +40,7 @@ class Session:
         self._state = _State.NEW
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._to_finish: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -70,15 +71,29 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
 
-    def run_in_background(self, work: Coroutine[None, None, None], name: str) -> None:
+    def run_in_background(
+        self, work: Coroutine[None, None, None], name: str
+    ) -> asyncio.Task[None]:
         """Run a task; closing the session cancels and awaits it."""
         task = asyncio.create_task(work, name=f"catalyst-seen {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Call the backend when every earlier caller is done."""
         self.check_open()
+        return await self._call(work)
+
+    def see_through(self, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
+        """Call the backend in a task that no caller's end ends; closing awaits it."""
+        self.check_open()
+        task = asyncio.create_task(self._call(work), name="catalyst-seen call")
+        self._to_finish.add(task)
+        task.add_done_callback(self._to_finish.discard)
+        return task
+
+    async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
         async with self._lock:
             return await work()
 
@@ -137,5 +152,7 @@ class Session:
             self.backend.abandon()  # what is left, if the loop ended or the disk hangs
 
     async def _finish(self) -> None:
+        if self._to_finish:
+            await asyncio.wait(self._to_finish)
         async with self._lock:
             await self.backend.aclose()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import warnings
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
-from ._backend import CheckAndMark, Forget, Look, Mark
-from ._config import SeenStoreConfig
+from ._backend import CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
+from ._claim import Claim, Claiming, confirm_all, release_all, take, take_all
+from ._config import SeenStoreConfig, check_choice
 from ._errors import StoreUnavailableError
 from ._log import log
-from ._model import Record, Sighting, StoreStats
+from ._model import ON_ABANDONED, Record, Sighting, StoreStats
 from ._purge import Purge
 from ._registry import is_url, make_backend
 from ._rules import (
@@ -20,6 +22,7 @@ from ._rules import (
     check_key,
     check_namespace,
     days,
+    seconds,
     seconds_or_never,
     shown,
     timestamp,
@@ -33,9 +36,14 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError
+    from ._model import OnAbandoned
 
 T = TypeVar("T")
 
+LEASE = 60.0
+"""Seconds that a claim lasts by default."""
+
+_TOKEN_BYTES = 12  # 96 random bits: no two claims have the same
 _CHUNK = 1_000  # items that are worked on without letting others have a turn
 
 
@@ -67,6 +75,7 @@ class AsyncSeenStore:
         ttl: Duration | EllipsisType | None = ...,
         purge_interval: Duration | EllipsisType | None = ...,
         on_error: OnError | EllipsisType = ...,
+        on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
     ) -> None:
         """Choose the database; nothing is opened yet.
@@ -78,6 +87,7 @@ class AsyncSeenStore:
                 for ever. This and the following settings go before the configuration's.
             purge_interval: As in ``SeenStoreConfig``.
             on_error: As in ``SeenStoreConfig``.
+            on_abandoned: As in ``SeenStoreConfig``.
             clock: As in ``SeenStoreConfig``.
 
         Raises:
@@ -86,7 +96,12 @@ class AsyncSeenStore:
             ValueError: A setting is out of its range.
         """
         config = _configuration(target)
-        given = {"purge_interval": purge_interval, "on_error": on_error, "clock": clock}
+        given = {
+            "purge_interval": purge_interval,
+            "on_error": on_error,
+            "on_abandoned": on_abandoned,
+            "clock": clock,
+        }
         changes = {name: value for name, value in given.items() if value is not ...}
         self._config = replace(config, **changes)  # type: ignore[arg-type]
         self._ttl = config.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
@@ -267,6 +282,169 @@ class AsyncSeenStore:
         ]
         return await self._sender.send(checks)
 
+    def claim(
+        self,
+        key: str,
+        *,
+        lease: Duration = LEASE,
+        ttl: Duration | EllipsisType | None = ...,
+        wait: Duration = 0,
+        keep_alive: bool = False,
+        on_abandoned: OnAbandoned | EllipsisType = ...,
+        namespace: str = "",
+    ) -> Claiming:
+        """Claim a key while its item is handled; true when the caller owns it.
+
+        Await it, and confirm or release by hand; or enter it with ``async with``, which
+        confirms at the end of the block, or releases at an exception or cancellation.
+
+        Of any number of tasks, threads and processes exactly one owns a key at a time.
+        An owner that never comes back loses it when the lease ends. A claim that is
+        cancelled before it is taken is given back.
+
+        Args:
+            key: The item's identity.
+            lease: How long the key is the caller's, in seconds or as a ``timedelta``:
+                longer than handling an item ever takes.
+            ttl: How long the mark counts that ``confirm`` makes, as in ``mark_seen``;
+                and how long after its end an abandoned lease is remembered.
+            wait: How long to wait for the owner of a key that is in flight: until it
+                confirms (``DUPLICATE``), or releases or loses it (then it is claimed).
+                A release in this store is noticed at once, in another process within a
+                second.
+            keep_alive: Renew the lease at every third of it while the block runs. If it
+                is lost, the block is cancelled and ``LeaseLostError`` raised.
+            on_abandoned: As in ``SeenStoreConfig``, for this claim; by default the
+                store's.
+            namespace: Whose key it is.
+
+        Raises:
+            StoreUnavailableError: The store failed; nothing is claimed.
+            OutcomeUnknownError: It failed while committing; it is given back.
+        """
+        claim = TakeClaim(
+            check_namespace(namespace),
+            check_key(key),
+            secrets.token_urlsafe(_TOKEN_BYTES),
+            seconds(lease, "lease"),
+            self._seconds(ttl),
+            self._policy(on_abandoned),
+        )
+        waiting = seconds(wait, "wait", least=0)
+        return Claiming(self._claim(claim, waiting, keep_alive=keep_alive))
+
+    async def _claim(self, claim: TakeClaim, wait: float, *, keep_alive: bool) -> Claim:
+        state = await take(self._sender, claim, wait)
+        return Claim(self._sender, claim, state, keep_alive=keep_alive)
+
+    async def claim_many(
+        self,
+        keys: Iterable[str],
+        *,
+        lease: Duration = LEASE,
+        ttl: Duration | EllipsisType | None = ...,
+        on_abandoned: OnAbandoned | EllipsisType = ...,
+        namespace: str = "",
+    ) -> list[Claim]:
+        """Claim many keys in one transaction: all that are free, or none.
+
+        Returns:
+            A claim per key, in order; those that are true are owned. Of a key that
+            comes twice, the second is ``IN_FLIGHT``.
+
+        Raises:
+            StoreUnavailableError: The store failed; nothing is claimed.
+            OutcomeUnknownError: It failed while committing; they are given back.
+        """
+        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        leasing, policy = seconds(lease, "lease"), self._policy(on_abandoned)
+        claims = [
+            TakeClaim(
+                namespace,
+                check_key(key, f"keys[{place}]"),
+                secrets.token_urlsafe(_TOKEN_BYTES),
+                leasing,
+                lasting,
+                policy,
+            )
+            async for place, key in _numbered(keys, "keys")
+        ]
+        states = await take_all(self._sender, claims)
+        return [
+            Claim(self._sender, claim, state, keep_alive=False)
+            for claim, state in zip(claims, states, strict=True)
+        ]
+
+    async def confirm_many(
+        self, claims: Iterable[Claim], *, ttl: Duration | EllipsisType | None = ...
+    ) -> list[bool]:
+        """Confirm claims, as ``Claim.confirm`` does, in one transaction.
+
+        Any of the claims that this store made may be given, from any number of batches.
+
+        Returns:
+            For each claim, in order, whether it is confirmed; false is what
+            ``Claim.confirm`` raises ``LeaseLostError`` for. Lost claims are also
+            logged, in one warning.
+
+        Raises:
+            StoreUnavailableError: The store failed; none is confirmed.
+            OutcomeUnknownError: It failed while committing; confirm again to learn.
+        """
+        confirmed = await confirm_all(self._sender, list(claims), ttl)
+        lost = confirmed.count(False)
+        if lost:
+            log(
+                "warning",
+                "claims_lost",
+                location=self.location,
+                lost=lost,
+                confirmed=len(confirmed) - lost,
+            )
+        return confirmed
+
+    async def release_many(
+        self, claims: Iterable[Claim], *, delay: Duration = 0
+    ) -> list[bool]:
+        """Release claims, as ``Claim.release`` does, in one transaction.
+
+        Returns:
+            For each claim, in order, whether it was given back; false if it was not
+            owned any more.
+
+        Raises:
+            StoreUnavailableError: The store failed; their leases run on.
+            OutcomeUnknownError: It failed while committing.
+        """
+        return await release_all(self._sender, list(claims), delay)
+
+    async def resolve(
+        self,
+        key: str,
+        *,
+        handled: bool,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> bool:
+        """Say of a key that is ``HELD`` whether its item was handled.
+
+        If it was, the key is marked as seen; if not, the next caller may claim it.
+
+        Returns:
+            True if the key was held; else nothing was changed.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+            OutcomeUnknownError: It failed while committing.
+        """
+        if not isinstance(handled, bool):
+            raise TypeError(f"handled must be True or False, not {handled!r}")
+        resolve = Resolve(
+            check_namespace(namespace), check_key(key), handled, self._seconds(ttl)
+        )
+        (was_held,) = await self._sender.send([resolve])
+        return was_held
+
     @overload
     async def filter_new(
         self, items: Iterable[str], *, namespace: str = ""
@@ -411,6 +589,12 @@ class AsyncSeenStore:
                 raise
             log("error", "cleanup_failed", location=exc.location, error=str(exc))
             return 0
+
+    def _policy(self, on_abandoned: OnAbandoned | EllipsisType) -> OnAbandoned:
+        if on_abandoned is ...:
+            return self._config.on_abandoned
+        check_choice(on_abandoned, ON_ABANDONED, "on_abandoned")
+        return on_abandoned
 
     def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
         return self._ttl if ttl is ... else seconds_or_never(ttl, "ttl")

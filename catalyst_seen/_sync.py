@@ -10,18 +10,19 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast, overload
 
+from ._claim import Claim
 from ._config import env_flag
 from ._errors import StoreClosedError
 from ._loop_thread import LoopThread
 from ._session import CLOSE_TIMEOUT
-from ._store import AsyncSeenStore
+from ._store import LEASE, AsyncSeenStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError, SeenStoreConfig
-    from ._model import Record, Sighting, StoreStats
+    from ._model import OnAbandoned, Record, Sighting, StoreStats, Verdict
     from ._rules import Duration
 
 P = ParamSpec("P")
@@ -49,6 +50,7 @@ class SeenStore:
         ttl: Duration | EllipsisType | None = ...,
         purge_interval: Duration | EllipsisType | None = ...,
         on_error: OnError | EllipsisType = ...,
+        on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
     ) -> None:
         """Open a store. The arguments are those of ``AsyncSeenStore``.
@@ -65,6 +67,7 @@ class SeenStore:
             ttl=ttl,
             purge_interval=purge_interval,
             on_error=on_error,
+            on_abandoned=on_abandoned,
             clock=clock,
         )
         self._pid = os.getpid()
@@ -167,6 +170,84 @@ class SeenStore:
             namespace=namespace,
         )
 
+    def claim(
+        self,
+        key: str,
+        *,
+        lease: Duration = LEASE,
+        ttl: Duration | EllipsisType | None = ...,
+        wait: Duration = 0,
+        keep_alive: bool = False,
+        on_abandoned: OnAbandoned | EllipsisType = ...,
+        namespace: str = "",
+    ) -> BlockingClaim:
+        """Claim a key while its item is handled; true when the caller owns it.
+
+        The claim is taken at once. Confirm or release it by hand, or enter it with
+        ``with``, which confirms at the end of the block, or releases at an exception.
+
+        Arguments, promises and errors are those of ``AsyncSeenStore.claim``. Only
+        ``keep_alive`` cannot cancel a thread: if the lease is lost, leaving the block
+        normally raises ``LeaseLostError``.
+        """
+
+        async def take() -> Claim:
+            return await self._store.claim(
+                key,
+                lease=lease,
+                ttl=ttl,
+                wait=wait,
+                keep_alive=keep_alive,
+                on_abandoned=on_abandoned,
+                namespace=namespace,
+            )
+
+        return BlockingClaim(self, self._call(take))
+
+    def claim_many(
+        self,
+        keys: Iterable[str],
+        *,
+        lease: Duration = LEASE,
+        ttl: Duration | EllipsisType | None = ...,
+        on_abandoned: OnAbandoned | EllipsisType = ...,
+        namespace: str = "",
+    ) -> list[BlockingClaim]:
+        claims = self._call(
+            self._store.claim_many,
+            _listed(keys),
+            lease=lease,
+            ttl=ttl,
+            on_abandoned=on_abandoned,
+            namespace=namespace,
+        )
+        return [BlockingClaim(self, claim) for claim in claims]
+
+    def confirm_many(
+        self,
+        claims: Iterable[BlockingClaim],
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+    ) -> list[bool]:
+        return self._call(self._store.confirm_many, _asynchronous(claims), ttl=ttl)
+
+    def release_many(
+        self, claims: Iterable[BlockingClaim], *, delay: Duration = 0
+    ) -> list[bool]:
+        return self._call(self._store.release_many, _asynchronous(claims), delay=delay)
+
+    def resolve(
+        self,
+        key: str,
+        *,
+        handled: bool,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str = "",
+    ) -> bool:
+        return self._call(
+            self._store.resolve, key, handled=handled, ttl=ttl, namespace=namespace
+        )
+
     @overload
     def filter_new(self, items: Iterable[str], *, namespace: str = "") -> list[str]: ...
 
@@ -238,6 +319,96 @@ class SeenStore:
                 self._gate.notify_all()
 
 
+class BlockingClaim:
+    """The blocking twin of ``Claim``, with the same attributes and verbs.
+
+    ::
+
+        with store.claim(key) as claim:
+            if claim:
+                send(item)
+    """
+
+    def __init__(self, store: SeenStore, claim: Claim) -> None:
+        """Stores make claims; see ``claim`` and ``claim_many``."""
+        self._store = store
+        self._claim = claim
+
+    def __bool__(self) -> bool:
+        return bool(self._claim)
+
+    def __repr__(self) -> str:
+        return f"<Blocking{repr(self._claim)[1:]}"
+
+    @property
+    def key(self) -> str:
+        """The key."""
+        return self._claim.key
+
+    @property
+    def namespace(self) -> str:
+        """The key's namespace."""
+        return self._claim.namespace
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the store says; the claim is as true as its verdict."""
+        return self._claim.verdict
+
+    @property
+    def attempt(self) -> int:
+        """How often the key has been claimed, with this claim if it is owned."""
+        return self._claim.attempt
+
+    @property
+    def token(self) -> str:
+        """The random fence of this claim."""
+        return self._claim.token
+
+    @property
+    def lease_until(self) -> float | None:
+        """When the lease of the owner ends, in seconds since 1970."""
+        return self._claim.lease_until
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until the other owner's lease ends; only for ``IN_FLIGHT``."""
+        return self._claim.retry_after
+
+    def remaining(self) -> float:
+        return self._claim.remaining()
+
+    def confirm(self, ttl: Duration | EllipsisType | None = ...) -> None:
+        self._store._call(self._claim.confirm, ttl)
+
+    def release(self, delay: Duration = 0) -> bool:
+        return self._store._call(self._claim.release, delay)
+
+    def renew(self, lease: Duration | EllipsisType = ...) -> None:
+        self._store._call(self._claim.renew, lease)
+
+    def __enter__(self) -> Self:
+        self._store._call(self._claim.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._store._call(self._claim.__aexit__, exc_type, exc, traceback)
+        except StoreClosedError:
+            if exc is None:
+                raise  # else the lease ends by itself, and the exception goes on
+
+
+def _asynchronous(claims: Iterable[BlockingClaim]) -> list[Claim]:
+    """Take the claims out of their wrappings; what is none is refused further down."""
+    return [getattr(claim, "_claim", cast("Claim", claim)) for claim in claims]
+
+
 def _explain_as(class_: type, twin: type) -> None:
     """Give each public member without a docstring that of its twin."""
     for name, member in vars(class_).items():
@@ -246,6 +417,7 @@ def _explain_as(class_: type, twin: type) -> None:
 
 
 _explain_as(SeenStore, AsyncSeenStore)
+_explain_as(BlockingClaim, Claim)
 
 
 def should_filter(key: str, store: SeenStore | None = None) -> bool:

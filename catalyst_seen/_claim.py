@@ -1,0 +1,376 @@
+"""Claim: a lease on a key while its item is handled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from ._backend import Confirm, Release, Renew, TakeClaim
+from ._errors import (
+    LeaseLostError,
+    OutcomeUnknownError,
+    StoreClosedError,
+    StoreUnavailableError,
+)
+from ._log import log
+from ._rules import seconds, seconds_or_never
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from types import EllipsisType, TracebackType
+
+    from ._backend import Operation
+    from ._model import ClaimState
+    from ._rules import Duration
+    from ._sender import Sender
+
+RELEASE_TIMEOUT = 5.0
+"""Seconds that leaving a block waits for its release, which then goes on without it."""
+
+_FIRST_POLL, _LAST_POLL = 0.05, 1.0
+"""Seconds between looks at what another process may have done to a key."""
+
+_RENEWALS, _RETRIES = 3, 30
+"""How often in a lease ``keep_alive`` renews it; and tries, after a failure."""
+
+
+class Claim:
+    """The answer to a claim, and the lease on the key; true if the caller owns it.
+
+    ::
+
+        async with store.claim(key) as claim:
+            if claim:
+                await send(item)
+
+    Leaving the block normally confirms; leaving it by an exception or a cancellation
+    releases, and the exception goes on. By hand it is ``await claim.confirm()`` or
+    ``await claim.release()``. What is not owned is not changed by leaving its block.
+
+    The token in the store's record is a fence: once another caller owns the key, this
+    claim cannot be confirmed any more. It guards the record, not the effect: a message
+    that its owner sent too late is sent.
+
+    Attributes:
+        key: The key.
+        namespace: Its namespace.
+        verdict: What the store says; the claim is as true as its verdict.
+        attempt: How often the key has been claimed, with this claim if it is owned: 1
+            for the first.
+        token: The random fence of this claim.
+        lease_until: When the lease ends, in seconds since 1970 by the store's clock;
+            for ``IN_FLIGHT`` the other owner's, else ``None``.
+        retry_after: Seconds until the other owner's lease ends; only for ``IN_FLIGHT``.
+    """
+
+    def __init__(
+        self, sender: Sender, taken: TakeClaim, state: ClaimState, *, keep_alive: bool
+    ) -> None:
+        """Stores make claims; see ``claim`` and ``claim_many``."""
+        self.key = taken.key
+        self.namespace = taken.namespace
+        self.verdict = state.verdict
+        self.attempt = state.attempt
+        self.token = taken.token
+        self.lease_until = state.lease_until
+        self.retry_after = state.retry_after
+        self._sender = sender
+        self._lease = taken.lease
+        self._ttl = taken.ttl
+        self._on_abandoned = taken.on_abandoned
+        self._is_settled = False  # confirmed or released, or about to be
+        self._keep_alive = _KeepAlive(self) if keep_alive and state.verdict else None
+
+    def __bool__(self) -> bool:
+        return bool(self.verdict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.key!r} {self.verdict}"
+            f" attempt={self.attempt} remaining={self.remaining():.3f}>"
+        )
+
+    def remaining(self) -> float:
+        """Tell how many seconds of the lease are left; 0 if it is over or not owned."""
+        if self.lease_until is None or not self:
+            return 0.0
+        return max(0.0, self.lease_until - self._sender.session.backend.now())
+
+    async def confirm(self, ttl: Duration | EllipsisType | None = ...) -> None:
+        """Mark the key as seen: its item is handled. The TTL counts from now.
+
+        Confirming again has no effect. It also succeeds after the lease has ended, as
+        long as nobody else has claimed the key. A caller that is cancelled does not
+        keep it from being done.
+
+        Args:
+            ttl: For this mark, in seconds or as a ``timedelta``; ``None`` is for ever,
+                and by default the claim's.
+
+        Raises:
+            LeaseLostError: The claim is not owned any more; nothing was changed.
+            StoreUnavailableError: The store failed; it is not confirmed.
+            OutcomeUnknownError: It failed while committing; confirm again to learn.
+        """
+        (is_confirmed,) = await _settle(self._sender, [self], [self._confirm(ttl)])
+        if not is_confirmed:
+            raise self._lease_lost()
+
+    async def release(self, delay: Duration = 0.0) -> bool:
+        """Give the key back, for the next attempt: its item is not handled.
+
+        A caller that is cancelled does not keep it from being done.
+
+        Args:
+            delay: Seconds, or a ``timedelta``, before it can be claimed again.
+
+        Returns:
+            True if it was given back; False if it was not owned any more, and nothing
+            was changed.
+
+        Raises:
+            StoreUnavailableError: The store failed; the lease runs on.
+            OutcomeUnknownError: It failed while committing.
+        """
+        (is_released,) = await _settle(self._sender, [self], [self._release(delay)])
+        return is_released
+
+    async def renew(self, lease: Duration | EllipsisType = ...) -> None:
+        """Begin the lease anew, also when it has ended and nobody took the key.
+
+        Args:
+            lease: Seconds from now, or a ``timedelta``; by default as when claimed.
+
+        Raises:
+            LeaseLostError: The claim is not owned any more; nothing was changed.
+            StoreUnavailableError: The store failed; the old lease runs on.
+            OutcomeUnknownError: It failed while committing.
+        """
+        if lease is not ...:
+            self._lease = seconds(lease, "lease")
+        await self._renew()
+        self._is_settled = False
+
+    async def __aenter__(self) -> Self:
+        if self._keep_alive:
+            self._keep_alive.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        lost = self._keep_alive.stop(exc) if self._keep_alive else None
+        if lost:
+            raise lost from exc
+        if not self or self._is_settled:
+            return
+        if exc is None:
+            await self.confirm()
+        else:
+            await self._release_in_time()
+
+    def _confirm(self, ttl: Duration | EllipsisType | None) -> Confirm:
+        lasting = self._ttl if ttl is ... else seconds_or_never(ttl, "ttl")
+        return Confirm(self.namespace, self.key, self.token, lasting)
+
+    def _release(self, delay: Duration = 0.0) -> Release:
+        pause = seconds(delay, "delay", least=0)
+        return Release(self.namespace, self.key, self.token, pause, self._ttl)
+
+    async def _renew(self) -> None:
+        renew = Renew(
+            self.namespace,
+            self.key,
+            self.token,
+            self._lease,
+            self._ttl,
+            self._on_abandoned,
+        )
+        (lease_until,) = await self._sender.send([renew])
+        if lease_until is None:
+            raise self._lease_lost()
+        self.lease_until = lease_until
+
+    def _lease_lost(self) -> LeaseLostError:
+        return LeaseLostError(self.key, self.namespace, self.attempt)
+
+    async def _release_in_time(self) -> None:
+        """Release for a caller who is on the way out, with an exception of its own."""
+        self._is_settled = True
+        with suppress(StoreClosedError):  # then the lease ends by itself
+            releasing = self._sender.post([self._release()])
+            await asyncio.wait({releasing}, timeout=RELEASE_TIMEOUT)
+
+
+class Claiming(Coroutine[object, None, Claim]):
+    """A claim that is not taken yet: await it, or enter it with ``async with``."""
+
+    def __init__(self, taking: Coroutine[object, None, Claim]) -> None:
+        """Nothing is asked before it is awaited or entered."""
+        self._taking = taking
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "the claim is not taken yet: write `claim = await store.claim(...)` or"
+            " `async with store.claim(...) as claim:`"
+        )
+
+    def __await__(self) -> Generator[object, None, Claim]:
+        return self._taking.__await__()
+
+    def send(self, value: None, /) -> object:
+        """Go on, for whoever drives coroutines by hand, like ``create_task``."""
+        return self._taking.send(value)
+
+    def throw(self, *exception: Any) -> object:  # noqa: ANN401 - as in Coroutine
+        """Raise an exception in it."""
+        return self._taking.throw(*exception)
+
+    def close(self) -> None:
+        """End it."""
+        self._taking.close()
+
+    async def __aenter__(self) -> Claim:
+        self._claim = await self._taking
+        return await self._claim.__aenter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._claim.__aexit__(exc_type, exc, traceback)
+
+
+class _KeepAlive:
+    """Renews a claim while its block runs, and cancels the block if it is lost."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+        self._lost: LeaseLostError | None = None
+        self._is_failing = False
+
+    def start(self) -> None:
+        """Begin, for the block that the current task enters."""
+        self._block = asyncio.current_task()
+        self._cancellations = self._block.cancelling() if self._block else 0
+        self._renewing = self._claim._sender.session.run_in_background(
+            self._run(), "keep alive"
+        )
+
+    def stop(self, exc: BaseException | None) -> LeaseLostError | None:
+        """End; return the loss if it is what ended the block, as ``exc`` tells."""
+        self._renewing.cancel()
+        if self._lost is None or self._block is None:
+            return None
+        is_ours = self._block.uncancel() <= self._cancellations
+        is_cancelled = isinstance(exc, asyncio.CancelledError)
+        return self._lost if is_ours and is_cancelled else None
+
+    async def _run(self) -> None:
+        claim = self._claim
+        with suppress(StoreClosedError):
+            while self._lost is None:
+                often = _RETRIES if self._is_failing else _RENEWALS
+                await asyncio.sleep(claim._lease / often)
+                if not claim._is_settled:
+                    await self._renew()
+
+    async def _renew(self) -> None:
+        claim = self._claim
+        try:
+            await claim._renew()
+            self._is_failing = False
+        except LeaseLostError as exc:
+            if not claim._is_settled:
+                self._lost = exc
+                if self._block:
+                    self._block.cancel()
+        except StoreUnavailableError as exc:  # as long as nobody takes it, it is ours
+            if not self._is_failing:
+                log("warning", "renew_failed", location=exc.location, error=str(exc))
+            self._is_failing = True
+
+
+async def take(sender: Sender, claim: TakeClaim, wait: float) -> ClaimState:
+    """Take a claim; if it is in flight, try again until ``wait`` seconds are over."""
+    time = asyncio.get_running_loop().time
+    end, poll = time() + wait, _FIRST_POLL
+    with sender.watching((claim.namespace, claim.key)) as ended:
+        while True:
+            ended.clear()
+            (state,) = await take_all(sender, [claim])
+            left = end - time()
+            if state.retry_after is None or left <= 0:
+                return state
+            jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
+            pause = min(left, poll * jitter, max(state.retry_after, 0.001))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await ended.wait()
+            poll = min(poll * 2, _LAST_POLL)
+
+
+async def take_all(sender: Sender, claims: Sequence[TakeClaim]) -> list[ClaimState]:
+    """Take claims in one batch; if nobody learns the answer, give them back."""
+    try:
+        return await sender.send(claims)
+    except (asyncio.CancelledError, OutcomeUnknownError):
+        releases = [
+            Release(claim.namespace, claim.key, claim.token, 0.0, claim.ttl)
+            for claim in claims
+        ]
+        with suppress(StoreClosedError):
+            sender.post(releases)
+        raise
+
+
+async def confirm_all(
+    sender: Sender, claims: Sequence[Claim], ttl: Duration | EllipsisType | None
+) -> list[bool]:
+    """Confirm claims in one batch; say of each whether it is confirmed."""
+    confirms = [claim._confirm(ttl) for claim in _checked(sender, claims)]
+    return await _settle(sender, claims, confirms)
+
+
+async def release_all(
+    sender: Sender, claims: Sequence[Claim], delay: Duration
+) -> list[bool]:
+    """Release claims in one batch; say of each whether it was owned."""
+    releases = [claim._release(delay) for claim in _checked(sender, claims)]
+    return await _settle(sender, claims, releases)
+
+
+def _checked(sender: Sender, claims: Sequence[Claim]) -> Sequence[Claim]:
+    """Refuse what is not a claim of this store."""
+    for place, claim in enumerate(claims):
+        if not isinstance(claim, Claim):
+            raise TypeError(
+                f"claims[{place}] must be a Claim, not {type(claim).__name__}"
+            )
+        if claim._sender is not sender:
+            raise ValueError(
+                f"claims[{place}], {claim!r}, must be a claim that this store made"
+            )
+    return claims
+
+
+async def _settle(
+    sender: Sender, claims: Sequence[Claim], operations: Sequence[Operation[bool]]
+) -> list[bool]:
+    """Confirm or release; it is done even if the caller is cancelled meanwhile."""
+    for claim in claims:
+        claim._is_settled = True
+    try:
+        return await sender.send_surely(operations)
+    except Exception:
+        for claim in claims:
+            claim._is_settled = False
+        raise
