@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from ._backend import Operation
-    from ._model import ClaimState
+    from ._model import ClaimState, OnAbandoned, Verdict
     from ._rules import Duration
     from ._sender import Sender
 
@@ -70,17 +70,17 @@ class Claim:
         self, sender: Sender, taken: TakeClaim, state: ClaimState, *, keep_alive: bool
     ) -> None:
         """Stores make claims; see ``claim`` and ``claim_many``."""
-        self.key = taken.key
-        self.namespace = taken.namespace
-        self.verdict = state.verdict
-        self.attempt = state.attempt
-        self.token = taken.token
-        self.lease_until = state.lease_until
-        self.retry_after = state.retry_after
+        self.key: str = taken.key
+        self.namespace: str = taken.namespace
+        self.verdict: Verdict = state.verdict
+        self.attempt: int = state.attempt
+        self.token: str = taken.token
+        self.lease_until: float | None = state.lease_until
+        self.retry_after: float | None = state.retry_after
         self._sender = sender
-        self._lease = taken.lease
-        self._ttl = taken.ttl
-        self._on_abandoned = taken.on_abandoned
+        self._lease: float = taken.lease
+        self._ttl: float | None = taken.ttl
+        self._on_abandoned: OnAbandoned = taken.on_abandoned
         self._is_settled = False  # confirmed or released, or about to be
         self._keep_alive = _KeepAlive(self) if keep_alive and state.verdict else None
 

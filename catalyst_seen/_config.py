@@ -10,7 +10,15 @@ from typing import Any, Literal, get_args
 
 from ._errors import ConfigurationError
 from ._model import ON_ABANDONED, OnAbandoned
-from ._rules import MAX_SECONDS, MIN_SECONDS, Duration, number, seconds_or_never
+from ._rules import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    Duration,
+    check_choice,
+    check_flag,
+    number,
+    seconds_or_never,
+)
 
 Clock = Callable[[], float]
 OnError = Literal["answer", "raise"]
@@ -81,8 +89,7 @@ class SeenStoreConfig:
         check_path(self.path)
         if not isinstance(self.url, str | None):
             raise TypeError(f"url must be a str, not {type(self.url).__name__}")
-        if not isinstance(self.wal_mode, bool):
-            raise TypeError(f"wal_mode must be True or False, not {self.wal_mode!r}")
+        check_flag(self.wal_mode, "wal_mode")
         _ = self.ttl
         seconds_or_never(self.purge_interval, "purge_interval")
         timeout = number(self.timeout, "timeout", "a number of seconds")
@@ -208,11 +215,3 @@ def check_path(path: str | os.PathLike[str]) -> None:
         os.fsencode(text)
     except UnicodeEncodeError:
         raise ValueError(f"path must be encodable, {text!r} is not") from None
-
-
-def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
-    """Raise ``ValueError`` unless the value is one of those allowed."""
-    if value not in allowed:
-        raise ValueError(
-            f"{setting} must be one of {', '.join(allowed)}, not {value!r}"
-        )

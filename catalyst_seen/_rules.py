@@ -1,4 +1,4 @@
-"""What a key, a namespace, a duration and an instant may be, on every backend."""
+"""What keys, namespaces, durations, instants and choices may be, on every backend."""
 
 from __future__ import annotations
 
@@ -165,3 +165,17 @@ def number(value: float, argument: str, wanted: str) -> float:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
+    """Raise ``ValueError`` unless the value is one of those allowed."""
+    if value not in allowed:
+        raise ValueError(
+            f"{setting} must be one of {', '.join(allowed)}, not {value!r}"
+        )
+
+
+def check_flag(value: bool, argument: str) -> None:  # noqa: FBT001 - what is checked
+    """Raise ``TypeError`` unless the value is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False, not {value!r}")

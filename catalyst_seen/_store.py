@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
 from ._backend import CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
 from ._claim import Claim, Claiming, confirm_all, release_all, take, take_all
-from ._config import SeenStoreConfig, check_choice
+from ._config import SeenStoreConfig
 from ._errors import StoreUnavailableError
 from ._log import log
 from ._model import ON_ABANDONED, Record, Sighting, StoreStats
@@ -19,6 +19,8 @@ from ._purge import Purge
 from ._registry import is_url, make_backend
 from ._rules import (
     Duration,
+    check_choice,
+    check_flag,
     check_key,
     check_namespace,
     days,
@@ -322,6 +324,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; nothing is claimed.
             OutcomeUnknownError: It failed while committing; it is given back.
         """
+        check_flag(keep_alive, "keep_alive")
         claim = TakeClaim(
             check_namespace(namespace),
             check_key(key),
@@ -437,8 +440,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
             OutcomeUnknownError: It failed while committing.
         """
-        if not isinstance(handled, bool):
-            raise TypeError(f"handled must be True or False, not {handled!r}")
+        check_flag(handled, "handled")
         resolve = Resolve(
             check_namespace(namespace), check_key(key), handled, self._seconds(ttl)
         )

@@ -13,7 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catalyst_seen import AsyncSeenStore, InvalidKeyError, SeenStore, StoreClosedError
+from catalyst_seen import (
+    AsyncSeenStore,
+    Claim,
+    InvalidKeyError,
+    SeenStore,
+    StoreClosedError,
+    Verdict,
+)
 
 Verb = Callable[[AsyncSeenStore, Any], Awaitable[object]]
 
@@ -23,6 +30,9 @@ KEY_VERBS: dict[str, Verb] = {
     "check_and_mark": lambda store, key: store.check_and_mark(key),
     "forget": lambda store, key: store.forget(key),
     "get": lambda store, key: store.get(key),
+    "claim": lambda store, key: _claim(store, key, lease=1),
+    "claim_many": lambda store, key: store.claim_many(["fine", key]),
+    "resolve": lambda store, key: store.resolve(key, handled=True),
     "mark_many": lambda store, key: store.mark_many(["fine", key]),
     "check_and_mark_many": lambda store, key: store.check_and_mark_many(["fine", key]),
     "filter_new": lambda store, key: store.filter_new(["fine", key]),
@@ -36,6 +46,9 @@ NAMESPACE_VERBS: dict[str, Verb] = {
     "check_and_mark": lambda store, name: store.check_and_mark("k", namespace=name),
     "forget": lambda store, name: store.forget("k", namespace=name),
     "get": lambda store, name: store.get("k", namespace=name),
+    "claim": lambda store, name: _claim(store, "k", namespace=name),
+    "claim_many": lambda store, name: store.claim_many(["k"], namespace=name),
+    "resolve": lambda store, name: store.resolve("k", handled=True, namespace=name),
     "mark_many": lambda store, name: store.mark_many(["k"], namespace=name),
     "check_and_mark_many": lambda store, name: store.check_and_mark_many(
         ["k"], namespace=name
@@ -51,6 +64,25 @@ TTL_VERBS: dict[str, Verb] = {
     "mark_many": lambda store, ttl: store.mark_many(["k"], ttl=ttl),
     "check_and_mark": lambda store, ttl: store.check_and_mark("k", ttl=ttl),
     "check_and_mark_many": lambda store, ttl: store.check_and_mark_many(["k"], ttl=ttl),
+    "claim": lambda store, ttl: _claim(store, "k", ttl=ttl),
+    "claim_many": lambda store, ttl: store.claim_many(["k"], ttl=ttl),
+    "resolve": lambda store, ttl: store.resolve("k", handled=True, ttl=ttl),
+    "confirm": lambda store, ttl: _use_claim(store, lambda c: c.confirm(ttl=ttl)),
+    "confirm_many": lambda store, ttl: _use_claim(
+        store, lambda claim: store.confirm_many([claim], ttl=ttl)
+    ),
+}
+LEASE_VERBS: dict[str, Verb] = {
+    "claim": lambda store, lease: _claim(store, "k", lease=lease),
+    "claim_many": lambda store, lease: store.claim_many(["k"], lease=lease),
+    "renew": lambda store, lease: _use_claim(store, lambda c: c.renew(lease=lease)),
+}
+DELAY_VERBS: dict[str, Verb] = {
+    "wait": lambda store, wait: _claim(store, "k", wait=wait),
+    "delay": lambda store, delay: _use_claim(store, lambda c: c.release(delay=delay)),
+    "delay many": lambda store, delay: _use_claim(
+        store, lambda claim: store.release_many([claim], delay=delay)
+    ),
 }
 NOT_TEXT: list[object] = [
     None, 1, 0, 1.5, math.nan, True, b"k", bytearray(b"k"), ("a", "b"), ["k"],
@@ -58,6 +90,22 @@ NOT_TEXT: list[object] = [
 ]  # fmt: skip
 NOT_KEYS = ["", " ", "\t\n", "\u2003", "a\0b", "\0", "\ud800", "x\udfff", "k" * 2_049]
 NOT_NAMESPACES = [" ", "\n", "a\0b", "\ud800", "n" * 257, "é" * 129]
+
+
+async def _claim(store: AsyncSeenStore, key: str, **options: Any) -> Claim:
+    return await store.claim(key, **options)
+
+
+async def _use_claim(
+    store: AsyncSeenStore, use: Callable[[Claim], Awaitable[object]]
+) -> None:
+    """Use a claim, and see that it is still owned after that went wrong."""
+    claim = await store.claim("used")
+    try:
+        await use(claim)
+    finally:
+        assert (await store.claim("used")).verdict is Verdict.IN_FLIGHT
+        await store.forget("used")
 
 
 @pytest.mark.parametrize("verb", KEY_VERBS)
@@ -104,7 +152,9 @@ class TestMessages:
         assert len(str(caught.value)) < 250
         assert caught.value.argument == "key"
 
-    @pytest.mark.parametrize("verb", ["mark_many", "check_and_mark_many", "filter_new"])
+    @pytest.mark.parametrize(
+        "verb", ["mark_many", "check_and_mark_many", "claim_many", "filter_new"]
+    )
     @pytest.mark.parametrize("one", ["key", b"key"], ids=repr)
     async def test_one_str_is_no_batch(
         self, store: AsyncSeenStore, verb: str, one: str | bytes
@@ -167,8 +217,79 @@ class TestTtl:
             await TTL_VERBS[verb](store, ttl)
 
 
+@pytest.mark.parametrize("verb", LEASE_VERBS)
+class TestLease:
+    """What is not a lease."""
+
+    @pytest.mark.parametrize(
+        "lease", [0, -1, 1e-9, math.nan, math.inf, 1e18, timedelta(0)], ids=repr
+    )
+    async def test_out_of_range(
+        self, store: AsyncSeenStore, verb: str, lease: float
+    ) -> None:
+        """Zero, negative, NaN, infinite and absurdly long are a ValueError."""
+        with pytest.raises(ValueError, match=r"lease must be at least 0.001 seconds"):
+            await LEASE_VERBS[verb](store, lease)
+        assert (await store.stats()).claimed == 0
+
+    @pytest.mark.parametrize("lease", [None, True, "60"], ids=repr)
+    async def test_not_a_duration(
+        self, store: AsyncSeenStore, verb: str, lease: object
+    ) -> None:
+        """A lease has an end; None is a TypeError, as a bool and a text are."""
+        with pytest.raises(TypeError, match="lease must be seconds or a timedelta"):
+            await LEASE_VERBS[verb](store, lease)
+
+
+@pytest.mark.parametrize("verb", DELAY_VERBS)
+class TestDelay:
+    """What is neither a delay nor a wait; zero is."""
+
+    @pytest.mark.parametrize("delay", [-0.001, math.nan, math.inf], ids=repr)
+    async def test_out_of_range(
+        self, store: AsyncSeenStore, verb: str, delay: float
+    ) -> None:
+        """Negative, NaN and infinite are a ValueError."""
+        argument = verb.removesuffix(" many")
+        with pytest.raises(ValueError, match=f"{argument} must be at least 0 seconds"):
+            await DELAY_VERBS[verb](store, delay)
+
+    @pytest.mark.parametrize("delay", [None, False, "1"], ids=repr)
+    async def test_not_a_duration(
+        self, store: AsyncSeenStore, verb: str, delay: object
+    ) -> None:
+        """Anything but a number or a timedelta is a TypeError."""
+        argument = verb.removesuffix(" many")
+        with pytest.raises(TypeError, match=f"{argument} must be seconds"):
+            await DELAY_VERBS[verb](store, delay)
+
+
 class TestOtherValues:
-    """Instants and ages."""
+    """Instants, ages and choices."""
+
+    @pytest.mark.parametrize("policy", ["Retry", "", None, 1], ids=repr)
+    async def test_on_abandoned(self, store: AsyncSeenStore, policy: Any) -> None:
+        """A policy is one of three words, everywhere."""
+        wanted = "on_abandoned must be one of retry, hold, drop"
+        with pytest.raises(ValueError, match=wanted):
+            await store.claim("k", on_abandoned=policy)
+        with pytest.raises(ValueError, match=wanted):
+            await store.claim_many(["k"], on_abandoned=policy)
+        with pytest.raises(ValueError, match=wanted):
+            AsyncSeenStore(":memory:", on_abandoned=policy)
+        assert (await store.stats()).claimed == 0
+
+    @pytest.mark.parametrize("handled", [1, None, "yes"], ids=repr)
+    async def test_handled(self, store: AsyncSeenStore, handled: Any) -> None:
+        """Handled or not is True or False, not anything that looks like it."""
+        with pytest.raises(TypeError, match="handled must be True or False"):
+            await store.resolve("k", handled=handled)
+
+    async def test_keep_alive(self, store: AsyncSeenStore) -> None:
+        """So is keep_alive; the number of seconds is the lease's."""
+        wrong: Any = 30
+        with pytest.raises(TypeError, match="keep_alive must be True or False"):
+            await store.claim("k", keep_alive=wrong)
 
     @pytest.mark.parametrize("ts", [-1, math.nan, math.inf, 1_700_000_000_000, 10**400])
     async def test_ts_out_of_range(self, store: AsyncSeenStore, ts: float) -> None:

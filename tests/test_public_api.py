@@ -13,6 +13,7 @@ import catalyst_seen
 from catalyst_seen import (
     ConfigurationError,
     InvalidKeyError,
+    LeaseLostError,
     OutcomeUnknownError,
     SchemaError,
     SeenError,
@@ -27,6 +28,7 @@ from .conftest import Run
 ERRORS = [
     ConfigurationError("setting", "problem"),
     InvalidKeyError("key", "problem"),
+    LeaseLostError("key", "namespace", 2),
     StoreClosedError("problem"),
     SchemaError("location", "cause", "advice"),
     StoreUnavailableError("location", "cause", "advice"),

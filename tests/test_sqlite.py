@@ -243,7 +243,7 @@ class TestUpgrade:
 
         Eight processes that open a fresh file meet it once in 40 rounds.
         """
-        refused = _refuse(monkeypatch, "PRAGMA journal_mode", "SQLITE_BUSY")
+        refused = refuse(monkeypatch, "PRAGMA journal_mode", "SQLITE_BUSY")
         async with AsyncSeenStore(path) as store:
             assert await store.check_and_mark("k")
         assert refused == ["PRAGMA journal_mode = wal"]
@@ -532,7 +532,7 @@ class TestFileThatChanges:
         await store.open()
         await store.mark_seen("k")
         with monkeypatch.context() as broken:
-            _refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
+            refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
             with pytest.raises(OutcomeUnknownError):
                 await store.mark_seen("new")
         folder.rename(path.parent / "lost")
@@ -633,7 +633,7 @@ class TestErrors:
         async with AsyncSeenStore(path, purge_interval=None) as store:
             await store.mark_seen("before")
             with monkeypatch.context() as broken:
-                _refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
+                refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
                 with pytest.raises(OutcomeUnknownError, match="IOERR_FSYNC") as caught:
                     await store.mark_seen("k")
             assert "Ask again" in str(caught.value)
@@ -726,7 +726,7 @@ class TestErrors:
                 await backend._run(lambda db: db.execute("SELECT ?", ()))  # type: ignore[attr-defined]
 
 
-def _refuse(monkeypatch: pytest.MonkeyPatch, statement: str, error: str) -> list[str]:
+def refuse(monkeypatch: pytest.MonkeyPatch, statement: str, error: str) -> list[str]:
     """Let SQLite refuse a statement, the first time it comes, with an error."""
     execute = _worker.Connection.execute
     refused: list[str] = []

@@ -6,6 +6,7 @@ import gc
 import inspect
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import pytest
 
 from catalyst_seen import (
     AsyncSeenStore,
+    BlockingClaim,
+    Claim,
     ConfigurationError,
+    LeaseLostError,
     SchemaError,
     SeenStore,
     SeenStoreConfig,
@@ -37,6 +41,12 @@ def public(class_: type) -> dict[str, object]:
     }
 
 
+def signature(verb: Callable[..., object]) -> str:
+    """What a verb takes and gives, as the asynchronous twin would say it."""
+    text = str(inspect.signature(verb))
+    return text.replace("BlockingClaim", "Claim").replace("Claiming", "Claim")
+
+
 @pytest.mark.usefixtures("nothing_left")
 class TestTwin:
     """The same verbs, blocking."""
@@ -51,9 +61,16 @@ class TestTwin:
         ours, theirs = getattr(SeenStore, name), getattr(AsyncSeenStore, name)
         if isinstance(ours, property):
             return
-        assert inspect.signature(ours) == inspect.signature(theirs)
-        if name != "__init__":
+        assert signature(ours) == signature(theirs)
+        if name not in {"__init__", "claim"}:
             assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+
+    @pytest.mark.parametrize("name", ["confirm", "release", "renew", "remaining"])
+    def test_same_claims(self, name: str) -> None:
+        """So do the verbs of a claim."""
+        ours, theirs = getattr(BlockingClaim, name), getattr(Claim, name)
+        assert inspect.signature(ours) == inspect.signature(theirs)
+        assert inspect.getdoc(ours) == inspect.getdoc(theirs)
 
     def test_every_verb(self, target: str, clock: Clock) -> None:
         """Each verb does what its twin does."""
@@ -131,6 +148,122 @@ class TestTwin:
             store.check_and_mark_many(note(key) for key in "bc")
             store.filter_new((note(key) for key in "cd"), key=note)
         assert ran == {here}
+
+
+@pytest.mark.usefixtures("nothing_left")
+class TestClaims:
+    """Claims in blocking code."""
+
+    def test_block(self, target: str, clock: Clock) -> None:
+        """A normal end confirms, an exception releases and goes on."""
+        with SeenStore(target, ttl=DAY, clock=clock, purge_interval=None) as store:
+            with store.claim("k", lease=5, ttl=60, namespace="n") as claim:
+                assert claim
+                assert (claim.key, claim.namespace) == ("k", "n")
+                assert (claim.verdict, claim.attempt) == (Verdict.NEW, 1)
+                assert (claim.lease_until, claim.remaining()) == (NOON + 5, 5)
+                with store.claim("k", namespace="n") as other:
+                    assert not other
+                    assert (other.verdict, other.retry_after) == (Verdict.IN_FLIGHT, 5)
+                assert other.token != claim.token
+                assert repr(claim).startswith("<BlockingClaim 'k' new attempt=1")
+            record = store.get("k", namespace="n")
+            assert record is not None
+            assert record.expires_at == NOON + 60
+            for error in (ValueError, KeyboardInterrupt):
+                with pytest.raises(error), store.claim("back"):
+                    raise error
+            assert store.claim("back").attempt == 3
+
+    def test_by_hand(self, clock: Clock) -> None:
+        """Taken at once; confirm, release, renew as in asyncio programs."""
+        with SeenStore(":memory:", clock=clock) as store:
+            claim = store.claim("k", lease=5, on_abandoned="hold")
+            clock.advance(5)
+            assert store.claim("k").verdict is Verdict.HELD
+            claim.renew(10)
+            assert claim.remaining() == 10
+            assert claim.release(delay=3) is True
+            assert store.claim("k").retry_after == 3
+            claim.confirm(ttl=None)
+            store.forget("k")
+            with pytest.raises(LeaseLostError):
+                claim.confirm()
+            with pytest.raises(LeaseLostError), store.claim("k"):
+                store.forget("k")
+            store.claim("held", lease=1, on_abandoned="hold")
+            clock.advance(1)
+            assert store.resolve("held", handled=True)
+
+    def test_many(self) -> None:
+        """Batches, from generators that run in the caller's thread."""
+        with SeenStore(":memory:") as store:
+            claims = store.claim_many(key for key in "aab")
+            assert list(map(bool, claims)) == [True, False, True]
+            confirmed = store.confirm_many((c for c in claims if c.key == "a"), ttl=9)
+            assert confirmed == [True, False]
+            assert store.release_many(claims, delay=5) == [False, False, True]
+            wrong: Any = ["a"]
+            with pytest.raises(TypeError, match="must be a Claim, not str"):
+                store.confirm_many(wrong)
+
+    def test_keep_alive(self, path: Path) -> None:
+        """The lease goes on while the block runs; a loss is raised at its end."""
+        with SeenStore(path) as store:
+            with store.claim("k", lease=0.3, keep_alive=True):
+                for _ in range(30):
+                    assert store.claim("k").verdict is Verdict.IN_FLIGHT
+                    time.sleep(0.02)
+            assert store.is_seen("k")
+            with (
+                pytest.raises(LeaseLostError),
+                store.claim("lost", lease=0.1, keep_alive=True),
+            ):
+                store.forget("lost")
+                time.sleep(0.2)
+
+    def test_wait(self, path: Path) -> None:
+        """A thread may wait for another's claim."""
+        with SeenStore(path) as store, ThreadPoolExecutor(1) as pool:
+            owner = store.claim("k")
+            waiting = pool.submit(store.claim, "k", wait=30)
+            time.sleep(0.05)
+            owner.release()
+            assert waiting.result(5).attempt == 2
+
+    def test_closed_meanwhile(self, path: Path) -> None:
+        """An exception of the block goes on also if the store was closed in it."""
+        store = SeenStore(path)
+        with pytest.raises(ValueError, match="mine"), store.claim("k"):
+            store.close()
+            raise ValueError("mine")
+        store = SeenStore(path)
+        with pytest.raises(StoreClosedError), store.claim("other"):
+            store.close()
+
+    def test_interrupted(self, path: Path, run_script: Run) -> None:
+        """Ctrl-C while waiting for a claim ends the wait, and leases to nobody."""
+        script = """
+            import signal, sys, threading, time
+            from catalyst_seen import SeenStore
+            signal.signal(signal.SIGUSR1, signal.default_int_handler)
+            with SeenStore(sys.argv[1]) as store:
+                owner = store.claim("k")
+                interrupt = lambda: signal.pthread_kill(
+                    threading.main_thread().ident, signal.SIGUSR1
+                )
+                threading.Timer(0.3, interrupt).start()
+                started = time.monotonic()
+                try:
+                    store.claim("k", wait=30)
+                except KeyboardInterrupt:
+                    print(time.monotonic() - started < 5)
+                owner.release()
+                time.sleep(0.3)
+                print(store.claim("k").verdict)
+        """
+        done = run_script(script, str(path))
+        assert done.stdout.split() == ["True", "retry"], done.stderr
 
 
 @pytest.mark.usefixtures("nothing_left")

@@ -9,6 +9,8 @@ from typing import assert_type
 
 from catalyst_seen import (
     AsyncSeenStore,
+    BlockingClaim,
+    Claim,
     Record,
     SeenStore,
     SeenStoreConfig,
@@ -25,6 +27,7 @@ AsyncSeenStore("sqlite:///seen.db", ttl=timedelta(days=1), purge_interval=None)
 AsyncSeenStore(SeenStoreConfig(Path("seen.db"), 7), ttl=None, on_error="raise")
 AsyncSeenStore(1)  # type: ignore[arg-type]
 AsyncSeenStore("seen.db", 60)  # type: ignore[call-arg]
+AsyncSeenStore(on_abandoned="drop")
 AsyncSeenStore(on_error="ignore")  # type: ignore[arg-type]
 SeenStoreConfig(synchronous="SOMETIMES")  # type: ignore[arg-type]
 
@@ -43,6 +46,24 @@ async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
         fresh = await store.filter_new(items, key=lambda item: item[0])
         assert_type(fresh, list[tuple[str, int]])
         await store.filter_new([1, 2])  # type: ignore[list-item]
+        claim = await store.claim("k", lease=timedelta(minutes=1), wait=5)
+        assert_type(claim, Claim)
+        assert_type(claim.verdict, Verdict)
+        assert_type(claim.lease_until, float | None)
+        assert_type(claim.remaining(), float)
+        assert_type(await claim.release(timedelta(seconds=1)), bool)
+        await claim.confirm(ttl=None)
+        await claim.renew(30)
+        async with store.claim("k", keep_alive=True, on_abandoned="hold") as entered:
+            assert_type(entered, Claim)
+        claims = await store.claim_many({"a", "b"})
+        assert_type(claims, list[Claim])
+        assert_type(await store.confirm_many(claims, ttl=60), list[bool])
+        assert_type(await store.release_many(iter(claims), delay=1), list[bool])
+        assert_type(await store.resolve("k", handled=False), bool)
+        await store.claim("k", lease=None)  # type: ignore[arg-type]
+        await store.claim("k", on_abandoned="forget")  # type: ignore[arg-type]
+        store.claim("k").confirm()  # type: ignore[attr-defined]
         assert_type(await store.forget("k"), bool)
         assert_type(await store.get("k"), Record | None)
         assert_type(await store.count(), int)
@@ -59,6 +80,12 @@ def blocking(items: Iterator[tuple[str, int]]) -> None:
         assert_type(store, SeenStore)
         assert_type(store.is_seen("k"), bool)
         assert_type(store.check_and_mark("k"), Sighting)
+        with store.claim("k", wait=5) as claim:
+            assert_type(claim, BlockingClaim)
+            assert_type(claim.attempt, int)
+        claims = store.claim_many("k")
+        assert_type(claims, list[BlockingClaim])
+        assert_type(store.confirm_many(claims), list[bool])
         assert_type(store.filter_new(["k"]), list[str])
         assert_type(
             store.filter_new(items, key=lambda item: item[0]), list[tuple[str, int]]

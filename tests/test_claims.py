@@ -1,0 +1,820 @@
+"""Claims: blocks that confirm or release, renewal, waiting, batches, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    Claim,
+    LeaseLostError,
+    OutcomeUnknownError,
+    SeenStoreConfig,
+    StoreClosedError,
+    StoreUnavailableError,
+    Verdict,
+    _claim,
+)
+
+from .conftest import DAY, NOON, Clock
+from .test_sqlite import read, refuse, write_lock
+
+Figures = Callable[[str], None]
+
+
+@pytest.fixture
+async def live(path: Path) -> AsyncIterator[AsyncSeenStore]:
+    """An open store on a file, with the real clock, that waits for no lock."""
+    config = SeenStoreConfig(path, timeout=0.001, purge_interval=None)
+    async with AsyncSeenStore(config) as store:
+        yield store
+
+
+async def verdict(store: AsyncSeenStore, key: str = "k") -> Verdict:
+    """Ask by a claim that is given back at once, if it is owned."""
+    claim = await store.claim(key)
+    if claim:
+        await claim.release()
+    return claim.verdict
+
+
+class TestBlock:
+    """``async with store.claim(key)``."""
+
+    async def test_normal_end_confirms(self, store: AsyncSeenStore) -> None:
+        """Leaving the block normally marks the key, for the claim's TTL."""
+        async with store.claim("k", lease=5, ttl=60, namespace="n") as claim:
+            assert claim
+            assert (claim.key, claim.namespace, claim.attempt) == ("k", "n", 1)
+            assert (claim.lease_until, claim.remaining()) == (NOON + 5, 5)
+            assert await store.claim("k")  # the same key in another namespace
+            other = await store.claim("k", namespace="n")
+            assert (other.verdict, other.retry_after) == (Verdict.IN_FLIGHT, 5)
+            assert other.token != claim.token
+        record = await store.get("k", namespace="n")
+        assert record is not None
+        assert record.expires_at == NOON + 60
+
+    @pytest.mark.parametrize(
+        "error", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError]
+    )
+    async def test_exception_releases(
+        self, store: AsyncSeenStore, error: type[BaseException]
+    ) -> None:
+        """Leaving it by an exception gives the key back, and the exception goes on."""
+        raised = error("mine")
+        with pytest.raises(error) as caught:
+            async with store.claim("k"):
+                raise raised
+        assert caught.value is raised
+        claim = await store.claim("k")
+        assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
+
+    async def test_cancellation_releases(self, store: AsyncSeenStore) -> None:
+        """A block that is cancelled gives the key back before it ends."""
+        entered = asyncio.Event()
+
+        async def work() -> None:
+            async with store.claim("k"):
+                entered.set()
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(work())
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await verdict(store) is Verdict.RETRY
+
+    async def test_timeout_releases(self, store: AsyncSeenStore) -> None:
+        """So does one that takes too long."""
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), store.claim("k"):
+                await asyncio.sleep(60)
+        assert await verdict(store) is Verdict.RETRY
+
+    async def test_cancelled_again_while_releasing(
+        self, path: Path, live: AsyncSeenStore
+    ) -> None:
+        """A second cancellation ends the wait for the release, not the release."""
+        config = SeenStoreConfig(path, timeout=20, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            entered = asyncio.Event()
+
+            async def work() -> None:
+                async with store.claim("k"):
+                    entered.set()
+                    await asyncio.sleep(60)
+
+            task = asyncio.create_task(work())
+            await entered.wait()
+            with write_lock(path):
+                for _ in range(2):
+                    task.cancel()
+                    await asyncio.sleep(0.05)
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert (await live.claim("k")).verdict is Verdict.IN_FLIGHT
+            await store.is_seen("k")  # behind the release
+            assert await verdict(live) is Verdict.RETRY
+
+    async def test_not_owned(self, store: AsyncSeenStore) -> None:
+        """Leaving the block of a claim that is not owned does nothing."""
+        owner = await store.claim("k")
+        for error in (None, ValueError):
+            with suppress(ValueError):
+                async with store.claim("k") as claim:
+                    assert not claim
+                    if error:
+                        raise error
+            assert (await store.claim("k")).verdict is Verdict.IN_FLIGHT
+        await owner.confirm()
+        async with store.claim("k") as claim:
+            assert claim.verdict is Verdict.DUPLICATE
+        assert (await store.stats()).operations["confirm"] == 1
+        assert "release" not in (await store.stats()).operations
+
+    async def test_settled_by_hand(self, store: AsyncSeenStore) -> None:
+        """What was confirmed or released inside the block stays that."""
+        with pytest.raises(ValueError, match="after"):
+            async with store.claim("done") as claim:
+                await claim.confirm()
+                raise ValueError("after")
+        assert await store.is_seen("done")
+        async with store.claim("back") as claim:
+            assert await claim.release()
+        assert await verdict(store, "back") is Verdict.RETRY
+        async with store.claim("again") as claim:
+            await claim.release()
+            await claim.renew()
+        assert await store.is_seen("again")
+
+    async def test_claim_that_was_awaited(self, store: AsyncSeenStore) -> None:
+        """A claim that was taken before may be entered as well."""
+        claim = await store.claim("a")
+        async with claim as same:
+            assert same is claim
+        for claim in await store.claim_many(["b", "c"]):
+            with suppress(ValueError):
+                async with claim:
+                    if claim.key == "c":
+                        raise ValueError
+        seen = [await store.is_seen(key) for key in "abc"]
+        assert seen == [True, True, False]
+
+    async def test_lost_meanwhile(self, store: AsyncSeenStore, clock: Clock) -> None:
+        """A confirm that fails on leaving the block is raised; the record stays."""
+        with pytest.raises(LeaseLostError) as caught:
+            async with store.claim("k", lease=1, namespace="n"):
+                clock.advance(1)
+                second = await store.claim("k", namespace="n")
+                assert (second.verdict, second.attempt) == (Verdict.RETRY, 2)
+        error = caught.value
+        assert (error.key, error.namespace, error.attempt) == ("k", "n", 1)
+        assert "keep_alive" in str(error)
+        await second.confirm()
+
+    async def test_store_fails_on_leaving(
+        self, path: Path, live: AsyncSeenStore
+    ) -> None:
+        """A store that fails is an error on a normal end; else it is logged.
+
+        An exception of the block is more to the point, and goes on.
+        """
+        with pytest.raises(StoreUnavailableError, match="locked"):
+            async with live.claim("k") as claim:
+                lock = write_lock(path)
+                lock.__enter__()
+        lock.__exit__(None, None, None)
+        await claim.confirm()
+        with (
+            capture_logs() as logs,
+            pytest.raises(ValueError, match="mine"),
+        ):
+            async with live.claim("other"):
+                lock = write_lock(path)
+                lock.__enter__()
+                raise ValueError("mine")
+        lock.__exit__(None, None, None)
+        assert [log["event"] for log in logs] == ["release_failed"]
+        assert "locked" in logs[0]["error"]
+
+    async def test_store_closed_meanwhile(self, path: Path) -> None:
+        """Leaving a block of a closed store says so, unless it has its own error."""
+        store = AsyncSeenStore(path)
+        await store.open()
+        with pytest.raises(StoreClosedError):
+            async with store.claim("k"):
+                await store.aclose()
+        store = AsyncSeenStore(path)
+        await store.open()
+        with pytest.raises(ValueError, match="mine"):
+            async with store.claim("other"):
+                await store.aclose()
+                raise ValueError("mine")
+
+    async def test_release_is_bounded(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A release that takes too long goes on after the block has ended."""
+        monkeypatch.setattr(_claim, "RELEASE_TIMEOUT", 0.1)
+        config = SeenStoreConfig(path, timeout=20, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            with pytest.raises(ValueError, match="mine"):
+                async with store.claim("k"):
+                    lock = write_lock(path)
+                    lock.__enter__()
+                    started = time.monotonic()
+                    raise ValueError("mine")
+            assert 0.1 <= time.monotonic() - started < 2
+            lock.__exit__(None, None, None)
+            assert await verdict(store) is Verdict.RETRY
+
+    async def test_close_waits_for_releases(self, path: Path) -> None:
+        """What blocks give back while a store closes is given back."""
+        store = AsyncSeenStore(path, purge_interval=None)
+        await store.open()
+
+        async def work(key: str) -> None:
+            async with store.claim(key):
+                await asyncio.sleep(60)
+
+        tasks = [asyncio.create_task(work(str(number))) for number in range(50)]
+        while (await store.stats()).operations.get("claim") != 50:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0)
+        await store.aclose()
+        await asyncio.wait(tasks)
+        async with AsyncSeenStore(path) as store:
+            claims = await store.claim_many(map(str, range(50)))
+        assert {claim.verdict for claim in claims} == {Verdict.RETRY}
+
+
+class TestByHand:
+    """``await store.claim(key)``."""
+
+    @pytest.mark.parametrize(
+        "wrap",
+        [
+            asyncio.create_task,
+            asyncio.ensure_future,
+            asyncio.gather,
+            lambda claim: asyncio.wait_for(claim, 5),
+        ],
+        ids=["create_task", "ensure_future", "gather", "wait_for"],
+    )
+    async def test_awaitable(
+        self, store: AsyncSeenStore, wrap: Callable[[Any], Awaitable[Any]]
+    ) -> None:
+        """A claim is taken by everything that asyncio awaits coroutines with."""
+        taken = await wrap(store.claim("k"))
+        (claim,) = taken if isinstance(taken, list) else [taken]
+        assert claim
+        assert repr(claim) == "<Claim 'k' new attempt=1 remaining=60.000>"
+
+    async def test_forgotten_await(self, store: AsyncSeenStore) -> None:
+        """A claim that was not awaited is neither true nor false."""
+        claiming = store.claim("k")
+        with pytest.raises(TypeError, match=r"await store\.claim"):
+            assert claiming
+        claiming.close()
+        assert await verdict(store) is Verdict.NEW
+
+    async def test_remaining(self, store: AsyncSeenStore, clock: Clock) -> None:
+        """Remaining counts down by the store's clock, to zero; renew begins anew."""
+        claim = await store.claim("k", lease=10)
+        clock.advance(4)
+        assert claim.remaining() == 6
+        await claim.renew()
+        assert claim.remaining() == 10
+        await claim.renew(2)
+        assert (claim.remaining(), claim.lease_until) == (2, NOON + 6)
+        clock.advance(5)
+        assert claim.remaining() == 0
+
+    async def test_confirm_and_ttl(self, store: AsyncSeenStore, clock: Clock) -> None:
+        """The TTL counts from the confirm; first_seen is when it was first claimed."""
+        claim = await store.claim("k")
+        clock.advance(30)
+        await claim.confirm(ttl=None)
+        record = await store.get("k")
+        assert record is not None
+        assert (record.first_seen, record.last_seen) == (NOON, NOON + 30)
+        assert record.expires_at is None
+
+    async def test_abandoned_row_is_purged(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """An abandoned claim is remembered for one TTL after its lease ended."""
+        await store.claim("k", lease=60)
+        clock.advance(60 + DAY - 1)
+        assert await store.purge_expired() == 0
+        clock.advance(1)
+        assert await store.purge_expired() == 1
+
+    async def test_confirm_is_done_though_cancelled(
+        self, path: Path, live: AsyncSeenStore
+    ) -> None:
+        """Whoever gives up waiting for a confirm does not take it back."""
+        config = SeenStoreConfig(path, timeout=20, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            entered = asyncio.Event()
+
+            async def work() -> None:
+                async with store.claim("k"):
+                    entered.set()
+
+            with write_lock(path) as other:
+                task = asyncio.create_task(work())
+                await asyncio.sleep(0.05)
+                other.execute("ROLLBACK")
+                await entered.wait()
+                other.execute("BEGIN IMMEDIATE")
+                await asyncio.sleep(0.05)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert not await live.is_seen("k")
+            await store.is_seen("k")
+            assert await live.is_seen("k")
+
+    async def test_unknown_confirm(
+        self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An I/O error at the commit of a confirm is named; confirming again is fine.
+
+        A block that ends with it raises it, and does not release.
+        """
+        with pytest.raises(OutcomeUnknownError, match="Ask again"):
+            async with live.claim("k") as claim:
+                refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC")
+        assert "release" not in (await live.stats()).operations
+        await claim.confirm()
+        assert await live.is_seen("k")
+
+    async def test_unknown_claim_is_given_back(
+        self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A claim whose commit met an I/O error is leased to nobody."""
+        refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC")
+        with pytest.raises(OutcomeUnknownError):
+            await live.claim("k")
+        assert await live.claim("k")
+
+
+class TestMany:
+    """claim_many, confirm_many, release_many."""
+
+    async def test_claim_many(self, store: AsyncSeenStore) -> None:
+        """A claim per key, in order; of a key that comes twice the second waits."""
+        await store.mark_seen("seen")
+        claims = await store.claim_many(["a", "seen", "b", "a"], lease=5, ttl=60)
+        assert [(claim.key, claim.verdict) for claim in claims] == [
+            ("a", Verdict.NEW),
+            ("seen", Verdict.DUPLICATE),
+            ("b", Verdict.NEW),
+            ("a", Verdict.IN_FLIGHT),
+        ]
+        assert claims[3].retry_after == 5
+        assert len({claim.token for claim in claims}) == 4
+
+    async def test_settle_any_subset(self, store: AsyncSeenStore, clock: Clock) -> None:
+        """Some are confirmed, some released; each says what happened to it."""
+        claims = await store.claim_many(list("abcdef"), lease=5)
+        clock.advance(5)
+        await store.mark_seen("a")
+        again = await store.claim("b")
+        with capture_logs() as logs:
+            assert await store.confirm_many(claims[:4], ttl=60) == [
+                False, False, True, True,
+            ]  # fmt: skip
+        assert [(log["event"], log["lost"]) for log in logs] == [("claims_lost", 2)]
+        assert await store.release_many(claims, delay=10) == [
+            False, False, False, False, True, True,
+        ]  # fmt: skip
+        assert again.remaining() == 60
+        assert await store.filter_new(list("abcdef")) == ["b", "e", "f"]
+        assert (await store.claim("e")).retry_after == 10
+
+    async def test_from_many_batches(self, store: AsyncSeenStore) -> None:
+        """Claims of several calls and namespaces are confirmed together."""
+        claims = [
+            *await store.claim_many(["a"], namespace="n"),
+            await store.claim("a"),
+            *await store.claim_many(["a"]),  # in flight: not owned
+        ]
+        assert await store.confirm_many(iter(claims)) == [True, True, False]
+        assert await store.confirm_many(claims[:2]) == [True, True]
+
+    async def test_empty(self, store: AsyncSeenStore) -> None:
+        """Nothing in, nothing out, nothing sent."""
+        assert await store.claim_many([]) == []
+        assert await store.confirm_many([]) == []
+        assert await store.release_many([]) == []
+        assert (await store.stats()).operations == {}
+
+    async def test_block_after_batch(self, store: AsyncSeenStore) -> None:
+        """A claim that was settled in a batch is left alone by its block."""
+        claims = await store.claim_many(["a", "b"])
+        async with claims[0]:
+            await store.release_many(claims)
+        assert await store.filter_new(["a", "b"]) == ["a", "b"]
+
+    async def test_all_or_nothing(self, path: Path, live: AsyncSeenStore) -> None:
+        """A batch that fails has claimed, confirmed or released nothing."""
+        claims = await live.claim_many(map(str, range(1_000)))
+        with write_lock(path):
+            for call in (
+                live.claim_many(["new", "more"]),
+                live.confirm_many(claims),
+                live.release_many(claims),
+            ):
+                with pytest.raises(StoreUnavailableError):
+                    await call
+        assert await live.claim_many(["new", "more"])
+        stats = await live.stats()
+        assert (stats.keys, stats.claimed) == (0, 1_002)
+        async with claims[0]:
+            pass
+        assert all(await live.confirm_many(claims))
+
+    async def test_not_a_claim_of_this_store(
+        self, store: AsyncSeenStore, live: AsyncSeenStore
+    ) -> None:
+        """Anything but a claim that this store made is refused, with its place."""
+        claims = [await store.claim("a"), await live.claim("b")]
+        for verb in (store.confirm_many, store.release_many):
+            with pytest.raises(ValueError, match=r"claims\[1\], <Claim 'b'"):
+                await verb(claims)
+            with pytest.raises(TypeError, match=r"claims\[0\] must be a Claim, not s"):
+                await verb("a")  # type: ignore[arg-type]
+        assert not await store.is_seen("a")
+
+    async def test_sizes(self, store: AsyncSeenStore) -> None:
+        """A batch of 20,000 is one call, both ways."""
+        claims = await store.claim_many(map(str, range(20_000)))
+        assert all(claims)
+        assert sum(await store.confirm_many(claims[::2])) == 10_000
+        assert sum(await store.release_many(claims)) == 10_000
+        assert await store.count() == 10_000
+
+
+class TestPolicies:
+    """What becomes of abandoned claims."""
+
+    async def test_of_the_store(self, path: Path, clock: Clock) -> None:
+        """The store's policy is that of its claims, unless one has its own."""
+        async with AsyncSeenStore(path, clock=clock, on_abandoned="hold") as store:
+            await store.claim("k", lease=60)
+            await store.claim_many(["many"], lease=60)
+            await store.claim("drop", lease=60, on_abandoned="drop")
+            await store.claim_many(["retry"], lease=60, on_abandoned="retry")
+            clock.advance(60)
+            verdicts = [await verdict(store, k) for k in ("k", "many", "drop", "retry")]
+            assert verdicts == [
+                Verdict.HELD, Verdict.HELD, Verdict.DUPLICATE, Verdict.RETRY,
+            ]  # fmt: skip
+            assert (await store.stats()).abandoned["hold"] == 2
+
+    async def test_renewed_keeps_its_policy(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """A lease that is renewed, also after a release, is abandoned in its way."""
+        claim = await store.claim("k", lease=60, on_abandoned="hold")
+        await claim.release()
+        await claim.renew()
+        clock.advance(60)
+        assert await verdict(store) is Verdict.HELD
+
+    async def test_held_for_ever(self, store: AsyncSeenStore, clock: Clock) -> None:
+        """A held key stays held whatever the TTL, until somebody decides."""
+        await store.claim("k", lease=60, ttl=60, on_abandoned="hold")
+        clock.advance(1_000 * DAY)
+        assert await store.purge_expired() == 0
+        assert (await store.check_and_mark("k")).verdict is Verdict.HELD
+        assert await store.resolve("k", handled=True, ttl=60)
+        record = await store.get("k")
+        assert record is not None
+        assert record.expires_at == clock.now + 60
+        assert not await store.resolve("k", handled=True)
+
+
+class TestKeepAlive:
+    """keep_alive=True."""
+
+    async def test_outlives_the_lease(self, path: Path, live: AsyncSeenStore) -> None:
+        """The lease of a block that runs on never ends; nobody else gets the key."""
+        async with (
+            AsyncSeenStore(path) as other,
+            live.claim("k", lease=0.6, keep_alive=True) as claim,
+        ):
+            until = time.monotonic() + 1.5
+            while time.monotonic() < until:
+                assert (await other.claim("k")).verdict is Verdict.IN_FLIGHT
+                await asyncio.sleep(0.01)
+            assert claim.remaining() > 0
+        renewals = (await live.stats()).operations["renew"]
+        assert 4 <= renewals <= 10
+        assert await live.is_seen("k")
+        await asyncio.sleep(0.3)
+        assert (await live.stats()).operations["renew"] == renewals
+
+    async def test_lost(self, live: AsyncSeenStore) -> None:
+        """A block whose lease is lost is cancelled, and ends with LeaseLostError."""
+        cancelled = False
+        with pytest.raises(LeaseLostError):
+            async with live.claim("k", lease=0.1, keep_alive=True):
+                await live.forget("k")
+                try:
+                    await asyncio.sleep(10)
+                except asyncio.CancelledError:
+                    cancelled = True
+                    raise
+        assert cancelled
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+
+    async def test_lost_and_cancelled(self, live: AsyncSeenStore) -> None:
+        """A block that is also cancelled from outside ends cancelled."""
+        entered = asyncio.Event()
+
+        async def work() -> None:
+            async with live.claim("k", lease=0.1, keep_alive=True):
+                entered.set()
+                try:
+                    await asyncio.sleep(10)
+                finally:
+                    await asyncio.sleep(0.2)
+
+        task = asyncio.create_task(work())
+        await entered.wait()
+        await live.forget("k")
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def test_lost_and_ignored(self, live: AsyncSeenStore) -> None:
+        """A block that swallows its cancellation learns of the loss at its end."""
+        with pytest.raises(LeaseLostError):
+            async with live.claim("k", lease=0.1, keep_alive=True):
+                await live.forget("k")
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(10)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    async def test_inside_a_timeout(self, live: AsyncSeenStore) -> None:
+        """A timeout around the block is a timeout, and the key is given back."""
+        with pytest.raises(TimeoutError):
+            async with (
+                asyncio.timeout(0.3),
+                live.claim("k", lease=0.2, keep_alive=True),
+            ):
+                await asyncio.sleep(10)
+        assert await verdict(live) is Verdict.RETRY
+
+    async def test_store_fails_for_a_while(
+        self, path: Path, live: AsyncSeenStore
+    ) -> None:
+        """While nobody took the key, a store that fails costs no lease; it is logged.
+
+        The lease that ran out meanwhile is begun anew.
+        """
+        with capture_logs() as logs:
+            async with live.claim("k", lease=0.3, keep_alive=True) as claim:
+                with write_lock(path):
+                    await asyncio.sleep(0.5)
+                    assert claim.remaining() == 0
+                while claim.remaining() == 0:
+                    await asyncio.sleep(0.01)
+        assert [log["event"] for log in logs] == ["renew_failed"]
+        assert await live.is_seen("k")
+
+    async def test_settled_inside(self, live: AsyncSeenStore) -> None:
+        """A block that goes on after its confirm or release is not taken for lost."""
+        for verb in ("confirm", "release"):
+            async with live.claim(verb, lease=0.06, keep_alive=True) as claim:
+                await getattr(claim, verb)()
+                await asyncio.sleep(0.2)
+        assert "renew" not in (await live.stats()).operations
+        assert await verdict(live, "release") is Verdict.RETRY
+
+    async def test_only_in_a_block_of_an_owner(self, live: AsyncSeenStore) -> None:
+        """By hand, or for a claim that is not owned, nothing is renewed."""
+        claim = await live.claim("k", lease=0.1, keep_alive=True)
+        async with live.claim("k", lease=0.06, keep_alive=True) as other:
+            await asyncio.sleep(0.2)
+        assert not other
+        assert claim.remaining() == 0
+        assert "renew" not in (await live.stats()).operations
+
+    @pytest.mark.usefixtures("nothing_left")
+    async def test_store_closes_first(self, path: Path) -> None:
+        """A store that is closed under the block ends the renewal with it."""
+        store = AsyncSeenStore(path)
+        await store.open()
+        with pytest.raises(StoreClosedError):
+            async with store.claim("k", lease=0.1, keep_alive=True):
+                await store.aclose()
+                await asyncio.sleep(0.1)
+
+
+class TestWait:
+    """wait=seconds."""
+
+    @pytest.mark.parametrize(
+        ("end", "expected"),
+        [
+            ("confirm", Verdict.DUPLICATE),
+            ("release", Verdict.RETRY),
+            ("mark", Verdict.DUPLICATE),
+            ("forget", Verdict.NEW),
+        ],
+    )
+    async def test_woken(
+        self, live: AsyncSeenStore, end: str, expected: Verdict
+    ) -> None:
+        """In one store a waiter is woken: it asks once before and once after."""
+        owner = await live.claim("k")
+        ends: dict[str, Callable[[], Awaitable[object]]] = {
+            "confirm": owner.confirm,
+            "release": owner.release,
+            "mark": lambda: live.mark_many(["other", "k"]),
+            "forget": lambda: live.forget("k"),
+        }
+        waiter = asyncio.create_task(live.claim("k", wait=30))
+        await asyncio.sleep(0.01)
+        started = time.monotonic()
+        await ends[end]()
+        claim = await waiter
+        assert claim.verdict is expected
+        assert time.monotonic() - started < 0.5
+        assert (await live.stats()).operations["claim"] <= 4
+
+    async def test_lease_ends(self, live: AsyncSeenStore) -> None:
+        """A waiter claims the key as soon as its lease is over."""
+        owner = await live.claim("k", lease=0.3)
+        started = time.monotonic()
+        claim = await live.claim("k", wait=30)
+        took = time.monotonic() - started
+        assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
+        assert 0.25 < took < 1
+        with pytest.raises(LeaseLostError):
+            await owner.confirm()
+
+    async def test_time_is_over(self, live: AsyncSeenStore) -> None:
+        """Then it is IN_FLIGHT; meanwhile it asked now and then, not all the time."""
+        await live.claim("k")
+        started = time.monotonic()
+        claim = await live.claim("k", wait=1)
+        assert claim.verdict is Verdict.IN_FLIGHT
+        assert 1 <= time.monotonic() - started < 1.5
+        assert 3 <= (await live.stats()).operations["claim"] <= 12
+
+    async def test_another_process(self, path: Path, live: AsyncSeenStore) -> None:
+        """What another store did is noticed within little more than a second."""
+        async with AsyncSeenStore(path) as other:
+            for end, expected in (("release", "retry"), ("confirm", "duplicate")):
+                owner = await other.claim(end)
+                waiter = asyncio.create_task(live.claim(end, wait=30))
+                await asyncio.sleep(2)
+                started = time.monotonic()
+                await getattr(owner, end)()
+                assert (await waiter).verdict == expected
+                assert time.monotonic() - started < 1.5
+
+    async def test_every_waiter(self, live: AsyncSeenStore) -> None:
+        """Of many waiters one claims what is released, all see what is confirmed."""
+        owner = await live.claim("k")
+        waiters = [asyncio.create_task(live.claim("k", wait=30)) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        await owner.release()
+        done, waiting = await asyncio.wait(waiters, return_when="FIRST_COMPLETED")
+        (first,) = [task.result() for task in done]
+        assert first.verdict is Verdict.RETRY
+        assert len(waiting) == 49
+        await first.confirm()
+        verdicts = {claim.verdict for claim in await asyncio.gather(*waiting)}
+        assert verdicts == {Verdict.DUPLICATE}
+
+    async def test_seen_key_does_not_wait(self, live: AsyncSeenStore) -> None:
+        """Only a key in flight is waited for."""
+        await live.mark_seen("k")
+        await live.claim("held", lease=0.001, on_abandoned="hold")
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            assert (await live.claim("k", wait=30)).verdict is Verdict.DUPLICATE
+            assert (await live.claim("held", wait=30)).verdict is Verdict.HELD
+
+    async def test_cancelled(self, live: AsyncSeenStore) -> None:
+        """A waiter that is cancelled leaves nothing behind."""
+        owner = await live.claim("k")
+        waiter = asyncio.create_task(live.claim("k", wait=30))
+        await asyncio.sleep(0.02)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert not live._sender._watchers
+        await owner.confirm()
+
+
+class TestCancelled:
+    """A claim that is cancelled while it is taken is leased to nobody."""
+
+    @pytest.mark.parametrize("many", [False, True], ids=["claim", "claim_many"])
+    async def test_at_random(self, path: Path, figures: Figures, *, many: bool) -> None:
+        """Of 500 claims cancelled at random, each key is free within a second."""
+        rng = random.Random(20_261_123)
+        endings: Counter[str] = Counter()
+        worst = 0.0
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            hop = await _time_of_a_hop(store)
+            for number in range(500):
+                keys = [f"{number} {place}" for place in range(20 if many else 1)]
+                calling = store.claim_many(keys) if many else _one(store, keys[0])
+                task = asyncio.create_task(calling)
+                if rng.random() < 0.5:
+                    for _ in range(rng.randrange(7)):
+                        await asyncio.sleep(0)
+                else:
+                    await asyncio.sleep(rng.random() * 2 * hop)
+                task.cancel()
+                try:
+                    claims = await task
+                except asyncio.CancelledError:
+                    endings["cancelled"] += 1
+                else:
+                    endings["taken"] += 1
+                    await store.release_many(claims)
+                started = time.monotonic()
+                for key in keys:
+                    claim = await store.claim(key, wait=5)
+                    assert claim
+                    endings["had been taken"] += claim.verdict is Verdict.RETRY
+                    await claim.confirm()
+                worst = max(worst, time.monotonic() - started)
+        assert endings["cancelled"] > 50
+        assert worst < 1
+        verb = "claim_many" if many else "claim"
+        figures(
+            f"{verb} cancelled {endings['cancelled']} of 500 times, {endings['taken']}"
+            f" were faster: leased to nobody 0, worst wait {worst:.3f} s"
+        )
+        assert read(path, "SELECT count(*) FROM seen WHERE lease_until > 0") == [(0,)]
+
+    async def test_all_at_once(self, path: Path) -> None:
+        """500 concurrent claims, each cancelled at its own moment, are all free."""
+        rng = random.Random(5)
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            loop = asyncio.get_running_loop()
+            tasks = [asyncio.create_task(store.claim(f"{n}")) for n in range(500)]
+            for task in tasks:
+                loop.call_later(rng.random() * 0.3, task.cancel)
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            taken = [claim for claim in outcomes if isinstance(claim, Claim)]
+            kinds = {type(outcome) for outcome in outcomes}
+            assert kinds == {Claim, asyncio.CancelledError}
+            await store.release_many(taken)
+            started = time.monotonic()
+            claims = await store.claim_many(f"{number}" for number in range(500))
+            assert all(claims)
+            assert time.monotonic() - started < 1
+
+    async def test_given_back_while_closing(self, path: Path) -> None:
+        """Also if the store closes right after."""
+        for _ in range(20):
+            async with AsyncSeenStore(path, purge_interval=None) as store:
+                task = asyncio.create_task(store.claim("k"))
+                await asyncio.sleep(0.0005)
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await (await task).release()
+            assert read(path, "SELECT 1 FROM seen WHERE on_abandoned > ''") == []
+
+
+async def _one(store: AsyncSeenStore, key: str) -> list[Claim]:
+    return [await store.claim(key)]
+
+
+async def _time_of_a_hop(store: AsyncSeenStore) -> float:
+    started = time.perf_counter()
+    for number in range(20):
+        await store.mark_seen(f"next {number}")
+    await store.cleanup_old_entries(0)
+    return (time.perf_counter() - started) / 20
