@@ -22,6 +22,7 @@ DAY = 86_400.0
 NO_FORK_WARNING = ("-W", "ignore::DeprecationWarning")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Figures = Callable[[str], None]
 
 
 class Clock:
@@ -37,6 +38,19 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch to the long forms of tests that have two."""
+    parser.addoption(
+        "--torture", action="store_true", help="run the long forms, of an hour or so"
+    )
+
+
+@pytest.fixture
+def torture(request: pytest.FixtureRequest) -> bool:
+    """Is the long form wanted?"""
+    return bool(request.config.getoption("--torture"))
 
 
 @pytest.fixture
@@ -99,7 +113,7 @@ def open_descriptors() -> list[str]:
 
 
 @pytest.fixture
-def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+def figures(record_property: Callable[[str, object], None]) -> Figures:
     """Keep a line of what was measured, for the end of the run."""
     return lambda line: record_property("figures", line)
 

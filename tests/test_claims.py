@@ -26,10 +26,8 @@ from catalyst_seen import (
     _claim,
 )
 
-from .conftest import DAY, NOON, Clock
+from .conftest import DAY, NOON, Clock, Figures
 from .test_sqlite import read, refuse, write_lock
-
-Figures = Callable[[str], None]
 
 
 @pytest.fixture
