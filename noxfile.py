@@ -54,6 +54,7 @@ def minimal(session: nox.Session) -> None:
         *IN_PARALLEL,
         "--ignore=tests/test_readme.py",
         "--ignore=tests/test_feed_poller.py",
+        "--ignore=tests/test_alert_bot.py",
         *session.posargs,
     )
 
@@ -63,6 +64,13 @@ def readme(session: nox.Session) -> None:
     """Run the README's code and the examples, and compare their output."""
     session.install(*group("tests"), ".[feeds]")
     session.run("pytest", "tests/test_readme.py", *session.posargs)
+
+
+@nox.session(default=False)
+def torture(session: nox.Session) -> None:
+    """Run the long forms: many more kills, stops, tasks and examples; half an hour."""
+    session.install(*group("tests"), ".")
+    session.run("pytest", "--torture", "-m", "torture", *session.posargs)
 
 
 @nox.session

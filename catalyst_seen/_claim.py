@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from ._backend import Confirm, Release, Renew, TakeClaim
+from ._backend import Confirm, Release, Renew
 from ._errors import (
     LeaseLostError,
-    OutcomeUnknownError,
     StoreClosedError,
     StoreUnavailableError,
 )
@@ -22,16 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from types import EllipsisType, TracebackType
 
-    from ._backend import Operation
+    from ._backend import Operation, TakeClaim
     from ._model import ClaimState, OnAbandoned, Verdict
     from ._rules import Duration
     from ._sender import Sender
 
 RELEASE_TIMEOUT = 5.0
 """Seconds that leaving a block waits for its release, which then goes on without it."""
-
-_FIRST_POLL, _LAST_POLL = 0.05, 1.0
-"""Seconds between looks at what another process may have done to a key."""
 
 _RENEWALS, _RETRIES = 3, 30
 """How often in a lease ``keep_alive`` renews it; and tries, after a failure."""
@@ -297,39 +292,6 @@ class _KeepAlive:
             if not self._is_failing:
                 log("warning", "renew_failed", location=exc.location, error=str(exc))
             self._is_failing = True
-
-
-async def take(sender: Sender, claim: TakeClaim, wait: float) -> ClaimState:
-    """Take a claim; if it is in flight, try again until ``wait`` seconds are over."""
-    time = asyncio.get_running_loop().time
-    end, poll = time() + wait, _FIRST_POLL
-    with sender.watching((claim.namespace, claim.key)) as ended:
-        while True:
-            ended.clear()
-            (state,) = await take_all(sender, [claim])
-            left = end - time()
-            if state.retry_after is None or left <= 0:
-                return state
-            jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
-            pause = min(left, poll * jitter, max(state.retry_after, 0.001))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await ended.wait()
-            poll = min(poll * 2, _LAST_POLL)
-
-
-async def take_all(sender: Sender, claims: Sequence[TakeClaim]) -> list[ClaimState]:
-    """Take claims in one batch; if nobody learns the answer, give them back."""
-    try:
-        return await sender.send(claims)
-    except (asyncio.CancelledError, OutcomeUnknownError):
-        releases = [
-            Release(claim.namespace, claim.key, claim.token, 0.0, claim.ttl)
-            for claim in claims
-        ]
-        with suppress(StoreClosedError):
-            sender.post(releases)
-        raise
 
 
 async def confirm_all(

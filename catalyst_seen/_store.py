@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
 from ._backend import CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
-from ._claim import Claim, Claiming, confirm_all, release_all, take, take_all
+from ._claim import Claim, Claiming, confirm_all, release_all
 from ._config import SeenStoreConfig
 from ._errors import StoreUnavailableError
 from ._log import log
@@ -31,6 +31,7 @@ from ._rules import (
 )
 from ._sender import Sender
 from ._session import Session
+from ._taking import take, take_all
 
 if TYPE_CHECKING:
     import os
@@ -194,7 +195,7 @@ class AsyncSeenStore:
         ttl: Duration | EllipsisType | None = ...,
         namespace: str = "",
     ) -> None:
-        """Mark a key as seen, whatever it was before.
+        """Mark a key as seen, whatever it was before; a claim on it is lost.
 
         The TTL counts from this mark. ``first_seen`` stays what it was, ``last_seen``
         moves; a mark from the past never takes a later one back.
@@ -245,11 +246,11 @@ class AsyncSeenStore:
         ttl: Duration | EllipsisType | None = ...,
         namespace: str = "",
     ) -> Sighting:
-        """Mark a key unless it is seen, and say which; true when it is new.
+        """Mark a key unless it is seen or claimed, and say which; true if it marked.
 
         Atomic: of any number of tasks, threads and processes that ask for one key,
-        exactly one gets a true answer per TTL. A duplicate is left as it is and costs
-        no write.
+        exactly one gets a true answer per TTL. Any other is left as it is and costs no
+        write.
 
         Raises:
             StoreUnavailableError: The store failed.
@@ -466,8 +467,9 @@ class AsyncSeenStore:
     ) -> list[T]:
         """Return the items that are not seen, in order; it only reads.
 
-        Of items with the same key the first is kept. Others may mark a key between this
-        answer and what you do with it; ``check_and_mark_many`` leaves no such gap.
+        Of items with the same key the first is kept. What is claimed or held is not
+        seen yet. Others may mark or claim a key between this answer and what you do
+        with it; ``check_and_mark_many`` and ``claim_many`` leave no such gap.
 
         Args:
             items: Any iterable of items.

@@ -15,6 +15,8 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore
 
+from .feeds import Site, serving
+
 NOON = 1_700_000_000.0
 DAY = 86_400.0
 
@@ -130,6 +132,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in sorted(lines):
             terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Serve pages on a free port of this machine."""
+    with serving() as made:
+        yield made
 
 
 @pytest.fixture

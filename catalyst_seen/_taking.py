@@ -1,0 +1,54 @@
+"""How claims are taken: waited for, and given back if nobody learns of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ._backend import Release
+from ._errors import OutcomeUnknownError, StoreClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._backend import TakeClaim
+    from ._model import ClaimState
+    from ._sender import Sender
+
+_FIRST_POLL, _LAST_POLL = 0.05, 1.0
+"""Seconds between looks at what another process may have done to a key."""
+
+
+async def take(sender: Sender, claim: TakeClaim, wait: float) -> ClaimState:
+    """Take a claim; if it is in flight, try again until ``wait`` seconds are over."""
+    time = asyncio.get_running_loop().time
+    end, poll = time() + wait, _FIRST_POLL
+    with sender.watching((claim.namespace, claim.key)) as ended:
+        while True:
+            ended.clear()
+            (state,) = await take_all(sender, [claim])
+            left = end - time()
+            if state.retry_after is None or left <= 0:
+                return state
+            jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
+            pause = min(left, poll * jitter, max(state.retry_after, 0.001))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await ended.wait()
+            poll = min(poll * 2, _LAST_POLL)
+
+
+async def take_all(sender: Sender, claims: Sequence[TakeClaim]) -> list[ClaimState]:
+    """Take claims in one batch; if nobody learns the answer, give them back."""
+    try:
+        return await sender.send(claims)
+    except (asyncio.CancelledError, OutcomeUnknownError):
+        releases = [
+            Release(claim.namespace, claim.key, claim.token, 0.0, claim.ttl)
+            for claim in claims
+        ]
+        with suppress(StoreClosedError):
+            sender.post(releases)
+        raise
