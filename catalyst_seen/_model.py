@@ -26,7 +26,7 @@ class Verdict(enum.StrEnum):
     RETRY = "retry"
     """Claimed before, but that claim was released or its lease is over."""
     IN_FLIGHT = "in_flight"
-    """Another owner is handling it under a live lease."""
+    """Another owner has it under a live lease, or gave it back for later."""
     DUPLICATE = "duplicate"
     """Seen."""
     HELD = "held"
@@ -106,7 +106,7 @@ class StoreStats:
     Attributes:
         keys: Seen keys; expired ones do not count, purged or not.
         keys_by_namespace: The same for each namespace that has any.
-        claimed: Keys under a live lease.
+        claimed: Keys under a live lease, or given back for later.
         abandoned: Keys whose lease ended without confirm or release, by what their
             claim wanted done then: ``retry`` (the next claim gets them), ``hold``
             (``resolve`` them), ``drop`` (they are seen, and in ``keys`` as well).
