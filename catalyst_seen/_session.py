@@ -40,7 +40,7 @@ class Session:
         self._state = _State.NEW
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._to_finish: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()  # asyncio itself may lose them
         self._closing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -86,11 +86,14 @@ class Session:
         return await self._call(work)
 
     def see_through(self, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
-        """Call the backend in a task that no caller's end ends; closing awaits it."""
+        """Call the backend in a task that goes on when its caller is cancelled.
+
+        A close that begins later comes later to the lock, so it waits for the call.
+        """
         self.check_open()
         task = asyncio.create_task(self._call(work), name="catalyst-seen call")
-        self._to_finish.add(task)
-        task.add_done_callback(self._to_finish.discard)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
         return task
 
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -152,7 +155,5 @@ class Session:
             self.backend.abandon()  # what is left, if the loop ended or the disk hangs
 
     async def _finish(self) -> None:
-        if self._to_finish:
-            await asyncio.wait(self._to_finish)
         async with self._lock:
             await self.backend.aclose()

@@ -726,14 +726,22 @@ class TestErrors:
                 await backend._run(lambda db: db.execute("SELECT ?", ()))  # type: ignore[attr-defined]
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, statement: str, error: str) -> list[str]:
-    """Let SQLite refuse a statement, the first time it comes, with an error."""
+def refuse(
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    error: str,
+    *,
+    is_done: bool = False,
+) -> list[str]:
+    """Let a statement fail, the first time it comes; carry it out all the same?"""
     execute = _worker.Connection.execute
     refused: list[str] = []
 
     def fail(self: _worker.Connection, work: object, *rest: object) -> object:
         if isinstance(work, str) and work.startswith(statement) and not refused:
             refused.append(work)
+            if is_done:
+                execute(self, work, *rest)
             exc = sqlite3.OperationalError("refused")
             exc.sqlite_errorcode = getattr(sqlite3, error)
             exc.sqlite_errorname = error
