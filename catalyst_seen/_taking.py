@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._backend import Release
-from ._errors import OutcomeUnknownError, StoreClosedError
+from ._errors import OutcomeUnknownError, SeenError, StoreClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +44,18 @@ async def take_all(sender: Sender, claims: Sequence[TakeClaim]) -> list[ClaimSta
     """Take claims in one batch; if nobody learns the answer, give them back."""
     try:
         return await sender.send(claims)
-    except (asyncio.CancelledError, OutcomeUnknownError):
-        releases = [
-            Release(claim.namespace, claim.key, claim.token, 0.0, claim.ttl)
-            for claim in claims
-        ]
+    except asyncio.CancelledError:
         with suppress(StoreClosedError):
-            sender.post(releases)
+            sender.post(_releases(claims))
         raise
+    except OutcomeUnknownError:
+        with suppress(SeenError):  # the caller learns enough
+            await sender.send_surely(_releases(claims))
+        raise
+
+
+def _releases(claims: Sequence[TakeClaim]) -> list[Release]:
+    return [
+        Release(claim.namespace, claim.key, claim.token, 0.0, claim.ttl)
+        for claim in claims
+    ]
