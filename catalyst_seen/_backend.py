@@ -233,6 +233,10 @@ class Backend(Protocol):
         """Count the seen keys of each namespace that has any."""
         ...
 
+    async def held(self, namespace: str | None) -> list[Record]:
+        """List the held keys, in the order of namespace and key."""
+        ...
+
     async def stats(self, namespace: str | None) -> BackendStats:
         """Measure the database."""
         ...

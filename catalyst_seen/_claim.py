@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from ._backend import Confirm, Release, Renew
 from ._errors import (
@@ -17,7 +17,7 @@ from ._log import log
 from ._rules import seconds, seconds_or_never
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from types import EllipsisType, TracebackType
 
     from ._backend import Operation, TakeClaim
@@ -33,7 +33,7 @@ _RENEWALS, _RETRIES = 3, 30
 
 
 class Claim:
-    """The answer to a claim, and the lease on the key; true if the caller owns it.
+    """The answer to a claim, and the lease on the key; true if the caller was given it.
 
     ::
 
@@ -41,9 +41,12 @@ class Claim:
             if claim:
                 await send(item)
 
-    Leaving the block normally confirms; leaving it by an exception or a cancellation
-    releases, and the exception goes on. By hand it is ``await claim.confirm()`` or
-    ``await claim.release()``. What is not owned is not changed by leaving its block.
+    Leaving the block normally confirms, also by ``return``, ``break`` or ``continue``;
+    leaving it by an exception or a cancellation releases, and the exception goes on. By
+    hand it is ``await claim.confirm()`` or ``await claim.release()``, in a block as
+    well: then its end changes nothing any more. Neither does the end of a block whose
+    claim is false. A claim that nobody ends stays until its lease ends, whatever
+    becomes of the store.
 
     The token in the store's record is a fence: once another caller owns the key, this
     claim cannot be confirmed any more. It guards the record, not the effect: a message
@@ -58,7 +61,7 @@ class Claim:
         token: The random fence of this claim.
         lease_until: When the lease ends, in seconds since 1970 by the store's clock;
             for ``IN_FLIGHT`` the other owner's, else ``None``.
-        retry_after: Seconds until the other owner's lease ends; only for ``IN_FLIGHT``.
+        retry_after: Seconds until it may be claimed; only for ``IN_FLIGHT``.
     """
 
     def __init__(
@@ -83,9 +86,14 @@ class Claim:
         return bool(self.verdict)
 
     def __repr__(self) -> str:
+        where = f" namespace={self.namespace!r}" if self.namespace else ""
+        if self:
+            time = f" remaining={self.remaining():.3f}"
+        else:
+            time = f" retry_after={self.retry_after:.3f}" if self.retry_after else ""
         return (
-            f"<{type(self).__name__} {self.key!r} {self.verdict}"
-            f" attempt={self.attempt} remaining={self.remaining():.3f}>"
+            f"<{type(self).__name__} {self.key!r}{where} {self.verdict}"
+            f" attempt={self.attempt}{time}>"
         )
 
     def remaining(self) -> float:
@@ -97,9 +105,9 @@ class Claim:
     async def confirm(self, ttl: Duration | EllipsisType | None = ...) -> None:
         """Mark the key as seen: its item is handled. The TTL counts from now.
 
-        Confirming again has no effect. It also succeeds after the lease has ended, as
-        long as nobody else has claimed the key. A caller that is cancelled does not
-        keep it from being done.
+        Confirming again has no effect. It also succeeds after the lease has ended, or
+        after a release, as long as nobody else has claimed the key. A caller that is
+        cancelled does not keep it from being done.
 
         Args:
             ttl: For this mark, in seconds or as a ``timedelta``; ``None`` is for ever,
@@ -134,7 +142,7 @@ class Claim:
         return is_released
 
     async def renew(self, lease: Duration | EllipsisType = ...) -> None:
-        """Begin the lease anew, also when it has ended and nobody took the key.
+        """Begin the lease anew, also after its end or a release, if the key is free.
 
         Args:
             lease: Seconds from now, or a ``timedelta``; by default as when claimed.
@@ -193,7 +201,18 @@ class Claim:
         self.lease_until = lease_until
 
     def _lease_lost(self) -> LeaseLostError:
-        return LeaseLostError(self.key, self.namespace, self.attempt)
+        if self:
+            problem = (
+                "it is lost: another owner has claimed the key since the lease ended,"
+                " or it was marked, forgotten or resolved. Nothing was changed; if the"
+                " lease was too short, take a longer one, or a block with keep_alive"
+            )
+        else:
+            problem = (
+                f"it was never owned, its verdict is {self.verdict}. Nothing was"
+                " changed; handle an item only `if claim:`"
+            )
+        return LeaseLostError(self.key, self.namespace, self.attempt, problem)
 
     async def _release_in_time(self) -> None:
         """Release for a caller who is on the way out, with an exception of its own."""
@@ -201,6 +220,12 @@ class Claim:
         with suppress(StoreClosedError):  # then the lease ends by itself
             releasing = self._sender.post([self._release()])
             await asyncio.wait({releasing}, timeout=RELEASE_TIMEOUT)
+
+
+_NOT_TAKEN = (
+    "the claim is not taken yet: write `claim = await store.claim(...)` or"
+    " `async with store.claim(...) as claim:`"
+)
 
 
 class Claiming(Coroutine[object, None, Claim]):
@@ -211,10 +236,7 @@ class Claiming(Coroutine[object, None, Claim]):
         self._taking = taking
 
     def __bool__(self) -> bool:
-        raise TypeError(
-            "the claim is not taken yet: write `claim = await store.claim(...)` or"
-            " `async with store.claim(...) as claim:`"
-        )
+        raise TypeError(_NOT_TAKEN)
 
     def __await__(self) -> Generator[object, None, Claim]:
         return self._taking.__await__()
@@ -230,6 +252,15 @@ class Claiming(Coroutine[object, None, Claim]):
     def close(self) -> None:
         """End it."""
         self._taking.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {_NOT_TAKEN}>"
+
+    if not TYPE_CHECKING:  # a type checker knows better what is missing
+
+        def __getattr__(self, name: str) -> Never:
+            """Explain what most likely was meant."""
+            raise AttributeError(f"no attribute {name!r}: {_NOT_TAKEN}")
 
     async def __aenter__(self) -> Claim:
         self._claim = await self._taking
@@ -295,24 +326,27 @@ class _KeepAlive:
 
 
 async def confirm_all(
-    sender: Sender, claims: Sequence[Claim], ttl: Duration | EllipsisType | None
+    sender: Sender, claims: Iterable[Claim], ttl: Duration | EllipsisType | None
 ) -> list[bool]:
     """Confirm claims in one batch; say of each whether it is confirmed."""
-    confirms = [claim._confirm(ttl) for claim in _checked(sender, claims)]
-    return await _settle(sender, claims, confirms)
+    checked = _checked(sender, claims)
+    return await _settle(sender, checked, [claim._confirm(ttl) for claim in checked])
 
 
 async def release_all(
-    sender: Sender, claims: Sequence[Claim], delay: Duration
+    sender: Sender, claims: Iterable[Claim], delay: Duration
 ) -> list[bool]:
     """Release claims in one batch; say of each whether it was owned."""
-    releases = [claim._release(delay) for claim in _checked(sender, claims)]
-    return await _settle(sender, claims, releases)
+    checked = _checked(sender, claims)
+    return await _settle(sender, checked, [claim._release(delay) for claim in checked])
 
 
-def _checked(sender: Sender, claims: Sequence[Claim]) -> Sequence[Claim]:
-    """Refuse what is not a claim of this store."""
-    for place, claim in enumerate(claims):
+def _checked(sender: Sender, claims: Iterable[Claim]) -> list[Claim]:
+    """List claims; refuse what is not one of this store."""
+    if isinstance(claims, Claim):
+        raise TypeError(f"claims must be an iterable of claims, not {claims!r}")
+    checked = list(claims)
+    for place, claim in enumerate(checked):
         if not isinstance(claim, Claim):
             raise TypeError(
                 f"claims[{place}] must be a Claim, not {type(claim).__name__}"
@@ -321,7 +355,7 @@ def _checked(sender: Sender, claims: Sequence[Claim]) -> Sequence[Claim]:
             raise ValueError(
                 f"claims[{place}], {claim!r}, must be a claim that this store made"
             )
-    return claims
+    return checked
 
 
 async def _settle(

@@ -58,30 +58,27 @@ class InvalidKeyError(SeenError, ValueError):
 
 
 class LeaseLostError(SeenError):
-    """A claim was to be confirmed or renewed that the caller does not own any more.
+    """A claim was to be confirmed or renewed that the caller does not own, or no more.
 
-    Its lease ended and another owner claimed the key, or the key was marked, forgotten
-    or resolved meanwhile, or it was never owned. The record is as the others left it.
+    The record is as the others left it; nothing was changed.
 
     Attributes:
         key: The key.
         namespace: Its namespace.
         attempt: Which attempt at the key the claim was.
+        problem: Why it is not owned, as far as the claim can know, and what helps.
     """
 
-    def __init__(self, key: str, namespace: str, attempt: int) -> None:
-        super().__init__(key, namespace, attempt)
+    def __init__(self, key: str, namespace: str, attempt: int, problem: str) -> None:
+        super().__init__(key, namespace, attempt, problem)
         self.key = key
         self.namespace = namespace
         self.attempt = attempt
+        self.problem = problem
 
     def __str__(self) -> str:
         where = f" in namespace {self.namespace!r}" if self.namespace else ""
-        return (
-            f"the claim on {self.key!r}{where} (attempt {self.attempt}) is not owned:"
-            " its lease ended and another took it, or the key was marked, forgotten or"
-            " resolved. Nothing was changed; take a longer lease, or keep_alive=True"
-        )
+        return f"claim on {self.key!r}{where}, attempt {self.attempt}: {self.problem}"
 
 
 class StoreClosedError(SeenError, RuntimeError):

@@ -18,19 +18,24 @@ ON_ABANDONED: tuple[OnAbandoned, ...] = get_args(OnAbandoned)
 class Verdict(enum.StrEnum):
     """What a store says of a key. ``NEW`` and ``RETRY`` are true, the others false.
 
-    There is no verdict for a store that failed: that is an exception.
+    Only ``DUPLICATE`` means that the item is handled. There is no verdict for a store
+    that failed: that is an exception.
+
+    Attributes:
+        NEW: Never seen, or its mark has expired.
+        RETRY: Claimed before, but that claim was released or its lease is over.
+        IN_FLIGHT: Not now: another owner has it under a live lease, or gave it back
+            for later.
+        DUPLICATE: Seen.
+        HELD: Claimed with ``on_abandoned="hold"`` by an owner that never came back:
+            whether it was handled, a person must say.
     """
 
     NEW = "new"
-    """Never seen, or its mark has expired."""
     RETRY = "retry"
-    """Claimed before, but that claim was released or its lease is over."""
     IN_FLIGHT = "in_flight"
-    """Another owner has it under a live lease, or gave it back for later."""
     DUPLICATE = "duplicate"
-    """Seen."""
     HELD = "held"
-    """Claimed by an owner that never came back: handled or not, a person must say."""
 
     def __bool__(self) -> bool:
         return self is Verdict.NEW or self is Verdict.RETRY
@@ -47,7 +52,7 @@ class Sighting:
         first_seen: When the key was first marked or claimed, in seconds since 1970.
         last_seen: When it last was: now, if this call marked it.
         attempt: How often the key was claimed before.
-        retry_after: Seconds until the other owner's lease ends; only for ``IN_FLIGHT``.
+        retry_after: Seconds until it may be claimed; only for ``IN_FLIGHT``.
     """
 
     key: str
@@ -71,7 +76,7 @@ class ClaimState:
         attempt: How often the key has been claimed, with this claim if it is owned.
         lease_until: When the lease of the owner ends, whoever that is, in seconds since
             1970; ``None`` where there is none.
-        retry_after: Seconds until the other owner's lease ends; only for ``IN_FLIGHT``.
+        retry_after: Seconds until it may be claimed; only for ``IN_FLIGHT``.
     """
 
     verdict: Verdict
@@ -82,13 +87,13 @@ class ClaimState:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the store holds of a seen key. Instants are seconds since 1970.
+    """What the store knows of a seen or held key. Instants are seconds since 1970.
 
     Attributes:
         key: The key.
         namespace: Its namespace.
         first_seen: When it was first marked or claimed; no later mark moves it.
-        last_seen: When it was last marked.
+        last_seen: When it was last marked; of a held key, when it was last claimed.
         expires_at: From when on it is unseen again; ``None`` is never.
     """
 

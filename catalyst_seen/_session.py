@@ -56,7 +56,8 @@ class Session:
     async def open(self) -> None:
         """Open the backend; after a failure or cancellation it may be tried again."""
         if self._state is not _State.NEW:
-            raise StoreClosedError(f"cannot open {self}: it is {self._state.value}")
+            location = self.backend.location
+            raise StoreClosedError(f"cannot open {location!r}: {self._state.value}")
         self._state = _State.OPENING
         try:
             await self.backend.open()
@@ -103,7 +104,9 @@ class Session:
     def check_open(self) -> None:
         """Raise ``StoreClosedError`` unless calls can be made here and now."""
         if self._state is not _State.OPEN:
-            raise StoreClosedError(f"store {self} is {self._state.value}")
+            raise StoreClosedError(
+                f"store {self.backend.location!r} is {self._state.value}"
+            )
         if os.getpid() != self._pid:
             raise StoreClosedError(
                 f"store {self} was opened before a fork: close it before, and open one"

@@ -310,13 +310,15 @@ class AsyncSeenStore:
             lease: How long the key is the caller's, in seconds or as a ``timedelta``:
                 longer than handling an item ever takes.
             ttl: How long the mark counts that ``confirm`` makes, as in ``mark_seen``;
-                and how long after its end an abandoned lease is remembered.
+                and how long after its lease an abandoned claim is remembered, unless it
+                is held. After that the key is new again.
             wait: How long to wait for the owner of a key that is in flight: until it
                 confirms (``DUPLICATE``), or releases or loses it (then it is claimed).
                 A release in this store is noticed at once, in another process within a
                 second.
-            keep_alive: Renew the lease at every third of it while the block runs. If it
-                is lost, the block is cancelled and ``LeaseLostError`` raised.
+            keep_alive: Renew the lease at every third of it while the block runs; a
+                claim without a block is not renewed. If it is lost all the same, the
+                block is cancelled and ``LeaseLostError`` raised.
             on_abandoned: As in ``SeenStoreConfig``, for this claim; by default the
                 store's.
             namespace: Whose key it is.
@@ -351,6 +353,9 @@ class AsyncSeenStore:
         namespace: str = "",
     ) -> list[Claim]:
         """Claim many keys in one transaction: all that are free, or none.
+
+        The lease begins for all of them now: it must last until the last one is
+        handled, unless that one is renewed.
 
         Returns:
             A claim per key, in order; those that are true are owned. Of a key that
@@ -395,7 +400,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; none is confirmed.
             OutcomeUnknownError: It failed while committing; confirm again to learn.
         """
-        confirmed = await confirm_all(self._sender, list(claims), ttl)
+        confirmed = await confirm_all(self._sender, claims, ttl)
         lost = confirmed.count(False)
         if lost:
             log(
@@ -420,7 +425,19 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; their leases run on.
             OutcomeUnknownError: It failed while committing.
         """
-        return await release_all(self._sender, list(claims), delay)
+        return await release_all(self._sender, claims, delay)
+
+    async def held(self, *, namespace: str | None = None) -> list[Record]:
+        """List the keys that are ``HELD``, of one namespace or of all, in their order.
+
+        Returns:
+            A record per key; ``last_seen`` is when it was last claimed.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        which = _one_or_all(namespace)
+        return await self._session.call(lambda: self._session.backend.held(which))
 
     async def resolve(
         self,
@@ -519,7 +536,7 @@ class AsyncSeenStore:
         return record
 
     async def count(self, *, namespace: str | None = None) -> int:
-        """Count the live keys of one namespace, or of all; reads every row of them.
+        """Count the seen keys of one namespace, or of all; reads every row of them.
 
         Raises:
             StoreUnavailableError: The store failed.

@@ -236,6 +236,9 @@ class SeenStore:
     ) -> list[bool]:
         return self._call(self._store.release_many, _asynchronous(claims), delay=delay)
 
+    def held(self, *, namespace: str | None = None) -> list[Record]:
+        return self._call(self._store.held, namespace=namespace)
+
     def resolve(
         self,
         key: str,
@@ -352,7 +355,7 @@ class BlockingClaim:
 
     @property
     def verdict(self) -> Verdict:
-        """What the store says; the claim is as true as its verdict."""
+        """What the store said; the claim is as true as its verdict."""
         return self._claim.verdict
 
     @property
@@ -372,7 +375,7 @@ class BlockingClaim:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until the other owner's lease ends; only for ``IN_FLIGHT``."""
+        """Seconds until it may be claimed; only for ``IN_FLIGHT``."""
         return self._claim.retry_after
 
     def remaining(self) -> float:
@@ -406,6 +409,8 @@ class BlockingClaim:
 
 def _asynchronous(claims: Iterable[BlockingClaim]) -> list[Claim]:
     """Take the claims out of their wrappings; what is none is refused further down."""
+    if isinstance(claims, BlockingClaim):
+        raise TypeError(f"claims must be an iterable of claims, not {claims!r}")
     return [getattr(claim, "_claim", cast("Claim", claim)) for claim in claims]
 
 

@@ -9,9 +9,8 @@ Each entry is claimed, sent, and confirmed when the webhook has taken it. A webh
 refuses, or does not answer in time, gives the entry back for the next attempt; a bot
 that is killed loses its claims when their leases end, and the next start takes them.
 
-An answer that comes too late is the one thing that nobody can know about: the alert was
-delivered or not. It is sent again, with the same ``Idempotency-Key``, by which a good
-webhook recognises it.
+Where no answer comes, or too late, nobody can know: the alert was delivered or not. It
+is sent again, with the same ``Idempotency-Key``, by which a good webhook recognises it.
 """
 
 from __future__ import annotations
@@ -51,12 +50,16 @@ from catalyst_seen import (
     AsyncSeenStore,
     LeaseLostError,
     SeenError,
-    SeenStoreConfig,
     StoreUnavailableError,
+    Verdict,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+FEED_TIMEOUT = aiohttp.ClientTimeout(total=30)
+MAX_PAUSE = 10.0  # seconds between two attempts
 
 
 class WebhookError(Exception):
@@ -72,14 +75,16 @@ class Summary:
     delivered: int = 0
     retried: int = 0
     refused: int = 0
-    late: int = 0
+    unanswered: int = 0
     failed: int = 0
+    elsewhere: int = 0
 
     def __str__(self) -> str:
         return (
             f"polls {self.polls} (unusable {self.unusable}), entries delivered"
             f" {self.delivered} (retried {self.retried}), attempts refused"
-            f" {self.refused}, unanswered {self.late}; not delivered {self.failed}"
+            f" {self.refused}, unanswered {self.unanswered}; not delivered"
+            f" {self.failed}, in other hands {self.elsewhere}"
         )
 
 
@@ -91,8 +96,9 @@ class AlertBot:
     session: aiohttp.ClientSession
     webhook: str
     report: Callable[[str], None]
-    lease: float
+    timeout: float
     attempts: int
+    pause: float
     concurrency: int
     summary: Summary = field(default_factory=Summary)
 
@@ -136,47 +142,57 @@ class AlertBot:
         self, entry: Entry, namespace: str, slots: asyncio.Semaphore
     ) -> None:
         """Send one entry; try again if that fails, so often."""
+        problem: Exception | None = None
         for attempt in range(self.attempts):
+            if attempt:
+                pause = min(self.pause * 2 ** (attempt - 1), MAX_PAUSE)
+                await asyncio.sleep(random.uniform(0.5, 1) * pause)
             try:
                 async with slots:
                     await self.attempt(entry, namespace)
             except WebhookError as exc:
-                self.report(f"{entry.title or entry.key}: {exc}")
-                pause = self.lease / 60 * 2**attempt
-                await asyncio.sleep(random.uniform(0.5, 1) * pause)
-            except LeaseLostError as exc:
+                problem = exc
+            except LeaseLostError as exc:  # we were too slow, and another has it now
                 self.report(str(exc))
                 return
             else:
                 return
         self.summary.failed += 1  # it is released: the next poll tries again
+        name = entry.title or entry.key
+        self.report(f"{name}: {problem}, after {self.attempts} attempts")
 
     async def attempt(self, entry: Entry, namespace: str) -> None:
         """Claim, send, confirm; a failure in between releases."""
+        lease = 3 * self.timeout  # longer than sending can take
         # An owner that was killed cannot release: its lease has to end first.
         claiming = self.store.claim(
-            entry.key, lease=self.lease, wait=self.lease, namespace=namespace
+            entry.key, lease=lease, wait=lease, namespace=namespace
         )
         async with claiming as claim:
             if claim:
                 await self.send(entry)
                 self.summary.delivered += 1
                 self.summary.retried += claim.attempt > 1
+            elif claim.verdict is not Verdict.DUPLICATE:  # the only one that means done
+                self.summary.elsewhere += 1
 
     async def send(self, entry: Entry) -> None:
         """Give an entry to the webhook; return when it has been taken."""
         name = {"Idempotency-Key": digest(entry.key)}
         try:
             async with self.session.post(
-                self.webhook, json=asdict(entry), headers=name
+                self.webhook,
+                json=asdict(entry),
+                headers=name,
+                timeout=aiohttp.ClientTimeout(total=self.timeout),
             ) as response:
                 response.raise_for_status()
-        except TimeoutError:
-            self.summary.late += 1
-            raise WebhookError("no answer in time: delivered or not") from None
-        except aiohttp.ClientError as exc:
+        except (aiohttp.ClientConnectorError, aiohttp.ClientResponseError) as exc:
             self.summary.refused += 1
             raise WebhookError(f"not delivered: {exc}") from exc
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            self.summary.unanswered += 1
+            raise WebhookError("no answer: delivered or not, nobody knows") from exc
 
 
 @dataclass
@@ -302,7 +318,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option(
         "--db",
         metavar="PATH",
-        help="where to remember (default: SEEN_DB_PATH, or data/seen_ids.sqlite)",
+        default="data/alerts.sqlite",
+        help="where to remember (default: data/alerts.sqlite)",
     )
     option(
         "--ttl-days",
@@ -314,9 +331,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     option(
         "--timeout",
         type=positive,
-        default=1.0,
+        default=5.0,
         metavar="SECONDS",
-        help="wait so long for an answer; a lease is three times that (default: 1)",
+        help="wait so long for the webhook; a lease is three times that (default: 5)",
     )
     option(
         "--attempts",
@@ -324,6 +341,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=8,
         metavar="N",
         help="tries at an entry in one poll (default: 8)",
+    )
+    option(
+        "--pause",
+        type=positive,
+        default=0.2,
+        metavar="SECONDS",
+        help="before the second try, twice that before the third (default: 0.2)",
     )
     option(
         "--concurrency",
@@ -356,7 +380,6 @@ async def run(options: argparse.Namespace) -> int:
     """Poll until done; return the exit code."""
     end_in_order_when_terminated()
     console = Console(stderr=True, soft_wrap=True)
-    timeout = aiohttp.ClientTimeout(total=options.timeout)
     own = None
     async with AsyncExitStack() as stack:
         webhook = options.webhook
@@ -365,13 +388,10 @@ async def run(options: argparse.Namespace) -> int:
             own = FlakyWebhook(log, options.failures, options.late, 2 * options.timeout)
             webhook = await own.start(stack)
         store = await stack.enter_async_context(
-            AsyncSeenStore(
-                options.db or SeenStoreConfig.from_env(),
-                ttl=timedelta(days=options.ttl_days),
-            )
+            AsyncSeenStore(options.db, ttl=timedelta(days=options.ttl_days))
         )
         session = await stack.enter_async_context(
-            aiohttp.ClientSession(timeout=timeout)
+            aiohttp.ClientSession(timeout=FEED_TIMEOUT)
         )
         progress = stack.enter_context(progress_on(console))
         bot = AlertBot(
@@ -379,8 +399,9 @@ async def run(options: argparse.Namespace) -> int:
             session,
             webhook,
             report=lambda text: progress.console.print(text, style="dim", markup=False),
-            lease=3 * options.timeout,  # longer than a send can take
+            timeout=options.timeout,
             attempts=options.attempts,
+            pause=options.pause,
             concurrency=options.concurrency,
         )
         while True:
@@ -396,7 +417,10 @@ async def run(options: argparse.Namespace) -> int:
             await asyncio.sleep(options.every)
     if own:
         console.print(str(own), style="bold", highlight=False)
-    return int(bot.summary.failed > 0 or bot.summary.unusable == bot.summary.polls)
+    if bot.summary.delivered == 0 and not options.every:
+        console.print(f"what is delivered is remembered in {store.location}")
+    left = bot.summary.failed + bot.summary.elsewhere
+    return int(left > 0 or bot.summary.unusable == bot.summary.polls)
 
 
 async def poll_all(

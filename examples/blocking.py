@@ -1,8 +1,9 @@
 """The blocking twin, shared by threads: each job is done by exactly one of them.
 
-Eight threads go through the same hundred jobs, each in an order of its own.
+    python examples/blocking.py
 
-python examples/blocking.py
+Eight threads go through the same hundred jobs, each in an order of its own. A job that
+fails is given back, and done by another thread or in another round.
 """
 
 from __future__ import annotations
@@ -14,14 +15,29 @@ from datetime import timedelta
 from catalyst_seen import SeenStore
 
 JOBS = [f"job-{number}" for number in range(100)]
+FAILURES = 0.2
+
+
+def do(job: str) -> None:
+    """Do a job; one in five goes wrong."""
+    if random.random() < FAILURES:
+        raise RuntimeError(job)
 
 
 def work(store: SeenStore, name: str) -> int:
-    """Take every job that no other thread has taken."""
-    jobs = random.sample(JOBS, len(JOBS))
-    done = [job for job in jobs if store.check_and_mark(job)]
-    print(f"{name} did {len(done)} jobs")
-    return len(done)
+    """Take every job that no other thread has taken, until none is left."""
+    done = failed = 0
+    while jobs := store.filter_new(JOBS):
+        for job in random.sample(jobs, len(jobs)):
+            try:
+                with store.claim(job, wait=5) as claim:
+                    if claim:
+                        do(job)
+                        done += 1
+            except RuntimeError:
+                failed += 1
+    print(f"{name} did {done} jobs, and failed {failed} times")
+    return done
 
 
 def main() -> None:

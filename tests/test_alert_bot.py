@@ -6,11 +6,14 @@ import html
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,7 +40,7 @@ def command(path: Path, log: Path) -> list[str]:
     """Start the bot so, with its own webhook; sources and options follow."""
     return [
         sys.executable, str(SCRIPT), "--db", str(path), "--log", str(log),
-        "--timeout", "0.2",
+        "--timeout", "0.2", "--pause", "0.005",
     ]  # fmt: skip
 
 
@@ -75,19 +78,18 @@ def test_real_snapshots(
     replay = ("--replay", str(folder), "--failures", "0.2", "--late", "0.01")
     ends = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL]
     for number, end in enumerate(ends, start=1):
-        with subprocess.Popen([*command, *replay], stderr=subprocess.PIPE) as process:
-            assert process.stderr is not None
-            for _ in process.stderr:
+        with subprocess.Popen([*command, *replay]) as process:
+            while process.poll() is None:
                 if delivered(log).total() > len(expected) * number // 4:
                     process.send_signal(end)
                     break
-            process.stderr.close()
+                time.sleep(0.05)
         assert process.returncode in {-end, 128 + end}
     done = bot(*replay)
     assert done.returncode == 0, done.stderr
     found = re.search(
         r"delivered (\d+) \(retried (\d+)\), attempts refused (\d+), unanswered (\d+);"
-        r" not delivered 0",
+        r" not delivered 0, in other hands 0",
         done.stderr,
     )
     assert found
@@ -113,6 +115,7 @@ def test_each_once(bot: Bot, site: Site, log: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert delivered(log) == {f"id {number}": 1 for number in range(5)}
     assert "delivered 0 (retried 0)" in done.stderr
+    assert "remembered in" in done.stderr
 
 
 def test_webhook_is_down(bot: Bot, site: Site, log: Path) -> None:
@@ -151,6 +154,40 @@ def test_claims_of_a_killed_bot(bot: Bot, site: Site, path: Path, log: Path) -> 
         assert time.monotonic() - started < 10
     assert "delivered 3 (retried 3)" in done.stderr
     assert delivered(log).total() == 3
+
+
+def test_in_other_hands(bot: Bot, site: Site, path: Path, log: Path) -> None:
+    """What another bot has, or is held, is not taken for delivered."""
+    url = site.put("feed", numbered(range(3)))
+    with SeenStore(path) as store:
+        store.claim_many(["id 0"], namespace=url, lease=60)
+        store.claim_many(["id 1"], namespace=url, lease=0.1, on_abandoned="hold")
+        done = bot("--failures", "0", "--late", "0", url)
+    assert done.returncode == 1
+    assert "delivered 1 (retried 0)" in done.stderr
+    assert "in other hands 2" in done.stderr
+    assert delivered(log) == {"id 2": 1}
+
+
+def test_no_answer(bot: Bot, site: Site) -> None:
+    """A webhook that ends the connection may have taken the alert: nobody knows."""
+    url = site.put("feed", numbered(range(1)))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        done = bot("--webhook", address, "--attempts", "2", url)
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert "refused 0, unanswered 2; not delivered 1" in done.stderr
+    assert "nobody knows, after 2 attempts" in done.stderr
+    assert done.returncode == 1
 
 
 def test_bad_sources(bot: Bot, site: Site, log: Path) -> None:

@@ -55,6 +55,7 @@ NAMESPACE_VERBS: dict[str, Verb] = {
     ),
     "filter_new": lambda store, name: store.filter_new(["k"], namespace=name),
     "count": lambda store, name: store.count(namespace=name),
+    "held": lambda store, name: store.held(namespace=name),
     "stats": lambda store, name: store.stats(namespace=name),
     "purge_expired": lambda store, name: store.purge_expired(namespace=name),
     "cleanup": lambda store, name: store.cleanup_old_entries(namespace=name),

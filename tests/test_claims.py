@@ -180,7 +180,7 @@ class TestBlock:
                 assert (second.verdict, second.attempt) == (Verdict.RETRY, 2)
         error = caught.value
         assert (error.key, error.namespace, error.attempt) == ("k", "n", 1)
-        assert "keep_alive" in str(error)
+        assert str(error).startswith("claim on 'k' in namespace 'n', attempt 1: it is")
         await second.confirm()
 
     async def test_store_fails_on_leaving(
@@ -282,12 +282,19 @@ class TestByHand:
         (claim,) = taken if isinstance(taken, list) else [taken]
         assert claim
         assert repr(claim) == "<Claim 'k' new attempt=1 remaining=60.000>"
+        other = await store.claim("k")
+        assert repr(other) == "<Claim 'k' in_flight attempt=1 retry_after=60.000>"
+        with pytest.raises(LeaseLostError, match="never owned, its verdict is in_fli"):
+            await other.confirm()
 
     async def test_forgotten_await(self, store: AsyncSeenStore) -> None:
         """A claim that was not awaited is neither true nor false."""
-        claiming = store.claim("k")
+        claiming: Any = store.claim("k")
         with pytest.raises(TypeError, match=r"await store\.claim"):
             assert claiming
+        with pytest.raises(AttributeError, match=r"'confirm': .* not taken yet"):
+            claiming.confirm()
+        assert "await store.claim" in repr(claiming)
         claiming.close()
         assert await verdict(store) is Verdict.NEW
 
@@ -463,6 +470,8 @@ class TestMany:
                 await verb(claims)
             with pytest.raises(TypeError, match=r"claims\[0\] must be a Claim, not s"):
                 await verb("a")  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="an iterable of claims, not <Claim"):
+                await verb(claims[0])  # type: ignore[arg-type]
         assert not await store.is_seen("a")
 
     async def test_sizes(self, store: AsyncSeenStore) -> None:
@@ -500,6 +509,21 @@ class TestPolicies:
         await claim.renew()
         clock.advance(60)
         assert await verdict(store) is Verdict.HELD
+
+    async def test_held_lists(self, store: AsyncSeenStore, clock: Clock) -> None:
+        """Held keys are listed in order, of one namespace or of all."""
+        for namespace, key in (("n", "b"), ("", "z"), ("n", "a")):
+            await store.claim(key, lease=60, on_abandoned="hold", namespace=namespace)
+        clock.advance(59)
+        await store.claim("live", lease=60, on_abandoned="hold", namespace="n")
+        assert await store.held() == []
+        clock.advance(1)
+        ids = [(record.namespace, record.key) for record in await store.held()]
+        assert ids == [("", "z"), ("n", "a"), ("n", "b")]
+        assert [record.key for record in await store.held(namespace="n")] == ["a", "b"]
+        await store.forget("a", namespace="n")
+        await store.resolve("b", namespace="n", handled=False)
+        assert [record.key for record in await store.held()] == ["z"]
 
     async def test_held_for_ever(self, store: AsyncSeenStore, clock: Clock) -> None:
         """A held key stays held whatever the TTL, until somebody decides."""

@@ -50,7 +50,7 @@ class TestOpen:
     async def test_twice(self, path: Path) -> None:
         """A store opens once."""
         async with AsyncSeenStore(path) as store:
-            with pytest.raises(StoreClosedError, match=r"cannot open .* it is open"):
+            with pytest.raises(StoreClosedError, match=r"cannot open .*: open"):
                 await store.open()
             assert await store.check_and_mark("k")
         with pytest.raises(StoreClosedError, match="closed: make a new store"):

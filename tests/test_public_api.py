@@ -28,7 +28,7 @@ from .conftest import Run
 ERRORS = [
     ConfigurationError("setting", "problem"),
     InvalidKeyError("key", "problem"),
-    LeaseLostError("key", "namespace", 2),
+    LeaseLostError("key", "namespace", 2, "problem"),
     StoreClosedError("problem"),
     SchemaError("location", "cause", "advice"),
     StoreUnavailableError("location", "cause", "advice"),

@@ -164,12 +164,14 @@ async def key(store: AsyncSeenStore, clock: Clock, state: str) -> Key:
 
 
 async def test_reads(store: AsyncSeenStore, key: Key, column: str) -> None:
-    """is_seen, get, filter_new, count agree on what is seen, and change nothing."""
+    """is_seen, get, filter_new, count agree, held lists; nothing is changed."""
     is_seen, before = column in SEEN, await key.looks()
     assert await store.is_seen("k") is is_seen
     assert (await store.get("k") is not None) is is_seen
     assert await store.filter_new(["k"]) == ([] if is_seen else ["k"])
     assert await store.count() == is_seen
+    held = [Record("k", "", NOON, NOON, None)] if column == "held" else []
+    assert await store.held() == held
     assert await key.looks() == before
 
 
@@ -225,7 +227,7 @@ async def test_confirm(store: AsyncSeenStore, key: Key, column: str) -> None:
     """Confirm marks what is still its own, again and again, whatever the lease."""
     before = await key.looks()
     if column in {"unseen", "seen"}:
-        with pytest.raises(LeaseLostError, match=r"claim on 'k' \(attempt 1\)"):
+        with pytest.raises(LeaseLostError, match="claim on 'k', attempt 1: it is lost"):
             await key.owner.confirm()
         assert await key.looks() == before
         return
@@ -276,7 +278,7 @@ async def test_release(
 async def test_foreign_token(key: Key, column: str) -> None:
     """A token that is not in the record changes nothing."""
     before = await key.looks()
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(LeaseLostError, match="it is lost"):
         await key.foreign.confirm()
     with pytest.raises(LeaseLostError):
         await key.foreign.renew()

@@ -166,7 +166,9 @@ class TestClaims:
                     assert not other
                     assert (other.verdict, other.retry_after) == (Verdict.IN_FLIGHT, 5)
                 assert other.token != claim.token
-                assert repr(claim).startswith("<BlockingClaim 'k' new attempt=1")
+                assert repr(claim).startswith(
+                    "<BlockingClaim 'k' namespace='n' new attempt=1 remaining"
+                )
             record = store.get("k", namespace="n")
             assert record is not None
             assert record.expires_at == NOON + 60
@@ -193,6 +195,7 @@ class TestClaims:
                 store.forget("k")
             store.claim("held", lease=1, on_abandoned="hold")
             clock.advance(1)
+            assert [record.key for record in store.held()] == ["held"]
             assert store.resolve("held", handled=True)
 
     def test_many(self) -> None:

@@ -38,6 +38,8 @@ _CREATE = (
     ) STRICT, WITHOUT ROWID""",
     """CREATE INDEX seen_expires_at ON seen (expires_at)
         WHERE expires_at IS NOT NULL""",
+    """CREATE INDEX seen_hold ON seen (namespace, id)
+        WHERE on_abandoned = 'hold'""",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from .._backend import BackendStats, Chunk
 from .._errors import StoreClosedError, StoreUnavailableError
 from .._log import log
-from .._model import ON_ABANDONED
+from .._model import ON_ABANDONED, Record
 from .._state import Row, step
 from ._sqlite_file import MEMORY, File, size
 from ._sqlite_schema import look_before, pragma, prepare
@@ -51,6 +51,9 @@ _COUNT = """SELECT namespace, count(*), CASE
     WHERE (expires_at IS NULL OR expires_at > ?1){scope} GROUP BY namespace, state"""
 _OLD = """last_seen < ? AND (lease_until IS NULL OR lease_until <= ?
     AND on_abandoned IS NOT 'hold')"""
+_HELD = """SELECT id, namespace, first_seen, last_seen, expires_at
+    FROM seen INDEXED BY seen_hold
+    WHERE on_abandoned = 'hold' AND lease_until <= ?{scope} ORDER BY namespace, id"""
 _SCOPE = " AND namespace = ?"
 _AFTER = " AND (namespace, id) > (?, ?)"
 
@@ -141,6 +144,9 @@ class SqliteBackend:
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
         return await self._run(lambda db: _seen(self._count(db, namespace)))
+
+    async def held(self, namespace: str | None) -> list[Record]:
+        return await self._run(lambda db: self._held(db, namespace))
 
     async def stats(self, namespace: str | None) -> BackendStats:
         return await self._run(lambda db: self._stats(db, namespace))
@@ -259,6 +265,11 @@ class SqliteBackend:
         for name, number, state in db.execute(count, (self._now(), *names)):
             tally.setdefault(name, Counter())[state] = number
         return tally
+
+    def _held(self, db: Connection, namespace: str | None) -> list[Record]:
+        scope, names = _scope(namespace)
+        held = db.execute(_HELD.format(scope=scope), (self._now(), *names))
+        return [Record(*row) for row in held]
 
     def _stats(self, db: Connection, namespace: str | None) -> BackendStats:
         tally = self._count(db, namespace)

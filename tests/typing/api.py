@@ -60,6 +60,7 @@ async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
         assert_type(claims, list[Claim])
         assert_type(await store.confirm_many(claims, ttl=60), list[bool])
         assert_type(await store.release_many(iter(claims), delay=1), list[bool])
+        assert_type(await store.held(namespace="n"), list[Record])
         assert_type(await store.resolve("k", handled=False), bool)
         await store.claim("k", lease=None)  # type: ignore[arg-type]
         await store.claim("k", on_abandoned="forget")  # type: ignore[arg-type]
