@@ -11,7 +11,6 @@ from ._backend import Confirm, Release, Renew
 from ._errors import (
     LeaseLostError,
     StoreClosedError,
-    StoreUnavailableError,
 )
 from ._log import log
 from ._rules import seconds, seconds_or_never
@@ -79,8 +78,9 @@ class Claim:
         self._lease: float = taken.lease
         self._ttl: float | None = taken.ttl
         self._on_abandoned: OnAbandoned = taken.on_abandoned
-        self._is_settled = False  # confirmed or released, or about to be
+        self._settling: asyncio.Task[list[bool]] | None = None
         self._keep_alive = _KeepAlive(self) if keep_alive and state.verdict else None
+        self._is_entered = False
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
@@ -97,8 +97,11 @@ class Claim:
         )
 
     def remaining(self) -> float:
-        """Tell how many seconds of the lease are left; 0 if it is over or not owned."""
-        if self.lease_until is None or not self:
+        """Tell how many seconds of the lease are left.
+
+        0 if it is over, was confirmed or released, or never owned.
+        """
+        if self.lease_until is None or not self or self._is_settled:
             return 0.0
         return max(0.0, self.lease_until - self._sender.session.backend.now())
 
@@ -106,8 +109,8 @@ class Claim:
         """Mark the key as seen: its item is handled. The TTL counts from now.
 
         Confirming again has no effect. It also succeeds after the lease has ended, or
-        after a release, as long as nobody else has claimed the key. A caller that is
-        cancelled does not keep it from being done.
+        after a release, as long as nobody else has claimed the key, for one TTL. A
+        caller that is cancelled does not keep it from being done.
 
         Args:
             ttl: For this mark, in seconds or as a ``timedelta``; ``None`` is for ever,
@@ -152,12 +155,15 @@ class Claim:
             StoreUnavailableError: The store failed; the old lease runs on.
             OutcomeUnknownError: It failed while committing.
         """
-        if lease is not ...:
-            self._lease = seconds(lease, "lease")
-        await self._renew()
-        self._is_settled = False
+        await self._renew(self._lease if lease is ... else seconds(lease, "lease"))
+        self._settling = None
+        if self._keep_alive:
+            self._keep_alive.wake()
 
     async def __aenter__(self) -> Self:
+        if self._is_entered:
+            raise RuntimeError(f"{self!r} is entered already, a block can be only one")
+        self._is_entered = True
         if self._keep_alive:
             self._keep_alive.start()
         return self
@@ -168,15 +174,27 @@ class Claim:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_entered = False
         lost = self._keep_alive.stop(exc) if self._keep_alive else None
         if lost:
             raise lost from exc
+        if self._settling:  # its caller may not have waited for it
+            patience = None if exc is None else RELEASE_TIMEOUT
+            await asyncio.wait({self._settling}, timeout=patience)
         if not self or self._is_settled:
             return
         if exc is None:
             await self.confirm()
         else:
             await self._release_in_time()
+
+    @property
+    def _is_settled(self) -> bool:
+        """Is it confirmed or released, or about to be?"""
+        settling = self._settling
+        if settling is None or not settling.done():
+            return settling is not None
+        return not settling.cancelled() and settling.exception() is None
 
     def _confirm(self, ttl: Duration | EllipsisType | None) -> Confirm:
         lasting = self._ttl if ttl is ... else seconds_or_never(ttl, "ttl")
@@ -186,19 +204,19 @@ class Claim:
         pause = seconds(delay, "delay", least=0)
         return Release(self.namespace, self.key, self.token, pause, self._ttl)
 
-    async def _renew(self) -> None:
+    async def _renew(self, lease: float) -> None:
         renew = Renew(
             self.namespace,
             self.key,
             self.token,
-            self._lease,
+            lease,
             self._ttl,
             self._on_abandoned,
         )
         (lease_until,) = await self._sender.send([renew])
         if lease_until is None:
             raise self._lease_lost()
-        self.lease_until = lease_until
+        self.lease_until, self._lease = lease_until, lease
 
     def _lease_lost(self) -> LeaseLostError:
         if self:
@@ -216,10 +234,9 @@ class Claim:
 
     async def _release_in_time(self) -> None:
         """Release for a caller who is on the way out, with an exception of its own."""
-        self._is_settled = True
         with suppress(StoreClosedError):  # then the lease ends by itself
-            releasing = self._sender.post([self._release()])
-            await asyncio.wait({releasing}, timeout=RELEASE_TIMEOUT)
+            self._settling = self._sender.give_back([self._release()])
+            await asyncio.wait({self._settling}, timeout=RELEASE_TIMEOUT)
 
 
 _NOT_TAKEN = (
@@ -280,11 +297,12 @@ class _KeepAlive:
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
-        self._lost: LeaseLostError | None = None
+        self._changed = asyncio.Event()
         self._is_failing = False
 
     def start(self) -> None:
         """Begin, for the block that the current task enters."""
+        self._lost: LeaseLostError | None = None
         self._block = asyncio.current_task()
         self._cancellations = self._block.cancelling() if self._block else 0
         self._renewing = self._claim._sender.session.run_in_background(
@@ -300,29 +318,48 @@ class _KeepAlive:
         is_cancelled = isinstance(exc, asyncio.CancelledError)
         return self._lost if is_ours and is_cancelled else None
 
+    def wake(self, *_: object) -> None:
+        """Look at the claim again: it was renewed, or is settled or not after all."""
+        self._changed.set()
+
     async def _run(self) -> None:
         claim = self._claim
-        with suppress(StoreClosedError):
-            while self._lost is None:
-                often = _RETRIES if self._is_failing else _RENEWALS
-                await asyncio.sleep(claim._lease / often)
-                if not claim._is_settled:
-                    await self._renew()
+        while self._lost is None:
+            try:
+                await self._until_due()
+                await claim._renew(claim._lease)
+                self._is_failing = False
+            except StoreClosedError:
+                return
+            except LeaseLostError as exc:
+                self._lose(exc)
+            except Exception as exc:  # noqa: BLE001 - while nobody takes it, it is ours
+                self._report(exc)
+                await asyncio.sleep(claim._lease / _RETRIES)
 
-    async def _renew(self) -> None:
+    async def _until_due(self) -> None:
+        """Wait until a part of the lease has run, and there is still one."""
         claim = self._claim
-        try:
-            await claim._renew()
-            self._is_failing = False
-        except LeaseLostError as exc:
-            if not claim._is_settled:
-                self._lost = exc
-                if self._block:
-                    self._block.cancel()
-        except StoreUnavailableError as exc:  # as long as nobody takes it, it is ours
-            if not self._is_failing:
-                log("warning", "renew_failed", location=exc.location, error=str(exc))
-            self._is_failing = True
+        while True:
+            self._changed.clear()
+            pause = claim.remaining() - claim._lease * (1 - 1 / _RENEWALS)
+            if pause <= 0 and not claim._is_settled:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if claim._is_settled else pause):
+                    await self._changed.wait()
+
+    def _lose(self, loss: LeaseLostError) -> None:
+        if not self._claim._is_settled:
+            self._lost = loss
+            if self._block:
+                self._block.cancel()
+
+    def _report(self, failure: Exception) -> None:
+        if not self._is_failing:
+            location = self._claim._sender.session.backend.location
+            log("warning", "renew_failed", location=location, error=str(failure))
+        self._is_failing = True
 
 
 async def confirm_all(
@@ -362,11 +399,16 @@ async def _settle(
     sender: Sender, claims: Sequence[Claim], operations: Sequence[Operation[bool]]
 ) -> list[bool]:
     """Confirm or release; it is done even if the caller is cancelled meanwhile."""
+    if not operations:
+        sender.session.check_open()
+        return []
+    settling = sender.see_through(operations)
     for claim in claims:
-        claim._is_settled = True
+        claim._settling = settling
+        if claim._keep_alive:
+            settling.add_done_callback(claim._keep_alive.wake)
     try:
-        return await sender.send_surely(operations)
-    except Exception:
-        for claim in claims:
-            claim._is_settled = False
+        return await asyncio.shield(settling)
+    except asyncio.CancelledError:
+        sender.leave(settling, operations)
         raise

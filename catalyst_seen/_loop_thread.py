@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -42,19 +42,42 @@ class LoopThread:
             opening.add_done_callback(lambda _: self.stop())
             raise
 
-    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+    def call(
+        self,
+        work: Callable[[], Awaitable[T]],
+        give_back: Callable[[T], Awaitable[object]] | None = None,
+    ) -> T:
         """Run a coroutine function in the loop and wait for its result.
 
-        A caller that is interrupted, by Ctrl-C, cancels it.
+        A caller that is interrupted, by Ctrl-C, cancels it. If it comes to a result all
+        the same, nobody learns of it: that is what ``give_back`` is for.
         """
+        handover = _Handover[T]()
+
+        async def run() -> T:
+            result = await work()
+            if not handover.offer(result) and give_back:
+                await give_back(result)
+            return result
+
         try:
-            future = self._portal.start_task_soon(work)
+            future = self._portal.start_task_soon(run)
         except RuntimeError as exc:  # the program is ending, and it was closed
             raise StoreClosedError("the store is closed") from exc
         try:
             return future.result()
-        finally:
-            future.cancel()  # unless it is done
+        except BaseException:
+            future.cancel()
+            for result in handover.withdraw():
+                if give_back:
+                    self._portal.start_task_soon(give_back, result)
+            raise
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Call a short function in the loop, some time soon."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has just ended
+                self._loop.call_soon_threadsafe(function)
 
     def stop(self) -> None:
         """Close the store and end the thread; wait for it, but not for ever.
@@ -64,8 +87,7 @@ class LoopThread:
         """
         if os.getpid() != self._pid or self._loop is None:
             return
-        with suppress(RuntimeError):  # the loop has just ended
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        self.post(self._stopping.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_TIMEOUT)
 
@@ -84,3 +106,25 @@ class LoopThread:
             opening.set_result(None)
             await self._stopping.wait()
             await self._store.aclose()
+
+
+class _Handover(Generic[T]):
+    """A result on its way to a caller who may have been interrupted meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_wanted = True
+        self._offered: list[T] = []
+
+    def offer(self, result: T) -> bool:
+        """Leave a result for the caller; false if there is none any more."""
+        with self._lock:
+            if self._is_wanted:
+                self._offered.append(result)
+            return self._is_wanted
+
+    def withdraw(self) -> list[T]:
+        """Want it no more, and get what was left so far."""
+        with self._lock:
+            self._is_wanted = False
+            return self._offered

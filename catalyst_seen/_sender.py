@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from ._backend import Confirm, Forget, Mark, Release
+from ._errors import OutcomeUnknownError
 from ._log import log
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 Id = tuple[str, str]
 
-_ENDS_A_CLAIM = (Confirm, Release, Mark, Forget)
-
 
 class Sender:
     """Sends batches of operations, each of one kind, and counts them.
@@ -28,48 +27,77 @@ class Sender:
     Attributes:
         session: The open store that they go to.
         sent: How many operations were carried out, by verb.
+        is_ending: Is the store about to close, so that nobody should wait for a key?
     """
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.sent: Counter[str] = Counter()
-        self._watchers: dict[Id, set[asyncio.Event]] = {}
+        self.is_ending = False
+        self._watchers: dict[Id, list[asyncio.Event]] = {}
 
     async def send(self, operations: Sequence[Operation[Answer_co]]) -> list[Answer_co]:
         """Send a batch; an empty one goes nowhere."""
         return await self.session.call(partial(self._apply, operations))
 
-    async def send_surely(
-        self, operations: Sequence[Operation[Answer_co]]
-    ) -> list[Answer_co]:
-        """The same, but a caller that is cancelled does not keep it from being done."""
-        sending = self.session.see_through(partial(self._apply, operations))
-        try:
-            return await asyncio.shield(sending)
-        except asyncio.CancelledError:
-            sending.add_done_callback(partial(self._report, operations))
-            raise
-
-    def post(
+    def see_through(
         self, operations: Sequence[Operation[Answer_co]]
     ) -> asyncio.Task[list[Answer_co]]:
-        """The same for a caller that asks for no answer; a failure is logged."""
-        sending = self.session.see_through(partial(self._apply, operations))
-        sending.add_done_callback(partial(self._report, operations))
-        return sending
+        """Send a batch in a task that goes on when its caller is cancelled."""
+        return self.session.see_through(partial(self._apply, operations))
+
+    def leave(
+        self,
+        sending: asyncio.Task[list[Answer_co]],
+        operations: Sequence[Operation[Answer_co]],
+    ) -> None:
+        """Wait no longer for a batch that goes on; if it fails, that is logged."""
+
+        def report(sent: asyncio.Task[list[Answer_co]]) -> None:
+            error = None if sent.cancelled() else sent.exception()
+            if error is not None:
+                log(
+                    "warning",
+                    f"{operations[0].verb}_failed",
+                    location=self.session.backend.location,
+                    keys=len(operations),
+                    error=str(error),
+                )
+
+        sending.add_done_callback(report)
+
+    def give_back(self, releases: Sequence[Release]) -> asyncio.Task[list[bool]]:
+        """Release claims that nobody can release any more, if need be at two tries."""
+
+        async def apply() -> list[bool]:
+            try:
+                return await self._apply(releases)
+            except OutcomeUnknownError:
+                return await self._apply(releases)
+
+        giving = self.session.see_through(apply)
+        self.leave(giving, releases)
+        return giving
 
     @contextmanager
     def watching(self, id_: Id) -> Iterator[asyncio.Event]:
         """Give an event that is set when this store may have ended a claim."""
         ended = asyncio.Event()
-        watchers = self._watchers.setdefault(id_, set())
-        watchers.add(ended)
+        self._watchers.setdefault(id_, []).append(ended)
         try:
             yield ended
         finally:
-            watchers.remove(ended)
-            if not watchers:
+            self._watchers[id_].remove(ended)
+            if ended.is_set():  # and not used: then it is the next one's
+                self._wake(id_, 1)
+            if not self._watchers[id_]:
                 del self._watchers[id_]
+
+    def end_waiting(self) -> None:
+        """Wake everybody who waits for a key: the store closes."""
+        self.is_ending = True
+        for id_ in self._watchers:
+            self._wake(id_)
 
     async def _apply(
         self, operations: Sequence[Operation[Answer_co]]
@@ -78,24 +106,15 @@ class Sender:
             return []
         answers = await self.session.backend.apply(operations)
         self.sent[operations[0].verb] += len(operations)
-        if self._watchers and isinstance(operations[0], _ENDS_A_CLAIM):
+        if self._watchers:
             for operation in operations:
                 id_ = (operation.namespace, operation.key)
-                for ended in self._watchers.get(id_, ()):
-                    ended.set()
+                if isinstance(operation, Release):  # only one of them can have it
+                    self._wake(id_, 1)
+                elif isinstance(operation, Confirm | Mark | Forget):
+                    self._wake(id_)
         return cast("list[Answer_co]", answers)
 
-    def _report(
-        self,
-        operations: Sequence[Operation[Answer_co]],
-        sent: asyncio.Task[list[Answer_co]],
-    ) -> None:
-        error = None if sent.cancelled() else sent.exception()
-        if error is not None:
-            log(
-                "warning",
-                f"{operations[0].verb}_failed",
-                location=self.session.backend.location,
-                keys=len(operations),
-                error=str(error),
-            )
+    def _wake(self, id_: Id, most: int | None = None) -> None:
+        for ended in self._watchers.get(id_, [])[:most]:
+            ended.set()

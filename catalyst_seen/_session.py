@@ -25,6 +25,7 @@ class _State(enum.Enum):
     NEW = "not open yet: use `async with` or `await store.open()`"
     OPENING = "still opening"
     OPEN = "open"
+    CLOSING = "closing: make a new store"
     CLOSED = "closed: make a new store"
 
 
@@ -65,7 +66,7 @@ class Session:
             if self._state is _State.OPENING:
                 self._state = _State.NEW
             raise
-        if self._state is _State.CLOSED:
+        if self._state is not _State.OPENING:
             await self.backend.aclose()
             raise StoreClosedError(f"store {self} was closed while it was opening")
         self._state = _State.OPEN
@@ -89,9 +90,9 @@ class Session:
     def see_through(self, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
         """Call the backend in a task that goes on when its caller is cancelled.
 
-        A close that begins later comes later to the lock, so it waits for the call.
+        A store that is closing lets it through, and waits for it.
         """
-        self.check_open()
+        self.check_open(or_closing=True)
         task = asyncio.create_task(self._call(work), name="catalyst-seen call")
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -101,9 +102,11 @@ class Session:
         async with self._lock:
             return await work()
 
-    def check_open(self) -> None:
+    def check_open(self, *, or_closing: bool = False) -> None:
         """Raise ``StoreClosedError`` unless calls can be made here and now."""
-        if self._state is not _State.OPEN:
+        if self._state is not _State.OPEN and not (
+            or_closing and self._state is _State.CLOSING
+        ):
             raise StoreClosedError(
                 f"store {self.backend.location!r} is {self._state.value}"
             )
@@ -126,7 +129,7 @@ class Session:
             if self._loop not in {None, asyncio.get_running_loop()}:
                 self.abandon()
                 return
-            self._state = _State.CLOSED
+            self._state = _State.CLOSING
             self._closing = asyncio.create_task(
                 self._close(), name="catalyst-seen close"
             )
@@ -155,8 +158,13 @@ class Session:
                 finishing.cancel()
                 log("warning", "close_abandoned", location=self.backend.location)
         finally:
+            self._state = _State.CLOSED
             self.backend.abandon()  # what is left, if the loop ended or the disk hangs
 
     async def _finish(self) -> None:
-        async with self._lock:
-            await self.backend.aclose()
+        async with self._lock:  # in its turn: after all that was called before
+            pass
+        while self._calls:
+            await asyncio.wait(self._calls)
+        self._state = _State.CLOSED
+        await self.backend.aclose()

@@ -135,7 +135,7 @@ def _confirm(confirm: Confirm, found: _Found) -> Stepped:
 
 def _renew(renew: Renew, found: _Found) -> Stepped:
     row = _owned(found.row, renew.token)
-    if row is None or found.verdict is Verdict.DUPLICATE:
+    if row is None or row.lease_until is None:
         return None, found.row
     after = _leased(row, renew, found.now)
     return after.lease_until, after
@@ -143,7 +143,7 @@ def _renew(renew: Renew, found: _Found) -> Stepped:
 
 def _release(release: Release, found: _Found) -> Stepped:
     row = _owned(found.row, release.token)
-    if row is None or found.verdict is Verdict.DUPLICATE:
+    if row is None or row.lease_until is None:
         return False, found.row
     return True, _released(row, found.now + release.delay, release.ttl)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 from ._backend import CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
 from ._claim import Claim, Claiming, confirm_all, release_all
 from ._config import SeenStoreConfig
-from ._errors import StoreUnavailableError
+from ._errors import StoreClosedError, StoreUnavailableError
 from ._log import log
 from ._model import ON_ABANDONED, Record, Sighting, StoreStats
 from ._purge import Purge
@@ -143,7 +144,14 @@ class AsyncSeenStore:
         Calls made before finish first, later ones raise ``StoreClosedError``. It takes
         at most five seconds, even if the disk hangs. Closing again, or from many tasks
         at once, is closing once. In a forked child it does nothing.
+
+        Blocks of claims that end while the store is closing still confirm or release.
+        What is claimed and not ended by then stays so until its lease ends; who waits
+        for a key is told that it is ``IN_FLIGHT``.
         """
+        with suppress(StoreClosedError):
+            self._session.check_open()
+            self._sender.end_waiting()
         await self._session.aclose()
 
     async def __aenter__(self) -> Self:
@@ -303,7 +311,9 @@ class AsyncSeenStore:
 
         Of any number of tasks, threads and processes exactly one owns a key at a time.
         An owner that never comes back loses it when the lease ends. A claim that is
-        cancelled before it is taken is given back.
+        cancelled before it is taken is given back; one that was taken, and whose result
+        nobody reads, is not, as when a sibling fails in ``asyncio.gather``: claim many
+        keys by ``claim_many``.
 
         Args:
             key: The item's identity.

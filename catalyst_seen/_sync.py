@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 import weakref
+from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast, overload
@@ -18,7 +19,7 @@ from ._session import CLOSE_TIMEOUT
 from ._store import LEASE, AsyncSeenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError, SeenStoreConfig
@@ -94,6 +95,7 @@ class SeenStore:
         """
         if os.getpid() != self._pid:
             return
+        self._thread.post(self._store._sender.end_waiting)
         with self._gate:
             self._is_closed = True
             self._gate.wait_for(lambda: self._calls == 0, CLOSE_TIMEOUT)
@@ -191,8 +193,8 @@ class SeenStore:
         normally raises ``LeaseLostError``.
         """
 
-        async def take() -> Claim:
-            return await self._store.claim(
+        async def take() -> list[Claim]:
+            claim = await self._store.claim(
                 key,
                 lease=lease,
                 ttl=ttl,
@@ -201,8 +203,10 @@ class SeenStore:
                 on_abandoned=on_abandoned,
                 namespace=namespace,
             )
+            return [claim]
 
-        return BlockingClaim(self, self._call(take))
+        (claim,) = self._call_for_claims(take)
+        return BlockingClaim(self, claim)
 
     def claim_many(
         self,
@@ -213,13 +217,15 @@ class SeenStore:
         on_abandoned: OnAbandoned | EllipsisType = ...,
         namespace: str = "",
     ) -> list[BlockingClaim]:
-        claims = self._call(
-            self._store.claim_many,
-            _listed(keys),
-            lease=lease,
-            ttl=ttl,
-            on_abandoned=on_abandoned,
-            namespace=namespace,
+        claims = self._call_for_claims(
+            partial(
+                self._store.claim_many,
+                _listed(keys),
+                lease=lease,
+                ttl=ttl,
+                on_abandoned=on_abandoned,
+                namespace=namespace,
+            )
         )
         return [BlockingClaim(self, claim) for claim in claims]
 
@@ -305,6 +311,18 @@ class SeenStore:
     def _call(
         self, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        with self._calling():
+            return self._thread.call(partial(verb, *args, **kwargs))
+
+    def _call_for_claims(
+        self, take: Callable[[], Awaitable[list[Claim]]]
+    ) -> list[Claim]:
+        with self._calling():
+            return self._thread.call(take, give_back=self._store.release_many)
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """Let a close wait for the call inside; refuse it if there was one."""
         if os.getpid() != self._pid:
             raise StoreClosedError(
                 f"{self!r} was opened before a fork: close it before, and open one in"
@@ -315,7 +333,7 @@ class SeenStore:
                 raise StoreClosedError(f"{self!r} is closed: make a new store")
             self._calls += 1
         try:
-            return self._thread.call(partial(verb, *args, **kwargs))
+            yield
         finally:
             with self._gate:
                 self._calls -= 1
@@ -391,7 +409,12 @@ class BlockingClaim:
         self._store._call(self._claim.renew, lease)
 
     def __enter__(self) -> Self:
-        self._store._call(self._claim.__aenter__)
+        if self._claim._keep_alive:
+            try:
+                self._store._call(self._claim.__aenter__)
+            except KeyboardInterrupt as exc:  # there will be no block to leave
+                self.__exit__(type(exc), exc, exc.__traceback__)
+                raise
         return self
 
     def __exit__(
@@ -400,6 +423,8 @@ class BlockingClaim:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if not self:
+            return
         try:
             self._store._call(self._claim.__aexit__, exc_type, exc, traceback)
         except StoreClosedError:

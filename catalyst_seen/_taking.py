@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._backend import Release
-from ._errors import OutcomeUnknownError, SeenError, StoreClosedError
+from ._errors import OutcomeUnknownError, StoreClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,8 @@ async def take(sender: Sender, claim: TakeClaim, wait: float) -> ClaimState:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await ended.wait()
+            if sender.is_ending:
+                return state
             poll = min(poll * 2, _LAST_POLL)
 
 
@@ -46,11 +48,11 @@ async def take_all(sender: Sender, claims: Sequence[TakeClaim]) -> list[ClaimSta
         return await sender.send(claims)
     except asyncio.CancelledError:
         with suppress(StoreClosedError):
-            sender.post(_releases(claims))
+            sender.give_back(_releases(claims))
         raise
     except OutcomeUnknownError:
-        with suppress(SeenError):  # the caller learns enough
-            await sender.send_surely(_releases(claims))
+        with suppress(StoreClosedError):
+            await asyncio.wait({sender.give_back(_releases(claims))})
         raise
 
 

@@ -171,10 +171,11 @@ class AlertBot:
         async with claiming as claim:
             if claim:
                 await self.send(entry)
-                self.summary.delivered += 1
-                self.summary.retried += claim.attempt > 1
-            elif claim.verdict is not Verdict.DUPLICATE:  # the only one that means done
-                self.summary.elsewhere += 1
+        if claim:
+            self.summary.delivered += 1
+            self.summary.retried += claim.attempt > 1
+        elif claim.verdict is not Verdict.DUPLICATE:  # the only one that means done
+            self.summary.elsewhere += 1
 
     async def send(self, entry: Entry) -> None:
         """Give an entry to the webhook; return when it has been taken."""

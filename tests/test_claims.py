@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -260,6 +262,59 @@ class TestBlock:
             claims = await store.claim_many(map(str, range(50)))
         assert {claim.verdict for claim in claims} == {Verdict.RETRY}
 
+    async def test_ends_while_closing(self, path: Path) -> None:
+        """What ends its block after a close has begun is still settled."""
+        for error in (None, ValueError):
+            store = AsyncSeenStore(path, purge_interval=None)
+            await store.open()
+            marks = asyncio.gather(*(store.mark_seen(f"{n}") for n in range(50)))
+            await asyncio.sleep(0)
+            key = f"{error}"
+            with suppress(ValueError):
+                async with store.claim(key):
+                    more = asyncio.gather(*(store.mark_seen(f"{n}") for n in range(50)))
+                    await asyncio.sleep(0)
+                    closing = asyncio.create_task(store.aclose())
+                    await asyncio.sleep(0)
+                    with pytest.raises(StoreClosedError, match="closing"):
+                        await store.claim("late")
+                    if error:
+                        raise error
+            await asyncio.gather(marks, more, closing)
+            async with AsyncSeenStore(path, purge_interval=None) as again:
+                expected = Verdict.RETRY if error else Verdict.DUPLICATE
+                assert await verdict(again, key) is expected
+
+    async def test_entered_twice(self, store: AsyncSeenStore) -> None:
+        """A claim is one block at a time."""
+        async with store.claim("k", keep_alive=True) as claim:
+            with pytest.raises(RuntimeError, match="is entered already"):
+                async with claim:
+                    pass
+            assert claim.remaining() == 60
+        assert await store.is_seen("k")
+
+    async def test_confirm_that_nobody_waited_for(
+        self, path: Path, live: AsyncSeenStore
+    ) -> None:
+        """A confirm that fails after its caller gave up is made good by the block."""
+        for verb in ("confirm", "release"):
+            with capture_logs() as logs, write_lock(path) as other:
+                other.execute("ROLLBACK")
+                async with live.claim(verb) as claim:
+                    other.execute("BEGIN IMMEDIATE")
+                    call = asyncio.create_task(getattr(claim, verb)())
+                    await asyncio.sleep(0)
+                    call.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await call
+                    while not logs:
+                        await asyncio.sleep(0.001)
+                    other.execute("ROLLBACK")
+                other.execute("BEGIN")
+            assert [log["event"] for log in logs] == [f"{verb}_failed"]
+            assert await live.is_seen(verb)
+
 
 class TestByHand:
     """``await store.claim(key)``."""
@@ -308,6 +363,9 @@ class TestByHand:
         await claim.renew(2)
         assert (claim.remaining(), claim.lease_until) == (2, NOON + 6)
         clock.advance(5)
+        assert claim.remaining() == 0
+        await claim.renew()
+        await claim.release()
         assert claim.remaining() == 0
 
     async def test_confirm_and_ttl(self, store: AsyncSeenStore, clock: Clock) -> None:
@@ -635,6 +693,79 @@ class TestKeepAlive:
         assert [log["event"] for log in logs] == ["renew_failed"]
         assert await live.is_seen("k")
 
+    async def test_fails_twice(self, path: Path, live: AsyncSeenStore) -> None:
+        """Each time that renewing begins to fail is logged, once."""
+        with capture_logs() as logs:
+            async with live.claim("k", lease=0.3, keep_alive=True) as claim:
+                for _ in range(2):
+                    with write_lock(path):
+                        await asyncio.sleep(0.4)
+                    while claim.remaining() == 0:
+                        await asyncio.sleep(0.01)
+        assert [log["event"] for log in logs] == ["renew_failed"] * 2
+
+    async def test_clock_fails(self, path: Path) -> None:
+        """Whatever goes wrong while renewing, the next try comes."""
+        times = [OSError("no clock"), ValueError("no clock")]
+
+        def clock() -> float:
+            task = (
+                asyncio.current_task() if threading.current_thread() is here else None
+            )
+            if task and "keep alive" in task.get_name() and is_broken and times:
+                raise times.pop()
+            return time.time()
+
+        here, is_broken = threading.current_thread(), False
+        async with AsyncSeenStore(path, clock=clock) as store:
+            with capture_logs() as logs:
+                async with store.claim("k", lease=0.3, keep_alive=True) as claim:
+                    is_broken = True
+                    await asyncio.sleep(1)
+                    assert claim.remaining() > 0
+        assert times == []
+        assert {log["event"] for log in logs} == {"renew_failed"}
+
+    async def test_follows_the_lease(self, path: Path, live: AsyncSeenStore) -> None:
+        """However the lease came to be as long as it is, it is renewed in time."""
+        async with AsyncSeenStore(path) as other:
+            async with live.claim("shorter", lease=60, keep_alive=True) as claim:
+                await claim.renew(0.3)
+                await asyncio.sleep(0.7)
+                assert await verdict(other, "shorter") is Verdict.IN_FLIGHT
+            async with live.claim("failed", lease=0.6, keep_alive=True) as claim:
+                with write_lock(path), pytest.raises(StoreUnavailableError):
+                    await claim.renew(300)
+                await asyncio.sleep(1)
+                assert await verdict(other, "failed") is Verdict.IN_FLIGHT
+            late = await live.claim("late", lease=0.6, keep_alive=True)
+            await asyncio.sleep(0.5)
+            async with late:
+                await asyncio.sleep(0.4)
+                assert await verdict(other, "late") is Verdict.IN_FLIGHT
+            async with live.claim("again", lease=0.3, keep_alive=True) as claim:
+                await claim.release()
+                await asyncio.sleep(0.1)
+                await claim.renew()
+                await asyncio.sleep(0.7)
+                assert await verdict(other, "again") is Verdict.IN_FLIGHT
+
+    async def test_lost_in_a_cancelled_task(self, live: AsyncSeenStore) -> None:
+        """A task that was cancelled before, and went on, learns of a loss as well."""
+
+        async def work() -> None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(10)
+            async with live.claim("k", lease=0.1, keep_alive=True):
+                await live.forget("k")
+                await asyncio.sleep(10)
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(LeaseLostError):
+            await task
+
     async def test_settled_inside(self, live: AsyncSeenStore) -> None:
         """A block that goes on after its confirm or release is not taken for lost."""
         for verb in ("confirm", "release"):
@@ -749,6 +880,60 @@ class TestWait:
         verdicts = {claim.verdict for claim in await asyncio.gather(*waiting)}
         assert verdicts == {Verdict.DUPLICATE}
 
+    async def test_one_after_the_other(self, live: AsyncSeenStore) -> None:
+        """A release wakes one waiter: many that take turns ask a few times each."""
+        turns = 0
+
+        async def work() -> None:
+            nonlocal turns
+            claim = await live.claim("k", wait=50)
+            assert claim
+            turns += 1
+            await claim.release()
+
+        owner = await live.claim("k")
+        waiters = [asyncio.create_task(work()) for _ in range(100)]
+        given_up = [asyncio.create_task(live.claim("k", wait=50)) for _ in range(20)]
+        await asyncio.sleep(0.02)
+        await owner.release()
+        for task in given_up:  # woken or not, they do not use it
+            task.cancel()
+        await asyncio.gather(*waiters)
+        assert turns == 100
+        assert (await live.stats()).operations["claim"] < 1_500
+        assert not live._sender._watchers
+
+    async def test_passed_on(
+        self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A waiter that is cancelled when it is woken leaves the key to the next."""
+        monkeypatch.setattr(_taking, "_FIRST_POLL", 60)
+        owner = await live.claim("k")
+        first, second = (
+            asyncio.create_task(live.claim("k", wait=60)) for _ in range(2)
+        )
+        await asyncio.sleep(0.05)
+        release = asyncio.create_task(owner.release())
+        while not live._sender._watchers["", "k"][0].is_set():
+            await asyncio.sleep(0)
+        first.cancel()
+        assert await release
+        async with asyncio.timeout(5):
+            assert await second
+
+    async def test_closed_meanwhile(self, path: Path) -> None:
+        """A store that closes tells who waits at once; the key is still in flight."""
+        store = AsyncSeenStore(path)
+        await store.open()
+        await store.claim("k")
+        waiters = [asyncio.create_task(store.claim("k", wait=60)) for _ in range(10)]
+        await asyncio.sleep(0.05)
+        started = time.monotonic()
+        await store.aclose()
+        claims = await asyncio.gather(*waiters)
+        assert {claim.verdict for claim in claims} == {Verdict.IN_FLIGHT}
+        assert time.monotonic() - started < 2
+
     async def test_seen_key_does_not_wait(self, live: AsyncSeenStore) -> None:
         """Only a key in flight is waited for."""
         await live.mark_seen("k")
@@ -831,6 +1016,51 @@ class TestCancelled:
             claims = await store.claim_many(f"{number}" for number in range(500))
             assert all(claims)
             assert time.monotonic() - started < 1
+
+    async def test_over_a_broken_connection(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was cancelled behind an I/O error is not carried out after all.
+
+        Its release goes over a new connection, and would come too early.
+        """
+        failing, failed, overtaken, done = (threading.Event() for _ in range(4))
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            backend: Any = store._session.backend
+            perform, calls = backend._perform, itertools.count()
+
+            def slow(db: object, work: object) -> object:
+                number = next(calls)
+                if number == 0:  # the mark, whose commit fails
+                    failing.set()
+                    assert failed.wait(5)
+                elif number == 1:  # the claim, behind it
+                    assert overtaken.wait(5)
+                try:
+                    return perform(db, work)
+                finally:
+                    if number == 1:
+                        done.set()
+
+            monkeypatch.setattr(backend, "_perform", slow)
+            refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC")
+            mark = asyncio.create_task(store.mark_seen("other"))
+            assert await asyncio.to_thread(failing.wait, 5)
+            mark.cancel()
+            await asyncio.sleep(0)
+            claim = asyncio.create_task(store.claim("k"))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            failed.set()
+            while not backend._worker.is_suspect:
+                await asyncio.sleep(0)
+            claim.cancel()
+            outcomes = await asyncio.gather(mark, claim, return_exceptions=True)
+            assert {type(one) for one in outcomes} == {asyncio.CancelledError}
+            await store.is_seen("k")  # behind the release
+            overtaken.set()
+            assert await asyncio.to_thread(done.wait, 5)
+            assert await store.claim("k")
 
     async def test_given_back_while_closing(self, path: Path) -> None:
         """Also if the store closes right after."""

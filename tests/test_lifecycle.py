@@ -91,7 +91,8 @@ class TestOpen:
         """A call that connects anew meets a close: it is refused, nothing is left."""
         store = AsyncSeenStore(path, purge_interval=None)
         await store.open()
-        store._session.backend._is_suspect = True  # type: ignore[attr-defined]
+        worker = store._session.backend._worker  # type: ignore[attr-defined]
+        worker._connection.is_suspect = True
         call = asyncio.create_task(store.mark_seen("k"))
         await asyncio.sleep(0)
         store._session.backend.abandon()
@@ -162,7 +163,7 @@ class TestClose:
         await asyncio.sleep(0)
         closing = asyncio.create_task(store.aclose())
         await asyncio.sleep(0)
-        with pytest.raises(StoreClosedError, match="closed: make a new store"):
+        with pytest.raises(StoreClosedError, match="closing: make a new store"):
             await store.mark_seen("late")
         async with asyncio.timeout(5):
             await asyncio.gather(*calls)

@@ -1,7 +1,7 @@
 """A Hypothesis state machine drives two stores on one file, and a plain dict.
 
-The stores are two processes as far as the file is concerned; one of them is closed or
-crashes now and then, and its claims with it.
+The stores are two processes as far as the file is concerned; one of them is closed, or
+dropped without being closed, now and then, and its claims with it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from catalyst_seen import BlockingClaim, LeaseLostError, Record, SeenStore, Verdict
+from catalyst_seen._model import ON_ABANDONED
 
 from .conftest import NOON, Clock, Figures
 
@@ -176,7 +177,7 @@ class StoreMachine(RuleBasedStateMachine):
     def released(self, owner: Owner, delay: float) -> bool:
         """Release in the model; say whether it was owned."""
         row = self.owned(owner)
-        if row is None or self.is_seen(owner.id_):
+        if row is None or row.lease_until is None:
             return False
         until = self.now + delay
         expires_at = None if owner.ttl is None else until + owner.ttl
@@ -251,7 +252,7 @@ class StoreMachine(RuleBasedStateMachine):
     def renew(self, data: st.DataObject, lease: float) -> None:
         owner = data.draw(st.sampled_from(self.owners))
         row = self.owned(owner)
-        if row is None or self.is_seen(owner.id_):
+        if row is None or row.lease_until is None:
             try:
                 owner.claim.renew(lease)
             except LeaseLostError:
@@ -361,7 +362,12 @@ class StoreMachine(RuleBasedStateMachine):
         stats = self.stores[MORTAL].stats()
         assert stats.keys == verdicts.count(Verdict.DUPLICATE)
         assert stats.claimed == verdicts.count(Verdict.IN_FLIGHT)
-        assert stats.abandoned["hold"] == verdicts.count(Verdict.HELD)
+        over = [
+            row.then
+            for row in map(self.row, ids)
+            if row and row.lease_until is not None and row.lease_until <= self.now
+        ]
+        assert stats.abandoned == {then: over.count(then) for then in ON_ABANDONED}
 
 
 @pytest.mark.torture

@@ -98,7 +98,7 @@ class TestSettings:
         async with AsyncSeenStore(path):
             pass
         assert read(path, "PRAGMA application_id") == [(0x7365656E,)]
-        assert read(path, "PRAGMA user_version") == [(1,)]
+        assert read(path, "PRAGMA user_version") == [(2,)]
         assert read(path, "SELECT name, wr, strict FROM pragma_table_list('seen')") == [
             ("seen", 1, 1)
         ]
@@ -274,6 +274,38 @@ class TestUpgrade:
             fresh = path.with_name(f"{round_}.db")
             assert _open_in_eight(fresh, run_script, "") == ["0"] * 8
 
+    async def test_before_claims(self, path: Path) -> None:
+        """A file of the first schema, without claims, gets them and keeps its rows."""
+        write(
+            path,
+            """CREATE TABLE seen (
+                namespace TEXT NOT NULL, id TEXT NOT NULL, first_seen REAL NOT NULL,
+                last_seen REAL NOT NULL, expires_at REAL, PRIMARY KEY (namespace, id)
+            ) STRICT, WITHOUT ROWID""",
+            """CREATE INDEX seen_expires_at ON seen (expires_at)
+                WHERE expires_at IS NOT NULL""",
+            f"PRAGMA application_id = {_sqlite_schema.APPLICATION_ID}",
+            "PRAGMA user_version = 1",
+            "INSERT INTO seen VALUES ('n', ?, 1, 2, ?)",
+            rows=[("kept", None), ("expired", 3)],
+        )
+        for _ in range(2):
+            async with AsyncSeenStore(path, purge_interval=None) as store:
+                assert await store.get("kept", namespace="n") == Record(
+                    "kept", "n", 1, 2, None
+                )
+                async with store.claim("expired", namespace="n") as claim:
+                    assert claim.attempt == 1
+                await store.forget("expired", namespace="n")
+        fresh = path.with_name("fresh.db")
+        async with AsyncSeenStore(fresh):
+            pass
+        columns = "SELECT * FROM pragma_table_info('seen')"
+        assert read(path, columns) == read(fresh, columns)
+        names = "SELECT type, name FROM sqlite_master ORDER BY name"
+        assert read(path, names) == read(fresh, names)
+        assert read(path, "PRAGMA user_version") == [(2,)]
+
 
 def _open_in_eight(path: Path, run_script: Run, options: str) -> list[str]:
     script = f"""
@@ -315,7 +347,7 @@ class TestRefused:
         async with AsyncSeenStore(path) as store:
             await store.mark_seen("k")
         write(path, "PRAGMA user_version = 99")
-        await self.refuse(path, SchemaError, "version 99, this release knows 1")
+        await self.refuse(path, SchemaError, "version 99, this release knows 2")
 
     @pytest.mark.parametrize("journal", ["wal", "delete"])
     @pytest.mark.parametrize(

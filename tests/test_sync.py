@@ -268,6 +268,99 @@ class TestClaims:
         done = run_script(script, str(path))
         assert done.stdout.split() == ["True", "retry"], done.stderr
 
+    @pytest.mark.parametrize("many", [False, True])
+    def test_interrupted_too_late(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, *, many: bool
+    ) -> None:
+        """Ctrl-C just when the answer comes leases to nobody either."""
+        with SeenStore(path) as store:
+            start = store._thread._portal.start_task_soon
+
+            class Late:
+                def __init__(self, *work: Any) -> None:
+                    self.future: Any = start(*work)
+
+                def result(self) -> None:
+                    self.future.result()
+                    raise KeyboardInterrupt
+
+                def cancel(self) -> bool:
+                    return bool(self.future.cancel())
+
+            with monkeypatch.context() as interrupted:
+                interrupted.setattr(store._thread._portal, "start_task_soon", Late)
+                with pytest.raises(KeyboardInterrupt):
+                    _ = store.claim_many(["a", "b"]) if many else store.claim("a")
+            for key in ["a", "b"] if many else ["a"]:
+                assert store.claim(key, wait=5).verdict is Verdict.RETRY
+
+    @pytest.mark.parametrize("has_begun", [False, True])
+    def test_interrupted_while_taken(
+        self, path: Path, run_script: Run, *, has_begun: bool
+    ) -> None:
+        """Nor does Ctrl-C while the claim is on its way, or being taken."""
+        script = """
+            import signal, sys, threading, time
+            from catalyst_seen import SeenStore
+            signal.signal(signal.SIGUSR1, signal.default_int_handler)
+            has_begun = sys.argv[2] == "True"
+            with SeenStore(sys.argv[1], purge_interval=None) as store:
+                backend = store._store._session.backend
+                perform = backend._perform
+                def slow(db, work):
+                    if not has_begun:
+                        time.sleep(0.3)
+                    answer = perform(db, work)
+                    if has_begun:
+                        time.sleep(0.3)
+                    return answer
+                backend._perform = slow
+                interrupt = lambda: signal.pthread_kill(
+                    threading.main_thread().ident, signal.SIGUSR1
+                )
+                threading.Timer(0.15, interrupt).start()
+                try:
+                    store.claim("k")
+                except KeyboardInterrupt:
+                    backend._perform = perform
+                    print(bool(store.claim("k", wait=5)))
+        """
+        done = run_script(script, str(path), str(has_begun))
+        assert done.stdout == "True\n", done.stderr
+
+    def test_interrupted_on_entering(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A block that Ctrl-C kept from beginning gives its claim back."""
+        with SeenStore(path) as store:
+            claim = store.claim("k", lease=0.3, keep_alive=True)
+            call = store._thread.call
+
+            def interrupted(work: Any, **rest: Any) -> object:
+                answer = call(work, **rest)
+                if getattr(work, "func", work).__name__ == "__aenter__":
+                    raise KeyboardInterrupt
+                return answer
+
+            monkeypatch.setattr(store._thread, "call", interrupted)
+            with pytest.raises(KeyboardInterrupt), claim:
+                pytest.fail("there is no block")
+            assert store.claim("k", lease=0.1).verdict is Verdict.RETRY
+            time.sleep(0.3)  # nobody renews it
+            assert store.claim("k").attempt == 3
+
+    def test_close_ends_waiting(self, path: Path) -> None:
+        """A thread that waits for a key does not keep the store from closing."""
+        store = SeenStore(path)
+        store.claim("k")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.claim, "k", wait=60)
+            time.sleep(0.1)
+            started = time.monotonic()
+            store.close()
+            assert waiting.result().verdict is Verdict.IN_FLIGHT
+            assert time.monotonic() - started < 3
+
 
 @pytest.mark.usefixtures("nothing_left")
 class TestThreads:

@@ -14,26 +14,32 @@ from ._sqlite_file import MEMORY, size
 from ._sqlite_transaction import primary_code, transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .._config import SeenStoreConfig
 
-Kind = Literal["ours", "old", "empty"]
+Kind = Literal["ours", "before claims", "old", "empty"]
 Object = tuple[str, str]
 
 APPLICATION_ID = int.from_bytes(b"seen")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_VERSIONS: dict[int, Kind] = {1: "before claims", SCHEMA_VERSION: "ours"}
 _OLDEST_SQLITE = (3, 37)  # STRICT tables
 
+_CLAIMS = (
+    "token TEXT",
+    "attempt INTEGER NOT NULL DEFAULT 0",
+    "lease_until REAL",
+    "on_abandoned TEXT",
+)
 _CREATE = (
-    """CREATE TABLE seen (
+    f"""CREATE TABLE seen (
         namespace TEXT NOT NULL,
         id TEXT NOT NULL,
         first_seen REAL NOT NULL,
         last_seen REAL NOT NULL,
         expires_at REAL,
-        token TEXT,
-        attempt INTEGER NOT NULL DEFAULT 0,
-        lease_until REAL,
-        on_abandoned TEXT,
+        {", ".join(_CLAIMS)},
         PRIMARY KEY (namespace, id)
     ) STRICT, WITHOUT ROWID""",
     """CREATE INDEX seen_expires_at ON seen (expires_at)
@@ -43,7 +49,7 @@ _CREATE = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
-
+_ADD_CLAIMS = (*(f"ALTER TABLE seen ADD COLUMN {one}" for one in _CLAIMS), *_CREATE[2:])
 _OBJECTS = (
     "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
 )
@@ -133,7 +139,9 @@ def prepare(
     with transaction(db, location):
         kind = _kind(db, location)  # again: another process may have been faster
         if kind == "empty":
-            _create(db)
+            _execute(db, _CREATE)
+        elif kind == "before claims":
+            _execute(db, _ADD_CLAIMS)
         elif kind == "old":
             rows, skipped = _upgrade(db, ttl)
     if kind == "old":
@@ -164,8 +172,8 @@ def _kind(db: sqlite3.Connection, location: str) -> Kind:
         ) from exc
     version = pragma(db, "user_version")
     if application_id == APPLICATION_ID:
-        if version == SCHEMA_VERSION:
-            return "ours"
+        if version in _VERSIONS:
+            return _VERSIONS[version]
         raise SchemaError(
             location,
             f"its schema has version {version}, this release knows {SCHEMA_VERSION}",
@@ -193,15 +201,15 @@ def _is_old(db: sqlite3.Connection, objects: list[Object]) -> bool:
     return set(others) <= {"index"} and columns.fetchall() == _OLD_COLUMNS
 
 
-def _create(db: sqlite3.Connection) -> None:
-    for statement in _CREATE:
+def _execute(db: sqlite3.Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
         db.execute(statement)
 
 
 def _upgrade(db: sqlite3.Connection, ttl: float | None) -> tuple[int, int]:
     """Take the rows over; return how many, and how many no key could ever match."""
     db.execute(_SET_ASIDE)
-    _create(db)
+    _execute(db, _CREATE)
     (old,) = db.execute("SELECT count(*) FROM old_seen").fetchone()
     kept = db.execute(_UPGRADE, (ttl,)).rowcount
     db.execute("DROP TABLE old_seen")

@@ -30,6 +30,7 @@ class Connection(sqlite3.Connection):
     asks the result for ``fetchall()``.
     """
 
+    is_suspect = False  # whoever sees it fail in earnest sets this
     on_close: Callable[[], object] = staticmethod(lambda: None)
 
     def execute(self, work: Any, parameters: Any = (), /) -> Any:
@@ -102,6 +103,11 @@ class Worker:
             if self._thread is not None:  # it is ending, and will tell this loop
                 self._thread.join()
             raise
+
+    @property
+    def is_suspect(self) -> bool:
+        """Should another connection be made before anything else is run?"""
+        return self._connection is not None and self._connection.is_suspect
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run a function on the thread and return what it returns.

@@ -89,7 +89,6 @@ class SqliteBackend:
         self._worker: Worker | None = None
         self._latest = 0.0
         self._is_closed = False
-        self._is_suspect = False  # an I/O error came: connect again first
 
     @property
     def location(self) -> str:
@@ -154,10 +153,9 @@ class SqliteBackend:
     async def _run(self, work: Callable[[Connection], T]) -> T:
         if self._is_closed:
             raise StoreClosedError("the store was closed before this call was sent")
-        if self._worker is None or self._is_suspect:
+        if self._worker is None or self._worker.is_suspect:
             self._drop()
             self._worker = await self._connected()
-            self._is_suspect = False
             log("warning", "connection_reopened", location=self.location)
         return await self._worker.run(lambda db: self._perform(db, work))
 
@@ -177,13 +175,21 @@ class SqliteBackend:
     # From here on everything runs on the worker thread.
 
     def _perform(self, db: Connection, work: Callable[[Connection], T]) -> T:
+        # What was cancelled may still be queued here after an I/O error, and must not
+        # overtake what its caller has sent since, over the next connection.
+        if db.is_suspect:
+            raise StoreUnavailableError(
+                self.location,
+                "an I/O error came before",
+                "The next call connects again",
+            )
         try:
             self._file.check()
             with translated(self.location):
                 return work(db)
         except StoreUnavailableError as exc:
             if primary_code(exc.__cause__) == sqlite3.SQLITE_IOERR:
-                self._is_suspect = True
+                db.is_suspect = True
             raise
 
     def _now(self) -> float:
