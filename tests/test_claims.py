@@ -30,6 +30,7 @@ from catalyst_seen import (
 )
 
 from .conftest import DAY, NOON, Clock, Figures
+from .test_cancellation import time_of_a_hop
 from .test_sqlite import read, refuse, write_lock
 
 
@@ -314,6 +315,18 @@ class TestBlock:
                 other.execute("BEGIN")
             assert [log["event"] for log in logs] == [f"{verb}_failed"]
             assert await live.is_seen(verb)
+
+    async def test_confirm_under_way(self, path: Path, live: AsyncSeenStore) -> None:
+        """A block whose confirm is still under way waits to see whether it works."""
+        with pytest.raises(StoreUnavailableError):
+            async with live.claim("k") as claim:
+                lock = write_lock(path)
+                lock.__enter__()
+                call = asyncio.create_task(claim.confirm())
+                await asyncio.sleep(0)
+                call.cancel()
+        lock.__exit__(None, None, None)
+        assert not await live.is_seen("k")
 
 
 class TestByHand:
@@ -965,7 +978,7 @@ class TestCancelled:
         endings: Counter[str] = Counter()
         worst = 0.0
         async with AsyncSeenStore(path, purge_interval=None) as store:
-            hop = await _time_of_a_hop(store)
+            hop = await time_of_a_hop(store)
             for number in range(500):
                 keys = [f"{number} {place}" for place in range(20 if many else 1)]
                 calling = store.claim_many(keys) if many else _one(store, keys[0])
@@ -1076,11 +1089,3 @@ class TestCancelled:
 
 async def _one(store: AsyncSeenStore, key: str) -> list[Claim]:
     return [await store.claim(key)]
-
-
-async def _time_of_a_hop(store: AsyncSeenStore) -> float:
-    started = time.perf_counter()
-    for number in range(20):
-        await store.mark_seen(f"next {number}")
-    await store.cleanup_old_entries(0)
-    return (time.perf_counter() - started) / 20
