@@ -350,10 +350,9 @@ class _KeepAlive:
                     await self._changed.wait()
 
     def _lose(self, loss: LeaseLostError) -> None:
-        if not self._claim._is_settled:
-            self._lost = loss
-            if self._block:
-                self._block.cancel()
+        self._lost = loss
+        if self._block:
+            self._block.cancel()
 
     def _report(self, failure: Exception) -> None:
         if not self._is_failing:

@@ -751,6 +751,7 @@ class TestKeepAlive:
                     await claim.renew(300)
                 await asyncio.sleep(1)
                 assert await verdict(other, "failed") is Verdict.IN_FLIGHT
+                assert 0 < claim.remaining() <= 0.6
             late = await live.claim("late", lease=0.6, keep_alive=True)
             await asyncio.sleep(0.5)
             async with late:
@@ -762,6 +763,18 @@ class TestKeepAlive:
                 await claim.renew()
                 await asyncio.sleep(0.7)
                 assert await verdict(other, "again") is Verdict.IN_FLIGHT
+
+    async def test_confirm_that_failed(self, path: Path) -> None:
+        """A confirm that fails, and takes its time, leaves the lease to be renewed."""
+        config = SeenStoreConfig(path, timeout=0.5, purge_interval=None)
+        async with (
+            AsyncSeenStore(config) as store,
+            store.claim("k", lease=0.3, keep_alive=True) as claim,
+        ):
+            with write_lock(path), pytest.raises(StoreUnavailableError):
+                await claim.confirm()
+            while claim.remaining() == 0:
+                await asyncio.sleep(0.01)
 
     async def test_lost_in_a_cancelled_task(self, live: AsyncSeenStore) -> None:
         """A task that was cancelled before, and went on, learns of a loss as well."""
