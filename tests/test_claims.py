@@ -437,17 +437,24 @@ class TestByHand:
         """
         with pytest.raises(OutcomeUnknownError, match="Ask again"):
             async with live.claim("k") as claim:
-                refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", is_done=is_done)
+                refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", [is_done])
         assert await live.is_seen("k") is is_done
         assert "release" not in (await live.stats()).operations
         await claim.confirm()
         assert await live.is_seen("k")
 
+    @pytest.mark.parametrize("are_done", [[True], [True, False]], ids=[1, 2])
     async def test_unknown_claim_is_given_back(
-        self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+        self,
+        live: AsyncSeenStore,
+        monkeypatch: pytest.MonkeyPatch,
+        are_done: list[bool],
     ) -> None:
-        """A claim whose commit met an I/O error is leased to nobody, if it is there."""
-        refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", is_done=True)
+        """A claim whose commit met an I/O error is leased to nobody, if it is there.
+
+        Also if its release meets another.
+        """
+        refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", are_done)
         with pytest.raises(OutcomeUnknownError):
             await live.claim("k")
         claim = await live.claim("k")

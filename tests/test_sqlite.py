@@ -762,17 +762,17 @@ def refuse(
     monkeypatch: pytest.MonkeyPatch,
     statement: str,
     error: str,
-    *,
-    is_done: bool = False,
+    are_done: Sequence[bool] = (False,),
 ) -> list[str]:
-    """Let a statement fail, the first time it comes; carry it out all the same?"""
+    """Let a statement fail, the first times it comes; is it carried out all the same?"""
     execute = _worker.Connection.execute
     refused: list[str] = []
+    left = list(are_done)
 
     def fail(self: _worker.Connection, work: object, *rest: object) -> object:
-        if isinstance(work, str) and work.startswith(statement) and not refused:
+        if isinstance(work, str) and work.startswith(statement) and left:
             refused.append(work)
-            if is_done:
+            if left.pop(0):
                 execute(self, work, *rest)
             exc = sqlite3.OperationalError("refused")
             exc.sqlite_errorcode = getattr(sqlite3, error)
