@@ -276,7 +276,9 @@ class TestBlock:
                     more = asyncio.gather(*(store.mark_seen(f"{n}") for n in range(50)))
                     await asyncio.sleep(0)
                     closing = asyncio.create_task(store.aclose())
-                    await asyncio.sleep(0)
+                    for _ in range(5):
+                        await asyncio.sleep(0)
+                    assert not more.done()
                     with pytest.raises(StoreClosedError, match="closing"):
                         await store.claim("late")
                     if error:
@@ -429,36 +431,35 @@ class TestByHand:
 
     @pytest.mark.parametrize("is_done", [False, True])
     async def test_unknown_confirm(
-        self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch, *, is_done: bool
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, *, is_done: bool
     ) -> None:
         """An I/O error at the commit of a confirm is named; confirming again is fine.
 
         A block that ends with it raises it, and does not release.
         """
-        with pytest.raises(OutcomeUnknownError, match="Ask again"):
-            async with live.claim("k") as claim:
-                refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", [is_done])
-        assert await live.is_seen("k") is is_done
-        assert "release" not in (await live.stats()).operations
-        await claim.confirm()
-        assert await live.is_seen("k")
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            with pytest.raises(OutcomeUnknownError, match="Ask again"):
+                async with store.claim("k") as claim:
+                    refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", [is_done])
+            assert await store.is_seen("k") is is_done
+            assert "release" not in (await store.stats()).operations
+            await claim.confirm()
+            assert await store.is_seen("k")
 
     @pytest.mark.parametrize("are_done", [[True], [True, False]], ids=[1, 2])
     async def test_unknown_claim_is_given_back(
-        self,
-        live: AsyncSeenStore,
-        monkeypatch: pytest.MonkeyPatch,
-        are_done: list[bool],
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, are_done: list[bool]
     ) -> None:
         """A claim whose commit met an I/O error is leased to nobody, if it is there.
 
         Also if its release meets another.
         """
-        refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", are_done)
-        with pytest.raises(OutcomeUnknownError):
-            await live.claim("k")
-        claim = await live.claim("k")
-        assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", are_done)
+            with pytest.raises(OutcomeUnknownError):
+                await store.claim("k")
+            claim = await store.claim("k")
+            assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
 
 
 class TestMany:

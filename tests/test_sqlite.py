@@ -764,7 +764,7 @@ def refuse(
     error: str,
     are_done: Sequence[bool] = (False,),
 ) -> list[str]:
-    """Let a statement fail, the first times it comes; is it carried out all the same?"""
+    """Let a statement fail the first times it comes, carried out or not."""
     execute = _worker.Connection.execute
     refused: list[str] = []
     left = list(are_done)
