@@ -261,18 +261,26 @@ class TestClaims:
                     store.claim("k", wait=30)
                 except KeyboardInterrupt:
                     print(time.monotonic() - started < 5)
+                time.sleep(0.3)
+                print(not store._store._sender._watchers)
                 owner.release()
                 time.sleep(0.3)
                 print(store.claim("k").verdict)
         """
         done = run_script(script, str(path))
-        assert done.stdout.split() == ["True", "retry"], done.stderr
+        assert done.stdout.split() == ["True", "True", "retry"], done.stderr
 
     @pytest.mark.parametrize("many", [False, True])
+    @pytest.mark.parametrize("has_answer", [False, True])
     def test_interrupted_too_late(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, *, many: bool
+        self,
+        path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        many: bool,
+        has_answer: bool,
     ) -> None:
-        """Ctrl-C just when the answer comes leases to nobody either."""
+        """Ctrl-C just before or after the answer comes leases to nobody either."""
         with SeenStore(path) as store:
             start = store._thread._portal.start_task_soon
 
@@ -281,11 +289,12 @@ class TestClaims:
                     self.future: Any = start(*work)
 
                 def result(self) -> None:
-                    self.future.result()
+                    if has_answer:
+                        self.future.result()
                     raise KeyboardInterrupt
 
-                def cancel(self) -> bool:
-                    return bool(self.future.cancel())
+                def cancel(self) -> None:
+                    """Come too late."""
 
             with monkeypatch.context() as interrupted:
                 interrupted.setattr(store._thread._portal, "start_task_soon", Late)
