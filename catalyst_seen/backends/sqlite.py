@@ -45,10 +45,10 @@ _WALK = """SELECT namespace, id, {condition} FROM seen WHERE true{scope}{after}
     ORDER BY namespace, id LIMIT ?"""
 _COUNT = """SELECT namespace, count(*), CASE
         WHEN lease_until IS NULL THEN 'seen'
-        WHEN lease_until > ?1 THEN 'claimed'
+        WHEN lease_until > ? THEN 'claimed'
         ELSE coalesce(on_abandoned, 'released') END AS state
     FROM seen
-    WHERE (expires_at IS NULL OR expires_at > ?1){scope} GROUP BY namespace, state"""
+    WHERE (expires_at IS NULL OR expires_at > ?){scope} GROUP BY namespace, state"""
 _OLD = """last_seen < ? AND (lease_until IS NULL OR lease_until <= ?
     AND on_abandoned IS NOT 'hold')"""
 _HELD = """SELECT id, namespace, first_seen, last_seen, expires_at
@@ -266,9 +266,9 @@ class SqliteBackend:
     def _count(self, db: Connection, namespace: str | None) -> _Tally:
         """Count the keys of each namespace and state."""
         scope, names = _scope(namespace)
-        count = _COUNT.format(scope=scope)
+        count, now = _COUNT.format(scope=scope), self._now()
         tally: _Tally = {}
-        for name, number, state in db.execute(count, (self._now(), *names)):
+        for name, number, state in db.execute(count, (now, now, *names)):
             tally.setdefault(name, Counter())[state] = number
         return tally
 
