@@ -68,9 +68,18 @@ def readme(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def torture(session: nox.Session) -> None:
-    """Run the long forms: many more kills, stops, tasks and examples; half an hour."""
+    """Run the long forms: many more kills, stops, tasks and examples."""
     session.install(*group("tests"), ".")
     session.run("pytest", "--torture", "-m", "torture", *session.posargs)
+
+
+@nox.session(python=["3.12", "3.13"], default=False)
+def others(session: nox.Session) -> None:
+    """Run the tests on the other versions of Python, where they are installed."""
+    session.install(*group("tests"), ".[all]")
+    session.run(
+        "pytest", *IN_PARALLEL, "--ignore=tests/test_readme.py", *session.posargs
+    )
 
 
 @nox.session
