@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from types import EllipsisType, TracebackType
 
-    from ._backend import Operation, TakeClaim
+    from ._backend import TakeClaim
     from ._model import ClaimState, OnAbandoned, Verdict
     from ._rules import Duration
     from ._sender import Sender
@@ -29,6 +29,9 @@ RELEASE_TIMEOUT = 5.0
 
 _RENEWALS, _RETRIES = 3, 30
 """How often in a lease ``keep_alive`` renews it; and tries, after a failure."""
+
+_SHORTEST = 0.05
+"""Seconds between two looks at a clock that may stand still."""
 
 
 class Claim:
@@ -43,9 +46,9 @@ class Claim:
     Leaving the block normally confirms, also by ``return``, ``break`` or ``continue``;
     leaving it by an exception or a cancellation releases, and the exception goes on. By
     hand it is ``await claim.confirm()`` or ``await claim.release()``, in a block as
-    well: then its end changes nothing any more. Neither does the end of a block whose
-    claim is false. A claim that nobody ends stays until its lease ends, whatever
-    becomes of the store.
+    well: then its end changes nothing any more, but repeats what failed. The end of a
+    block whose claim is false does nothing. A claim that nobody ends stays until its
+    lease ends, whatever becomes of the store.
 
     The token in the store's record is a fence: once another caller owns the key, this
     claim cannot be confirmed any more. It guards the record, not the effect: a message
@@ -78,6 +81,7 @@ class Claim:
         self._lease: float = taken.lease
         self._ttl: float | None = taken.ttl
         self._on_abandoned: OnAbandoned = taken.on_abandoned
+        self._asked: Confirm | Release | None = None  # how it is to end, if at all yet
         self._settling: asyncio.Task[list[bool]] | None = None
         self._keep_alive = _KeepAlive(self) if keep_alive and state.verdict else None
         self._is_entered = False
@@ -121,9 +125,7 @@ class Claim:
             StoreUnavailableError: The store failed; it is not confirmed.
             OutcomeUnknownError: It failed while committing; confirm again to learn.
         """
-        (is_confirmed,) = await _settle(self._sender, [self], [self._confirm(ttl)])
-        if not is_confirmed:
-            raise self._lease_lost()
+        await self._end(self._confirm(ttl))
 
     async def release(self, delay: Duration = 0.0) -> bool:
         """Give the key back, for the next attempt: its item is not handled.
@@ -141,28 +143,37 @@ class Claim:
             StoreUnavailableError: The store failed; the lease runs on.
             OutcomeUnknownError: It failed while committing.
         """
-        (is_released,) = await _settle(self._sender, [self], [self._release(delay)])
-        return is_released
+        return await self._end(self._release(delay))
 
     async def renew(self, lease: Duration | EllipsisType = ...) -> None:
         """Begin the lease anew, also after its end or a release, if the key is free.
 
         Args:
-            lease: Seconds from now, or a ``timedelta``; by default as when claimed.
+            lease: Seconds from now, or a ``timedelta``, for ``keep_alive`` as well; by
+                default as it was.
 
         Raises:
             LeaseLostError: The claim is not owned any more; nothing was changed.
             StoreUnavailableError: The store failed; the old lease runs on.
             OutcomeUnknownError: It failed while committing.
         """
-        await self._renew(self._lease if lease is ... else seconds(lease, "lease"))
-        self._settling = None
-        if self._keep_alive:
-            self._keep_alive.wake()
+        if lease is not ...:
+            self._lease = seconds(lease, "lease")
+        settling = self._settling
+        try:
+            await self._renew(self._lease)
+        finally:
+            if self._keep_alive:
+                self._keep_alive.wake()
+        if self._settling is settling:  # and nothing was asked for meanwhile
+            self._asked = self._settling = None
 
     async def __aenter__(self) -> Self:
-        if self._is_entered:
-            raise RuntimeError(f"{self!r} is entered already, a block can be only one")
+        if self._is_entered or (self and self._is_settled):
+            raise RuntimeError(
+                f"{self!r} cannot be entered: it has a block already, or was confirmed"
+                " or released"
+            )
         self._is_entered = True
         if self._keep_alive:
             self._keep_alive.start()
@@ -184,9 +195,9 @@ class Claim:
         if not self or self._is_settled:
             return
         if exc is None:
-            await self.confirm()
+            await self._end(self._asked or self._confirm(...))
         else:
-            await self._release_in_time()
+            await self._end_in_time(self._asked or self._release())
 
     @property
     def _is_settled(self) -> bool:
@@ -204,7 +215,22 @@ class Claim:
         pause = seconds(delay, "delay", least=0)
         return Release(self.namespace, self.key, self.token, pause, self._ttl)
 
+    async def _end(self, operation: Confirm | Release) -> bool:
+        (is_done,) = await _settle(self._sender, [self], [operation])
+        if not is_done and isinstance(operation, Confirm):
+            raise self._lease_lost()
+        return is_done
+
+    async def _end_in_time(self, operation: Confirm | Release) -> None:
+        """End it for a caller who is on the way out, with an exception of its own."""
+        with suppress(StoreClosedError):  # then the lease ends by itself
+            self._settling = self._sender.post([operation])
+            await asyncio.wait({self._settling}, timeout=RELEASE_TIMEOUT)
+
     async def _renew(self, lease: float) -> None:
+        # Whoever is cancelled here does not learn how long the lease is now.
+        until = self._sender.session.backend.now() + lease
+        self.lease_until = min(self.lease_until or until, until)
         renew = Renew(
             self.namespace,
             self.key,
@@ -216,14 +242,15 @@ class Claim:
         (lease_until,) = await self._sender.send([renew])
         if lease_until is None:
             raise self._lease_lost()
-        self.lease_until, self._lease = lease_until, lease
+        self.lease_until = lease_until
 
     def _lease_lost(self) -> LeaseLostError:
         if self:
             problem = (
                 "it is lost: another owner has claimed the key since the lease ended,"
-                " or it was marked, forgotten or resolved. Nothing was changed; if the"
-                " lease was too short, take a longer one, or a block with keep_alive"
+                " or it was confirmed, marked, forgotten or resolved. Nothing was"
+                " changed; if the lease was too short, take a longer one, or a block"
+                " with keep_alive"
             )
         else:
             problem = (
@@ -231,12 +258,6 @@ class Claim:
                 " changed; handle an item only `if claim:`"
             )
         return LeaseLostError(self.key, self.namespace, self.attempt, problem)
-
-    async def _release_in_time(self) -> None:
-        """Release for a caller who is on the way out, with an exception of its own."""
-        with suppress(StoreClosedError):  # then the lease ends by itself
-            self._settling = self._sender.give_back([self._release()])
-            await asyncio.wait({self._settling}, timeout=RELEASE_TIMEOUT)
 
 
 _NOT_TAKEN = (
@@ -299,10 +320,12 @@ class _KeepAlive:
         self._claim = claim
         self._changed = asyncio.Event()
         self._is_failing = False
+        self._renewing: asyncio.Task[None] | None = None
+        self._lost: LeaseLostError | None = None
 
     def start(self) -> None:
         """Begin, for the block that the current task enters."""
-        self._lost: LeaseLostError | None = None
+        self._lost = None
         self._block = asyncio.current_task()
         self._cancellations = self._block.cancelling() if self._block else 0
         self._renewing = self._claim._sender.session.run_in_background(
@@ -311,7 +334,8 @@ class _KeepAlive:
 
     def stop(self, exc: BaseException | None) -> LeaseLostError | None:
         """End; return the loss if it is what ended the block, as ``exc`` tells."""
-        self._renewing.cancel()
+        if self._renewing:
+            self._renewing.cancel()
         if self._lost is None or self._block is None:
             return None
         is_ours = self._block.uncancel() <= self._cancellations
@@ -346,6 +370,7 @@ class _KeepAlive:
             if pause <= 0 and not claim._is_settled:
                 return
             with suppress(TimeoutError):
+                pause = max(pause, min(_SHORTEST, claim._lease / _RETRIES))
                 async with asyncio.timeout(None if claim._is_settled else pause):
                     await self._changed.wait()
 
@@ -395,15 +420,15 @@ def _checked(sender: Sender, claims: Iterable[Claim]) -> list[Claim]:
 
 
 async def _settle(
-    sender: Sender, claims: Sequence[Claim], operations: Sequence[Operation[bool]]
+    sender: Sender, claims: Sequence[Claim], operations: Sequence[Confirm | Release]
 ) -> list[bool]:
     """Confirm or release; it is done even if the caller is cancelled meanwhile."""
     if not operations:
         sender.session.check_open()
         return []
     settling = sender.see_through(operations)
-    for claim in claims:
-        claim._settling = settling
+    for claim, operation in zip(claims, operations, strict=True):
+        claim._asked, claim._settling = operation, settling
         if claim._keep_alive:
             settling.add_done_callback(claim._keep_alive.wake)
     try:

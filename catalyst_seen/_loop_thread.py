@@ -7,6 +7,7 @@ import os
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
@@ -60,18 +61,23 @@ class LoopThread:
                 await give_back(result)
             return result
 
+        future: Future[T] | None = None
         try:
-            future = self._portal.start_task_soon(run)
-        except RuntimeError as exc:  # the program is ending, and it was closed
-            raise StoreClosedError("the store is closed") from exc
-        try:
+            future = self._start(run)
             return future.result()
         except BaseException:
-            future.cancel()
+            if future is not None:
+                future.cancel()
             for result in handover.withdraw():
                 if give_back:
-                    self._portal.start_task_soon(give_back, result)
+                    self._start(partial(give_back, result))
             raise
+
+    def _start(self, work: Callable[[], Awaitable[T]]) -> Future[T]:
+        try:
+            return self._portal.start_task_soon(work)
+        except RuntimeError as exc:  # the program is ending, and it was closed
+            raise StoreClosedError("the store is closed") from exc
 
     def post(self, function: Callable[[], object]) -> None:
         """Call a short function in the loop, some time soon."""

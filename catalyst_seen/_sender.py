@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from ._backend import Confirm, Forget, Mark, Release
-from ._errors import OutcomeUnknownError
+from ._errors import StoreUnavailableError
 from ._log import log
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Sender:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.sent: Counter[str] = Counter()
-        self.is_ending = False
+        self.is_ending: bool = False
         self._watchers: dict[Id, list[asyncio.Event]] = {}
 
     async def send(self, operations: Sequence[Operation[Answer_co]]) -> list[Answer_co]:
@@ -66,18 +66,20 @@ class Sender:
 
         sending.add_done_callback(report)
 
-    def give_back(self, releases: Sequence[Release]) -> asyncio.Task[list[bool]]:
-        """Release claims that nobody can release any more, if need be at two tries."""
+    def post(
+        self, operations: Sequence[Operation[Answer_co]]
+    ) -> asyncio.Task[list[Answer_co]]:
+        """End claims for somebody who cannot try again: if need be, try it twice."""
 
-        async def apply() -> list[bool]:
+        async def apply() -> list[Answer_co]:
             try:
-                return await self._apply(releases)
-            except OutcomeUnknownError:
-                return await self._apply(releases)
+                return await self._apply(operations)
+            except StoreUnavailableError:
+                return await self._apply(operations)
 
-        giving = self.session.see_through(apply)
-        self.leave(giving, releases)
-        return giving
+        posted = self.session.see_through(apply)
+        self.leave(posted, operations)
+        return posted
 
     @contextmanager
     def watching(self, id_: Id) -> Iterator[asyncio.Event]:

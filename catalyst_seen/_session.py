@@ -98,6 +98,11 @@ class Session:
         task.add_done_callback(self._calls.discard)
         return task
 
+    async def catch_up(self) -> None:
+        """Let what is to be seen through come first; it may not even have begun."""
+        if self._calls:
+            await asyncio.sleep(0)
+
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
         async with self._lock:
             return await work()

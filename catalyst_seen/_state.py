@@ -177,8 +177,8 @@ _STEPS: dict[type[Operation[Any]], Callable[[Any, _Found], Stepped]] = {
 def _marked(found: _Found, ts: float, ttl: float | None) -> Row:
     """Mark at ``ts``; a mark from the past never takes an earlier one back.
 
-    The token of a claim that was confirmed stays, that of one under way is worth
-    nothing any more.
+    The token of a claim that was confirmed stays, that of any other is worth nothing
+    any more.
     """
     row = found.row
     if row is None:
@@ -186,7 +186,8 @@ def _marked(found: _Found, ts: float, ttl: float | None) -> Row:
     if found.verdict is Verdict.DUPLICATE:
         last_seen = max(row.last_seen, ts)
         expires_at = _after(last_seen, ttl)
-        return Row(row.first_seen, last_seen, expires_at, row.token, row.attempt)
+        token = row.token if row.lease_until is None else None
+        return Row(row.first_seen, last_seen, expires_at, token, row.attempt)
     first_seen = min(row.first_seen, ts)
     return Row(first_seen, ts, _after(ts, ttl), None, row.attempt)
 

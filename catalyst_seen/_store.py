@@ -145,7 +145,8 @@ class AsyncSeenStore:
         at most five seconds, even if the disk hangs. Closing again, or from many tasks
         at once, is closing once. In a forked child it does nothing.
 
-        Blocks of claims that end while the store is closing still confirm or release.
+        Blocks of claims that end while the store is closing still confirm or release;
+        ``keep_alive`` ends with the store.
         What is claimed and not ended by then stays so until its lease ends; who waits
         for a key is told that it is ``IN_FLIGHT``.
         """

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _FIRST_POLL, _LAST_POLL = 0.05, 1.0
 """Seconds between looks at what another process may have done to a key."""
 
+_SHORTEST = 0.02
+"""Seconds to wait for a lease that should have ended, by a clock that stands still."""
+
 
 async def take(sender: Sender, claim: TakeClaim, wait: float) -> ClaimState:
     """Take a claim; if it is in flight, try again until ``wait`` seconds are over."""
@@ -28,12 +31,16 @@ async def take(sender: Sender, claim: TakeClaim, wait: float) -> ClaimState:
     with sender.watching((claim.namespace, claim.key)) as ended:
         while True:
             ended.clear()
-            (state,) = await take_all(sender, [claim])
+            try:
+                (state,) = await take_all(sender, [claim])
+            except BaseException:
+                ended.set()  # somebody else may have more luck
+                raise
             left = end - time()
             if state.retry_after is None or left <= 0:
                 return state
             jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
-            pause = min(left, poll * jitter, max(state.retry_after, 0.001))
+            pause = min(left, poll * jitter, max(state.retry_after, _SHORTEST))
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await ended.wait()
@@ -44,15 +51,16 @@ async def take(sender: Sender, claim: TakeClaim, wait: float) -> ClaimState:
 
 async def take_all(sender: Sender, claims: Sequence[TakeClaim]) -> list[ClaimState]:
     """Take claims in one batch; if nobody learns the answer, give them back."""
+    await sender.session.catch_up()  # a claim that was cancelled is given back first
     try:
         return await sender.send(claims)
     except asyncio.CancelledError:
         with suppress(StoreClosedError):
-            sender.give_back(_releases(claims))
+            sender.post(_releases(claims))
         raise
     except OutcomeUnknownError:
         with suppress(StoreClosedError):
-            await asyncio.wait({sender.give_back(_releases(claims))})
+            await asyncio.wait({sender.post(_releases(claims))})
         raise
 
 

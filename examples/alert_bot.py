@@ -153,6 +153,7 @@ class AlertBot:
             except WebhookError as exc:
                 problem = exc
             except LeaseLostError as exc:  # we were too slow, and another has it now
+                self.summary.elsewhere += 1
                 self.report(str(exc))
                 return
             else:

@@ -28,6 +28,7 @@ from catalyst_seen import (
     _claim,
     _taking,
 )
+from catalyst_seen.backends import _worker
 
 from .conftest import DAY, NOON, Clock, Figures
 from .test_cancellation import time_of_a_hop
@@ -291,32 +292,73 @@ class TestBlock:
     async def test_entered_twice(self, store: AsyncSeenStore) -> None:
         """A claim is one block at a time."""
         async with store.claim("k", keep_alive=True) as claim:
-            with pytest.raises(RuntimeError, match="is entered already"):
+            with pytest.raises(RuntimeError, match="has a block already"):
                 async with claim:
                     pass
             assert claim.remaining() == 60
         assert await store.is_seen("k")
+        with pytest.raises(RuntimeError, match="or was confirmed"):
+            async with claim:
+                pass
 
-    async def test_confirm_that_nobody_waited_for(
-        self, path: Path, live: AsyncSeenStore
+    @pytest.mark.parametrize("error", [None, ValueError])
+    @pytest.mark.parametrize("verb", ["confirm", "release"])
+    async def test_failed_by_hand(
+        self,
+        path: Path,
+        live: AsyncSeenStore,
+        verb: str,
+        error: type[Exception] | None,
     ) -> None:
-        """A confirm that fails after its caller gave up is made good by the block."""
-        for verb in ("confirm", "release"):
-            with capture_logs() as logs, write_lock(path) as other:
-                other.execute("ROLLBACK")
-                async with live.claim(verb) as claim:
-                    other.execute("BEGIN IMMEDIATE")
-                    call = asyncio.create_task(getattr(claim, verb)())
-                    await asyncio.sleep(0)
-                    call.cancel()
-                    with pytest.raises(asyncio.CancelledError):
-                        await call
-                    while not logs:
-                        await asyncio.sleep(0.001)
-                    other.execute("ROLLBACK")
-                other.execute("BEGIN")
-            assert [log["event"] for log in logs] == [f"{verb}_failed"]
-            assert await live.is_seen(verb)
+        """What was asked for by hand, and failed, is what the block does at its end.
+
+        With the options it was asked with, and also if nobody waited for it to fail.
+        """
+        options = {"ttl": 5} if verb == "confirm" else {"delay": 5}
+        for number in range(2):
+            key = f"k {number}"
+            with suppress(ValueError):
+                async with live.claim(key) as claim:
+                    with capture_logs() as logs, write_lock(path):
+                        call = asyncio.create_task(getattr(claim, verb)(**options))
+                        await asyncio.sleep(0)
+                        if number:
+                            call.cancel()
+                            with pytest.raises(asyncio.CancelledError):
+                                await call
+                            while not logs:
+                                await asyncio.sleep(0.001)
+                            assert logs[0]["event"] == f"{verb}_failed"
+                        else:
+                            with pytest.raises(StoreUnavailableError):
+                                await call
+                    if error:
+                        raise error
+            record = await live.get(key)
+            other = await live.claim(key)
+            if verb == "confirm":
+                assert record is not None
+                assert record.expires_at == record.last_seen + 5
+            else:
+                assert record is None
+                assert other.retry_after is not None
+                assert 4 < other.retry_after <= 5
+
+    async def test_renew_and_settle_at_once(self, live: AsyncSeenStore) -> None:
+        """A renewal that ends after a release or confirm began does not undo it."""
+        async with live.claim("back") as claim:
+            renewal = asyncio.create_task(claim.renew())
+            await asyncio.sleep(0)
+            await claim.release()
+            await renewal
+        assert await verdict(live, "back") is Verdict.RETRY
+        async with live.claim("done", lease=0.1, keep_alive=True) as claim:
+            renewal = asyncio.create_task(claim.renew())
+            await asyncio.sleep(0)
+            await claim.confirm()
+            await renewal
+            await asyncio.sleep(0.3)
+        assert await live.is_seen("done")
 
     async def test_confirm_under_way(self, path: Path, live: AsyncSeenStore) -> None:
         """A block whose confirm is still under way waits to see whether it works."""
@@ -534,10 +576,10 @@ class TestMany:
         assert await live.claim_many(["new", "more"])
         stats = await live.stats()
         assert (stats.keys, stats.claimed) == (0, 1_002)
-        async with claims[0]:  # what failed to be settled is settled by its block
+        async with claims[0]:  # what failed was the release, and so it is released
             pass
-        assert await live.is_seen("0")
-        assert all(await live.confirm_many(claims))
+        assert await verdict(live, "0") is Verdict.RETRY
+        assert (await live.confirm_many(claims)).count(True) == 999
 
     async def test_not_a_claim_of_this_store(
         self, store: AsyncSeenStore, live: AsyncSeenStore
@@ -759,7 +801,7 @@ class TestKeepAlive:
                     await claim.renew(300)
                 await asyncio.sleep(1)
                 assert await verdict(other, "failed") is Verdict.IN_FLIGHT
-                assert 0 < claim.remaining() <= 0.6
+                assert claim.remaining() > 0
             late = await live.claim("late", lease=0.6, keep_alive=True)
             await asyncio.sleep(0.5)
             async with late:
@@ -783,6 +825,53 @@ class TestKeepAlive:
                 await claim.confirm()
             while claim.remaining() == 0:
                 await asyncio.sleep(0.01)
+
+    async def test_longer_by_hand(self, live: AsyncSeenStore) -> None:
+        """A longer lease that was asked for by hand is not taken back."""
+        async with live.claim("k", lease=0.3, keep_alive=True) as claim:
+            await asyncio.sleep(0.19)
+            await asyncio.gather(claim.renew(60), asyncio.sleep(0.05))
+            await asyncio.sleep(0.3)
+            assert claim.remaining() > 50
+            assert (await live.claim("k")).retry_after == pytest.approx(60, abs=10)
+
+    async def test_shorter_and_cancelled(
+        self, path: Path, live: AsyncSeenStore
+    ) -> None:
+        """A renewal that is cancelled may hold: the shorter lease is counted on."""
+        async with (
+            AsyncSeenStore(path) as other,
+            live.claim("k", lease=60, keep_alive=True) as claim,
+        ):
+            await asyncio.sleep(0.01)
+            renewal = asyncio.create_task(claim.renew(0.3))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            renewal.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewal
+            assert claim.remaining() <= 0.3
+            await asyncio.sleep(0.7)
+            assert await verdict(other) is Verdict.IN_FLIGHT
+
+    async def test_standing_clock(self, path: Path, clock: Clock) -> None:
+        """A clock that stands still just before a renewal is looked at now and then."""
+        looks = 0
+
+        def count() -> float:
+            nonlocal looks
+            looks += 1
+            return clock.now
+
+        async with (
+            AsyncSeenStore(path, clock=count, purge_interval=None) as store,
+            store.claim("k", lease=60, keep_alive=True),
+        ):
+            clock.advance(20 - 1e-6)
+            await asyncio.sleep(0.01)
+            looks = 0
+            await asyncio.sleep(0.5)
+        assert looks < 30
 
     async def test_lost_in_a_cancelled_task(self, live: AsyncSeenStore) -> None:
         """A task that was cancelled before, and went on, learns of a loss as well."""
@@ -955,6 +1044,23 @@ class TestWait:
         async with asyncio.timeout(5):
             assert await second
 
+    async def test_passed_on_by_a_failure(
+        self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A waiter whose claim fails leaves the key to the next as well."""
+        monkeypatch.setattr(_taking, "_FIRST_POLL", 60)
+        owner = await live.claim("k")
+        first, second = (
+            asyncio.create_task(live.claim("k", wait=60)) for _ in range(2)
+        )
+        await asyncio.sleep(0.05)
+        await owner.release()
+        refuse(monkeypatch, "BEGIN IMMEDIATE", "SQLITE_BUSY")
+        with pytest.raises(StoreUnavailableError):
+            await first
+        async with asyncio.timeout(5):
+            assert await second
+
     async def test_closed_meanwhile(self, path: Path) -> None:
         """A store that closes tells who waits at once; the key is still in flight."""
         store = AsyncSeenStore(path)
@@ -1050,6 +1156,53 @@ class TestCancelled:
             claims = await store.claim_many(f"{number}" for number in range(500))
             assert all(claims)
             assert time.monotonic() - started < 1
+
+    async def test_again_at_once(self, path: Path) -> None:
+        """Whoever gives up a claim and asks again is not told of the own ghost."""
+        rng = random.Random(11)
+        given_up = 0
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            hop = await time_of_a_hop(store)
+            for number in range(200):
+                try:
+                    async with asyncio.timeout(rng.random() * 2 * hop):
+                        claim = await store.claim(f"{number}")
+                except TimeoutError:
+                    given_up += 1
+                    claim = await store.claim(f"{number}")
+                assert claim
+        assert given_up > 20
+
+    async def test_unknown_and_cancelled(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A cancelled claim whose commit met an I/O error is given back all the same.
+
+        Its release is on the broken connection, and has to be sent again.
+        """
+        began, go_on = threading.Event(), threading.Event()
+        execute = _worker.Connection.execute
+
+        def slow(db: _worker.Connection, work: object, *rest: object) -> object:
+            if work == "COMMIT" and not began.is_set():
+                began.set()
+                assert go_on.wait(5)
+            return execute(db, work, *rest)
+
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", [True])
+            execute = _worker.Connection.execute
+            monkeypatch.setattr(_worker.Connection, "execute", slow)
+            claim = asyncio.create_task(store.claim("k"))
+            assert await asyncio.to_thread(began.wait, 5)
+            claim.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await claim
+            again = await store.claim("k", wait=5)
+            assert (again.verdict, again.attempt) == (Verdict.RETRY, 2)
 
     async def test_over_a_broken_connection(
         self, path: Path, monkeypatch: pytest.MonkeyPatch

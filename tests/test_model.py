@@ -125,7 +125,8 @@ class StoreMachine(RuleBasedStateMachine):
         if row:
             attempt = row.attempt
             if self.is_seen(id_):
-                first, last, token = row.first_seen, max(row.last_seen, ts), row.token
+                first, last = row.first_seen, max(row.last_seen, ts)
+                token = row.token if row.lease_until is None else None
             else:
                 first = min(row.first_seen, ts)
         expires_at = None if ttl is None else last + ttl

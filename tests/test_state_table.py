@@ -180,7 +180,7 @@ async def test_mark_seen(store: AsyncSeenStore, key: Key, column: str) -> None:
     await store.mark_seen("k")
     first = NOW if column == "unseen" else NOON
     assert await store.get("k") == Record("k", "", first, NOW, NOW + DAY)
-    assert await key.is_lost() is (column not in {"dropped", "confirmed"})
+    assert await key.is_lost() is (column != "confirmed")
 
 
 async def test_check_and_mark(store: AsyncSeenStore, key: Key, column: str) -> None:

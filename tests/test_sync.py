@@ -358,6 +358,35 @@ class TestClaims:
             time.sleep(0.3)  # nobody renews it
             assert store.claim("k").attempt == 3
 
+    @pytest.mark.parametrize("has_begun", [False, True])
+    def test_interrupted_before_a_call(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, *, has_begun: bool
+    ) -> None:
+        """Nor does Ctrl-C leave anything while a call is handed to the loop."""
+        with SeenStore(path) as store:
+            claim = store.claim("block", keep_alive=True)
+            start = store._thread._portal.start_task_soon
+
+            def interrupted(*work: Any) -> None:
+                if has_begun:
+                    start(*work)
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+
+            def interrupt_the_next() -> None:
+                monkeypatch.setattr(
+                    store._thread._portal, "start_task_soon", interrupted
+                )
+
+            interrupt_the_next()
+            with pytest.raises(KeyboardInterrupt):
+                store.claim("k")
+            assert store.claim("k", wait=5)
+            interrupt_the_next()
+            with pytest.raises(KeyboardInterrupt), claim:
+                pytest.fail("there is no block")
+            assert store.claim("block", wait=5).attempt == 2
+
     def test_close_ends_waiting(self, path: Path) -> None:
         """A thread that waits for a key does not keep the store from closing."""
         store = SeenStore(path)
