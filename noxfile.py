@@ -10,6 +10,9 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 
 IN_PARALLEL = ("--numprocesses=2", "--dist=worksteal")
+WITHOUT_EXTRAS = tuple(
+    f"--ignore=tests/test_{name}.py" for name in ("readme", "feed_poller", "alert_bot")
+)
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -49,14 +52,7 @@ def minimal(session: nox.Session) -> None:
     """Run the tests without any extra, on the oldest dependencies we name."""
     oldest = [name.replace(">=", "==") for name in PYPROJECT["project"]["dependencies"]]
     session.install(*group("tests"), *oldest, ".")
-    session.run(
-        "pytest",
-        *IN_PARALLEL,
-        "--ignore=tests/test_readme.py",
-        "--ignore=tests/test_feed_poller.py",
-        "--ignore=tests/test_alert_bot.py",
-        *session.posargs,
-    )
+    session.run("pytest", *IN_PARALLEL, *WITHOUT_EXTRAS, *session.posargs)
 
 
 @nox.session
@@ -70,7 +66,9 @@ def readme(session: nox.Session) -> None:
 def torture(session: nox.Session) -> None:
     """Run the long forms: many more kills, stops, tasks and examples."""
     session.install(*group("tests"), ".")
-    session.run("pytest", "--torture", "-m", "torture", *session.posargs)
+    session.run(
+        "pytest", "--torture", "-m", "torture", *WITHOUT_EXTRAS, *session.posargs
+    )
 
 
 @nox.session(python=["3.12", "3.13"], default=False)
