@@ -1,37 +1,22 @@
-"""Claim: a lease on a key while its item is handled."""
+"""Claim: what callers hold of a lease, and its block."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Never, Self
 
-from ._backend import Confirm, Release, Renew
-from ._errors import (
-    LeaseLostError,
-    StoreClosedError,
-)
-from ._log import log
+from ._keep_alive import KeepAlive
+from ._lease import Lease, settle
 from ._rules import seconds, seconds_or_never
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable
     from types import EllipsisType, TracebackType
 
     from ._backend import TakeClaim
-    from ._model import ClaimState, OnAbandoned, Verdict
+    from ._model import ClaimState, Verdict
     from ._rules import Duration
     from ._sender import Sender
-
-RELEASE_TIMEOUT = 5.0
-"""Seconds that leaving a block waits for its release, which then goes on without it."""
-
-_RENEWALS, _RETRIES = 3, 30
-"""How often in a lease ``keep_alive`` renews it; and tries, after a failure."""
-
-_SHORTEST = 0.05
-"""Seconds between two looks at a clock that may stand still."""
 
 
 class Claim:
@@ -61,8 +46,6 @@ class Claim:
         attempt: How often the key has been claimed, with this claim if it is owned: 1
             for the first.
         token: The random fence of this claim.
-        lease_until: When the lease ends, in seconds since 1970 by the store's clock;
-            for ``IN_FLIGHT`` the other owner's, else ``None``.
         retry_after: Seconds until it may be claimed; only for ``IN_FLIGHT``.
     """
 
@@ -75,16 +58,18 @@ class Claim:
         self.verdict: Verdict = state.verdict
         self.attempt: int = state.attempt
         self.token: str = taken.token
-        self.lease_until: float | None = state.lease_until
         self.retry_after: float | None = state.retry_after
-        self._sender = sender
-        self._lease: float = taken.lease
-        self._ttl: float | None = taken.ttl
-        self._on_abandoned: OnAbandoned = taken.on_abandoned
-        self._asked: Confirm | Release | None = None  # how it is to end, if at all yet
-        self._settling: asyncio.Task[list[bool]] | None = None
-        self._keep_alive = _KeepAlive(self) if keep_alive and state.verdict else None
+        self._lease = Lease(sender, taken, state)
+        self._keep_alive = KeepAlive(self._lease) if keep_alive and self else None
         self._is_entered = False
+
+    @property
+    def lease_until(self) -> float | None:
+        """When the lease ends, in seconds since 1970 by the store's clock.
+
+        For ``IN_FLIGHT`` the other owner's, else ``None``.
+        """
+        return self._lease.until
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
@@ -105,9 +90,7 @@ class Claim:
 
         0 if it is over, was confirmed or released, or never owned.
         """
-        if self.lease_until is None or not self or self._is_settled:
-            return 0.0
-        return max(0.0, self.lease_until - self._sender.session.backend.now())
+        return self._lease.remaining()
 
     async def confirm(self, ttl: Duration | EllipsisType | None = ...) -> None:
         """Mark the key as seen: its item is handled. The TTL counts from now.
@@ -125,7 +108,7 @@ class Claim:
             StoreUnavailableError: The store failed; it is not confirmed.
             OutcomeUnknownError: It failed while committing; confirm again to learn.
         """
-        await self._end(self._confirm(ttl))
+        await self._lease.end(self._lease.confirm(self._seconds(ttl)))
 
     async def release(self, delay: Duration = 0.0) -> bool:
         """Give the key back, for the next attempt: its item is not handled.
@@ -143,7 +126,8 @@ class Claim:
             StoreUnavailableError: The store failed; the lease runs on.
             OutcomeUnknownError: It failed while committing.
         """
-        return await self._end(self._release(delay))
+        pause = seconds(delay, "delay", least=0)
+        return await self._lease.end(self._lease.release(pause))
 
     async def renew(self, lease: Duration | EllipsisType = ...) -> None:
         """Begin the lease anew, also after its end or a release, if the key is free.
@@ -158,18 +142,11 @@ class Claim:
             OutcomeUnknownError: It failed while committing.
         """
         if lease is not ...:
-            self._lease = seconds(lease, "lease")
-        settling = self._settling
-        try:
-            await self._renew(self._lease)
-        finally:
-            if self._keep_alive:
-                self._keep_alive.wake()
-        if self._settling is settling:  # and nothing was asked for meanwhile
-            self._asked = self._settling = None
+            self._lease.length = seconds(lease, "lease")
+        await self._lease.renew()
 
     async def __aenter__(self) -> Self:
-        if self._is_entered or (self and self._is_settled):
+        if self._is_entered or (self and self._lease.is_settled):
             raise RuntimeError(
                 f"{self!r} cannot be entered: it has a block already, or was confirmed"
                 " or released"
@@ -189,75 +166,10 @@ class Claim:
         lost = self._keep_alive.stop(exc) if self._keep_alive else None
         if lost:
             raise lost from exc
-        if self._settling:  # its caller may not have waited for it
-            patience = None if exc is None else RELEASE_TIMEOUT
-            await asyncio.wait({self._settling}, timeout=patience)
-        if not self or self._is_settled:
-            return
-        if exc is None:
-            await self._end(self._asked or self._confirm(...))
-        else:
-            await self._end_in_time(self._asked or self._release())
+        await self._lease.end_block(exc)
 
-    @property
-    def _is_settled(self) -> bool:
-        """Is it confirmed or released, or about to be?"""
-        settling = self._settling
-        if settling is None or not settling.done():
-            return settling is not None
-        return not settling.cancelled() and settling.exception() is None
-
-    def _confirm(self, ttl: Duration | EllipsisType | None) -> Confirm:
-        lasting = self._ttl if ttl is ... else seconds_or_never(ttl, "ttl")
-        return Confirm(self.namespace, self.key, self.token, lasting)
-
-    def _release(self, delay: Duration = 0.0) -> Release:
-        pause = seconds(delay, "delay", least=0)
-        return Release(self.namespace, self.key, self.token, pause, self._ttl)
-
-    async def _end(self, operation: Confirm | Release) -> bool:
-        (is_done,) = await _settle(self._sender, [self], [operation])
-        if not is_done and isinstance(operation, Confirm):
-            raise self._lease_lost()
-        return is_done
-
-    async def _end_in_time(self, operation: Confirm | Release) -> None:
-        """End it for a caller who is on the way out, with an exception of its own."""
-        with suppress(StoreClosedError):  # then the lease ends by itself
-            self._settling = self._sender.post([operation])
-            await asyncio.wait({self._settling}, timeout=RELEASE_TIMEOUT)
-
-    async def _renew(self, lease: float) -> None:
-        # Whoever is cancelled here does not learn how long the lease is now.
-        until = self._sender.session.backend.now() + lease
-        self.lease_until = min(self.lease_until or until, until)
-        renew = Renew(
-            self.namespace,
-            self.key,
-            self.token,
-            lease,
-            self._ttl,
-            self._on_abandoned,
-        )
-        (lease_until,) = await self._sender.send([renew])
-        if lease_until is None:
-            raise self._lease_lost()
-        self.lease_until = lease_until
-
-    def _lease_lost(self) -> LeaseLostError:
-        if self:
-            problem = (
-                "it is lost: another owner has claimed the key since the lease ended,"
-                " or it was confirmed, marked, forgotten or resolved. Nothing was"
-                " changed; if the lease was too short, take a longer one, or a block"
-                " with keep_alive"
-            )
-        else:
-            problem = (
-                f"it was never owned, its verdict is {self.verdict}. Nothing was"
-                " changed; handle an item only `if claim:`"
-            )
-        return LeaseLostError(self.key, self.namespace, self.attempt, problem)
+    def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
+        return self._lease.taken.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
 
 
 _NOT_TAKEN = (
@@ -313,93 +225,22 @@ class Claiming(Coroutine[object, None, Claim]):
         await self._claim.__aexit__(exc_type, exc, traceback)
 
 
-class _KeepAlive:
-    """Renews a claim while its block runs, and cancels the block if it is lost."""
-
-    def __init__(self, claim: Claim) -> None:
-        self._claim = claim
-        self._changed = asyncio.Event()
-        self._is_failing = False
-        self._renewing: asyncio.Task[None] | None = None
-        self._lost: LeaseLostError | None = None
-
-    def start(self) -> None:
-        """Begin, for the block that the current task enters."""
-        self._lost = None
-        self._block = asyncio.current_task()
-        self._cancellations = self._block.cancelling() if self._block else 0
-        self._renewing = self._claim._sender.session.run_in_background(
-            self._run(), "keep alive"
-        )
-
-    def stop(self, exc: BaseException | None) -> LeaseLostError | None:
-        """End; return the loss if it is what ended the block, as ``exc`` tells."""
-        if self._renewing:
-            self._renewing.cancel()
-        if self._lost is None or self._block is None:
-            return None
-        is_ours = self._block.uncancel() <= self._cancellations
-        is_cancelled = isinstance(exc, asyncio.CancelledError)
-        return self._lost if is_ours and is_cancelled else None
-
-    def wake(self, *_: object) -> None:
-        """Look at the claim again: it was renewed, or is settled or not after all."""
-        self._changed.set()
-
-    async def _run(self) -> None:
-        claim = self._claim
-        while self._lost is None:
-            try:
-                await self._until_due()
-                await claim._renew(claim._lease)
-                self._is_failing = False
-            except StoreClosedError:
-                return
-            except LeaseLostError as exc:
-                self._lose(exc)
-            except Exception as exc:  # noqa: BLE001 - while nobody takes it, it is ours
-                self._report(exc)
-                await asyncio.sleep(claim._lease / _RETRIES)
-
-    async def _until_due(self) -> None:
-        """Wait until a part of the lease has run, and there is still one."""
-        claim = self._claim
-        while True:
-            self._changed.clear()
-            pause = claim.remaining() - claim._lease * (1 - 1 / _RENEWALS)
-            if pause <= 0 and not claim._is_settled:
-                return
-            with suppress(TimeoutError):
-                pause = max(pause, min(_SHORTEST, claim._lease / _RETRIES))
-                async with asyncio.timeout(None if claim._is_settled else pause):
-                    await self._changed.wait()
-
-    def _lose(self, loss: LeaseLostError) -> None:
-        self._lost = loss
-        if self._block:
-            self._block.cancel()
-
-    def _report(self, failure: Exception) -> None:
-        if not self._is_failing:
-            location = self._claim._sender.session.backend.location
-            log("warning", "renew_failed", location=location, error=str(failure))
-        self._is_failing = True
-
-
 async def confirm_all(
     sender: Sender, claims: Iterable[Claim], ttl: Duration | EllipsisType | None
 ) -> list[bool]:
     """Confirm claims in one batch; say of each whether it is confirmed."""
     checked = _checked(sender, claims)
-    return await _settle(sender, checked, [claim._confirm(ttl) for claim in checked])
+    confirms = [claim._lease.confirm(claim._seconds(ttl)) for claim in checked]
+    return await settle(sender, [claim._lease for claim in checked], confirms)
 
 
 async def release_all(
     sender: Sender, claims: Iterable[Claim], delay: Duration
 ) -> list[bool]:
     """Release claims in one batch; say of each whether it was owned."""
-    checked = _checked(sender, claims)
-    return await _settle(sender, checked, [claim._release(delay) for claim in checked])
+    checked, pause = _checked(sender, claims), seconds(delay, "delay", least=0)
+    releases = [claim._lease.release(pause) for claim in checked]
+    return await settle(sender, [claim._lease for claim in checked], releases)
 
 
 def _checked(sender: Sender, claims: Iterable[Claim]) -> list[Claim]:
@@ -412,27 +253,8 @@ def _checked(sender: Sender, claims: Iterable[Claim]) -> list[Claim]:
             raise TypeError(
                 f"claims[{place}] must be a Claim, not {type(claim).__name__}"
             )
-        if claim._sender is not sender:
+        if claim._lease.sender is not sender:
             raise ValueError(
                 f"claims[{place}], {claim!r}, must be a claim that this store made"
             )
     return checked
-
-
-async def _settle(
-    sender: Sender, claims: Sequence[Claim], operations: Sequence[Confirm | Release]
-) -> list[bool]:
-    """Confirm or release; it is done even if the caller is cancelled meanwhile."""
-    if not operations:
-        sender.session.check_open()
-        return []
-    settling = sender.see_through(operations)
-    for claim, operation in zip(claims, operations, strict=True):
-        claim._asked, claim._settling = operation, settling
-        if claim._keep_alive:
-            settling.add_done_callback(claim._keep_alive.wake)
-    try:
-        return await asyncio.shield(settling)
-    except asyncio.CancelledError:
-        sender.leave(settling, operations)
-        raise

@@ -25,7 +25,7 @@ from catalyst_seen import (
     StoreClosedError,
     StoreUnavailableError,
     Verdict,
-    _claim,
+    _lease,
     _taking,
 )
 from catalyst_seen.backends import _worker
@@ -230,7 +230,7 @@ class TestBlock:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A release that takes too long goes on after the block has ended."""
-        monkeypatch.setattr(_claim, "RELEASE_TIMEOUT", 0.1)
+        monkeypatch.setattr(_lease, "RELEASE_TIMEOUT", 0.1)
         config = SeenStoreConfig(path, timeout=20, purge_interval=None)
         async with AsyncSeenStore(config) as store:
             with pytest.raises(ValueError, match="mine"):

@@ -254,7 +254,9 @@ async def test_renew(
     assert (key.owner.lease_until, key.owner.remaining()) == (NOW + 10, 10)
     assert (await store.claim("k")).retry_after == 10
     clock.advance(10)
-    assert (await store.claim("k")).verdict is ABANDONED[key.owner._on_abandoned]
+    assert (await store.claim("k")).verdict is ABANDONED[
+        key.owner._lease.taken.on_abandoned
+    ]
 
 
 @pytest.mark.parametrize("delay", [0, 10])
