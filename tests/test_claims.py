@@ -156,6 +156,8 @@ class TestBlock:
         assert await store.is_seen("done")
         async with store.claim("back") as claim:
             assert await claim.release()
+        sent = (await store.stats()).operations
+        assert (sent["confirm"], sent["release"]) == (1, 1)
         assert await verdict(store, "back") is Verdict.RETRY
         async with store.claim("again") as claim:
             await claim.release()
