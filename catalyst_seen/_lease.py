@@ -141,9 +141,6 @@ async def settle(
     sender: Sender, leases: Sequence[Lease], operations: Sequence[Confirm | Release]
 ) -> list[bool]:
     """Confirm or release; it is done even if the caller is cancelled meanwhile."""
-    if not operations:
-        sender.session.check_open()
-        return []
     settling = sender.see_through(operations)
     for lease, operation in zip(leases, operations, strict=True):
         lease.settle_by(settling, operation)

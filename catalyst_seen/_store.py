@@ -146,9 +146,8 @@ class AsyncSeenStore:
         at once, is closing once. In a forked child it does nothing.
 
         Blocks of claims that end while the store is closing still confirm or release;
-        ``keep_alive`` ends with the store.
-        What is claimed and not ended by then stays so until its lease ends; who waits
-        for a key is told that it is ``IN_FLIGHT``.
+        ``keep_alive`` ends with the store. What is claimed and not ended by then stays
+        so until its lease ends; who waits for a key is told that it is ``IN_FLIGHT``.
         """
         with suppress(StoreClosedError):
             self._session.check_open()

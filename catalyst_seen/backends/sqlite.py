@@ -7,7 +7,6 @@ there.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Id = tuple[str, str]
-_Tally = dict[str, Counter[str]]
 
 _READ = """SELECT first_seen, last_seen, expires_at,
         token, attempt, lease_until, on_abandoned
@@ -43,12 +41,16 @@ _PURGE = """DELETE FROM seen WHERE (namespace, id) IN (
 _EXPIRED = "SELECT 1 FROM seen WHERE expires_at <= ? LIMIT 1"
 _WALK = """SELECT namespace, id, {condition} FROM seen WHERE true{scope}{after}
     ORDER BY namespace, id LIMIT ?"""
-_COUNT = """SELECT namespace, count(*), CASE
-        WHEN lease_until IS NULL THEN 'seen'
-        WHEN lease_until > ? THEN 'claimed'
-        ELSE coalesce(on_abandoned, 'released') END AS state
+_COUNT = """SELECT namespace, count(*) FROM seen
+    WHERE (expires_at IS NULL OR expires_at > ?)
+        AND (lease_until IS NULL OR lease_until <= ? AND on_abandoned = 'drop'){scope}
+    GROUP BY namespace"""
+_CLAIMS = """SELECT
+        CASE WHEN lease_until > ? THEN 'claimed' ELSE on_abandoned END AS state,
+        count(*)
     FROM seen
-    WHERE (expires_at IS NULL OR expires_at > ?){scope} GROUP BY namespace, state"""
+    WHERE lease_until IS NOT NULL AND (expires_at IS NULL OR expires_at > ?){scope}
+    GROUP BY state"""
 _OLD = """last_seen < ? AND (lease_until IS NULL OR lease_until <= ?
     AND on_abandoned IS NOT 'hold')"""
 _HELD = """SELECT id, namespace, first_seen, last_seen, expires_at
@@ -142,7 +144,7 @@ class SqliteBackend:
         return await self._run(work)
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        return await self._run(lambda db: _seen(self._count(db, namespace)))
+        return await self._run(lambda db: self._count(db, namespace))
 
     async def held(self, namespace: str | None) -> list[Record]:
         return await self._run(lambda db: self._held(db, namespace))
@@ -263,14 +265,15 @@ class SqliteBackend:
             removed = 0
         return Chunk(removed, resume=rows[-1][:2] if len(rows) == limit else None)
 
-    def _count(self, db: Connection, namespace: str | None) -> _Tally:
-        """Count the keys of each namespace and state."""
+    def _count(self, db: Connection, namespace: str | None) -> dict[str, int]:
+        return self._counts(db, _COUNT, namespace)
+
+    def _counts(
+        self, db: Connection, query: str, namespace: str | None
+    ) -> dict[str, int]:
         scope, names = _scope(namespace)
-        count, now = _COUNT.format(scope=scope), self._now()
-        tally: _Tally = {}
-        for name, number, state in db.execute(count, (now, now, *names)):
-            tally.setdefault(name, Counter())[state] = number
-        return tally
+        now = self._now()
+        return dict(db.execute(query.format(scope=scope), (now, now, *names)))
 
     def _held(self, db: Connection, namespace: str | None) -> list[Record]:
         scope, names = _scope(namespace)
@@ -278,12 +281,11 @@ class SqliteBackend:
         return [Record(*row) for row in held]
 
     def _stats(self, db: Connection, namespace: str | None) -> BackendStats:
-        tally = self._count(db, namespace)
-        total = sum(tally.values(), Counter[str]())
+        claims = self._counts(db, _CLAIMS, namespace)
         return BackendStats(
-            keys_by_namespace=_seen(tally),
-            claimed=total["claimed"],
-            abandoned={policy: total[policy] for policy in ON_ABANDONED},
+            keys_by_namespace=self._count(db, namespace),
+            claimed=claims.get("claimed", 0),
+            abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
             file_bytes=size(self._path),
             wal_bytes=size(f"{self._path}-wal"),
             free_pages=pragma(db, "freelist_count"),
@@ -302,12 +304,6 @@ class SqliteBackend:
                 raise
         self._file.connected(db)
         return db
-
-
-def _seen(tally: _Tally) -> dict[str, int]:
-    """Count what is seen: marked, or abandoned to be dropped."""
-    counts = {name: states["seen"] + states["drop"] for name, states in tally.items()}
-    return {name: count for name, count in counts.items() if count}
 
 
 def _read(db: Connection, id_: Id) -> Row | None:
