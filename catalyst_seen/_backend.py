@@ -8,7 +8,7 @@ trip.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from ._model import ClaimState, Record, Sighting
 
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from ._model import OnAbandoned
 
 Answer_co = TypeVar("Answer_co", covariant=True)
+Id = tuple[str, str]
+"""Namespace and key."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Operation(Generic[Answer_co]):
-    """One thing to do with one key. The subclass says what, and what is answered."""
+    """One thing to do with one key. The subclass says what, and what is answered.
+
+    Nobody changes one; to have that checked would cost more than all the rest of it.
+    """
 
     verb: ClassVar[str]
 
@@ -30,14 +35,20 @@ class Operation(Generic[Answer_co]):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Look(Operation[Record | None]):
+class Question(Operation[Answer_co]):
+    """An operation that leaves a seen key as it is."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class Look(Question[Record | None]):
     """Read: the record of a seen key, ``None`` for any other."""
 
     verb = "look"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mark(Operation[None]):
     """Mark as seen, whatever was there; ``ts`` is the instant of the sight, or now."""
 
@@ -47,8 +58,8 @@ class Mark(Operation[None]):
     ts: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckAndMark(Operation[Sighting]):
+@dataclass(slots=True)
+class CheckAndMark(Question[Sighting]):
     """Mark as seen unless seen already; a duplicate is left as it is."""
 
     verb = "check_and_mark"
@@ -56,15 +67,15 @@ class CheckAndMark(Operation[Sighting]):
     ttl: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Forget(Operation[bool]):
     """Make unseen; true if there was anything to forget."""
 
     verb = "forget"
 
 
-@dataclass(frozen=True, slots=True)
-class TakeClaim(Operation[ClaimState]):
+@dataclass(slots=True)
+class TakeClaim(Question[ClaimState]):
     """Claim unless seen, held or under a live lease.
 
     Of a claim that is neither confirmed nor released, ``on_abandoned`` says what
@@ -79,7 +90,7 @@ class TakeClaim(Operation[ClaimState]):
     on_abandoned: OnAbandoned
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Confirm(Operation[bool]):
     """Mark as seen, if this token's; true if it is seen by this token now."""
 
@@ -89,7 +100,7 @@ class Confirm(Operation[bool]):
     ttl: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Renew(Operation[float | None]):
     """Begin the lease anew, if this token's; until when, or ``None`` if it is not."""
 
@@ -101,7 +112,7 @@ class Renew(Operation[float | None]):
     on_abandoned: OnAbandoned
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Release(Operation[bool]):
     """Let others claim it after ``delay``, if this token's; true if it was."""
 
@@ -112,7 +123,7 @@ class Release(Operation[bool]):
     ttl: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resolve(Operation[bool]):
     """Mark a held key as seen, or let others claim it; true if it was held."""
 
@@ -120,6 +131,38 @@ class Resolve(Operation[bool]):
 
     is_handled: bool
     ttl: float | None
+
+
+class Row(NamedTuple):
+    """What is stored of a key. Instants are seconds since 1970.
+
+    A row with a ``lease_until`` is a claim: of the owner of ``token`` until then, and
+    after that as ``on_abandoned`` says, or claimable if it was released and has none. A
+    row without is a mark, with the token of the claim that was confirmed, if one was.
+    """
+
+    first_seen: float
+    last_seen: float
+    expires_at: float | None
+    token: str | None = None
+    attempt: int = 0
+    lease_until: float | None = None
+    on_abandoned: OnAbandoned | None = None
+
+
+class Applied(NamedTuple):
+    """What became of a batch.
+
+    Attributes:
+        answers: One for each operation, in order.
+        rows: What each operation left of its key; ``None`` is nothing.
+        version: As long as this is the same, no other program has changed anything;
+            ``None`` if nobody looked.
+    """
+
+    answers: list[object]
+    rows: list[Row | None]
+    version: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +175,7 @@ class Chunk:
     """
 
     removed: int
-    resume: tuple[str, str] | None
+    resume: Id | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +236,10 @@ class Backend(Protocol):
         """Disconnect without waiting, from any thread, with or without a loop."""
         ...
 
-    async def apply(self, operations: Sequence[Operation[object]]) -> list[object]:
-        """Carry out a batch and return an answer per operation, in order.
+    async def apply(
+        self, operations: Sequence[Operation[object]], *, look: bool
+    ) -> Applied:
+        """Carry out a batch, in order; and ``look`` whether others changed anything.
 
         A later operation of the batch sees what an earlier one did to the same key.
         """
@@ -205,7 +250,7 @@ class Backend(Protocol):
         *,
         namespace: str | None,
         limit: int,
-        resume: tuple[str, str] | None,
+        resume: Id | None,
         patience: float | None,
     ) -> Chunk:
         """Remove up to ``limit`` expired rows of one namespace, or of all.
@@ -221,7 +266,7 @@ class Backend(Protocol):
         *,
         namespace: str | None,
         limit: int,
-        resume: tuple[str, str] | None,
+        resume: Id | None,
     ) -> Chunk:
         """Of the next ``limit`` rows, remove those last marked ``age`` seconds ago.
 

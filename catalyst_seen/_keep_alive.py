@@ -24,6 +24,7 @@ class KeepAlive:
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
+        self._changed = lease.changed = asyncio.Event()
         self._is_failing = False
         self._renewing: asyncio.Task[None] | None = None
         self._lost: LeaseLostError | None = None
@@ -60,20 +61,30 @@ class KeepAlive:
                     self._block.cancel()
             except Exception as exc:  # noqa: BLE001 - while nobody takes it, it is ours
                 self._report(exc)
-                await asyncio.sleep(self._lease.length / _RETRIES)
+                await asyncio.sleep(self._pause())
 
     async def _until_due(self) -> None:
         """Wait until a part of the lease has run, and there is still one."""
         lease = self._lease
         while True:
-            lease.changed.clear()
+            self._changed.clear()
             pause = lease.remaining() - lease.length * (1 - 1 / _RENEWALS)
             if pause <= 0 and not lease.is_settled:
                 return
             pause = max(pause, min(_SHORTEST, lease.length / _RETRIES))
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if lease.is_settled else pause):
-                    await lease.changed.wait()
+                    await self._changed.wait()
+
+    def _pause(self) -> float:
+        """Tell how long to wait after a failure: a part of what is left, if anything.
+
+        The lease may be shorter than the one that was asked for.
+        """
+        length = left = self._lease.length
+        with suppress(Exception):  # it may be the clock that fails
+            left = min(self._lease.remaining() or length, length)
+        return max(left / _RETRIES, min(_SHORTEST, length / _RETRIES))
 
     def _report(self, failure: Exception) -> None:
         if not self._is_failing:

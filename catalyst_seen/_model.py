@@ -126,6 +126,9 @@ class StoreStats:
             ``look`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
             ``check_and_mark``, ``forget``, ``claim``, ``confirm``, ``release``,
             ``renew``, ``resolve``.
+        batches: Transactions that carried them; the fewer, the more callers shared one.
+        recent_keys: Keys that are remembered in memory as seen.
+        recent_hits: Questions that were answered from there.
         sqlite_version: Version of the SQLite library in use.
     """
 
@@ -141,4 +144,7 @@ class StoreStats:
     purge_failures: int
     last_purge: float | None
     operations: Mapping[str, int]
+    batches: int
+    recent_keys: int
+    recent_hits: int
     sqlite_version: str

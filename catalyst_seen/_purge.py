@@ -13,7 +13,8 @@ from ._log import log
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._backend import Chunk
+    from ._backend import Chunk, Id
+    from ._recent import Recent
     from ._session import Session
 
 _CHUNK = 1_000  # rows a step looks at: about 10 ms in the worker
@@ -23,8 +24,9 @@ _PATIENCE = 0.25  # seconds that a background purge waits for another writer
 class Purge:
     """Purges expired rows, by call or in the background, and counts what it did."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, recent: Recent) -> None:
         self._session = session
+        self._recent = recent
         self._is_failing = False
         self.runs = 0
         self.rows = 0
@@ -61,7 +63,7 @@ class Purge:
         """Remove the expired rows of one namespace, or of all."""
         backend = self._session.backend
 
-        async def step(resume: tuple[str, str] | None) -> Chunk:
+        async def step(resume: Id | None) -> Chunk:
             chunk = await backend.purge(
                 namespace=namespace, limit=_CHUNK, resume=resume, patience=patience
             )
@@ -80,15 +82,18 @@ class Purge:
     async def older_than(self, age: float, namespace: str | None) -> int:
         """Remove the rows last marked over ``age`` seconds ago."""
         backend = self._session.backend
-        return await self._in_steps(
-            lambda resume: backend.cleanup(
-                age, namespace=namespace, limit=_CHUNK, resume=resume
-            )
-        )
 
-    async def _in_steps(
-        self, step: Callable[[tuple[str, str] | None], Awaitable[Chunk]]
-    ) -> int:
+        async def step(resume: Id | None) -> Chunk:
+            try:
+                return await backend.cleanup(
+                    age, namespace=namespace, limit=_CHUNK, resume=resume
+                )
+            finally:
+                self._recent.clear()
+
+        return await self._in_steps(step)
+
+    async def _in_steps(self, step: Callable[[Id | None], Awaitable[Chunk]]) -> int:
         """Take steps until one says that it was the last.
 
         After each it rests as long as it worked: SQLite's waiting writers poll for the

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from ._errors import InvalidKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_KEY_BYTES = 2_048
 """UTF-8 bytes in a key: below the 2,704 that a PostgreSQL B-tree entry can hold."""
@@ -20,6 +24,9 @@ MAX_SECONDS = 36_525 * 86_400.0
 
 MAX_TIMESTAMP = 253_402_300_800.0
 """The end of the year 9999, in seconds since 1970."""
+
+MAX_COUNT = 2**31 - 1
+"""What a whole number may be: SQLite counts its pages in 31 bits."""
 
 _SHOWN_CHARACTERS = 60
 
@@ -40,6 +47,30 @@ def check_key(key: str, argument: str = "key") -> str:
             argument, f"{key!r} is empty or blank; a key must name one item"
         )
     return key
+
+
+def check_keys(keys: Sequence[str], argument: str, first: int) -> Sequence[str]:
+    """Return the keys unchanged, or say which one cannot be one, and why.
+
+    Raises:
+        TypeError: One is not a ``str``.
+        InvalidKeyError: As in ``check_key``.
+    """
+    if not all(map(_is_plain, keys)):
+        for place, key in enumerate(keys, first):
+            check_key(key, f"{argument}[{place}]")
+    return keys
+
+
+def _is_plain(key: object) -> bool:
+    """Tell a key that needs no closer look: nearly all are such."""
+    return (
+        type(key) is str
+        and key.isascii()
+        and 0 < len(key) <= MAX_KEY_BYTES
+        and "\0" not in key
+        and not key.isspace()
+    )
 
 
 def check_namespace(namespace: str) -> str:
@@ -165,6 +196,22 @@ def number(value: float, argument: str, wanted: str) -> float:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def check_count(value: int, argument: str, unit: str, *, least: int) -> None:
+    """Raise unless the value is a whole number that is neither too small nor too large.
+
+    Raises:
+        TypeError: Not an ``int``; a ``bool`` is none here.
+        ValueError: Under ``least`` or over ``MAX_COUNT``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} must be a whole number of {unit}, not {value!r}")
+    if not least <= value <= MAX_COUNT:
+        raise ValueError(
+            f"{argument} must be at least {least:,} and at most {MAX_COUNT:,} {unit},"
+            f" not {value!r}"
+        )
 
 
 def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:

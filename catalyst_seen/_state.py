@@ -6,7 +6,7 @@ it back in one transaction.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ._backend import (
     CheckAndMark,
@@ -18,39 +18,13 @@ from ._backend import (
     Release,
     Renew,
     Resolve,
+    Row,
     TakeClaim,
 )
 from ._model import ClaimState, Record, Sighting, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ._model import OnAbandoned
-
-
-class Row(NamedTuple):
-    """What is stored of a key. Instants are seconds since 1970.
-
-    A row with a ``lease_until`` is a claim: of the owner of ``token`` until then, and
-    after that as ``on_abandoned`` says, or claimable if it was released and has none. A
-    row without is a mark, with the token of the claim that was confirmed, if one was.
-    """
-
-    first_seen: float
-    last_seen: float
-    expires_at: float | None
-    token: str | None = None
-    attempt: int = 0
-    lease_until: float | None = None
-    on_abandoned: OnAbandoned | None = None
-
-
-class _Found(NamedTuple):
-    """A key as an operation finds it: an expired row is none."""
-
-    row: Row | None
-    verdict: Verdict
-    now: float
 
 
 Stepped = tuple[object, Row | None]
@@ -61,10 +35,10 @@ def step(stored: Row | None, operation: Operation[object], now: float) -> Steppe
 
     The row returned *is* the row given when there is nothing to write.
     """
-    is_live = stored and (stored.expires_at is None or now < stored.expires_at)
-    row = stored if is_live else None
-    found = _Found(row, _verdict(row, now), now)
-    answer, after = _STEPS[type(operation)](operation, found)
+    row = stored  # as an operation finds it: an expired row is none
+    if row is not None and row.expires_at is not None and row.expires_at <= now:
+        row = None
+    answer, after = _STEPS[type(operation)](operation, row, _verdict(row, now), now)
     return answer, stored if after is row else after
 
 
@@ -86,82 +60,100 @@ _ABANDONED = {
 }
 
 
-def _look(look: Look, found: _Found) -> Stepped:
-    row = found.row
-    if row is None or found.verdict is not Verdict.DUPLICATE:
+def _look(look: Look, row: Row | None, verdict: Verdict, _: float) -> Stepped:
+    if row is None or verdict is not Verdict.DUPLICATE:
         return None, row
     return Record(look.key, look.namespace, *row[:3]), row
 
 
-def _mark(mark: Mark, found: _Found) -> Stepped:
-    return None, _marked(found, found.now if mark.ts is None else mark.ts, mark.ttl)
+def _mark(mark: Mark, row: Row | None, verdict: Verdict, now: float) -> Stepped:
+    return None, _marked(row, verdict, now if mark.ts is None else mark.ts, mark.ttl)
 
 
-def _check_and_mark(check: CheckAndMark, found: _Found) -> Stepped:
-    row, verdict, now = found
-    attempt = row.attempt if row else 0
-    after = row if row and not verdict else _marked(found, now, check.ttl)
+def _check_and_mark(
+    check: CheckAndMark, row: Row | None, verdict: Verdict, now: float
+) -> Stepped:
+    if row is None:
+        after = Row(now, now, _after(now, check.ttl))
+        return Sighting(check.key, check.namespace, verdict, now, now), after
+    after = _marked(row, verdict, now, check.ttl) if verdict else row
     sighting = Sighting(
-        check.key, check.namespace, verdict, *after[:2], attempt, _retry_after(found)
+        check.key,
+        check.namespace,
+        verdict,
+        after.first_seen,
+        after.last_seen,
+        row.attempt,
+        _retry_after(row, verdict, now),
     )
     return sighting, after
 
 
-def _take_claim(claim: TakeClaim, found: _Found) -> Stepped:
-    row, verdict, now = found
+def _take_claim(
+    claim: TakeClaim, row: Row | None, verdict: Verdict, now: float
+) -> Stepped:
     if row and not verdict:
-        retry_after = _retry_after(found)
+        retry_after = _retry_after(row, verdict, now)
         lease_until = None if retry_after is None else row.lease_until
         return ClaimState(verdict, row.attempt, lease_until, retry_after), row
-    fresh = row or Row(now, now, None)
-    after = _leased(
-        fresh._replace(last_seen=now, token=claim.token, attempt=fresh.attempt + 1),
-        claim,
+    lease_until, expires_at = _lease(claim, now)
+    first_seen, attempt = (row.first_seen, row.attempt + 1) if row else (now, 1)
+    after = Row(
+        first_seen,
         now,
+        expires_at,
+        claim.token,
+        attempt,
+        lease_until,
+        claim.on_abandoned,
     )
-    return ClaimState(verdict, after.attempt, after.lease_until), after
+    return ClaimState(verdict, attempt, lease_until), after
 
 
-def _confirm(confirm: Confirm, found: _Found) -> Stepped:
-    row = _owned(found.row, confirm.token)
-    if row is None:
-        return False, found.row
+def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Stepped:
+    if row is None or row.token != confirm.token:
+        return False, row
     if row.lease_until is None:
         return True, row
-    expires_at = _after(found.now, confirm.ttl)
-    seen = Row(row.first_seen, found.now, expires_at, row.token, row.attempt)
-    return True, seen
+    expires_at = _after(now, confirm.ttl)
+    return True, Row(row.first_seen, now, expires_at, row.token, row.attempt)
 
 
-def _renew(renew: Renew, found: _Found) -> Stepped:
-    row = _owned(found.row, renew.token)
-    if row is None or row.lease_until is None:
-        return None, found.row
-    after = _leased(row, renew, found.now)
-    return after.lease_until, after
+def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Stepped:
+    if row is None or not _is_owned(row, renew.token):
+        return None, row
+    lease_until, expires_at = _lease(renew, now)
+    after = row._replace(
+        expires_at=expires_at,
+        lease_until=lease_until,
+        on_abandoned=renew.on_abandoned,
+    )
+    return lease_until, after
 
 
-def _release(release: Release, found: _Found) -> Stepped:
-    row = _owned(found.row, release.token)
-    if row is None or row.lease_until is None:
-        return False, found.row
-    return True, _released(row, found.now + release.delay, release.ttl)
+def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Stepped:
+    if row is None or not _is_owned(row, release.token):
+        return False, row
+    return True, _released(row, now + release.delay, release.ttl)
 
 
-def _resolve(resolve: Resolve, found: _Found) -> Stepped:
-    row, verdict, now = found
+def _resolve(
+    resolve: Resolve, row: Row | None, verdict: Verdict, now: float
+) -> Stepped:
     if row is None or verdict is not Verdict.HELD:
         return False, row
     if resolve.is_handled:
-        return True, _marked(found, now, resolve.ttl)
+        return True, _marked(row, verdict, now, resolve.ttl)
     return True, _released(row, now, resolve.ttl)
 
 
-def _forget(_: Forget, found: _Found) -> Stepped:
-    return found.row is not None, None
+def _forget(_: Forget, row: Row | None, _verdict: Verdict, _now: float) -> Stepped:
+    return row is not None, None
 
 
-_STEPS: dict[type[Operation[Any]], Callable[[Any, _Found], Stepped]] = {
+_STEPS: dict[
+    type[Operation[Any]], Callable[[Any, Row | None, Verdict, float], Stepped]
+] = {
     Look: _look,
     Mark: _mark,
     CheckAndMark: _check_and_mark,
@@ -174,16 +166,15 @@ _STEPS: dict[type[Operation[Any]], Callable[[Any, _Found], Stepped]] = {
 }
 
 
-def _marked(found: _Found, ts: float, ttl: float | None) -> Row:
+def _marked(row: Row | None, verdict: Verdict, ts: float, ttl: float | None) -> Row:
     """Mark at ``ts``; a mark from the past never takes an earlier one back.
 
     The token of a claim that was confirmed stays, that of any other is worth nothing
     any more.
     """
-    row = found.row
     if row is None:
         return Row(ts, ts, _after(ts, ttl))
-    if found.verdict is Verdict.DUPLICATE:
+    if verdict is Verdict.DUPLICATE:
         last_seen = max(row.last_seen, ts)
         expires_at = _after(last_seen, ttl)
         token = row.token if row.lease_until is None else None
@@ -192,13 +183,12 @@ def _marked(found: _Found, ts: float, ttl: float | None) -> Row:
     return Row(first_seen, ts, _after(ts, ttl), None, row.attempt)
 
 
-def _leased(row: Row, claim: TakeClaim | Renew, now: float) -> Row:
-    """Begin a lease. What is held must not expire: a person decides."""
-    lease_until, then = now + claim.lease, claim.on_abandoned
-    expires_at = None if then == "hold" else _after(lease_until, claim.ttl)
-    return row._replace(
-        expires_at=expires_at, lease_until=lease_until, on_abandoned=then
-    )
+def _lease(claim: TakeClaim | Renew, now: float) -> tuple[float, float | None]:
+    """Tell when a lease ends and its row expires: not if a person must decide."""
+    lease_until = now + claim.lease
+    if claim.on_abandoned == "hold":
+        return lease_until, None
+    return lease_until, _after(lease_until, claim.ttl)
 
 
 def _released(row: Row, lease_until: float, ttl: float | None) -> Row:
@@ -207,13 +197,12 @@ def _released(row: Row, lease_until: float, ttl: float | None) -> Row:
     )
 
 
-def _owned(row: Row | None, token: str) -> Row | None:
-    return row if row and row.token == token else None
+def _is_owned(row: Row, token: str) -> bool:
+    return row.lease_until is not None and row.token == token
 
 
-def _retry_after(found: _Found) -> float | None:
-    row, verdict, now = found
-    if row is None or row.lease_until is None or verdict is not Verdict.IN_FLIGHT:
+def _retry_after(row: Row, verdict: Verdict, now: float) -> float | None:
+    if row.lease_until is None or verdict is not Verdict.IN_FLIGHT:
         return None
     return row.lease_until - now
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+from catalyst_seen import AsyncSeenStore, SeenStoreConfig, _purge
 
 from .conftest import Clock
 from .test_sqlite import a_row, read, write, write_lock
@@ -171,6 +171,24 @@ class TestFailures:
 
 class TestChunks:
     """Bounded steps."""
+
+    @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
+    async def test_every_row(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+    ) -> None:
+        """Wherever the steps end, in one namespace and in all, no row is left out."""
+        monkeypatch.setattr(_purge, "_CHUNK", chunk)
+        keys = [str(number) for number in range(7)]
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            for namespace in ("", "a", "b", "c"):
+                await store.mark_many(keys, ts=1_000, namespace=namespace)
+                await store.mark_many(["3 live", "9"], namespace=namespace)
+            assert await store.purge_expired(namespace="b") == 7
+            assert await store.purge_expired(namespace="b") == 0
+            assert await store.purge_expired() == 21
+            assert await store.count() == 8
+            assert await store.cleanup_old_entries(0, namespace="a") == 2
+            assert await store.cleanup_old_entries(0) == 6
 
     async def test_callers_get_in_between(self, path: Path) -> None:
         """During a purge of 50,000 rows, marks go on at once."""

@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Literal
 from .._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from .._log import log
 from ._sqlite_file import MEMORY, size
-from ._sqlite_transaction import primary_code, transaction
+from ._sqlite_transaction import primary_code, under_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._config import SeenStoreConfig
 
-Kind = Literal["ours", "before claims", "old", "empty"]
+Kind = Literal["ours", "earlier", "old", "empty"]
 Object = tuple[str, str]
 
 APPLICATION_ID = int.from_bytes(b"seen")
-SCHEMA_VERSION = 2
-_VERSIONS: dict[int, Kind] = {1: "before claims", SCHEMA_VERSION: "ours"}
+SCHEMA_VERSION = 3
 _OLDEST_SQLITE = (3, 37)  # STRICT tables
 
 _CLAIMS = (
@@ -42,14 +41,22 @@ _CREATE = (
         {", ".join(_CLAIMS)},
         PRIMARY KEY (namespace, id)
     ) STRICT, WITHOUT ROWID""",
-    """CREATE INDEX seen_expires_at ON seen (expires_at)
-        WHERE expires_at IS NOT NULL""",
     """CREATE INDEX seen_hold ON seen (namespace, id)
         WHERE on_abandoned = 'hold'""",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
-_ADD_CLAIMS = (*(f"ALTER TABLE seen ADD COLUMN {one}" for one in _CLAIMS), *_CREATE[2:])
+# A second copy of every key made files and writes twice as large as they need be.
+_DROP_INDEX = "DROP INDEX seen_expires_at"
+_UPGRADES = {
+    1: (
+        *(f"ALTER TABLE seen ADD COLUMN {one}" for one in _CLAIMS),
+        _DROP_INDEX,
+        *_CREATE[1:],
+    ),
+    2: (_DROP_INDEX, _CREATE[-1]),
+}
+_VERSIONS: dict[int, Kind] = {SCHEMA_VERSION: "ours", 1: "earlier", 2: "earlier"}
 _OBJECTS = (
     "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
 )
@@ -135,19 +142,21 @@ def prepare(
     db.execute("PRAGMA temp_store = MEMORY")
     if kind == "ours":
         return
-    rows = skipped = 0
-    with transaction(db, location):
-        kind = _kind(db, location)  # again: another process may have been faster
-        if kind == "empty":
-            _execute(db, _CREATE)
-        elif kind == "before claims":
-            _execute(db, _ADD_CLAIMS)
-        elif kind == "old":
-            rows, skipped = _upgrade(db, ttl)
-    if kind == "old":
-        log("info", "schema_upgraded", location=location, rows=rows, skipped=skipped)
+    under_lock(db, location, lambda: _create(db, location, ttl))
     # Until it is in the file proper, a power failure could take the schema away.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> None:
+    """Create or upgrade the schema, unless another process was faster."""
+    kind = _kind(db, location)
+    if kind == "empty":
+        _execute(db, _CREATE)
+    elif kind == "earlier":
+        _execute(db, _UPGRADES[pragma(db, "user_version")])
+    elif kind == "old":
+        rows, skipped = _upgrade(db, ttl)
+        log("info", "schema_upgraded", location=location, rows=rows, skipped=skipped)
 
 
 def _look(db: sqlite3.Connection, location: str) -> Kind:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from .._errors import OutcomeUnknownError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+MISUSE = (sqlite3.ProgrammingError, sqlite3.InterfaceError)
+"""What SQLite says of its caller, not of the database: bugs, which pass untouched."""
 
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "Another process holds the lock; find it, or raise timeout",
@@ -23,22 +30,84 @@ _ADVICE = {
 }
 
 
-@contextmanager
-def transaction(db: sqlite3.Connection, location: str) -> Iterator[None]:
-    """All or nothing; only a commit that failed on I/O is neither.
+_EAGER, _PATIENT = 0.001, 0.01
+"""Longest pause between two looks at a lock, in the first second and afterwards."""
+
+
+def in_transaction(
+    db: sqlite3.Connection, location: str, work: Callable[[], T], timeout: float
+) -> T:
+    """Run a function that reads, and then perhaps writes, in one transaction.
+
+    It takes the write lock only by writing. SQLite refuses that if another connection
+    holds the lock, or has written since this one read; then the function runs once
+    more, under the lock.
+
+    Args:
+        db: The connection.
+        location: Its path.
+        work: Must not mind to run twice.
+        timeout: How long to wait for the lock, in seconds.
+
+    Raises:
+        OutcomeUnknownError: The commit met an I/O error.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        db.execute("BEGIN")
+        return _through(db, location, work)
+    except sqlite3.OperationalError as exc:
+        if primary_code(exc) != sqlite3.SQLITE_BUSY:
+            raise
+    _lock(db, deadline)
+    return _through(db, location, work)
+
+
+def under_lock(db: sqlite3.Connection, location: str, work: Callable[[], T]) -> T:
+    """Run a function in one transaction that holds the write lock from the beginning.
 
     Raises:
         OutcomeUnknownError: The commit met an I/O error.
     """
     db.execute("BEGIN IMMEDIATE")
+    return _through(db, location, work)
+
+
+def _lock(db: sqlite3.Connection, deadline: float) -> None:
+    """Begin with the write lock. SQLite itself looks for it ever more rarely.
+
+    Among many writers its pauses, up to 100 ms, let some starve for seconds.
+    """
+    (usual,) = db.execute("PRAGMA busy_timeout").fetchone()
+    db.execute("PRAGMA busy_timeout = 0").fetchall()
     try:
-        yield
+        eager_until = time.monotonic() + 1
+        while True:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as exc:
+                now = time.monotonic()
+                if primary_code(exc) != sqlite3.SQLITE_BUSY or now >= deadline:
+                    raise
+                longest = _EAGER if now < eager_until else _PATIENT
+                time.sleep(random.uniform(longest / 10, longest))  # noqa: S311 - no secret
+            else:
+                return
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {usual}").fetchall()
+
+
+def _through(db: sqlite3.Connection, location: str, work: Callable[[], T]) -> T:
+    """Finish a transaction: all or nothing; a commit that failed on I/O is neither."""
+    try:
+        answer = work()
         _commit(db, location)
     except BaseException:
         if db.in_transaction:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
         raise
+    return answer
 
 
 def _commit(db: sqlite3.Connection, location: str) -> None:
@@ -54,19 +123,10 @@ def _commit(db: sqlite3.Connection, location: str) -> None:
         ) from exc
 
 
-@contextmanager
-def translated(location: str) -> Iterator[None]:
-    """Turn what SQLite says of the database into our errors.
-
-    Misuse of the driver is a bug of ours and passes untouched.
-    """
-    try:
-        yield
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-        raise
-    except sqlite3.Error as exc:
-        advice = _ADVICE.get(primary_code(exc) or 0, "Nothing acknowledged is lost")
-        raise StoreUnavailableError(location, _cause(exc), advice) from exc
+def unavailable(exc: sqlite3.Error, location: str) -> StoreUnavailableError:
+    """Say in our words what SQLite says of the database."""
+    advice = _ADVICE.get(primary_code(exc) or 0, "Nothing acknowledged is lost")
+    return StoreUnavailableError(location, _cause(exc), advice)
 
 
 def primary_code(exc: BaseException | None) -> int | None:

@@ -6,41 +6,49 @@ there.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from contextlib import contextmanager
+from collections import defaultdict
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from .._backend import BackendStats, Chunk
-from .._errors import StoreClosedError, StoreUnavailableError
+from .._backend import Applied, BackendStats, Chunk, Row
+from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
 from .._log import log
 from .._model import ON_ABANDONED, Record
-from .._state import Row, step
+from .._state import step
 from ._sqlite_file import MEMORY, File, size
 from ._sqlite_schema import look_before, pragma, prepare
-from ._sqlite_transaction import primary_code, transaction, translated
+from ._sqlite_transaction import MISUSE, in_transaction, primary_code, unavailable
 from ._worker import Connection, Worker
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .._backend import Operation
+    from .._backend import Id, Operation
     from .._config import SeenStoreConfig
 
 T = TypeVar("T")
-Id = tuple[str, str]
 
-_READ = """SELECT first_seen, last_seen, expires_at,
-        token, attempt, lease_until, on_abandoned
-    FROM seen WHERE namespace = ? AND id = ?"""
+_ROW = """first_seen, last_seen, expires_at,
+    token, attempt, lease_until, on_abandoned"""
+_READ_ONE = f"SELECT {_ROW} FROM seen WHERE namespace = ? AND id = ?"  # noqa: S608
+_READ = f"""SELECT {_ROW}, seen.id FROM json_each(?) AS wanted
+    CROSS JOIN seen ON namespace = ? AND seen.id = wanted.value"""  # noqa: S608
 _WRITE = "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MARK = """INSERT OR ROLLBACK INTO seen
+        (namespace, id, first_seen, last_seen, expires_at)
+    SELECT ?, value, ?, ?, ? FROM json_each(?)"""
 _DELETE = "DELETE FROM seen WHERE namespace = ? AND id = ?"
-_PURGE = """DELETE FROM seen WHERE (namespace, id) IN (
-    SELECT namespace, id FROM seen WHERE expires_at <= ? LIMIT ?)"""
-_EXPIRED = "SELECT 1 FROM seen WHERE expires_at <= ? LIMIT 1"
-_WALK = """SELECT namespace, id, {condition} FROM seen WHERE true{scope}{after}
-    ORDER BY namespace, id LIMIT ?"""
+_OLD = """last_seen < ? AND (lease_until IS NULL OR lease_until <= ?
+    AND on_abandoned IS NOT 'hold')"""
+_LAST = """SELECT namespace, id FROM seen WHERE {span}
+    ORDER BY namespace, id LIMIT 1 OFFSET ?"""
+_ANY = "SELECT 1 FROM seen WHERE {span} AND {condition} LIMIT 1"
+_REMOVE = "DELETE FROM seen WHERE {span} AND {condition}"
 _COUNT = """SELECT namespace, count(*) FROM seen
     WHERE (expires_at IS NULL OR expires_at > ?)
         AND (lease_until IS NULL OR lease_until <= ? AND on_abandoned = 'drop'){scope}
@@ -51,20 +59,34 @@ _CLAIMS = """SELECT
     FROM seen
     WHERE lease_until IS NOT NULL AND (expires_at IS NULL OR expires_at > ?){scope}
     GROUP BY state"""
-_OLD = """last_seen < ? AND (lease_until IS NULL OR lease_until <= ?
-    AND on_abandoned IS NOT 'hold')"""
 _HELD = """SELECT id, namespace, first_seen, last_seen, expires_at
     FROM seen INDEXED BY seen_hold
     WHERE on_abandoned = 'hold' AND lease_until <= ?{scope} ORDER BY namespace, id"""
 _SCOPE = " AND namespace = ?"
-_AFTER = " AND (namespace, id) > (?, ?)"
+
+_AT_ONCE = 1_024  # keys in a statement; a power of two, so that few sizes are compiled
 
 
-class _Condition(NamedTuple):
-    """Which rows to remove."""
+class _Removal(NamedTuple):
+    """Which rows a step of a long removal looks at, and which of them go."""
 
-    sql: str
+    namespace: str | None
+    after: Id | None
+    limit: int
+    condition: str
     bounds: tuple[float, ...]
+
+    def span(self, last: Id | None = None) -> tuple[str, list[str]]:
+        """Name the rows from ``after`` to ``last`` as SQLite can seek them."""
+        if self.namespace is None:
+            span, values, place, mark = "true", [], "(namespace, id)", "(?, ?)"
+        else:
+            span, values, place, mark = "namespace = ?", [self.namespace], "id", "?"
+        for comparison, id_ in ((">", self.after), ("<=", last)):
+            if id_:
+                span += f" AND {place} {comparison} {mark}"
+                values += id_ if self.namespace is None else id_[1:]
+        return span, values
 
 
 class SqliteBackend:
@@ -89,6 +111,7 @@ class SqliteBackend:
         self._ttl = ttl
         self._file = File(self._path)
         self._worker: Worker | None = None
+        self._connections = 0
         self._latest = 0.0
         self._is_closed = False
 
@@ -113,8 +136,10 @@ class SqliteBackend:
         self._is_closed = True
         self._drop()
 
-    async def apply(self, operations: Sequence[Operation[object]]) -> list[object]:
-        return await self._run(lambda db: self._apply(db, operations))
+    async def apply(
+        self, operations: Sequence[Operation[object]], *, look: bool
+    ) -> Applied:
+        return await self._run(lambda db: self._apply(db, operations, look=look))
 
     async def purge(
         self,
@@ -124,24 +149,18 @@ class SqliteBackend:
         resume: Id | None,
         patience: float | None,
     ) -> Chunk:
-        def work(db: Connection) -> Chunk:
-            with _waiting(db, patience):
-                if namespace is None:
-                    return self._purge(db, limit)
-                expired = _Condition("expires_at <= ?", (self._now(),))
-                return self._remove(db, expired, namespace, limit, resume)
-
-        return await self._run(work)
+        expired = "expires_at <= ?", (self.now(),)
+        removal = _Removal(namespace, resume, limit, *expired)
+        wait = self._config.timeout if patience is None else patience
+        return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def cleanup(
         self, age: float, *, namespace: str | None, limit: int, resume: Id | None
     ) -> Chunk:
-        def work(db: Connection) -> Chunk:
-            now = self._now()
-            old = _Condition(_OLD, (now - age, now))
-            return self._remove(db, old, namespace, limit, resume)
-
-        return await self._run(work)
+        now = self.now()
+        removal = _Removal(namespace, resume, limit, _OLD, (now - age, now))
+        wait = self._config.timeout
+        return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
         return await self._run(lambda db: self._count(db, namespace))
@@ -164,6 +183,7 @@ class SqliteBackend:
     async def _connected(self) -> Worker:
         worker = Worker(self._path, self._connect, timeout=self._config.timeout)
         await worker.open()
+        self._connections += 1
         if self._is_closed:
             worker.abandon()
             raise StoreClosedError("the store was closed while it was connecting")
@@ -185,85 +205,58 @@ class SqliteBackend:
                 "an I/O error came before",
                 "The next call connects again",
             )
+        self._file.check()
         try:
-            self._file.check()
-            with translated(self.location):
-                return work(db)
-        except StoreUnavailableError as exc:
-            if primary_code(exc.__cause__) == sqlite3.SQLITE_IOERR:
-                db.is_suspect = True
+            return work(db)
+        except OutcomeUnknownError:
+            db.is_suspect = True
             raise
+        except MISUSE:
+            raise
+        except sqlite3.Error as exc:
+            db.is_suspect = primary_code(exc) == sqlite3.SQLITE_IOERR
+            raise unavailable(exc, self.location) from exc
 
     def _now(self) -> float:
         self._latest = self.now()
         return self._latest
 
     def _apply(
-        self, db: Connection, operations: Sequence[Operation[object]]
-    ) -> list[object]:
-        """Decide without a lock; only what changes something takes the write lock."""
-        answers, changes = self._decide(db, operations, up_to_change=True)
-        if changes:
-            with transaction(db, self.location):
-                answers, changes = self._decide(db, operations)
-                _write(db, changes)
-        return answers
+        self, db: Connection, operations: Sequence[Operation[object]], *, look: bool
+    ) -> Applied:
+        def work() -> Applied:
+            version = (self._connections, pragma(db, "data_version")) if look else None
+            now = self._now()
+            applied = Applied([], [], version)
+            found = _read(db, operations)
+            changes: dict[Id, Row | None] = {}
+            for operation in operations:
+                id_ = operation.namespace, operation.key
+                row = changes[id_] if id_ in changes else found.get(id_)
+                answer, after = step(row, operation, now)
+                applied.answers.append(answer)
+                applied.rows.append(after)
+                if after is not row:
+                    changes[id_] = after
+            if changes:
+                _write(db, found, changes)
+            return applied
 
-    def _decide(
-        self,
-        db: Connection,
-        operations: Sequence[Operation[object]],
-        *,
-        up_to_change: bool = False,
-    ) -> tuple[list[object], dict[Id, Row | None]]:
-        now = self._now()
-        answers: list[object] = []
-        rows: dict[Id, Row | None] = {}
-        changes: dict[Id, Row | None] = {}
-        for operation in operations:
-            id_ = (operation.namespace, operation.key)
-            row = rows[id_] if id_ in rows else _read(db, id_)
-            answer, after = step(row, operation, now)
-            answers.append(answer)
-            rows[id_] = after
-            if after is not row:
-                changes[id_] = after
-                if up_to_change:
-                    break
-        return answers, changes
+        return in_transaction(db, self.location, work, self._config.timeout)
 
-    def _purge(self, db: Connection, limit: int) -> Chunk:
-        """Remove what the index on ``expires_at`` names first; or only read."""
-        now = self._now()
-        if db.execute(_EXPIRED, (now,)).fetchone() is None:
-            return Chunk(removed=0, resume=None)
-        with transaction(db, self.location):
-            removed = db.execute(_PURGE, (now, limit)).rowcount
-        return Chunk(removed, resume=("", "") if removed == limit else None)
+    def _remove(self, db: Connection, removal: _Removal, timeout: float) -> Chunk:
+        def work() -> Chunk:
+            span, values = removal.span()
+            last = _LAST.format(span=span), (*values, removal.limit - 1)
+            end = db.execute(*last).fetchone()
+            span, values = removal.span(end)
+            bounds = *values, *removal.bounds
+            gone = {"span": span, "condition": removal.condition}
+            if db.execute(_ANY.format(**gone), bounds).fetchone() is None:
+                return Chunk(0, end)
+            return Chunk(db.execute(_REMOVE.format(**gone), bounds).rowcount, end)
 
-    def _remove(
-        self,
-        db: Connection,
-        condition: _Condition,
-        namespace: str | None,
-        limit: int,
-        resume: Id | None,
-    ) -> Chunk:
-        """Of the next rows in order, remove those that meet the condition."""
-        scope, names = _scope(namespace)
-        walk = _WALK.format(
-            condition=condition.sql, scope=scope, after=_AFTER if resume else ""
-        )
-        values = (*condition.bounds, *names, *(resume or ()), limit)
-        rows = db.execute(walk, values).fetchall()
-        met = [(*id_, *condition.bounds) for *id_, is_met in rows if is_met]
-        if met:
-            with transaction(db, self.location):
-                removal = f"{_DELETE} AND {condition.sql}"
-                removed = db.executemany(removal, met).rowcount
-        else:
-            removed = 0
-        return Chunk(removed, resume=rows[-1][:2] if len(rows) == limit else None)
+        return in_transaction(db, self.location, work, timeout)
 
     def _count(self, db: Connection, namespace: str | None) -> dict[str, int]:
         return self._counts(db, _COUNT, namespace)
@@ -294,7 +287,7 @@ class SqliteBackend:
 
     def _connect(self, make: Callable[[], Connection]) -> Connection:
         self._file.before_connecting()
-        with translated(self.location):
+        try:
             look_before(self.location)
             db = make()
             try:
@@ -302,32 +295,67 @@ class SqliteBackend:
             except BaseException:
                 db.close()
                 raise
+        except MISUSE:
+            raise
+        except sqlite3.Error as exc:
+            raise unavailable(exc, self.location) from exc
         self._file.connected(db)
         return db
 
 
-def _read(db: Connection, id_: Id) -> Row | None:
-    row = db.execute(_READ, id_).fetchone()
-    return row and Row(*row)
+def _read(db: Connection, operations: Sequence[Operation[object]]) -> dict[Id, Row]:
+    """Read the rows that a batch is about."""
+    if len(operations) == 1:
+        id_ = operations[0].namespace, operations[0].key
+        row = db.execute(_READ_ONE, id_).fetchone()
+        return {id_: Row(*row)} if row else {}
+    keys: defaultdict[str, list[str]] = defaultdict(list)
+    for operation in operations:
+        keys[operation.namespace].append(operation.key)
+    rows: dict[Id, Row] = {}
+    for namespace, names in keys.items():
+        for wanted in _in_json(names):
+            for *row, name in db.execute(_READ, (wanted, namespace)):
+                rows[namespace, name] = Row(*row)
+    return rows
 
 
-def _write(db: Connection, changes: Mapping[Id, Row | None]) -> None:
-    db.executemany(_WRITE, [(*id_, *row) for id_, row in changes.items() if row])
-    db.executemany(_DELETE, [id_ for id_, row in changes.items() if row is None])
+def _write(
+    db: Connection, found: Mapping[Id, Row], changes: Mapping[Id, Row | None]
+) -> None:
+    """Write what has changed, in few statements.
+
+    At the end of each one the thread asks for the GIL again, and a busy event loop may
+    keep it waiting for milliseconds.
+    """
+    marks: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
+    rows: list[tuple[object, ...]] = []
+    for id_, row in changes.items():
+        if row is None:
+            db.execute(_DELETE, id_)
+        elif row.attempt or id_ in found or len(changes) == 1:
+            rows.append(id_ + row)
+        else:
+            marks[id_[0], row].append(id_[1])
+    for (namespace, row), names in marks.items():
+        for fresh in _in_json(names):
+            db.execute(_MARK, (namespace, *row[:3], fresh))
+    size, first = _AT_ONCE, 0
+    while first < len(rows):
+        while size > len(rows) - first:
+            size //= 2
+        db.execute(_write_many(size), [*chain(*rows[first : first + size])])
+        first += size
 
 
-@contextmanager
-def _waiting(db: Connection, patience: float | None) -> Iterator[None]:
-    """Wait for other writers only so long, in seconds; ``None`` changes nothing."""
-    if patience is None:
-        yield
-        return
-    usual = pragma(db, "busy_timeout")
-    db.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}").fetchall()
-    try:
-        yield
-    finally:
-        db.execute(f"PRAGMA busy_timeout = {usual}").fetchall()
+@cache
+def _write_many(rows: int) -> str:
+    return _WRITE + ", (?, ?, ?, ?, ?, ?, ?, ?, ?)" * (rows - 1)
+
+
+def _in_json(names: list[str]) -> Iterator[str]:
+    for first in range(0, len(names), _AT_ONCE):
+        yield json.dumps(names[first : first + _AT_ONCE])
 
 
 def _scope(namespace: str | None) -> tuple[str, tuple[str, ...]]:
