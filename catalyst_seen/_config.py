@@ -11,12 +11,15 @@ from typing import Any, Literal, get_args
 from ._errors import ConfigurationError
 from ._model import ON_ABANDONED, OnAbandoned
 from ._rules import (
+    MAX_COUNT,
     MAX_SECONDS,
     MIN_SECONDS,
     Duration,
     check_choice,
+    check_count,
     check_flag,
     number,
+    seconds,
     seconds_or_never,
 )
 
@@ -26,9 +29,6 @@ Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 MAX_TIMEOUT = 2_000_000.0
 """Seconds, 23 days: SQLite counts milliseconds in 31 bits."""
-
-MAX_CACHE = 2**31 - 1
-"""Pages: SQLite counts them in 31 bits."""
 
 SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
@@ -54,6 +54,14 @@ class SeenStoreConfig:
             marks at a power failure, never at a crash of the process; ``FULL`` loses
             none.
         timeout: How long to wait for another process's write lock, in seconds.
+        max_in_flight: How many operations go to the database as one transaction; what
+            more is asked meanwhile waits its turn. One call with more keys goes alone.
+        recent_keys: How many keys known to be seen are remembered in memory, so that
+            asking for them again costs no trip to the database: half a kilobyte for
+            each, if they are as long as a URL.
+        recent_staleness: For how long another program's ``forget`` may go unnoticed
+            because of that, in seconds or as a ``timedelta``; 0 switches it off. What
+            this process forgets counts at once.
         purge_interval: Pause between background purges, in seconds or as a
             ``timedelta``. The first one starts when the store opens; ``None`` switches
             them all off.
@@ -80,6 +88,9 @@ class SeenStoreConfig:
     cache_size: int = 10_000
     synchronous: Synchronous = "NORMAL"
     timeout: float = 30.0
+    max_in_flight: int = 1_000
+    recent_keys: int = 100_000
+    recent_staleness: Duration = 1.0
     purge_interval: Duration | None = 300.0
     on_error: OnError = "answer"
     on_abandoned: OnAbandoned = "retry"
@@ -98,15 +109,10 @@ class SeenStoreConfig:
                 f"timeout must be above 0 and at most {MAX_TIMEOUT:,.0f} seconds,"
                 f" not {self.timeout!r}"
             )
-        if isinstance(self.cache_size, bool) or not isinstance(self.cache_size, int):
-            raise TypeError(
-                f"cache_size must be a whole number of pages, not {self.cache_size!r}"
-            )
-        if not -MAX_CACHE <= self.cache_size <= MAX_CACHE:
-            raise ValueError(
-                f"cache_size must be at most {MAX_CACHE:,} pages (or KiB, below zero),"
-                f" not {self.cache_size!r}"
-            )
+        check_count(self.cache_size, "cache_size", "pages", least=-MAX_COUNT)
+        check_count(self.max_in_flight, "max_in_flight", "operations", least=1)
+        check_count(self.recent_keys, "recent_keys", "keys", least=0)
+        seconds(self.recent_staleness, "recent_staleness", least=0)
         check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
         check_choice(self.on_error, ON_ERROR, "on_error")
         check_choice(self.on_abandoned, ON_ABANDONED, "on_abandoned")

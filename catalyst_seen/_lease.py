@@ -30,7 +30,8 @@ class Lease:
         until: When the lease ends; if that is not known, the earliest it may be.
         length: Seconds that it has, or is to have, when it begins anew.
         asked: How it is to end, if that was asked for.
-        changed: Set when it was renewed or ended, or not after all.
+        changed: Set when it was renewed or ended, or not after all; for whoever keeps
+            it alive.
     """
 
     def __init__(self, sender: Sender, taken: TakeClaim, state: ClaimState) -> None:
@@ -40,8 +41,8 @@ class Lease:
         self.until = state.lease_until
         self.length = taken.lease
         self.asked: Confirm | Release | None = None
-        self.changed = asyncio.Event()
-        self._settling: asyncio.Task[list[bool]] | None = None
+        self.changed: asyncio.Event | None = None
+        self._settling: asyncio.Future[list[bool]] | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -82,9 +83,9 @@ class Lease:
             taken.on_abandoned,
         )
         try:
-            (renewed_until,) = await self.sender.send([renew])
+            renewed_until = await self.sender.send(renew)
         finally:
-            self.changed.set()
+            self._tell()
         if renewed_until is None:
             raise self.lost()
         self.until = renewed_until
@@ -113,11 +114,16 @@ class Lease:
             await asyncio.wait({self._settling}, timeout=patience)
 
     def settle_by(
-        self, settling: asyncio.Task[list[bool]], operation: Confirm | Release
+        self, settling: asyncio.Future[list[bool]], operation: Confirm | Release
     ) -> None:
         """Take note that a task is about to confirm or release it."""
         self.asked, self._settling = operation, settling
-        settling.add_done_callback(lambda _: self.changed.set())
+        if self.changed:
+            settling.add_done_callback(self._tell)
+
+    def _tell(self, _: object = None) -> None:
+        if self.changed:
+            self.changed.set()
 
     def lost(self) -> LeaseLostError:
         """Make the error that says why it is not owned."""
@@ -141,11 +147,11 @@ async def settle(
     sender: Sender, leases: Sequence[Lease], operations: Sequence[Confirm | Release]
 ) -> list[bool]:
     """Confirm or release; it is done even if the caller is cancelled meanwhile."""
-    settling = sender.see_through(operations)
+    call = sender.see_through(operations)
     for lease, operation in zip(leases, operations, strict=True):
-        lease.settle_by(settling, operation)
+        lease.settle_by(call.answered, operation)
     try:
-        return await asyncio.shield(settling)
+        return await call.wait()
     except asyncio.CancelledError:
-        sender.leave(settling, operations)
+        sender.leave(call.answered, operations)
         raise

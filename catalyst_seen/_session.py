@@ -30,16 +30,20 @@ class _State(enum.Enum):
 
 
 class Session:
-    """Opens a backend, sends it one call at a time, and closes it.
+    """Opens a backend, lets one caller at a time have it, and closes it.
 
     It knows the loop and the process that opened it, because aiosqlite would wait for
     ever in any other.
+
+    Attributes:
+        backend: The backend.
+        turn: The right to call it.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._state = _State.NEW
-        self._lock = asyncio.Lock()
+        self.turn: asyncio.Lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls: set[asyncio.Task[Any]] = set()  # asyncio itself may lose them
         self._closing: asyncio.Task[None] | None = None
@@ -83,29 +87,17 @@ class Session:
         return task
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Call the backend when every earlier caller is done."""
+        """Call the backend in turn: when every earlier caller is done."""
         self.check_open()
-        return await self._call(work)
+        async with self.turn:
+            return await work()
 
-    def see_through(self, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
-        """Call the backend in a task that goes on when its caller is cancelled.
-
-        A store that is closing lets it through, and waits for it.
-        """
-        self.check_open(or_closing=True)
-        task = asyncio.create_task(self._call(work), name="catalyst-seen call")
+    def see_through(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        """Run a task that a close waits for."""
+        task = asyncio.create_task(work, name="catalyst-seen calls")
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return task
-
-    async def catch_up(self) -> None:
-        """Let what is to be seen through come first; it may not even have begun."""
-        if self._calls:
-            await asyncio.sleep(0)
-
-    async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
-        async with self._lock:
-            return await work()
 
     def check_open(self, *, or_closing: bool = False) -> None:
         """Raise ``StoreClosedError`` unless calls can be made here and now."""
@@ -167,9 +159,8 @@ class Session:
             self.backend.abandon()  # what is left, if the loop ended or the disk hangs
 
     async def _finish(self) -> None:
-        async with self._lock:  # in its turn: after all that was called before
-            pass
         while self._calls:
             await asyncio.wait(self._calls)
-        self._state = _State.CLOSED
-        await self.backend.aclose()
+        async with self.turn:  # after all that was called before
+            self._state = _State.CLOSED
+            await self.backend.aclose()

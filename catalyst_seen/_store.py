@@ -7,7 +7,7 @@ import secrets
 import warnings
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
 from ._backend import CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
@@ -23,6 +23,7 @@ from ._rules import (
     check_choice,
     check_flag,
     check_key,
+    check_keys,
     check_namespace,
     days,
     seconds,
@@ -36,7 +37,7 @@ from ._taking import take, take_all
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError
@@ -47,7 +48,7 @@ T = TypeVar("T")
 LEASE = 60.0
 """Seconds that a claim lasts by default."""
 
-_TOKEN_BYTES = 12  # 96 random bits: no two claims have the same
+_TOKENS, _TOKEN = 256, 16  # drawn at once; characters in one: 96 random bits
 _CHUNK = 1_000  # items that are worked on without letting others have a turn
 
 
@@ -110,8 +111,9 @@ class AsyncSeenStore:
         self._config = replace(config, **changes)  # type: ignore[arg-type]
         self._ttl = config.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
         self._session = Session(make_backend(self._config, self._ttl))
-        self._sender = Sender(self._session)
-        self._purge = Purge(self._session)
+        self._sender = Sender(self._session, self._config)
+        self._purge = Purge(self._session, self._sender.recent)
+        self._tokens: list[str] = []
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session}>"
@@ -187,7 +189,7 @@ class AsyncSeenStore:
         """
         look = Look(check_namespace(namespace), check_key(key))
         try:
-            (record,) = await self._sender.send([look])
+            record = await self._sender.ask(look)
         except StoreUnavailableError as exc:
             if self._config.on_error == "raise":
                 raise
@@ -223,7 +225,7 @@ class AsyncSeenStore:
         mark = Mark(
             check_namespace(namespace), check_key(key), self._seconds(ttl), _instant(ts)
         )
-        await self._sender.send([mark])
+        await self._sender.send(mark)
 
     async def mark_many(
         self,
@@ -241,11 +243,8 @@ class AsyncSeenStore:
         """
         namespace, lasting = check_namespace(namespace), self._seconds(ttl)
         instant = _instant(ts)
-        marks = [
-            Mark(namespace, check_key(key, f"keys[{place}]"), lasting, instant)
-            async for place, key in _numbered(keys, "keys")
-        ]
-        await self._sender.send(marks)
+        mark = partial(Mark, namespace, ttl=lasting, ts=instant)
+        await self._sender.send_all(await _for_each(keys, mark))
 
     async def check_and_mark(
         self,
@@ -267,8 +266,7 @@ class AsyncSeenStore:
         check = CheckAndMark(
             check_namespace(namespace), check_key(key), self._seconds(ttl)
         )
-        (sighting,) = await self._sender.send([check])
-        return sighting
+        return await self._sender.ask(check)
 
     async def check_and_mark_many(
         self,
@@ -287,11 +285,8 @@ class AsyncSeenStore:
             OutcomeUnknownError: It failed while committing; all or none are marked.
         """
         namespace, lasting = check_namespace(namespace), self._seconds(ttl)
-        checks = [
-            CheckAndMark(namespace, check_key(key, f"keys[{place}]"), lasting)
-            async for place, key in _numbered(keys, "keys")
-        ]
-        return await self._sender.send(checks)
+        check = partial(CheckAndMark, namespace, ttl=lasting)
+        return await self._sender.ask_all(await _for_each(keys, check))
 
     def claim(
         self,
@@ -341,7 +336,7 @@ class AsyncSeenStore:
         claim = TakeClaim(
             check_namespace(namespace),
             check_key(key),
-            secrets.token_urlsafe(_TOKEN_BYTES),
+            self._token(),
             seconds(lease, "lease"),
             self._seconds(ttl),
             self._policy(on_abandoned),
@@ -377,17 +372,17 @@ class AsyncSeenStore:
         """
         namespace, lasting = check_namespace(namespace), self._seconds(ttl)
         leasing, policy = seconds(lease, "lease"), self._policy(on_abandoned)
-        claims = [
-            TakeClaim(
+        claims = await _for_each(
+            keys,
+            lambda key: TakeClaim(
                 namespace,
-                check_key(key, f"keys[{place}]"),
-                secrets.token_urlsafe(_TOKEN_BYTES),
+                key,
+                self._token(),
                 leasing,
                 lasting,
                 policy,
-            )
-            async for place, key in _numbered(keys, "keys")
-        ]
+            ),
+        )
         states = await take_all(self._sender, claims)
         return [
             Claim(self._sender, claim, state, keep_alive=False)
@@ -472,8 +467,7 @@ class AsyncSeenStore:
         resolve = Resolve(
             check_namespace(namespace), check_key(key), handled, self._seconds(ttl)
         )
-        (was_held,) = await self._sender.send([resolve])
-        return was_held
+        return await self._sender.send(resolve)
 
     @overload
     async def filter_new(
@@ -508,13 +502,16 @@ class AsyncSeenStore:
         """
         namespace = check_namespace(namespace)
         first: dict[str, T] = {}
-        async for place, item in _numbered(items, "items"):
-            name = cast("str", item) if key is None else key(item)
-            first.setdefault(check_key(name, f"key of items[{place}]"), item)
+        async for start, chunk in _chunks(items, "items"):
+            names = cast("list[str]", chunk) if key is None else list(map(key, chunk))
+            check_keys(names, "key of items", start)
+            for name, item in zip(names, chunk, strict=True):
+                first.setdefault(name, item)
         self._session.check_open()
         fresh: list[T] = []
-        for names in _chunks(first):
-            records = await self._sender.send([Look(namespace, name) for name in names])
+        async for _, names in _chunks(first, "items"):
+            looks = [Look(namespace, name) for name in names]
+            records = await self._sender.ask_all(looks)
             fresh += [
                 first[name]
                 for name, record in zip(names, records, strict=True)
@@ -529,10 +526,9 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
             OutcomeUnknownError: It failed while committing.
         """
-        (forgotten,) = await self._sender.send(
-            [Forget(check_namespace(namespace), check_key(key))]
+        return await self._sender.send(
+            Forget(check_namespace(namespace), check_key(key))
         )
-        return forgotten
 
     async def get(self, key: str, *, namespace: str = "") -> Record | None:
         """Return what is stored of a seen key, ``None`` for any other.
@@ -540,10 +536,7 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        (record,) = await self._sender.send(
-            [Look(check_namespace(namespace), check_key(key))]
-        )
-        return record
+        return await self._sender.send(Look(check_namespace(namespace), check_key(key)))
 
     async def count(self, *, namespace: str | None = None) -> int:
         """Count the seen keys of one namespace, or of all; reads every row of them.
@@ -576,6 +569,9 @@ class AsyncSeenStore:
             purge_failures=self._purge.failures,
             last_purge=self._purge.last,
             operations=dict(self._sender.sent),
+            batches=self._sender.batcher.batches,
+            recent_keys=len(self._sender.recent),
+            recent_hits=self._sender.recent.hits,
             sqlite_version=measured.sqlite_version,
         )
 
@@ -621,6 +617,17 @@ class AsyncSeenStore:
             log("error", "cleanup_failed", location=exc.location, error=str(exc))
             return 0
 
+    def _token(self) -> str:
+        """Draw a random token; many at once, for asking the system takes its time.
+
+        They are this store's, which no forked process can use.
+        """
+        if not self._tokens:
+            drawn = secrets.token_urlsafe(_TOKENS * _TOKEN * 6 // 8)
+            places = range(0, len(drawn), _TOKEN)
+            self._tokens = [drawn[place : place + _TOKEN] for place in places]
+        return self._tokens.pop()
+
     def _policy(self, on_abandoned: OnAbandoned | EllipsisType) -> OnAbandoned:
         if on_abandoned is ...:
             return self._config.on_abandoned
@@ -651,21 +658,25 @@ def _instant(ts: float | None) -> float | None:
     return None if ts is None else timestamp(ts)
 
 
-async def _numbered(items: Iterable[T], argument: str) -> AsyncIterator[tuple[int, T]]:
-    """Number items; let the event loop go on after every chunk of them.
+async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:
+    """Check keys and make an operation of each."""
+    operations: list[T] = []
+    async for first, chunk in _chunks(keys, "keys"):
+        operations += map(make, check_keys(chunk, "keys", first))
+    return operations
+
+
+async def _chunks(
+    items: Iterable[T], argument: str
+) -> AsyncIterator[tuple[int, list[T]]]:
+    """Cut items into chunks, each with the place of its first; let others in between.
 
     A str is an iterable of its characters, which is never what was meant.
     """
     if isinstance(items, str | bytes):
         raise TypeError(f"{argument} must be an iterable of keys, not {shown(items)}")
-    for place, item in enumerate(list(items)):
-        if place % _CHUNK == _CHUNK - 1:
+    listed = list(items)
+    for first in range(0, len(listed), _CHUNK):
+        if first:
             await asyncio.sleep(0)
-        yield place, item
-
-
-def _chunks(names: Iterable[str]) -> Iterator[list[str]]:
-    """Cut what a long read asks for, so that others get a turn in between."""
-    iterator = iter(names)
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield chunk
+        yield first, listed[first : first + _CHUNK]

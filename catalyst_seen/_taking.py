@@ -54,9 +54,8 @@ async def take(sender: Sender, claim: TakeClaim, wait: float) -> ClaimState:
 
 async def take_all(sender: Sender, claims: Sequence[TakeClaim]) -> list[ClaimState]:
     """Take claims in one batch; if nobody learns the answer, give them back."""
-    await sender.session.catch_up()  # a claim that was cancelled is given back first
     try:
-        return await sender.send(claims)
+        return await sender.ask_all(claims)
     except asyncio.CancelledError:
         with suppress(StoreClosedError):
             sender.post(_releases(claims))

@@ -132,7 +132,8 @@ async def test_purge_and_cleanup(path: Path) -> None:
         for verb in (store.purge_expired, store.cleanup_old_entries):
             await store.mark_many(map(str, range(20_000)), ts=1_000)
             call = asyncio.create_task(verb())
-            await asyncio.sleep(0.05)
+            while read(path, "SELECT count(*) FROM seen") == [(20_000,)]:
+                await asyncio.sleep(0)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call

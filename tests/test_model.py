@@ -23,7 +23,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from catalyst_seen import BlockingClaim, LeaseLostError, Record, SeenStore, Verdict
+from catalyst_seen import (
+    BlockingClaim,
+    LeaseLostError,
+    Record,
+    SeenStore,
+    SeenStoreConfig,
+    Verdict,
+)
 from catalyst_seen._model import ON_ABANDONED
 
 from .conftest import NOON, Clock, Figures
@@ -78,18 +85,27 @@ class Owner:
 class StoreMachine(RuleBasedStateMachine):
     """Every verb, time, purge, restarts and crashes, in any order."""
 
+    staleness = 0.0  # one store may not learn at once what the other did
+
     @initialize()
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.clock = Clock()
         self.rows: dict[Id, Row] = {}
         self.owners: list[Owner] = []
-        self.stores = [self.open(), self.open()]
+        self.stores = self.open_all()
+
+    def open_all(self) -> list[SeenStore]:
+        return [self.open(), self.open()]
 
     def open(self) -> SeenStore:
-        return SeenStore(
-            self.folder / "seen.db", clock=self.clock, ttl=60, purge_interval=None
+        config = SeenStoreConfig(
+            self.folder / "seen.db",
+            recent_keys=6,  # of eight
+            recent_staleness=self.staleness,
+            purge_interval=None,
         )
+        return SeenStore(config, clock=self.clock, ttl=60)
 
     def teardown(self) -> None:
         if hasattr(self, "stores"):
@@ -325,13 +341,13 @@ class StoreMachine(RuleBasedStateMachine):
         for id_ in gone:
             del self.rows[id_]
 
-    @precondition(lambda self: self.now > NOON)
+    @precondition(lambda self: self.now > NOON and not self.staleness)
     @rule()
     def reopen(self) -> None:
         self.stores[MORTAL].close()
         self.restart()
 
-    @precondition(lambda self: self.now > NOON)
+    @precondition(lambda self: self.now > NOON and not self.staleness)
     @rule()
     def crash(self) -> None:
         self.stores[MORTAL]._store._session.abandon()
@@ -355,7 +371,11 @@ class StoreMachine(RuleBasedStateMachine):
                 expected = Record(
                     key, namespace, row.first_seen, row.last_seen, row.expires_at
                 )
-            assert self.stores[0].get(key, namespace=namespace) == expected
+            store = self.stores[0]
+            assert store.get(key, namespace=namespace) == expected
+            assert store.is_seen(key, namespace=namespace) == (expected is not None)
+            new = [] if expected else [key]
+            assert store.filter_new([key], namespace=namespace) == new
         verdicts = [self.verdict(id_) for id_ in ids]
         held = [id_ for id_ in ids if self.verdict(id_) is Verdict.HELD]
         listed = self.stores[0].held()
@@ -371,15 +391,27 @@ class StoreMachine(RuleBasedStateMachine):
         assert stats.abandoned == {then: over.count(then) for then in ON_ABANDONED}
 
 
+class RememberingMachine(StoreMachine):
+    """The same with one store, which remembers for ever what it knows to be seen."""
+
+    staleness = 1e9
+
+    def open_all(self) -> list[SeenStore]:
+        return [self.open()] * 2
+
+
 @pytest.mark.torture
 @pytest.mark.timeout(1_800)
-def test_store(figures: Figures, *, torture: bool) -> None:
+@pytest.mark.parametrize("machine", [StoreMachine, RememberingMachine])
+def test_store(figures: Figures, machine: type[StoreMachine], *, torture: bool) -> None:
     """Whatever is done in whatever order, the stores do what the dict does."""
-    examples, steps = (2_000, 50) if torture else (80, 40)
+    examples, steps = (2_000, 50) if torture else (60, 40)
     run_state_machine_as_test(
-        StoreMachine,
+        machine,
         settings=settings(
             max_examples=examples, stateful_step_count=steps, deadline=None
         ),
     )
-    figures(f"state machine: {examples} examples of up to {steps} steps, 0 failures")
+    figures(
+        f"{machine.__name__}: {examples} examples of up to {steps} steps, 0 failures"
+    )

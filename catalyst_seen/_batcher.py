@@ -1,0 +1,182 @@
+"""Group commit: what concurrent callers ask meanwhile goes out as one batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from copy import copy
+from typing import TYPE_CHECKING, Any, Generic
+
+from ._backend import Answer_co
+from ._errors import SeenError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from ._backend import Operation
+    from ._session import Session
+
+
+class Call(Generic[Answer_co]):
+    """The operations of one caller, and what becomes of them.
+
+    Attributes:
+        operations: What is to be done.
+        answered: Gets an answer for each. If it is cancelled before they are sent, they
+            are taken back.
+    """
+
+    __slots__ = ("_waiter", "answered", "operations")
+
+    def __init__(self, operations: Sequence[Operation[Answer_co]]) -> None:
+        """Nothing is sent yet."""
+        loop = asyncio.get_running_loop()
+        self.operations: Sequence[Operation[Answer_co]] = operations
+        self.answered: asyncio.Future[list[Answer_co]] = loop.create_future()
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def wait(self) -> list[Answer_co]:
+        """Wait for the answers. Whoever is cancelled here takes nothing back.
+
+        It is what ``asyncio.shield`` does, but for a turn of the loop: with that, the
+        callers of one batch would not be those of the next.
+        """
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+        return self.answered.result()
+
+    def answer(self, answers: list[Answer_co]) -> None:
+        """Give the answers to whoever still waits."""
+        if not self.answered.done():
+            self.answered.set_result(answers)
+            self._wake()
+
+    def fail(self, exc: BaseException) -> None:
+        """Raise an error for whoever still waits."""
+        if not self.answered.done():
+            if isinstance(exc, asyncio.CancelledError):
+                self.answered.cancel()
+            else:
+                self.answered.set_exception(exc)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Batcher:
+    """Sends what waits as one batch, then what came meanwhile as the next.
+
+    Nobody waits for a timer: an idle store sends one call at once, a busy one sends
+    bigger batches by itself. What is put first is sent first. The operations of one
+    call are never divided.
+
+    Attributes:
+        batches: How many were sent.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        apply: Callable[[Sequence[Operation[Any]]], Awaitable[list[Any]]],
+        limit: int,
+    ) -> None:
+        """Begin with nothing waiting.
+
+        Args:
+            session: Whose turn it is, and what waits for the batches when it closes.
+            apply: Sends a batch and returns an answer for each operation.
+            limit: The most operations in a batch, unless a single call has more.
+        """
+        self.batches: int = 0
+        self._session = session
+        self._apply = apply
+        self._limit = limit
+        self._waiting: deque[Call[Any]] = deque()
+        self._is_sending = False
+        self._is_alone = True
+
+    async def send(self, operations: Sequence[Operation[Answer_co]]) -> list[Answer_co]:
+        """Send the operations of one call, and wait for the answers.
+
+        A caller that seems to be alone sends them itself: a task would cost it two
+        turns of the event loop.
+        """
+        if not self._is_alone or self._is_sending or self._session.turn.locked():
+            return await self.put(operations).answered
+        async with self._session.turn:
+            self.batches += 1
+            return await self._apply(operations)
+
+    def put(self, operations: Sequence[Operation[Answer_co]]) -> Call[Answer_co]:
+        """Take the operations of one call in; they are sent without further ado."""
+        call = Call(operations)
+        self._waiting.append(call)
+        self._start()
+        return call
+
+    def _start(self) -> None:
+        if not self._is_sending:
+            self._is_sending = True
+            self._session.see_through(self._send_all()).add_done_callback(self._end)
+
+    def _end(self, _: asyncio.Task[None]) -> None:
+        """Begin anew if somebody waits; or cancelled the task before it even ran."""
+        self._is_sending = False
+        if any(not call.answered.done() for call in self._waiting):
+            self._start()
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            async with self._session.turn:
+                await self._send(self._next())
+
+    def _next(self) -> list[Call[Any]]:
+        """Take what fits into one batch, in order."""
+        calls: list[Call[Any]] = []
+        room = self._limit
+        while self._waiting:
+            room -= len(self._waiting[0].operations)
+            if calls and room < 0:
+                break
+            call = self._waiting.popleft()
+            if not call.answered.done():
+                calls.append(call)
+        self._is_alone = len(calls) == 1
+        return calls
+
+    async def _send(self, calls: list[Call[Any]]) -> None:
+        if not calls:
+            return
+        self.batches += 1
+        operations = [operation for call in calls for operation in call.operations]
+        try:
+            answers = await self._apply(operations)
+        except (SeenError, asyncio.CancelledError) as exc:
+            for call in calls:
+                call.fail(_own(exc))
+            if isinstance(exc, asyncio.CancelledError):
+                raise
+        except Exception as exc:  # noqa: BLE001 - somebody's operation is bad
+            await self._blame(calls, exc)
+        else:
+            end = 0
+            for call in calls:
+                start, end = end, end + len(call.operations)
+                call.answer(answers[start:end])
+
+    async def _blame(self, calls: list[Call[Any]], exc: Exception) -> None:
+        """Let a bad operation fail alone: send the calls one by one."""
+        if len(calls) == 1:
+            calls[0].fail(exc)
+            return
+        for call in calls:
+            await self._send([call])
+
+
+def _own(exc: BaseException) -> BaseException:
+    """Make a copy to raise: one exception in many tasks mixes up their tracebacks."""
+    own = copy(exc).with_traceback(exc.__traceback__)
+    own.__cause__ = exc.__cause__
+    return own
