@@ -33,8 +33,12 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of everything, and that the public ones are complete."""
-    session.install(*group("types"), *group("tests"), "nox", "-e", ".[all]")
-    session.run("mypy", "catalyst_seen", "tests", "examples", "noxfile.py")
+    session.install(
+        *group("types"), *group("tests"), *group("bench"), "nox", "-e", ".[all]"
+    )
+    session.run(
+        "mypy", "catalyst_seen", "tests", "examples", "benchmarks", "noxfile.py"
+    )
     session.run("basedpyright", "--verifytypes", "catalyst_seen", "--ignoreexternal")
 
 
@@ -69,6 +73,13 @@ def torture(session: nox.Session) -> None:
     session.run(
         "pytest", "--torture", "-m", "torture", *WITHOUT_EXTRAS, *session.posargs
     )
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure the store beside others; with ``-- --quick`` in two minutes."""
+    session.install(*group("bench"), ".")
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(python=["3.12", "3.13"], default=False)

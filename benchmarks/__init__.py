@@ -1,0 +1,1 @@
+"""How fast the store is, beside what one would use without it."""

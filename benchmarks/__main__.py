@@ -1,0 +1,115 @@
+"""The command line: ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from . import machine, plots, report
+from .arena import Arena
+from .board import Board
+from .contestants.valkey import serving
+from .rounds import compete
+from .works import WORKS
+
+if TYPE_CHECKING:
+    from .measure import Result, Work
+
+RESULTS = Path(__file__).parent / "results"
+
+console = Console()
+
+
+def chosen(names: list[str]) -> list[Work]:
+    """The works of these names, in their own order; all if there is none."""
+    known = [work.name for work in WORKS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise typer.BadParameter(
+            f"there is no {', '.join(unknown)}; there are {', '.join(known)}"
+        )
+    return [work for work in WORKS if not names or work.name in names]
+
+
+async def measured(
+    works: list[Work], *, is_quick: bool, runs: int, seconds: float
+) -> list[Result]:
+    """Do works, with a server and a folder that are gone afterwards."""
+    results = []
+    with (
+        tempfile.TemporaryDirectory(prefix="catalyst-seen-") as name,
+        Board(console, works, runs) as board,
+    ):
+        folder = Path(name)
+        async with serving(folder) as socket:
+            arena = Arena(folder, folder, socket, is_quick=is_quick, tell=board.tell)
+            for work in works:
+                result = await compete(work, arena, board, runs=runs, seconds=seconds)
+                board.end(result)
+                results.append(result)
+    return results
+
+
+def main(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Shorter runs and smaller databases.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="One work; may be given several times."),
+    ] = None,
+    list_works: Annotated[
+        bool, typer.Option("--list", help="Show the works, and run none.")
+    ] = False,
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="The folder for table.md, figures.json and the plots.",
+            show_default="benchmarks/results",
+        ),
+    ] = RESULTS,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="How many runs count; 7, quick 3.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a goal is missed.")
+    ] = False,
+) -> None:
+    """Measure the store beside what one would use without it.
+
+    In each work the contestants take turns, there and back, after a round that warms up
+    and does not count. A figure is the median of a contestant's runs, and the spread is
+    from the least of them to the greatest. "Ours / it" is our figure divided by the
+    contestant's: the median of what it was in each round, so that it holds on a machine
+    whose speed drifts. Answers are checked: a contestant that is wrong is out.
+    """
+    works = chosen(only or [])
+    if list_works:
+        for work in works:
+            console.print(f"{work.name:20} {work.title}", highlight=False)
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    results = asyncio.run(
+        measured(
+            works,
+            is_quick=quick,
+            runs=runs or (3 if quick else 7),
+            seconds=0.15 if quick else 1.0,
+        )
+    )
+    console.print(report.table(results))
+    report.save(results, machine.described(), output)
+    plots.draw(results, output)
+    console.print(f"written to {output}")
+    if strict and any(map(report.is_missed, results)):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

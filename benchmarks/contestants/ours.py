@@ -1,0 +1,48 @@
+"""The store itself, with the settings that it has by default."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from benchmarks.arena import Arena
+
+
+class Ours:
+    """``AsyncSeenStore``."""
+
+    def __init__(self, store: AsyncSeenStore) -> None:
+        """Use an open store."""
+        self.store = store
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, arena: Arena) -> AsyncIterator[Self]:
+        """Open it on the arena's file."""
+        config = SeenStoreConfig(path=arena.file, synchronous=arena.synchronous)
+        async with AsyncSeenStore(config) as store:
+            yield cls(store)
+
+    async def check_and_mark(self, key: str) -> bool:
+        """Mark a key unless it is seen; true if it marked."""
+        return bool(await self.store.check_and_mark(key))
+
+    async def check_and_mark_many(self, keys: Sequence[str]) -> int:
+        """Mark the keys that are not seen; how many it marked."""
+        return sum(map(bool, await self.store.check_and_mark_many(keys)))
+
+    async def is_seen(self, key: str) -> bool:
+        """Is the key seen?"""
+        return await self.store.is_seen(key)
+
+    async def claim_and_confirm(self, key: str) -> bool:
+        """Claim a key and confirm it; true if both worked."""
+        claim = await self.store.claim(key)
+        if claim:
+            await claim.confirm()
+        return bool(claim)

@@ -1,0 +1,238 @@
+"""The ways to drive a contestant: by tasks, in batches; timed, and its answers checked.
+
+Keys are made before the clock starts. How many there are depends on the contestant: as
+many as keep it busy for a given time, so that a slow one does not hold up the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from . import keys
+from .measure import THROUGHPUT, Outcome, WrongAnswerError, percentile
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from .arena import Arena
+    from .contestants import Claiming, Looking, Marking, MarkingMany, Opener, Repeating
+    from .measure import Run
+
+    Ask = Callable[[str], Awaitable[bool]]
+
+TIME = "time"
+"""The measure of works that time one operation, in microseconds."""
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+"""The measures of works that time every operation, in milliseconds."""
+
+_AGAIN = 100  # keys that are asked about a second time, untimed
+_RECENT = 1_000  # keys: what a few feeds list
+
+
+def marking(opened: Opener[Marking], tasks: int) -> Run:
+    """Mark new keys from so many tasks."""
+
+    async def run(arena: Arena) -> Outcome:
+        new = keys.digests(arena.size)
+        async with opened(arena) as store:
+            asking = by_tasks(store.check_and_mark, new, tasks)
+            outcome = await timed(asking, len(new), true=len(new))
+            return await remembered(
+                outcome, by_tasks(store.check_and_mark, new[:_AGAIN], 1)
+            )
+
+    return run
+
+
+def marking_many(opened: Opener[MarkingMany], size: int) -> Run:
+    """Mark new keys in batches, one after the other."""
+
+    async def run(arena: Arena) -> Outcome:
+        new = keys.digests(whole_batches(arena.size, size))
+        async with opened(arena) as store:
+            asking = by_batches(store, new, size)
+            outcome = await timed(asking, len(new), true=len(new))
+            return await remembered(outcome, by_batches(store, new[:_AGAIN], size))
+
+    return run
+
+
+def repeating(opened: Opener[Repeating], tasks: int) -> Run:
+    """Ask from so many tasks about keys that were marked just before."""
+
+    async def run(arena: Arena) -> Outcome:
+        seen = keys.digests(_RECENT)
+        again = keys.shuffled(seen, arena.size)
+        async with opened(arena) as store:
+            await store.check_and_mark_many(seen)
+            asking = by_tasks(store.check_and_mark, again, tasks)
+            return await timed(asking, len(again), true=0)
+
+    return run
+
+
+def repeating_many(opened: Opener[MarkingMany], size: int) -> Run:
+    """Ask in batches about keys that were marked just before."""
+
+    async def run(arena: Arena) -> Outcome:
+        seen = keys.digests(_RECENT)
+        again = keys.shuffled(seen, whole_batches(arena.size, size))
+        async with opened(arena) as store:
+            await store.check_and_mark_many(seen)
+            asking = by_batches(store, again, size)
+            return await timed(asking, len(again), true=0)
+
+    return run
+
+
+def reopened(opened: Opener[Repeating], tasks: int) -> Run:
+    """Ask once about each key that was marked before the store was opened."""
+
+    async def run(arena: Arena) -> Outcome:
+        seen = keys.digests(arena.size)
+        async with opened(arena) as store:
+            await store.check_and_mark_many(seen)
+        again = sorted(seen)  # they are random: another order than that of marking
+        async with opened(arena) as store:
+            asking = by_tasks(store.check_and_mark, again, tasks)
+            return await timed(asking, len(again), true=0)
+
+    return run
+
+
+def looking(opened: Opener[Looking]) -> Run:
+    """Ask from one caller whether keys are seen that were marked just before."""
+
+    async def run(arena: Arena) -> Outcome:
+        seen = keys.digests(_RECENT)
+        again = keys.shuffled(seen, arena.size)
+        async with opened(arena) as store:
+            await store.check_and_mark_many(seen)
+            asking = by_tasks(store.is_seen, again, 1)
+            return await timed(asking, len(again), true=len(again))
+
+    return run
+
+
+def claiming(opened: Opener[Claiming], tasks: int) -> Run:
+    """Claim and confirm new keys from so many tasks."""
+
+    async def run(arena: Arena) -> Outcome:
+        new = keys.digests(arena.size)
+        async with opened(arena) as store:
+            asking = by_tasks(store.claim_and_confirm, new, tasks)
+            outcome = await timed(asking, len(new), true=len(new))
+            return await remembered(
+                outcome, by_tasks(store.claim_and_confirm, new[:_AGAIN], 1)
+            )
+
+    return run
+
+
+def latencies(opened: Opener[Marking], tasks: int) -> Run:
+    """Mark new keys from so many tasks, and time every mark."""
+
+    async def run(arena: Arena) -> Outcome:
+        new = keys.digests(arena.size)
+        taken: list[float] = []
+        async with opened(arena) as store:
+            asking = by_tasks(noting(store.check_and_mark, taken), new, tasks)
+            outcome = await timed(asking, len(new), true=len(new))
+            again = by_tasks(store.check_and_mark, new[:_AGAIN], 1)
+            await remembered(outcome, again)
+        return replace(outcome, figures=percentiles(taken))
+
+    return run
+
+
+def fully_synchronous(run: Run) -> Run:
+    """The same with ``synchronous=FULL``."""
+    return lambda arena: run(replace(arena, synchronous="FULL"))
+
+
+def per_operation(run: Run) -> Run:
+    """The same as microseconds per operation."""
+
+    async def inverted(arena: Arena) -> Outcome:
+        outcome = await run(arena)
+        return replace(outcome, figures={TIME: 1e6 / outcome.rate})
+
+    return inverted
+
+
+async def by_tasks(ask: Ask, about: Sequence[str], tasks: int) -> int:
+    """Ask about keys from so many tasks, each in turn; how many answers were true."""
+    left = iter(about)
+
+    async def ask_on() -> int:
+        return sum([await ask(key) for key in left])
+
+    return sum(await asyncio.gather(*(ask_on() for _ in range(tasks))))
+
+
+async def by_batches(store: MarkingMany, about: Sequence[str], size: int) -> int:
+    """Ask about keys in batches; how many answers were true."""
+    return sum(
+        [await store.check_and_mark_many(batch) for batch in batches(about, size)]
+    )
+
+
+async def timed(asking: Awaitable[int], count: int, *, true: int) -> Outcome:
+    """Await answers, and check how many of them are true.
+
+    Raises:
+        WrongAnswerError: There were more or fewer.
+    """
+    gc.collect()
+    started = perf_counter()
+    answers = await asking
+    rate = count / (perf_counter() - started)
+    if answers != true:
+        raise WrongAnswerError(
+            f"{answers:,} of {count:,} answers were true, not {true:,}"
+        )
+    return Outcome({THROUGHPUT: rate}, rate)
+
+
+async def remembered(outcome: Outcome, asking_again: Awaitable[int]) -> Outcome:
+    """Give the outcome, if no key that was new is so a second time.
+
+    Raises:
+        WrongAnswerError: One was.
+    """
+    new = await asking_again
+    if new:
+        raise WrongAnswerError(f"{new:,} keys were new for the second time")
+    return outcome
+
+
+def noting(ask: Ask, taken: list[float]) -> Ask:
+    """Ask in the same way, and note how long each answer took, in seconds."""
+
+    async def noted(key: str) -> bool:
+        started = perf_counter()
+        answer = await ask(key)
+        taken.append(perf_counter() - started)
+        return answer
+
+    return noted
+
+
+def percentiles(taken: Sequence[float]) -> dict[str, float]:
+    """Durations in seconds as percentiles in milliseconds."""
+    return {name: 1e3 * percentile(taken, part) for name, part in PERCENTILES.items()}
+
+
+def batches(about: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Cut keys into batches."""
+    return (about[start : start + size] for start in range(0, len(about), size))
+
+
+def whole_batches(count: int, size: int) -> int:
+    """About as many, in whole batches."""
+    return max(1, round(count / size)) * size

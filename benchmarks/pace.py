@@ -1,0 +1,68 @@
+"""Programs that do something else besides: a steady load, a probe, a busy task."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+_SLICE = 0.001  # seconds
+
+Moment = tuple[float, float]
+"""When something began, by ``perf_counter``, and how long it took, in seconds."""
+
+
+@asynccontextmanager
+async def beside(doing: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Do something while the block lasts; what it raises, the block raises."""
+    task = asyncio.create_task(doing)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+async def probe(lags: list[Moment]) -> None:
+    """Note by how much the event loop is late, again and again."""
+    while True:
+        started = perf_counter()
+        await asyncio.sleep(_SLICE)
+        lags.append((started, perf_counter() - started - _SLICE))
+
+
+async def compute() -> None:
+    """Keep the event loop busy for half of the time, a millisecond at once."""
+    while True:
+        until = perf_counter() + _SLICE
+        while perf_counter() < until:
+            pass
+        await asyncio.sleep(_SLICE)
+
+
+async def steadily(
+    do: Callable[[], Coroutine[None, None, None]],
+    moments: list[Moment],
+    *,
+    tasks: int,
+    pause: float,
+) -> None:
+    """Do something from so many tasks, each with a pause after it, and note when."""
+
+    async def go_on(first: float) -> None:
+        await asyncio.sleep(first)
+        while True:
+            started = perf_counter()
+            await do()
+            moments.append((started, perf_counter() - started))
+            await asyncio.sleep(pause)
+
+    async with asyncio.TaskGroup() as group:
+        for place in range(tasks):
+            group.create_task(go_on(pause * place / tasks))

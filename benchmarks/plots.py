@@ -1,0 +1,128 @@
+"""The figures as pictures, in colours that the colour-blind can tell apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from .load import PERCENTILES, TIME
+from .measure import OURS, Measure
+from .works.large import SIZES, at
+from .works.purge import ONE_DELETE
+from .works.throughput import DISKCACHE, NAIVE, OLD, RAW, REDIS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .measure import Result
+
+# Okabe and Ito's; what is ours is black in every picture.
+_COLOURS = {
+    OURS: "#000000",
+    RAW: "#009e73",
+    NAIVE: "#d55e00",
+    ONE_DELETE: "#d55e00",
+    OLD: "#0072b2",
+    DISKCACHE: "#cc79a7",
+    REDIS: "#e69f00",
+    f"{REDIS}, pipelined": "#56b4e9",
+}
+_BY_TASKS = {1: "one-caller", 10: "tasks-10", 100: "new-keys", 1_000: "tasks-1000"}
+
+
+def draw(results: Sequence[Result], folder: Path) -> None:
+    """Draw what there are figures for."""
+    mpl.use("Agg")
+    by_name = {result.work.name: result for result in results}
+    if by_name.keys() >= set(_BY_TASKS.values()):
+        _throughput_by_tasks(by_name, folder / "throughput_by_tasks.png")
+    if "latency" in by_name:
+        _latency(by_name["latency"], folder / "latency.png")
+    if "large" in by_name:
+        _cost_by_keys(by_name["large"], folder / "cost_by_keys.png")
+    if "purge" in by_name:
+        _purge_stalls(by_name["purge"], folder / "purge_stalls.png")
+
+
+def _throughput_by_tasks(results: dict[str, Result], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    for name in results["new-keys"].work.runs:
+        points = {
+            tasks: _per_second(results[work], name) for tasks, work in _BY_TASKS.items()
+        }
+        _line(axes, name, {x: y for x, y in points.items() if y is not None})
+    axes.set(xscale="log", yscale="log", xlabel="tasks (raw, pipelined: keys a batch)")
+    axes.set_ylabel("check_and_mark of new keys a second")
+    _save(figure, axes, path)
+
+
+def _per_second(result: Result, contestant: str) -> float | None:
+    """Throughput, also where the time of one was measured."""
+    (measure,) = result.work.measures
+    if contestant not in result.work.runs:
+        return None
+    figure = result.figure(measure, contestant)
+    return 1e6 / figure if figure and measure.name == TIME else figure
+
+
+def _latency(result: Result, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    for name in result.work.runs:
+        figures = (result.figure(one, name) for one in result.work.measures)
+        points = dict(zip(PERCENTILES, figures, strict=True))
+        _line(axes, name, {x: y for x, y in points.items() if y is not None})
+    axes.set(yscale="log", xlabel="percentile", ylabel="check_and_mark, 100 tasks (ms)")
+    _save(figure, axes, path)
+
+
+def _cost_by_keys(result: Result, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    points = {size: result.figure(Measure(at(size), "µs"), OURS) for size in SIZES}
+    _line(axes, OURS, {x: y for x, y in points.items() if y is not None})
+    axes.set(
+        xscale="log", xlabel="keys stored", ylabel="check_and_mark, 100 tasks (µs)"
+    )
+    axes.set_ylim(bottom=0)
+    _save(figure, axes, path)
+
+
+def _purge_stalls(result: Result, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    for name, rounds in result.rounds.items():
+        if rounds:
+            seconds, taken = zip(*sorted(rounds[-1].points), strict=True)
+            axes.plot(seconds, taken, ".", ms=3, label=name, color=_COLOURS[name])
+    axes.set(yscale="log", xlabel="seconds since the purge began")
+    axes.set_ylabel("check_and_mark meanwhile (ms)")
+    _save(figure, axes, path)
+
+
+def _line(
+    axes: Axes, name: str, points: Mapping[str, float] | Mapping[int, float]
+) -> None:
+    if points:
+        width = 2.5 if name == OURS else 1.5
+        style = "--" if name == RAW else "-"
+        axes.plot(
+            [*points.keys()],
+            list(points.values()),
+            marker="o",
+            linestyle=style,
+            linewidth=width,
+            color=_COLOURS[name],
+            label=name,
+        )
+
+
+def _save(figure: Figure, axes: Axes, path: Path) -> None:
+    axes.grid(visible=True, alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=144, bbox_inches="tight")
+    plt.close(figure)

@@ -1,0 +1,160 @@
+"""The figures as a table, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from .measure import OURS, described, judge, shown, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from .measure import Goal, Judgement, Measure, Result
+
+HEADERS = ("contestant", "figure", "spread", "ours / it", "goal", "")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table: a contestant in one measure of a work."""
+
+    contestant: str
+    figure: str
+    spread: str
+    ratio: str
+    goal: str
+    verdict: str
+
+    def cells(self) -> tuple[str, ...]:
+        """The line's texts, in the order of ``HEADERS``."""
+        return (
+            self.contestant,
+            self.figure,
+            self.spread,
+            self.ratio,
+            self.goal,
+            self.verdict,
+        )
+
+
+def judgements(result: Result) -> list[tuple[Measure, Judgement]]:
+    """Every goal of a work, judged."""
+    return [
+        (measure, judge(result, measure, goal))
+        for measure in result.work.measures
+        for goal in measure.goals
+    ]
+
+
+def is_missed(result: Result) -> bool:
+    """Was a goal missed that is not an aim?"""
+    return any(
+        not judgement.is_met and not judgement.goal.is_aim
+        for _, judgement in judgements(result)
+    )
+
+
+def lines(result: Result) -> Iterator[Line]:
+    """A work's lines: our figure, and with its goal each that it is compared with."""
+    for measure in result.work.measures:
+        for contestant in result.work.runs:
+            against = None if contestant == OURS else contestant
+            goal = next((one for one in measure.goals if one.against == against), None)
+            yield _line(result, measure, contestant, goal)
+
+
+def _line(result: Result, measure: Measure, contestant: str, goal: Goal | None) -> Line:
+    name = (
+        contestant
+        if len(result.work.measures) == 1
+        else f"{measure.name}: {contestant}"
+    )
+    figure = result.figure(measure, contestant)
+    spread = result.spread(measure, contestant)
+    ratio = result.ratio(measure, contestant)
+    return Line(
+        name,
+        "-" if figure is None else f"{shown(figure)} {measure.unit}",
+        "" if spread is None else f"{spread:.0%}",
+        "" if ratio is None or contestant == OURS else f"{shown(ratio)} x",
+        "" if goal is None else described(goal, measure),
+        result.failures.get(contestant)
+        or ("" if goal is None else verdict(judge(result, measure, goal))),
+    )
+
+
+def table(results: Sequence[Result]) -> Table:
+    """All figures, for a terminal."""
+    made = Table(title="medians of alternating runs", title_justify="left")
+    for header in HEADERS:
+        is_number = header in {"figure", "spread", "ours / it"}
+        made.add_column(header, justify="right" if is_number else "left")
+    for result in results:
+        made.add_section()
+        made.add_row(f"[bold]{result.work.name}[/] {result.note}", style="cyan")
+        for line in lines(result):
+            missed = line.verdict.startswith("missed")
+            made.add_row(*line.cells(), style="red" if missed else None)
+    return made
+
+
+def markdown(results: Sequence[Result], machine: Mapping[str, str]) -> str:
+    """All figures, to be read in a repository."""
+    text = [", ".join(f"{name} {value}" for name, value in machine.items()), ""]
+    for result in results:
+        text += [f"**{_title(result)}**", ""]
+        text += ["| " + " | ".join(HEADERS) + " |", "|---|--:|--:|--:|---|---|"]
+        text += ["| " + " | ".join(line.cells()) + " |" for line in lines(result)]
+        text.append("")
+    return "\n".join(text)
+
+
+def _title(result: Result) -> str:
+    return result.work.title + (f" ({result.note})" if result.note else "")
+
+
+def save(results: Sequence[Result], machine: Mapping[str, str], folder: Path) -> None:
+    """Write ``figures.json`` and ``table.md``."""
+    figures = {"machine": machine, "works": [_as_json(result) for result in results]}
+    text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+    (folder / "figures.json").write_text(text, encoding="utf-8")
+    (folder / "table.md").write_text(markdown(results, machine), encoding="utf-8")
+
+
+def _as_json(result: Result) -> dict[str, object]:
+    return {
+        "name": result.work.name,
+        "title": _title(result),
+        "measures": [
+            {
+                "name": measure.name,
+                "unit": measure.unit,
+                "more_is_better": measure.more_is_better,
+                "contestants": {
+                    name: {
+                        "runs": result.values(measure, name),
+                        "median": result.figure(measure, name),
+                        "ours_divided_by_it": result.ratio(measure, name),
+                        "failure": result.failures.get(name),
+                    }
+                    for name in result.work.runs
+                },
+            }
+            for measure in result.work.measures
+        ],
+        "goals": [
+            {
+                "measure": measure.name,
+                "against": judgement.goal.against,
+                "goal": described(judgement.goal, measure),
+                "reached": judgement.reached,
+                "is_met": judgement.is_met,
+            }
+            for measure, judgement in judgements(result)
+        ],
+    }

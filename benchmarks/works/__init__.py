@@ -1,0 +1,17 @@
+"""What is measured: each module declares works, and this is all of them in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .busy_loop import BUSY_LOOP
+from .large import LARGE
+from .processes import PROCESSES
+from .purge import PURGE
+from .throughput import THROUGHPUT_WORKS
+
+if TYPE_CHECKING:
+    from benchmarks.measure import Work
+
+WORKS: tuple[Work, ...] = (*THROUGHPUT_WORKS, BUSY_LOOP, PROCESSES, PURGE, LARGE)
+"""All works, in the order in which they run."""

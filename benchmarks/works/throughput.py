@@ -1,0 +1,163 @@
+"""How much per second, and how long one takes."""
+
+from __future__ import annotations
+
+from benchmarks.contestants.disk import DiskCache
+from benchmarks.contestants.naive import NaiveAiosqlite
+from benchmarks.contestants.old import OldStoreInThreads
+from benchmarks.contestants.ours import Ours
+from benchmarks.contestants.raw import OneHop, RawExecutemany, RawSqlite
+from benchmarks.contestants.valkey import CONNECTIONS, Idemkit, RedisPy
+from benchmarks.load import (
+    PERCENTILES,
+    TIME,
+    claiming,
+    fully_synchronous,
+    latencies,
+    looking,
+    marking,
+    marking_many,
+    per_operation,
+    reopened,
+    repeating,
+    repeating_many,
+)
+from benchmarks.measure import OURS, THROUGHPUT, Goal, Measure, Work
+
+NAIVE = "naive aiosqlite"
+OLD = "old store, to_thread"
+DISKCACHE = "diskcache, to_thread"
+REDIS = "redis-py"
+RAW = "raw sqlite3"
+HOP = "one aiosqlite hop"
+IDEMKIT = "idemkit"
+
+_TASKS = 100
+_MANY = 1_000
+
+
+def _per_second(what: str, *goals: Goal) -> tuple[Measure, ...]:
+    return (Measure(THROUGHPUT, f"{what}/s", more_is_better=True, goals=goals),)
+
+
+def _by_tasks(tasks: int, *goals: Goal, title: str, name: str) -> Work:
+    """Mark new keys from so many tasks; what has batches has batches of as many."""
+    redis = RedisPy.opened if tasks <= CONNECTIONS else RedisPy.opened_for_many
+    return Work(
+        name,
+        title,
+        _per_second("marks", *goals),
+        {
+            OURS: marking(Ours.opened, tasks),
+            RAW: marking_many(RawSqlite.opened, tasks),
+            NAIVE: marking(NaiveAiosqlite.opened, tasks),
+            OLD: marking(OldStoreInThreads.opened, tasks),
+            DISKCACHE: marking(DiskCache.opened, tasks),
+            REDIS: marking(redis, tasks),
+            f"{REDIS}, pipelined": marking_many(RedisPy.opened, tasks),
+        },
+    )
+
+
+THROUGHPUT_WORKS = (
+    _by_tasks(
+        _TASKS,
+        Goal(20, NAIVE),
+        Goal(6, REDIS),
+        Goal(8, OLD),
+        Goal(0.5, RAW, is_aim=True),
+        name="new-keys",
+        title="check_and_mark, new keys, 100 tasks (raw and pipelined: batches of 100)",
+    ),
+    Work(
+        "new-keys-full",
+        "check_and_mark, new keys, 100 tasks, synchronous=FULL",
+        _per_second("marks", Goal(20, NAIVE)),
+        {
+            OURS: fully_synchronous(marking(Ours.opened, _TASKS)),
+            RAW: fully_synchronous(marking_many(RawSqlite.opened, _TASKS)),
+            NAIVE: fully_synchronous(marking(NaiveAiosqlite.opened, _TASKS)),
+        },
+    ),
+    Work(
+        "duplicates",
+        "check_and_mark, keys marked just before, 100 tasks",
+        _per_second("checks", Goal(40, NAIVE)),
+        {
+            OURS: repeating(Ours.opened, _TASKS),
+            RAW: repeating_many(RawSqlite.opened, _TASKS),
+            NAIVE: repeating(NaiveAiosqlite.opened, _TASKS),
+            OLD: repeating(OldStoreInThreads.opened, _TASKS),
+            DISKCACHE: repeating(DiskCache.opened, _TASKS),
+            REDIS: repeating(RedisPy.opened, _TASKS),
+            f"{REDIS}, pipelined": repeating_many(RedisPy.opened, _TASKS),
+        },
+    ),
+    Work(
+        "duplicates-reopened",
+        "check_and_mark, keys marked before the store was opened, 100 tasks",
+        _per_second("checks"),
+        {
+            OURS: reopened(Ours.opened, _TASKS),
+            NAIVE: reopened(NaiveAiosqlite.opened, _TASKS),
+            OLD: reopened(OldStoreInThreads.opened, _TASKS),
+        },
+    ),
+    Work(
+        "recent-key",
+        "is_seen, keys marked just before, one caller",
+        _per_second("looks", Goal(100_000), Goal(15, HOP)),
+        {
+            OURS: looking(Ours.opened),
+            HOP: looking(OneHop.opened),
+            REDIS: looking(RedisPy.opened),
+        },
+    ),
+    Work(
+        "one-caller",
+        "check_and_mark, new keys, one caller",
+        (Measure(TIME, "µs", goals=(Goal(1.3, HOP),)),),
+        {
+            OURS: per_operation(marking(Ours.opened, 1)),
+            RAW: per_operation(marking(RawSqlite.opened, 1)),
+            HOP: per_operation(marking(OneHop.opened, 1)),
+            NAIVE: per_operation(marking(NaiveAiosqlite.opened, 1)),
+            OLD: per_operation(marking(OldStoreInThreads.opened, 1)),
+            REDIS: per_operation(marking(RedisPy.opened, 1)),
+        },
+    ),
+    Work(
+        "many",
+        "check_and_mark_many, 1,000 new keys at a time (raw: executemany)",
+        _per_second("marks", Goal(0.6, RAW)),
+        {
+            OURS: marking_many(Ours.opened, _MANY),
+            RAW: marking_many(RawExecutemany.opened, _MANY),
+            f"{REDIS}, pipelined": marking_many(RedisPy.opened, _MANY),
+        },
+    ),
+    Work(
+        "claims",
+        "claim and confirm, new keys, 100 tasks",
+        _per_second("claims", Goal(7, REDIS), Goal(8, IDEMKIT)),
+        {
+            OURS: claiming(Ours.opened, _TASKS),
+            REDIS: claiming(RedisPy.opened, _TASKS),
+            IDEMKIT: claiming(Idemkit.opened, _TASKS),
+        },
+    ),
+    _by_tasks(10, name="tasks-10", title="check_and_mark, new keys, 10 tasks"),
+    _by_tasks(1_000, name="tasks-1000", title="check_and_mark, new keys, 1,000 tasks"),
+    Work(
+        "latency",
+        "check_and_mark, new keys, 100 tasks, each timed",
+        tuple(Measure(name, "ms") for name in PERCENTILES),
+        {
+            OURS: latencies(Ours.opened, _TASKS),
+            NAIVE: latencies(NaiveAiosqlite.opened, _TASKS),
+            OLD: latencies(OldStoreInThreads.opened, _TASKS),
+            DISKCACHE: latencies(DiskCache.opened, _TASKS),
+            REDIS: latencies(RedisPy.opened, _TASKS),
+        },
+    ),
+)
