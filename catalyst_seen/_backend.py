@@ -215,6 +215,11 @@ class Backend(Protocol):
         """Where the keys are, for people; never with a password."""
         ...
 
+    @property
+    def database(self) -> str:
+        """What is at the location: the same by whatever path or name it is reached."""
+        ...
+
     def now(self) -> float:
         """Tell the backend's time without asking it, in seconds since 1970."""
         ...

@@ -7,7 +7,7 @@ from collections import deque
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic
 
-from ._backend import Answer_co
+from ._backend import Answer_co, Look
 from ._errors import SeenError
 
 if TYPE_CHECKING:
@@ -35,14 +35,20 @@ class Call(Generic[Answer_co]):
         self.answered: asyncio.Future[list[Answer_co]] = loop.create_future()
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def only_looks(self) -> bool:
+        """Does it only read?"""
+        return all(isinstance(operation, Look) for operation in self.operations)
+
     async def wait(self) -> list[Answer_co]:
         """Wait for the answers. Whoever is cancelled here takes nothing back.
 
         It is what ``asyncio.shield`` does, but for a turn of the loop: with that, the
         callers of one batch would not be those of the next.
         """
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
+        if not self.answered.done():
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
         return self.answered.result()
 
     def answer(self, answers: list[Answer_co]) -> None:
@@ -153,11 +159,11 @@ class Batcher:
         operations = [operation for call in calls for operation in call.operations]
         try:
             answers = await self._apply(operations)
-        except (SeenError, asyncio.CancelledError) as exc:
-            for call in calls:
-                call.fail(_own(exc))
-            if isinstance(exc, asyncio.CancelledError):
-                raise
+        except asyncio.CancelledError as exc:
+            _fail(calls, exc)
+            raise
+        except SeenError as exc:
+            await self._spare_readers(calls, exc)
         except Exception as exc:  # noqa: BLE001 - somebody's operation is bad
             await self._blame(calls, exc)
         else:
@@ -166,17 +172,34 @@ class Batcher:
                 start, end = end, end + len(call.operations)
                 call.answer(answers[start:end])
 
+    async def _spare_readers(self, calls: list[Call[Any]], exc: SeenError) -> None:
+        """Fail a batch, but let who only reads try without those who write."""
+        readers = [call for call in calls if call.only_looks]
+        if len(readers) == len(calls):
+            _fail(calls, exc)
+            return
+        _fail([call for call in calls if call not in readers], exc)
+        await self._send(readers)
+
     async def _blame(self, calls: list[Call[Any]], exc: Exception) -> None:
         """Let a bad operation fail alone: send the calls one by one."""
         if len(calls) == 1:
             calls[0].fail(exc)
             return
-        for call in calls:
-            await self._send([call])
+        for place, call in enumerate(calls, start=1):
+            try:
+                await self._send([call])
+            except asyncio.CancelledError as cancelled:
+                _fail(calls[place:], cancelled)
+                raise
 
 
-def _own(exc: BaseException) -> BaseException:
-    """Make a copy to raise: one exception in many tasks mixes up their tracebacks."""
-    own = copy(exc).with_traceback(exc.__traceback__)
-    own.__cause__ = exc.__cause__
-    return own
+def _fail(calls: Sequence[Call[Any]], exc: BaseException) -> None:
+    """Raise an error for each of the callers.
+
+    Each gets a copy: one exception in many tasks mixes up their tracebacks.
+    """
+    for call in calls:
+        own = copy(exc).with_traceback(exc.__traceback__)
+        own.__cause__ = exc.__cause__
+        call.fail(own)

@@ -35,6 +35,7 @@ class _Place:
 
 
 _places: WeakValueDictionary[str, _Place] = WeakValueDictionary()
+_placing = threading.Lock()
 
 
 class Moment(NamedTuple):
@@ -53,7 +54,7 @@ class Recent:
     """
 
     def __init__(
-        self, size: int, staleness: float, now: Callable[[], float], location: str
+        self, size: int, staleness: float, now: Callable[[], float], database: str
     ) -> None:
         """Begin with nothing.
 
@@ -62,7 +63,7 @@ class Recent:
             staleness: Seconds after the last look at the database in which the memory
                 counts; 0 switches it off.
             now: Tells the backend's time.
-            location: Where the keys are.
+            database: Where the keys are; the same for all that have them in common.
         """
         self.hits: int = 0
         self._generation = size // 2 if staleness else 0
@@ -72,7 +73,8 @@ class Recent:
         self._old: dict[Id, Row] = {}
         self._version: object = None
         self._looked = -math.inf
-        self._place = _places.setdefault(location, _Place())
+        with _placing:
+            self._place = _places.setdefault(database, _Place())
         self._state = self._place.state
 
     def __len__(self) -> int:
@@ -116,11 +118,16 @@ class Recent:
         if self._state is not sent.state or not self._generation:
             self.drop(operations)
             return
+        state = self._state
         for first in range(0, len(operations), _CHUNK):
             if first:
                 await asyncio.sleep(0)
+                if self._place.state is not state:  # others have forgotten meanwhile
+                    self.drop(operations[first:])
+                    return
             chunk = slice(first, first + _CHUNK)
             self._learn(operations[chunk], applied.rows[chunk])
+            state = self._state
 
     def _learn(
         self, operations: Sequence[Operation[object]], rows: Sequence[Row | None]

@@ -46,7 +46,7 @@ class Sender:
             config.recent_keys,
             seconds(config.recent_staleness, "recent_staleness", least=0),
             session.backend.now,
-            session.backend.location,
+            session.backend.database,
         )
         self.batcher: Batcher = Batcher(session, self._apply, config.max_in_flight)
         self._watchers: dict[Id, list[asyncio.Event]] = {}
@@ -166,10 +166,17 @@ class Sender:
         sent = self.recent.moment()
         try:
             applied = await self.session.backend.apply(operations, look=sent.is_due)
+            try:
+                await self.recent.learn(operations, applied, sent)
+            finally:
+                self._tell(operations)
         except BaseException:
             self.recent.drop(operations)
             raise
-        await self.recent.learn(operations, applied, sent)
+        return applied.answers
+
+    def _tell(self, operations: Sequence[Operation[Any]]) -> None:
+        """Count what was carried out, and wake who waits for these keys."""
         self.sent.update(map(_verb, operations))
         if self._watchers:
             for operation in operations:
@@ -178,7 +185,6 @@ class Sender:
                     self._wake(id_, 1)
                 elif isinstance(operation, Confirm | Mark | Forget):
                     self._wake(id_)
-        return applied.answers
 
     def _wake(self, id_: Id, most: int | None = None) -> None:
         for ended in self._watchers.get(id_, [])[:most]:

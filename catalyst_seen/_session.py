@@ -87,7 +87,7 @@ class Session:
         return task
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Call the backend in turn: when every earlier caller is done."""
+        """Call the backend when it is free."""
         self.check_open()
         async with self.turn:
             return await work()

@@ -74,24 +74,24 @@ class TestSettings:
         )
 
     async def test_defaults(self, path: Path) -> None:
-        """WAL, NORMAL, 10,000 pages, temp store in memory, 30 s, incremental vacuum."""
+        """WAL, NORMAL, 10,000 pages, temp store in memory, incremental vacuum."""
         async with AsyncSeenStore(path) as store:
             assert await self.ask(
                 store, "journal_mode", "synchronous", "cache_size", "temp_store",
-                "busy_timeout", "auto_vacuum",
-            ) == ["wal", 1, 10_000, 2, 30_000, 2]  # fmt: skip
+                "auto_vacuum",
+            ) == ["wal", 1, 10_000, 2, 2]  # fmt: skip
 
     async def test_chosen(self, path: Path) -> None:
         """A configuration is carried out, on a new file and on one that exists."""
         config = SeenStoreConfig(
-            path, wal_mode=False, synchronous="FULL", cache_size=-500, timeout=1.5
+            path, wal_mode=False, synchronous="FULL", cache_size=-500
         )
         for _ in range(2):
             async with AsyncSeenStore(config) as store:
                 await store.mark_seen("k")
                 assert await self.ask(
-                    store, "journal_mode", "synchronous", "cache_size", "busy_timeout"
-                ) == ["delete", 2, -500, 1_500]
+                    store, "journal_mode", "synchronous", "cache_size"
+                ) == ["delete", 2, -500]
 
     async def test_schema(self, path: Path) -> None:
         """One strict table without rowid; marked as ours."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from .._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from .._log import log
 from ._sqlite_file import MEMORY, size
-from ._sqlite_transaction import primary_code, under_lock
+from ._sqlite_transaction import patiently, primary_code, under_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -142,21 +142,27 @@ def prepare(
     db.execute("PRAGMA temp_store = MEMORY")
     if kind == "ours":
         return
-    under_lock(db, location, lambda: _create(db, location, ttl))
+    upgraded = under_lock(db, location, lambda: _create(db, location, ttl))
+    if upgraded:
+        log("info", "schema_upgraded", location=location, **upgraded)
     # Until it is in the file proper, a power failure could take the schema away.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> None:
-    """Create or upgrade the schema, unless another process was faster."""
+def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> dict[str, int]:
+    """Create or upgrade the schema, unless another process was faster.
+
+    Returns:
+        What became of an old store's rows.
+    """
     kind = _kind(db, location)
     if kind == "empty":
         _execute(db, _CREATE)
     elif kind == "earlier":
         _execute(db, _UPGRADES[pragma(db, "user_version")])
     elif kind == "old":
-        rows, skipped = _upgrade(db, ttl)
-        log("info", "schema_upgraded", location=location, rows=rows, skipped=skipped)
+        return _upgrade(db, ttl)
+    return {}
 
 
 def _look(db: sqlite3.Connection, location: str) -> Kind:
@@ -215,30 +221,25 @@ def _execute(db: sqlite3.Connection, statements: Iterable[str]) -> None:
         db.execute(statement)
 
 
-def _upgrade(db: sqlite3.Connection, ttl: float | None) -> tuple[int, int]:
-    """Take the rows over; return how many, and how many no key could ever match."""
+def _upgrade(db: sqlite3.Connection, ttl: float | None) -> dict[str, int]:
+    """Take the rows over; say how many, and how many no key could ever match."""
     db.execute(_SET_ASIDE)
     _execute(db, _CREATE)
     (old,) = db.execute("SELECT count(*) FROM old_seen").fetchone()
     kept = db.execute(_UPGRADE, (ttl,)).rowcount
     db.execute("DROP TABLE old_seen")
-    return kept, old - kept
+    return {"rows": kept, "skipped": old - kept}
 
 
 def _set_journal(
     db: sqlite3.Connection, location: str, config: SeenStoreConfig
 ) -> None:
     wanted = "wal" if config.wal_mode else "delete"
-    deadline = time.monotonic() + config.timeout
-    while True:
-        try:
-            (mode,) = db.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
-            break
-        except sqlite3.OperationalError as exc:
-            # Of two that change it at once, SQLite refuses one without waiting.
-            if primary_code(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+    # Of two that change it at once, SQLite refuses one without waiting.
+    (mode,) = patiently(
+        lambda: db.execute(f"PRAGMA journal_mode = {wanted}").fetchone(),
+        time.monotonic() + config.timeout,
+    )
     if mode != wanted and location != MEMORY:
         raise StoreUnavailableError(
             location,

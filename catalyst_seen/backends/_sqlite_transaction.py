@@ -6,6 +6,7 @@ import random
 import sqlite3
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from .._errors import OutcomeUnknownError, StoreUnavailableError
@@ -34,6 +35,29 @@ _EAGER, _PATIENT = 0.001, 0.01
 """Longest pause between two looks at a lock, in the first second and afterwards."""
 
 
+def patiently(work: Callable[[], T], deadline: float) -> T:
+    """Call a function again as long as it finds the database locked.
+
+    SQLite itself would look ever more rarely: among many writers its pauses, up to 100
+    ms, let some starve for seconds. So a connection has its ``busy_timeout`` only until
+    its schema is there.
+
+    Args:
+        work: Must not mind to run again.
+        deadline: When to give up, by ``time.monotonic``.
+    """
+    eager_until = time.monotonic() + 1
+    while True:
+        try:
+            return work()
+        except sqlite3.OperationalError as exc:
+            now = time.monotonic()
+            if not is_busy(exc) or now >= deadline:
+                raise
+            longest = _EAGER if now < eager_until else _PATIENT
+            time.sleep(random.uniform(longest / 10, longest))  # noqa: S311 - no secret
+
+
 def in_transaction(
     db: sqlite3.Connection, location: str, work: Callable[[], T], timeout: float
 ) -> T:
@@ -55,12 +79,12 @@ def in_transaction(
     deadline = time.monotonic() + timeout
     try:
         db.execute("BEGIN")
-        return _through(db, location, work)
+        return _through(db, location, work, deadline)
     except sqlite3.OperationalError as exc:
-        if primary_code(exc) != sqlite3.SQLITE_BUSY:
+        if not is_busy(exc):
             raise
-    _lock(db, deadline)
-    return _through(db, location, work)
+    patiently(partial(db.execute, "BEGIN IMMEDIATE"), deadline)
+    return _through(db, location, work, deadline)
 
 
 def under_lock(db: sqlite3.Connection, location: str, work: Callable[[], T]) -> T:
@@ -70,38 +94,16 @@ def under_lock(db: sqlite3.Connection, location: str, work: Callable[[], T]) -> 
         OutcomeUnknownError: The commit met an I/O error.
     """
     db.execute("BEGIN IMMEDIATE")
-    return _through(db, location, work)
+    return _through(db, location, work, time.monotonic())
 
 
-def _lock(db: sqlite3.Connection, deadline: float) -> None:
-    """Begin with the write lock. SQLite itself looks for it ever more rarely.
-
-    Among many writers its pauses, up to 100 ms, let some starve for seconds.
-    """
-    (usual,) = db.execute("PRAGMA busy_timeout").fetchone()
-    db.execute("PRAGMA busy_timeout = 0").fetchall()
-    try:
-        eager_until = time.monotonic() + 1
-        while True:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as exc:
-                now = time.monotonic()
-                if primary_code(exc) != sqlite3.SQLITE_BUSY or now >= deadline:
-                    raise
-                longest = _EAGER if now < eager_until else _PATIENT
-                time.sleep(random.uniform(longest / 10, longest))  # noqa: S311 - no secret
-            else:
-                return
-    finally:
-        db.execute(f"PRAGMA busy_timeout = {usual}").fetchall()
-
-
-def _through(db: sqlite3.Connection, location: str, work: Callable[[], T]) -> T:
+def _through(
+    db: sqlite3.Connection, location: str, work: Callable[[], T], deadline: float
+) -> T:
     """Finish a transaction: all or nothing; a commit that failed on I/O is neither."""
     try:
         answer = work()
-        _commit(db, location)
+        _commit(db, location, deadline)
     except BaseException:
         if db.in_transaction:
             with suppress(sqlite3.Error):
@@ -110,9 +112,9 @@ def _through(db: sqlite3.Connection, location: str, work: Callable[[], T]) -> T:
     return answer
 
 
-def _commit(db: sqlite3.Connection, location: str) -> None:
+def _commit(db: sqlite3.Connection, location: str, deadline: float) -> None:
     try:
-        db.execute("COMMIT")
+        patiently(partial(db.execute, "COMMIT"), deadline)
     except sqlite3.OperationalError as exc:
         if primary_code(exc) != sqlite3.SQLITE_IOERR:
             raise
@@ -127,6 +129,11 @@ def unavailable(exc: sqlite3.Error, location: str) -> StoreUnavailableError:
     """Say in our words what SQLite says of the database."""
     advice = _ADVICE.get(primary_code(exc) or 0, "Nothing acknowledged is lost")
     return StoreUnavailableError(location, _cause(exc), advice)
+
+
+def is_busy(exc: sqlite3.Error) -> bool:
+    """Does another connection hold the lock?"""
+    return primary_code(exc) == sqlite3.SQLITE_BUSY
 
 
 def primary_code(exc: BaseException | None) -> int | None:

@@ -7,7 +7,9 @@ there.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import time
 from collections import defaultdict
 from functools import cache
 from itertools import chain
@@ -21,11 +23,16 @@ from .._model import ON_ABANDONED, Record
 from .._state import step
 from ._sqlite_file import MEMORY, File, size
 from ._sqlite_schema import look_before, pragma, prepare
-from ._sqlite_transaction import MISUSE, in_transaction, primary_code, unavailable
+from ._sqlite_transaction import (
+    MISUSE,
+    in_transaction,
+    patiently,
+    primary_code,
+    unavailable,
+)
 from ._worker import Connection, Worker
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .._backend import Id, Operation
@@ -43,6 +50,7 @@ _MARK = """INSERT OR ROLLBACK INTO seen
         (namespace, id, first_seen, last_seen, expires_at)
     SELECT ?, value, ?, ?, ? FROM json_each(?)"""
 _DELETE = "DELETE FROM seen WHERE namespace = ? AND id = ?"
+_EXPIRED = "expires_at <= ?"
 _OLD = """last_seen < ? AND (lease_until IS NULL OR lease_until <= ?
     AND on_abandoned IS NOT 'hold')"""
 _LAST = """SELECT namespace, id FROM seen WHERE {span}
@@ -73,8 +81,14 @@ class _Removal(NamedTuple):
     namespace: str | None
     after: Id | None
     limit: int
-    condition: str
-    bounds: tuple[float, ...]
+    age: float | None
+    """Seconds since the last mark; ``None`` takes what is expired."""
+
+    def condition(self, now: float) -> tuple[str, tuple[float, ...]]:
+        """Say which rows go, and the values that it needs."""
+        if self.age is None:
+            return _EXPIRED, (now,)
+        return _OLD, (now - self.age, now)
 
     def span(self, last: Id | None = None) -> tuple[str, list[str]]:
         """Name the rows from ``after`` to ``last`` as SQLite can seek them."""
@@ -119,6 +133,10 @@ class SqliteBackend:
     def location(self) -> str:
         return self._path
 
+    @property
+    def database(self) -> str:
+        return os.path.realpath(self._path)
+
     def now(self) -> float:
         """Wall time that never runs backwards while this store is open."""
         return max(self._latest, self._config.clock())
@@ -149,27 +167,31 @@ class SqliteBackend:
         resume: Id | None,
         patience: float | None,
     ) -> Chunk:
-        expired = "expires_at <= ?", (self.now(),)
-        removal = _Removal(namespace, resume, limit, *expired)
+        removal = _Removal(namespace, resume, limit, age=None)
         wait = self._config.timeout if patience is None else patience
         return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def cleanup(
         self, age: float, *, namespace: str | None, limit: int, resume: Id | None
     ) -> Chunk:
-        now = self.now()
-        removal = _Removal(namespace, resume, limit, _OLD, (now - age, now))
+        removal = _Removal(namespace, resume, limit, age)
         wait = self._config.timeout
         return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        return await self._run(lambda db: self._count(db, namespace))
+        return await self._look(lambda db: self._count(db, namespace))
 
     async def held(self, namespace: str | None) -> list[Record]:
-        return await self._run(lambda db: self._held(db, namespace))
+        return await self._look(lambda db: self._held(db, namespace))
 
     async def stats(self, namespace: str | None) -> BackendStats:
-        return await self._run(lambda db: self._stats(db, namespace))
+        return await self._look(lambda db: self._stats(db, namespace))
+
+    async def _look(self, work: Callable[[Connection], T]) -> T:
+        timeout = self._config.timeout
+        return await self._run(
+            lambda db: patiently(lambda: work(db), time.monotonic() + timeout)
+        )
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         if self._is_closed:
@@ -250,11 +272,12 @@ class SqliteBackend:
             last = _LAST.format(span=span), (*values, removal.limit - 1)
             end = db.execute(*last).fetchone()
             span, values = removal.span(end)
-            bounds = *values, *removal.bounds
-            gone = {"span": span, "condition": removal.condition}
-            if db.execute(_ANY.format(**gone), bounds).fetchone() is None:
+            condition, bounds = removal.condition(self._now())
+            gone = {"span": span, "condition": condition}
+            parameters = *values, *bounds
+            if db.execute(_ANY.format(**gone), parameters).fetchone() is None:
                 return Chunk(0, end)
-            return Chunk(db.execute(_REMOVE.format(**gone), bounds).rowcount, end)
+            return Chunk(db.execute(_REMOVE.format(**gone), parameters).rowcount, end)
 
         return in_transaction(db, self.location, work, timeout)
 
@@ -292,6 +315,7 @@ class SqliteBackend:
             db = make()
             try:
                 prepare(db, self.location, self._config, self._ttl)
+                db.execute("PRAGMA busy_timeout = 0").fetchall()  # see patiently
             except BaseException:
                 db.close()
                 raise
