@@ -265,6 +265,41 @@ class TestApart:
             await asyncio.gather(*(store.mark_seen(f"{n}") for n in range(20)))
             assert await store.count() == 21
 
+    async def test_readers_are_spared(self, path: Path) -> None:
+        """A batch that cannot be written fails for nobody who only reads."""
+        settings = SeenStoreConfig(
+            path, timeout=0.1, recent_staleness=0, on_error="raise", purge_interval=None
+        )
+        async with AsyncSeenStore(settings) as store:
+            await store.mark_seen("seen")
+            with write_lock(path):
+                marks = [asyncio.create_task(store.mark_seen("0"))]
+                await asyncio.sleep(0)
+                marks += [asyncio.create_task(store.mark_seen(key)) for key in "12"]
+                record, *seen, fresh = await asyncio.gather(
+                    store.get("seen"),
+                    store.is_seen("seen"),
+                    store.is_seen("1"),
+                    store.filter_new(["seen", "1"]),
+                )
+                ends = await asyncio.gather(*marks, return_exceptions=True)
+            assert record is not None
+            assert (seen, fresh) == ([True, False], ["1"])
+            assert [type(end) for end in ends] == [StoreUnavailableError] * 3
+
+    async def test_all_only_read(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A batch of readers that fails is not sent again."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            sent = watch(store, monkeypatch)
+            refuse(monkeypatch, "COMMIT", "SQLITE_FULL", [True] * 10)
+            ends = await asyncio.gather(
+                *(store.get(key) for key in "abc"), return_exceptions=True
+            )
+        assert [type(end) for end in ends] == [StoreUnavailableError] * 3
+        assert sent == [["a"], ["b", "c"]]
+
     async def test_taken_back(self, path: Path) -> None:
         """A call that is cancelled before it is sent has no effect."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
@@ -302,6 +337,29 @@ class TestApart:
             await asyncio.wait(calls)
             assert await store.check_and_mark("next")
         assert {call.cancelled() or call.exception() for call in calls} <= {True, None}
+
+    async def test_cancelled_from_outside_while_blaming(
+        self, store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same while it sends the calls of a batch one by one."""
+        backend = store._session.backend
+        apply = backend.apply
+
+        async def picky(
+            operations: Sequence[Operation[object]], *, look: bool
+        ) -> object:
+            task = asyncio.current_task()
+            if len(operations) > 1:
+                raise ZeroDivisionError("a bad operation")
+            if task is not None and task.get_name() == "catalyst-seen calls":
+                task.cancel()
+            return await apply(operations, look=look)
+
+        monkeypatch.setattr(backend, "apply", picky)
+        calls = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(10)]
+        async with asyncio.timeout(5):
+            await asyncio.wait(calls)
+        assert [call.cancelled() for call in calls] == [False] + [True] * 9
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from catalyst_seen import AsyncSeenStore, SeenStoreConfig, _purge
+from catalyst_seen import (
+    AsyncSeenStore,
+    SeenStoreConfig,
+    StoreUnavailableError,
+    _purge,
+)
 
 from .conftest import Clock
 from .test_sqlite import a_row, read, write, write_lock
@@ -142,6 +147,23 @@ class TestFailures:
                 assert time.monotonic() - started < 5  # the timeout is 30 seconds
             await asyncio.wait_for(store.mark_seen("k"), 5)
 
+    @pytest.mark.parametrize("lock", ["BEGIN EXCLUSIVE", "BEGIN; SELECT * FROM seen"])
+    async def test_gives_way_without_wal(self, path: Path, lock: str) -> None:
+        """The same where readers and writers keep each other out."""
+        config = SeenStoreConfig(path, wal_mode=False, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            await store.mark_many(["a", "b"], ts=0)
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                for statement in lock.split(";"):
+                    rows = other.execute(statement)
+                    rows.fetchone()
+                started = time.monotonic()
+                with pytest.raises(StoreUnavailableError, match="locked"):
+                    await store._purge.expired(None, patience=0.05)
+                assert time.monotonic() - started < 10  # the timeout is 30 seconds
+                rows.close()
+            assert await store.purge_expired() == 2
+
     async def test_nothing_to_do(self, path: Path) -> None:
         """A purge that finds nothing expired only reads: a lock is no matter to it."""
         async with AsyncSeenStore(path, purge_interval=0.001) as store:
@@ -167,6 +189,19 @@ class TestFailures:
                 clock.now = 0
                 await until_runs(store, 1)
                 assert (await store.stats()).purge_failures > 0
+
+
+@pytest.mark.parametrize("verb", ["purge_expired", "cleanup_old_entries"])
+async def test_clock_set_back(path: Path, clock: Clock, verb: str) -> None:
+    """What was removed by a clock that ran ahead, stays in the past."""
+    async with AsyncSeenStore(path, purge_interval=None, clock=clock) as store:
+        claim = await store.claim("k", lease=60)
+        clock.advance(1_000)
+        await getattr(store, verb)()
+        clock.advance(-1_000)
+        assert claim.remaining() == 0
+        sighting = await store.check_and_mark("new")
+        assert sighting.first_seen == clock.now + 1_000
 
 
 class TestChunks:

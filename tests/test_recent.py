@@ -16,12 +16,13 @@ from catalyst_seen import (
     SeenStoreConfig,
     Verdict,
 )
-from catalyst_seen._backend import Operation
+from catalyst_seen._backend import Operation, Row
 
 from .conftest import DAY, Clock
 from .test_sqlite import refuse, write
 
 LONG = 1_000.0
+LARGE = [str(number) for number in range(3_000)]
 
 Ask = Callable[[AsyncSeenStore, str], Awaitable[object]]
 
@@ -54,6 +55,22 @@ async def store(path: Path, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
 async def asked(store: AsyncSeenStore) -> int:
     """How many operations went to the database."""
     return sum((await store.stats()).operations.values())
+
+
+def learning(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """An event that is set in the middle of what a store learns from a batch."""
+    begun = asyncio.Event()
+    recent = store._sender.recent
+    learn = recent._learn
+
+    def noting(
+        operations: Sequence[Operation[object]], rows: Sequence[Row | None]
+    ) -> None:
+        learn(operations, rows)
+        begun.set()
+
+    monkeypatch.setattr(recent, "_learn", noting)
+    return begun
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -113,7 +130,7 @@ class TestAnswers:
 class TestForgotten:
     """What is not seen any more."""
 
-    @pytest.mark.parametrize("other", ["itself", "store", "thread"])
+    @pytest.mark.parametrize("other", ["itself", "store", "thread", "link"])
     @pytest.mark.parametrize("verb", ["forget", "cleanup"])
     async def test_in_this_process(
         self, store: AsyncSeenStore, path: Path, clock: Clock, other: str, verb: str
@@ -127,14 +144,17 @@ class TestForgotten:
             with SeenStore(config(path), clock=clock) as by:
                 assert by.forget("k") if verb == "forget" else by.cleanup_old_entries(0)
 
+        linked = path.with_name("link")
+        linked.symlink_to(path.parent)
         for _ in range(3):
             await store.mark_many(["k", "other"])
             assert await store.is_seen("k")
             clock.advance(1)
             if other == "thread":
                 await asyncio.to_thread(forget_blocking)
-            elif other == "store":
-                async with AsyncSeenStore(config(path), clock=clock) as by:
+            elif other in {"store", "link"}:
+                place = path if other == "store" else linked / path.name
+                async with AsyncSeenStore(config(place), clock=clock) as by:
                     assert await forget(by)
             else:
                 assert await forget(store)
@@ -169,6 +189,37 @@ class TestForgotten:
             assert await store.get("k") is not None  # it was, when it was read
             backend.apply = apply  # type: ignore[method-assign]
             assert not await store.is_seen("k")
+
+    async def test_while_it_is_learnt(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same while the store goes through the answers of a large batch."""
+        async with AsyncSeenStore(config(path, keys=10_000)) as store:
+            await store.mark_many(LARGE)
+            begun = learning(store, monkeypatch)
+            marking = asyncio.create_task(store.mark_many(LARGE))
+            await begun.wait()
+            with SeenStore(config(path)) as other:
+                assert other.forget(LARGE[-1])
+            await store.is_seen(LARGE[0])
+            await marking
+            assert not await store.is_seen(LARGE[-1])
+
+    async def test_interrupted_while_learnt(
+        self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who is cancelled meanwhile leaves nothing outdated behind."""
+        settings = config(path, keys=10_000)
+        async with AsyncSeenStore(settings, ttl=DAY, clock=clock) as store:
+            await store.mark_many(LARGE)
+            begun = learning(store, monkeypatch)
+            marking = asyncio.create_task(store.mark_many(LARGE, ttl=5))
+            await begun.wait()
+            marking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await marking
+            clock.advance(5)
+            assert await store.filter_new(LARGE) == LARGE
 
     @pytest.mark.parametrize("is_done", [True, False])
     async def test_outcome_unknown(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -118,6 +119,18 @@ class TestUpgrade:
 
     OLD = "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)"
     INSERT = "INSERT INTO seen VALUES (?, ?)"
+
+    async def test_failed(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An upgrade that could not be stored is not reported, and comes again."""
+        write(path, self.OLD, self.INSERT, rows=[("k", int(time.time()))])
+        with capture_logs() as logs, monkeypatch.context() as broken:
+            refuse(broken, "COMMIT", "SQLITE_FULL")
+            with pytest.raises(StoreUnavailableError):
+                await AsyncSeenStore(path).open()
+            assert logs == []
+            async with AsyncSeenStore(path) as store:
+                assert await store.is_seen("k")
+        assert [log["event"] for log in logs] == ["schema_upgraded"]
 
     async def test_in_place(self, path: Path, clock: Clock) -> None:
         """No row is lost, ts is first and last sight, and the TTL counts from it."""
