@@ -67,10 +67,13 @@ def main(
     list_works: Annotated[
         bool, typer.Option("--list", help="Show the works, and run none.")
     ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show the figures of the last run again.")
+    ] = False,
     output: Annotated[
         Path,
         typer.Option(
-            help="The folder for table.md, figures.json and the plots.",
+            help="The folder for table.md, goals.md, figures.json and the plots.",
             show_default="benchmarks/results",
         ),
     ] = RESULTS,
@@ -93,6 +96,9 @@ def main(
     if list_works:
         for work in works:
             console.print(f"{work.name:20} {work.title}", highlight=False)
+        return
+    if show:
+        console.print(report.table(report.restored(output)))
         return
     output.mkdir(parents=True, exist_ok=True)
     results = asyncio.run(

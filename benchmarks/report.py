@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from .measure import OURS, described, judge, shown, verdict
+from .measure import OURS, Outcome, Result, described, judge, shown, verdict
+from .works import WORKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from .measure import Goal, Judgement, Measure, Result
+    from .measure import Goal, Judgement, Measure, Work
 
 HEADERS = ("contestant", "figure", "spread", "ours / it", "goal", "")
 
@@ -69,17 +70,13 @@ def lines(result: Result) -> Iterator[Line]:
 
 
 def _line(result: Result, measure: Measure, contestant: str, goal: Goal | None) -> Line:
-    name = (
-        contestant
-        if len(result.work.measures) == 1
-        else f"{measure.name}: {contestant}"
-    )
-    figure = result.figure(measure, contestant)
+    is_only = len(result.work.measures) == 1
+    name = contestant if is_only else f"{measure.name}: {contestant}"
     spread = result.spread(measure, contestant)
     ratio = result.ratio(measure, contestant)
     return Line(
         name,
-        "-" if figure is None else f"{shown(figure)} {measure.unit}",
+        _figure(result, measure, contestant),
         "" if spread is None else f"{spread:.0%}",
         "" if ratio is None or contestant == OURS else f"{shown(ratio)} x",
         "" if goal is None else described(goal, measure),
@@ -119,11 +116,50 @@ def _title(result: Result) -> str:
 
 
 def save(results: Sequence[Result], machine: Mapping[str, str], folder: Path) -> None:
-    """Write ``figures.json`` and ``table.md``."""
+    """Write ``figures.json``, ``table.md`` and ``goals.md``."""
     figures = {"machine": machine, "works": [_as_json(result) for result in results]}
-    text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
-    (folder / "figures.json").write_text(text, encoding="utf-8")
-    (folder / "table.md").write_text(markdown(results, machine), encoding="utf-8")
+    texts = {
+        "figures.json": json.dumps(figures, indent=2, ensure_ascii=False) + "\n",
+        "table.md": markdown(results, machine),
+        "goals.md": goals(results),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def restored(folder: Path) -> list[Result]:
+    """Read what ``save`` wrote."""
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    works = {work.name: work for work in WORKS}
+    return [_from_json(works[work["name"]], work) for work in figures["works"]]
+
+
+def goals(results: Sequence[Result]) -> str:
+    """A line for each goal, to be read by people who have little time."""
+    text = ["| what | ours | beside | ours / it | goal |", "|---|--:|--:|--:|---|"]
+    for result in results:
+        for measure, judgement in judgements(result):
+            text.append("| " + " | ".join(_compared(result, measure, judgement)) + " |")
+    return "\n".join(text) + "\n"
+
+
+def _compared(
+    result: Result, measure: Measure, judgement: Judgement
+) -> tuple[str, ...]:
+    is_only = len(result.work.measures) == 1
+    against, reached = judgement.goal.against, judgement.reached
+    return (
+        _title(result) if is_only else f"{_title(result)}: {measure.name}",
+        _figure(result, measure, OURS),
+        f"{against}: {_figure(result, measure, against)}" if against else "",
+        f"{shown(reached)} x" if against and reached is not None else "",
+        f"{described(judgement.goal, measure)}: {verdict(judgement)}",
+    )
+
+
+def _figure(result: Result, measure: Measure, contestant: str) -> str:
+    figure = result.figure(measure, contestant)
+    return "-" if figure is None else f"{shown(figure)} {measure.unit}"
 
 
 def _as_json(result: Result) -> dict[str, object]:
@@ -158,3 +194,18 @@ def _as_json(result: Result) -> dict[str, object]:
             for measure, judgement in judgements(result)
         ],
     }
+
+
+def _from_json(work: Work, saved: dict[str, Any]) -> Result:
+    result = Result(work)
+    for measure in saved["measures"]:
+        for name, figures in measure["contestants"].items():
+            if figures["failure"]:
+                result.failures[name] = figures["failure"]
+            runs = [{measure["name"]: figure} for figure in figures["runs"]]
+            before = [outcome.figures for outcome in result.rounds.get(name, [])]
+            merged = [
+                {**old, **new} for old, new in zip(before or runs, runs, strict=True)
+            ]
+            result.rounds[name] = [Outcome(one) for one in merged]
+    return result

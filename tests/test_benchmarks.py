@@ -93,3 +93,10 @@ def test_long_works_have_fewer_rounds() -> None:
 def test_percentile(part: float, value: int) -> None:
     """A percentile is one of the values, and never too low."""
     assert percentile(range(100, 0, -1), part) == value
+
+
+def test_readme_shows_the_results() -> None:
+    """The table in the README is the one that the last benchmark wrote."""
+    root = Path(__file__).parents[1]
+    goals = (root / "benchmarks/results/goals.md").read_text(encoding="utf-8")
+    assert goals in (root / "README.md").read_text(encoding="utf-8")
