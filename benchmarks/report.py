@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.table import Table
 
@@ -12,7 +11,7 @@ from .measure import OURS, Outcome, Result, described, judge, shown, verdict
 from .works import WORKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from .measure import Goal, Judgement, Measure, Work
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 HEADERS = ("contestant", "figure", "spread", "ours / it", "goal", "")
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the table: a contestant in one measure of a work."""
+class Line(NamedTuple):
+    """A line of the table: a contestant in one measure of a work; see ``HEADERS``."""
 
     contestant: str
     figure: str
@@ -30,17 +28,6 @@ class Line:
     ratio: str
     goal: str
     verdict: str
-
-    def cells(self) -> tuple[str, ...]:
-        """The line's texts, in the order of ``HEADERS``."""
-        return (
-            self.contestant,
-            self.figure,
-            self.spread,
-            self.ratio,
-            self.goal,
-            self.verdict,
-        )
 
 
 def judgements(result: Result) -> list[tuple[Measure, Judgement]]:
@@ -96,7 +83,7 @@ def table(results: Sequence[Result]) -> Table:
         made.add_row(f"[bold]{result.work.name}[/] {result.note}", style="cyan")
         for line in lines(result):
             missed = line.verdict.startswith("missed")
-            made.add_row(*line.cells(), style="red" if missed else None)
+            made.add_row(*line, style="red" if missed else None)
     return made
 
 
@@ -105,10 +92,14 @@ def markdown(results: Sequence[Result], machine: Mapping[str, str]) -> str:
     text = [", ".join(f"{name} {value}" for name, value in machine.items()), ""]
     for result in results:
         text += [f"**{_title(result)}**", ""]
-        text += ["| " + " | ".join(HEADERS) + " |", "|---|--:|--:|--:|---|---|"]
-        text += ["| " + " | ".join(line.cells()) + " |" for line in lines(result)]
+        text += [_row(HEADERS), "|---|--:|--:|--:|---|---|"]
+        text += map(_row, lines(result))
         text.append("")
     return "\n".join(text)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _title(result: Result) -> str:
@@ -136,10 +127,11 @@ def restored(folder: Path) -> list[Result]:
 
 def goals(results: Sequence[Result]) -> str:
     """A line for each goal, to be read by people who have little time."""
-    text = ["| what | ours | beside | ours / it | goal |", "|---|--:|--:|--:|---|"]
+    text = [_row(("what", "ours", "beside", "ours / it", "goal"))]
+    text.append("|---|--:|--:|--:|---|")
     for result in results:
         for measure, judgement in judgements(result):
-            text.append("| " + " | ".join(_compared(result, measure, judgement)) + " |")
+            text.append(_row(_compared(result, measure, judgement)))
     return "\n".join(text) + "\n"
 
 
@@ -165,7 +157,8 @@ def _figure(result: Result, measure: Measure, contestant: str) -> str:
 def _as_json(result: Result) -> dict[str, object]:
     return {
         "name": result.work.name,
-        "title": _title(result),
+        "title": result.work.title,
+        "note": result.note,
         "measures": [
             {
                 "name": measure.name,
@@ -197,15 +190,14 @@ def _as_json(result: Result) -> dict[str, object]:
 
 
 def _from_json(work: Work, saved: dict[str, Any]) -> Result:
-    result = Result(work)
-    for measure in saved["measures"]:
-        for name, figures in measure["contestants"].items():
-            if figures["failure"]:
-                result.failures[name] = figures["failure"]
-            runs = [{measure["name"]: figure} for figure in figures["runs"]]
-            before = [outcome.figures for outcome in result.rounds.get(name, [])]
-            merged = [
-                {**old, **new} for old, new in zip(before or runs, runs, strict=True)
-            ]
-            result.rounds[name] = [Outcome(one) for one in merged]
+    result = Result(work, note=saved["note"])
+    names = [measure["name"] for measure in saved["measures"]]
+    for contestant in work.runs:
+        told = [measure["contestants"][contestant] for measure in saved["measures"]]
+        rounds = zip(*(one["runs"] for one in told), strict=True)
+        result.rounds[contestant] = [
+            Outcome(dict(zip(names, figures, strict=True))) for figures in rounds
+        ]
+        if told[0]["failure"]:
+            result.failures[contestant] = told[0]["failure"]
     return result

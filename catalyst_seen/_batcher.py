@@ -175,11 +175,10 @@ class Batcher:
     async def _spare_readers(self, calls: list[Call[Any]], exc: SeenError) -> None:
         """Fail a batch, but let who only reads try without those who write."""
         readers = [call for call in calls if call.only_looks]
-        if len(readers) == len(calls):
-            _fail(calls, exc)
-            return
-        _fail([call for call in calls if call not in readers], exc)
-        await self._send(readers)
+        writers = [call for call in calls if not call.only_looks]
+        _fail(writers or readers, exc)
+        if writers:
+            await self._send(readers)
 
     async def _blame(self, calls: list[Call[Any]], exc: Exception) -> None:
         """Let a bad operation fail alone: send the calls one by one."""
