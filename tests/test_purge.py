@@ -164,6 +164,25 @@ class TestFailures:
                 rows.close()
             assert await store.purge_expired() == 2
 
+    async def test_waits_without_wal(self, path: Path) -> None:
+        """Who is kept out, writer or reader, comes in when the others are done."""
+        config = SeenStoreConfig(path, wal_mode=False, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN")
+                other.execute("SELECT * FROM seen").fetchall()
+                marking = asyncio.create_task(store.mark_seen("k"))
+                await asyncio.sleep(0.1)
+                assert not marking.done()
+                other.execute("COMMIT")
+                await asyncio.wait_for(marking, 10)
+                other.execute("BEGIN EXCLUSIVE")
+                counting = asyncio.create_task(store.count())
+                await asyncio.sleep(0.1)
+                assert not counting.done()
+                other.execute("COMMIT")
+                assert await asyncio.wait_for(counting, 10) == 1
+
     async def test_nothing_to_do(self, path: Path) -> None:
         """A purge that finds nothing expired only reads: a lock is no matter to it."""
         async with AsyncSeenStore(path, purge_interval=0.001) as store:

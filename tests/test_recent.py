@@ -16,7 +16,7 @@ from catalyst_seen import (
     SeenStoreConfig,
     Verdict,
 )
-from catalyst_seen._backend import Operation, Row
+from catalyst_seen._backend import Look, Operation, Row
 
 from .conftest import DAY, Clock
 from .test_sqlite import refuse, write
@@ -233,6 +233,44 @@ class TestForgotten:
                 await store.forget("k")
         assert await store.is_seen("k") is not is_done
 
+    async def test_outcome_unknown_beside_another(
+        self,
+        store: AsyncSeenStore,
+        path: Path,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """That does not hide what another store has forgotten before."""
+        await store.mark_many(["k", "other"])
+        async with AsyncSeenStore(config(path), ttl=DAY, clock=clock) as by:
+            await by.forget("other")
+        with monkeypatch.context() as broken:
+            refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC", [True])
+            with pytest.raises(OutcomeUnknownError):
+                await store.forget("k")
+        assert not await store.is_seen("other")
+
+    async def test_by_another_program_meanwhile(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An answer that took long to come is as old as the question."""
+        async with AsyncSeenStore(config(path, staleness=0.1)) as store:
+            backend = store._session.backend
+            apply = backend.apply
+
+            async def slowly(
+                operations: Sequence[Operation[object]], *, look: bool
+            ) -> object:
+                answers = await apply(operations, look=look)
+                write(path, "DELETE FROM seen")
+                await asyncio.sleep(0.2)
+                return answers
+
+            with monkeypatch.context() as slow:
+                slow.setattr(backend, "apply", slowly)
+                await store.mark_seen("k")
+            assert not await store.is_seen("k")
+
     @pytest.mark.parametrize("staleness", [0.01, 0.3])
     async def test_by_another_program(self, path: Path, staleness: float) -> None:
         """It may go unnoticed for so long, and no longer."""
@@ -245,6 +283,34 @@ class TestForgotten:
                 while await store.is_seen("k"):
                     await asyncio.sleep(0.001)
                     assert time.monotonic() - gone < staleness + 0.2
+
+    async def test_while_disconnected(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor is it overlooked if it comes while this store must connect again."""
+        async with AsyncSeenStore(config(path, staleness=0.05)) as store:
+            await store.mark_seen("k")
+            with monkeypatch.context() as broken:
+                refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
+                with pytest.raises(OutcomeUnknownError):
+                    await store.mark_seen("other")
+            write(path, "DELETE FROM seen")
+            await asyncio.sleep(0.1)
+            await store.get("other")
+            assert not await store.is_seen("k")
+
+    async def test_remembers_again(
+        self, store: AsyncSeenStore, path: Path, clock: Clock
+    ) -> None:
+        """After another store has forgotten something, this one goes on to learn."""
+        await store.mark_seen("k")
+        await store.forget("k")
+        async with AsyncSeenStore(config(path), clock=clock) as other:
+            await other.mark_seen("other")
+            await other.forget("other")
+        await store.mark_seen("first")
+        await store.mark_seen("k")
+        assert (await store.stats()).recent_keys > 0
 
     async def test_after_a_pause(self, path: Path) -> None:
         """After a pause one look at the database is enough for all keys."""
@@ -302,6 +368,21 @@ class TestSize:
                 await store.check_and_mark(str(number))
                 assert await store.is_seen("k")
             assert (await store.stats()).operations.get("look", 0) == before
+
+    async def test_others_go_on_beside_many(self, path: Path) -> None:
+        """Nor does one that asks for very many keys at once."""
+        keys = [str(number) for number in range(20_000)]
+        async with AsyncSeenStore(config(path, keys=100_000)) as store:
+            await store.mark_many(keys)
+            asking = asyncio.create_task(
+                store._sender.ask_all([Look("", k) for k in keys])
+            )
+            turns = 0
+            while not asking.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert None not in await asking
+            assert turns >= 19
 
     async def test_others_go_on(self, store: AsyncSeenStore) -> None:
         """A task that is always answered at once does not stop the event loop."""
