@@ -1,7 +1,7 @@
 """The state table: what an operation answers for a key, and what it leaves behind.
 
-Pure functions, one for each operation, for backends that read a row, decide, and write
-it back in one transaction.
+``step`` is for backends that read a row, decide, and write it back in one transaction.
+Where a server decides, in its own language, ``answer`` puts its decision into words.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-Stepped = tuple[object, Row | None]
+Decision = tuple[bool, Row | None]
+"""Was it done, and the row as it is afterwards."""
 
 
-def step(stored: Row | None, operation: Operation[object], now: float) -> Stepped:
+def step(
+    stored: Row | None, operation: Operation[object], now: float
+) -> tuple[object, Row | None]:
     """Return the answer to an operation and the row as it is afterwards.
 
     The row returned *is* the row given when there is nothing to write.
@@ -38,8 +41,10 @@ def step(stored: Row | None, operation: Operation[object], now: float) -> Steppe
     row = stored  # as an operation finds it: an expired row is none
     if row is not None and row.expires_at is not None and row.expires_at <= now:
         row = None
-    answer, after = _STEPS[type(operation)](operation, row, _verdict(row, now), now)
-    return answer, stored if after is row else after
+    verdict = _verdict(row, now)
+    is_done, after = _DECISIONS[type(operation)](operation, row, verdict, now)
+    answered = answer(operation, verdict, after, now, is_done=is_done)
+    return answered, stored if after is row else after
 
 
 def _verdict(row: Row | None, now: float) -> Verdict:
@@ -60,45 +65,31 @@ _ABANDONED = {
 }
 
 
-def _look(look: Look, row: Row | None, verdict: Verdict, _: float) -> Stepped:
-    if row is None or verdict is not Verdict.DUPLICATE:
-        return None, row
-    return Record(look.key, look.namespace, *row[:3]), row
+def _look(_: Look, row: Row | None, _verdict: Verdict, _now: float) -> Decision:
+    return False, row
 
 
-def _mark(mark: Mark, row: Row | None, verdict: Verdict, now: float) -> Stepped:
-    return None, _marked(row, verdict, now if mark.ts is None else mark.ts, mark.ttl)
+def _mark(mark: Mark, row: Row | None, verdict: Verdict, now: float) -> Decision:
+    ts = now if mark.ts is None else mark.ts
+    return True, _marked(row, verdict, ts, mark.ttl)
 
 
 def _check_and_mark(
     check: CheckAndMark, row: Row | None, verdict: Verdict, now: float
-) -> Stepped:
-    if row is None:
-        after = Row(now, now, _after(now, check.ttl))
-        return Sighting(check.key, check.namespace, verdict, now, now), after
-    after = _marked(row, verdict, now, check.ttl) if verdict else row
-    sighting = Sighting(
-        check.key,
-        check.namespace,
-        verdict,
-        after.first_seen,
-        after.last_seen,
-        row.attempt,
-        _retry_after(row, verdict, now),
-    )
-    return sighting, after
+) -> Decision:
+    if not verdict:
+        return False, row
+    return True, _marked(row, verdict, now, check.ttl)
 
 
 def _take_claim(
     claim: TakeClaim, row: Row | None, verdict: Verdict, now: float
-) -> Stepped:
-    if row and not verdict:
-        retry_after = _retry_after(row, verdict, now)
-        lease_until = None if retry_after is None else row.lease_until
-        return ClaimState(verdict, row.attempt, lease_until, retry_after), row
+) -> Decision:
+    if not verdict:
+        return False, row
     lease_until, expires_at = _lease(claim, now)
     first_seen, attempt = (row.first_seen, row.attempt + 1) if row else (now, 1)
-    after = Row(
+    return True, Row(
         first_seen,
         now,
         expires_at,
@@ -107,10 +98,9 @@ def _take_claim(
         lease_until,
         claim.on_abandoned,
     )
-    return ClaimState(verdict, attempt, lease_until), after
 
 
-def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Stepped:
+def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Decision:
     if row is None or row.token != confirm.token:
         return False, row
     if row.lease_until is None:
@@ -119,19 +109,18 @@ def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Stepp
     return True, Row(row.first_seen, now, expires_at, row.token, row.attempt)
 
 
-def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Stepped:
+def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Decision:
     if row is None or not _is_owned(row, renew.token):
-        return None, row
+        return False, row
     lease_until, expires_at = _lease(renew, now)
-    after = row._replace(
+    return True, row._replace(
         expires_at=expires_at,
         lease_until=lease_until,
         on_abandoned=renew.on_abandoned,
     )
-    return lease_until, after
 
 
-def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Stepped:
+def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Decision:
     if row is None or not _is_owned(row, release.token):
         return False, row
     return True, _released(row, now + release.delay, release.ttl)
@@ -139,7 +128,7 @@ def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Stepp
 
 def _resolve(
     resolve: Resolve, row: Row | None, verdict: Verdict, now: float
-) -> Stepped:
+) -> Decision:
     if row is None or verdict is not Verdict.HELD:
         return False, row
     if resolve.is_handled:
@@ -147,12 +136,12 @@ def _resolve(
     return True, _released(row, now, resolve.ttl)
 
 
-def _forget(_: Forget, row: Row | None, _verdict: Verdict, _now: float) -> Stepped:
+def _forget(_: Forget, row: Row | None, _verdict: Verdict, _now: float) -> Decision:
     return row is not None, None
 
 
-_STEPS: dict[
-    type[Operation[Any]], Callable[[Any, Row | None, Verdict, float], Stepped]
+_DECISIONS: dict[
+    type[Operation[Any]], Callable[[Any, Row | None, Verdict, float], Decision]
 ] = {
     Look: _look,
     Mark: _mark,
@@ -164,6 +153,51 @@ _STEPS: dict[
     Resolve: _resolve,
     Forget: _forget,
 }
+
+
+def answer(
+    operation: Operation[Any],
+    verdict: Verdict,
+    row: Row | None,
+    now: float,
+    *,
+    is_done: bool,
+) -> object:
+    """Return what an operation answers.
+
+    Args:
+        operation: What was to be done.
+        verdict: What the key was when it came.
+        row: What it left; ``None`` is nothing.
+        now: When it came.
+        is_done: Did it do what it is for?
+    """
+    if isinstance(operation, CheckAndMark | TakeClaim) and row:
+        retry_after = lease_until = None
+        if verdict is Verdict.IN_FLIGHT and row.lease_until is not None:
+            retry_after, lease_until = row.lease_until - now, row.lease_until
+        if isinstance(operation, TakeClaim):
+            if is_done:
+                lease_until = row.lease_until
+            return ClaimState(verdict, row.attempt, lease_until, retry_after)
+        return Sighting(
+            operation.key,
+            operation.namespace,
+            verdict,
+            row.first_seen,
+            row.last_seen,
+            row.attempt,
+            retry_after,
+        )
+    if isinstance(operation, Look):
+        if row is None or verdict is not Verdict.DUPLICATE:
+            return None
+        return Record(operation.key, operation.namespace, *row[:3])
+    if isinstance(operation, Mark):
+        return None
+    if isinstance(operation, Renew):
+        return row.lease_until if row and is_done else None
+    return is_done
 
 
 def _marked(row: Row | None, verdict: Verdict, ts: float, ttl: float | None) -> Row:
@@ -199,12 +233,6 @@ def _released(row: Row, lease_until: float, ttl: float | None) -> Row:
 
 def _is_owned(row: Row, token: str) -> bool:
     return row.lease_until is not None and row.token == token
-
-
-def _retry_after(row: Row, verdict: Verdict, now: float) -> float | None:
-    if row.lease_until is None or verdict is not Verdict.IN_FLIGHT:
-        return None
-    return row.lease_until - now
 
 
 def _after(instant: float, ttl: float | None) -> float | None:
