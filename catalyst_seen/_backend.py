@@ -8,18 +8,30 @@ trip.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    ClassVar,
+    Generic,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 from ._model import ClaimState, Record, Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ._config import SeenStoreConfig
     from ._model import OnAbandoned
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 Id = tuple[str, str]
 """Namespace and key."""
+
+Place = tuple[str, str]
+"""Where a long walk over all rows goes on, in words that only its backend knows."""
 
 
 @dataclass(slots=True)
@@ -154,10 +166,11 @@ class Applied(NamedTuple):
     """What became of a batch.
 
     Attributes:
-        answers: One for each operation, in order.
+        answers: One for each operation, in order; a ``SeenError`` in place of one that
+            failed without the others, as where a batch goes to many servers.
         rows: What each operation left of its key; ``None`` is nothing.
         version: As long as this is the same, no other program has changed anything;
-            ``None`` if nobody looked.
+            ``None`` if nobody looked. Where nobody can tell it is another each time.
     """
 
     answers: list[object]
@@ -175,7 +188,7 @@ class Chunk:
     """
 
     removed: int
-    resume: Id | None
+    resume: Place | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +201,10 @@ class BackendStats:
     file_bytes: int
     wal_bytes: int
     free_pages: int
-    sqlite_version: str
+    engine: str
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Keeps keys. A store owns one and never calls it twice at the same time.
 
@@ -211,6 +225,11 @@ class Backend(Protocol):
     """
 
     @property
+    def config(self) -> SeenStoreConfig:
+        """The settings that it was made with."""
+        ...
+
+    @property
     def location(self) -> str:
         """Where the keys are, for people; never with a password."""
         ...
@@ -228,6 +247,8 @@ class Backend(Protocol):
         """Connect, and create or upgrade the schema. Leaves nothing behind if it fails.
 
         Raises:
+            ConfigurationError: Its driver is missing, or the database cannot keep what
+                the store promises, as it is set up.
             SchemaError: A newer schema, or another program's data; it is untouched.
             StoreUnavailableError: Cannot connect.
         """
@@ -250,12 +271,20 @@ class Backend(Protocol):
         """
         ...
 
+    async def confirm_within(self, transaction: object, confirm: Confirm) -> bool:
+        """Confirm in a transaction of the caller's, with whose other work it commits.
+
+        Raises:
+            ConfigurationError: There are no transactions that others could share.
+        """
+        ...
+
     async def purge(
         self,
         *,
         namespace: str | None,
         limit: int,
-        resume: Id | None,
+        resume: Place | None,
         patience: float | None,
     ) -> Chunk:
         """Remove up to ``limit`` expired rows of one namespace, or of all.
@@ -271,7 +300,7 @@ class Backend(Protocol):
         *,
         namespace: str | None,
         limit: int,
-        resume: Id | None,
+        resume: Place | None,
     ) -> Chunk:
         """Of the next ``limit`` rows, remove those last marked ``age`` seconds ago.
 

@@ -8,7 +8,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Generic
 
 from ._backend import Answer_co, Look
-from ._errors import SeenError
+from ._errors import OutcomeUnknownError, SeenError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -113,7 +113,11 @@ class Batcher:
             return await self.put(operations).answered
         async with self._session.turn:
             self.batches += 1
-            return await self._apply(operations)
+            answers = await self._apply(operations)
+        failure = _failure(answers)
+        if failure:
+            raise failure
+        return answers
 
     def put(self, operations: Sequence[Operation[Answer_co]]) -> Call[Answer_co]:
         """Take the operations of one call in; they are sent without further ado."""
@@ -170,7 +174,12 @@ class Batcher:
             end = 0
             for call in calls:
                 start, end = end, end + len(call.operations)
-                call.answer(answers[start:end])
+                own = answers[start:end]
+                failure = _failure(own)
+                if failure:
+                    call.fail(failure)
+                else:
+                    call.answer(own)
 
     async def _spare_readers(self, calls: list[Call[Any]], exc: SeenError) -> None:
         """Fail a batch, but let who only reads try without those who write."""
@@ -191,6 +200,21 @@ class Batcher:
             except asyncio.CancelledError as cancelled:
                 _fail(calls[place:], cancelled)
                 raise
+
+
+def _failure(answers: Sequence[object]) -> SeenError | None:
+    """Say what to raise if some operations failed alone: of a part nobody knows."""
+    failures = [answer for answer in answers if isinstance(answer, SeenError)]
+    if not failures:
+        return None
+    for failure in failures:
+        if isinstance(failure, OutcomeUnknownError):
+            return failure
+    first = failures[0]
+    if isinstance(first, StoreUnavailableError) and len(failures) < len(answers):
+        cause = f"{len(failures)} of {len(answers)} keys failed: {first.cause}"
+        return OutcomeUnknownError(first.location, cause, first.advice)
+    return first
 
 
 def _fail(calls: Sequence[Call[Any]], exc: BaseException) -> None:

@@ -92,7 +92,12 @@ class Claim:
         """
         return self._lease.remaining()
 
-    async def confirm(self, ttl: Duration | EllipsisType | None = ...) -> None:
+    async def confirm(
+        self,
+        ttl: Duration | EllipsisType | None = ...,
+        *,
+        connection: object = None,
+    ) -> None:
         """Mark the key as seen: its item is handled. The TTL counts from now.
 
         Confirming again has no effect. It also succeeds after the lease has ended, or
@@ -102,12 +107,22 @@ class Claim:
         Args:
             ttl: For this mark, in seconds or as a ``timedelta``; ``None`` is for ever,
                 and by default the claim's.
+            connection: A connection of yours in a transaction, an
+                ``asyncpg.Connection`` to the database that the store is in: what you
+                write there and the mark are committed together, or not at all. The end
+                of the claim's block then changes nothing, but releases if it is left by
+                an exception; if you roll back without one, the lease ends by itself.
 
         Raises:
+            ConfigurationError: The store is not on PostgreSQL, and was given a
+                connection.
             LeaseLostError: The claim is not owned any more; nothing was changed.
             StoreUnavailableError: The store failed; it is not confirmed.
             OutcomeUnknownError: It failed while committing; confirm again to learn.
         """
+        if connection is not None:
+            await self._lease.confirm_within(connection, self._seconds(ttl))
+            return
         await self._lease.end(self._lease.confirm(self._seconds(ttl)))
 
     async def release(self, delay: Duration = 0.0) -> bool:

@@ -18,6 +18,7 @@ from ._rules import (
     check_choice,
     check_count,
     check_flag,
+    check_name,
     number,
     seconds,
     seconds_or_never,
@@ -47,13 +48,17 @@ class SeenStoreConfig:
             ``":memory:"`` keeps everything in memory.
         ttl_days: How long a mark counts, in days; ``None`` is for ever.
         url: Where the store is, as a URL; counts instead of ``path``. SQLite's is
-            ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+            ``sqlite:///relative/path`` or ``sqlite:////absolute/path``; Redis's and
+            Valkey's ``redis://``, ``rediss://`` (TLS) or ``redis+cluster://``, or the
+            same with ``valkey``; PostgreSQL's ``postgresql://``.
         wal_mode: Use SQLite's write-ahead log, so that readers never wait for a writer.
         cache_size: SQLite's page cache, in pages; below zero, in KiB.
         synchronous: When SQLite waits for the disk. ``NORMAL`` may lose the newest
             marks at a power failure, never at a crash of the process; ``FULL`` loses
             none.
-        timeout: How long to wait for another process's write lock, in seconds.
+        timeout: How long a call waits for the database, in seconds: for another
+            process's lock, for a server that does not answer or is being restarted, for
+            a free connection of your pool.
         max_in_flight: How many operations go to the database as one transaction; what
             more is asked meanwhile waits its turn. One call with more keys goes alone.
         recent_keys: How many keys known to be seen are remembered in memory, so that
@@ -62,7 +67,7 @@ class SeenStoreConfig:
         recent_staleness: For how long another store's ``forget``, or a shorter ``ttl``
             that it gives to a key, may go unnoticed because of that, in seconds or as a
             ``timedelta``; 0 switches it off. What stores of this process forget counts
-            at once.
+            at once. On a server, nothing is remembered for longer than that.
         purge_interval: Pause between background purges, in seconds or as a
             ``timedelta``. The first one starts when the store opens; ``None`` switches
             them all off.
@@ -76,6 +81,13 @@ class SeenStoreConfig:
             or ``forget``. A claim may have its own.
         clock: Wall time in seconds since 1970, for SQLite. Other backends use their
             server's.
+        prefix: What the names of all keys in Redis or Valkey begin with. Stores with
+            different ones have nothing in common.
+        schema: PostgreSQL's schema that the table is in; made when the store opens.
+        allow_eviction: Open a Redis that may evict keys when its memory is full, which
+            makes items new again that were handled; otherwise it is refused.
+        wait_replicas: How many of Redis's replicas must have a change before it is
+            acknowledged; with fewer in a second, it is an ``OutcomeUnknownError``.
 
     Raises:
         TypeError: A setting has the wrong type.
@@ -96,6 +108,10 @@ class SeenStoreConfig:
     on_error: OnError = "answer"
     on_abandoned: OnAbandoned = "retry"
     clock: Clock = field(default=time.time, repr=False)
+    prefix: str = "seen"
+    schema: str = "catalyst_seen"
+    allow_eviction: bool = False
+    wait_replicas: int = 0
 
     def __post_init__(self) -> None:
         check_path(self.path)
@@ -117,6 +133,10 @@ class SeenStoreConfig:
         check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
         check_choice(self.on_error, ON_ERROR, "on_error")
         check_choice(self.on_abandoned, ON_ABANDONED, "on_abandoned")
+        check_name(self.prefix, "prefix")
+        check_name(self.schema, "schema")
+        check_flag(self.allow_eviction, "allow_eviction")
+        check_count(self.wait_replicas, "wait_replicas", "replicas", least=0)
         if not callable(self.clock):
             raise TypeError("clock must be callable, like time.time")
 

@@ -32,6 +32,7 @@ class Lease:
         asked: How it is to end, if that was asked for.
         changed: Set when it was renewed or ended, or not after all; for whoever keeps
             it alive.
+        is_elsewhere: Was it confirmed in a transaction of the caller's, which decides?
     """
 
     def __init__(self, sender: Sender, taken: TakeClaim, state: ClaimState) -> None:
@@ -42,6 +43,7 @@ class Lease:
         self.length = taken.lease
         self.asked: Confirm | Release | None = None
         self.changed: asyncio.Event | None = None
+        self.is_elsewhere = False
         self._settling: asyncio.Future[list[bool]] | None = None
 
     @property
@@ -99,8 +101,18 @@ class Lease:
             raise self.lost()
         return is_done
 
+    async def confirm_within(self, transaction: object, ttl: float | None) -> None:
+        """Confirm it in a transaction of the caller's: what becomes of that counts."""
+        self.sender.session.check_open()
+        backend, confirm = self.sender.session.backend, self.confirm(ttl)
+        if not await backend.confirm_within(transaction, confirm):
+            raise self.lost()
+        self.is_elsewhere = True
+
     async def end_block(self, exc: BaseException | None) -> None:
         """Do what was asked for, or else what the end of the block asks for."""
+        if self.is_elsewhere and exc is None:
+            return
         patience = None if exc is None else RELEASE_TIMEOUT
         if self._settling:  # its caller may not have waited for it
             await asyncio.wait({self._settling}, timeout=patience)

@@ -115,9 +115,10 @@ class StoreStats:
         abandoned: Keys whose lease ended without confirm or release, by what their
             claim wanted done then: ``retry`` (the next claim gets them), ``hold``
             (``resolve`` them), ``drop`` (they are seen, and in ``keys`` as well).
-        file_bytes: Size of the database file; 0 in memory.
-        wal_bytes: Size of its write-ahead log; 0 in memory.
-        free_pages: Pages of the file that are free to be used again.
+        file_bytes: Size of SQLite's database file, or of PostgreSQL's table and its
+            indexes; 0 in memory.
+        wal_bytes: Size of SQLite's write-ahead log; 0 in memory and elsewhere.
+        free_pages: Pages of SQLite's file that are free to be used again.
         purge_runs: Purges that ended well, in the background and by call.
         purge_rows: Expired rows they removed.
         purge_failures: Purges that failed; the next round tries again.
@@ -129,7 +130,7 @@ class StoreStats:
         batches: Transactions that carried them; the fewer, the more callers shared one.
         recent_keys: Keys that are remembered in memory as seen.
         recent_hits: Questions that were answered from there.
-        sqlite_version: Version of the SQLite library in use.
+        engine: What keeps the keys, with its version: ``"SQLite 3.40.1"``.
     """
 
     keys: int
@@ -147,4 +148,4 @@ class StoreStats:
     batches: int
     recent_keys: int
     recent_hits: int
-    sqlite_version: str
+    engine: str

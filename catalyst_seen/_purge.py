@@ -13,7 +13,7 @@ from ._log import log
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._backend import Chunk, Id
+    from ._backend import Chunk, Place
     from ._recent import Recent
     from ._session import Session
 
@@ -63,7 +63,7 @@ class Purge:
         """Remove the expired rows of one namespace, or of all."""
         backend = self._session.backend
 
-        async def step(resume: Id | None) -> Chunk:
+        async def step(resume: Place | None) -> Chunk:
             chunk = await backend.purge(
                 namespace=namespace, limit=_CHUNK, resume=resume, patience=patience
             )
@@ -83,7 +83,7 @@ class Purge:
         """Remove the rows last marked over ``age`` seconds ago."""
         backend = self._session.backend
 
-        async def step(resume: Id | None) -> Chunk:
+        async def step(resume: Place | None) -> Chunk:
             try:
                 return await backend.cleanup(
                     age, namespace=namespace, limit=_CHUNK, resume=resume
@@ -93,7 +93,7 @@ class Purge:
 
         return await self._in_steps(step)
 
-    async def _in_steps(self, step: Callable[[Id | None], Awaitable[Chunk]]) -> int:
+    async def _in_steps(self, step: Callable[[Place | None], Awaitable[Chunk]]) -> int:
         """Take steps until one says that it was the last.
 
         After each it rests as long as it worked: SQLite's waiting writers poll for the

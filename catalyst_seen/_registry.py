@@ -32,7 +32,8 @@ def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
         ttl: The store's TTL in seconds.
 
     Raises:
-        ConfigurationError: The URL is none, or no backend knows its scheme.
+        ConfigurationError: The URL is none, or no backend knows its scheme, or the
+            driver of that backend is not installed.
     """
     if config.url is None:
         return _sqlite_file(str(config.path), config, ttl)
@@ -40,8 +41,9 @@ def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
     if match is None:
         raise ConfigurationError(
             _SETTING,
-            "must be like sqlite:///seen.db (relative) or sqlite:////var/seen.db; a"
-            " plain path goes into path (SEEN_DB_PATH)",
+            "must be like sqlite:///seen.db (relative), sqlite:////var/seen.db,"
+            " redis://host or postgresql://host/database; a plain path goes into path"
+            " (SEEN_DB_PATH)",
         )
     scheme, rest = match.groups()
     if scheme.lower() not in _FACTORIES:
@@ -74,8 +76,30 @@ def _sqlite_file(path: str, config: SeenStoreConfig, ttl: float | None) -> Backe
     return SqliteBackend(path, config, ttl)
 
 
+def _redis(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
+    from .backends.redis import RedisBackend
+
+    return RedisBackend(str(config.url), config)
+
+
+def _postgres(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
+    from .backends.postgres import PostgresBackend
+
+    return PostgresBackend(str(config.url), config)
+
+
 _FACTORIES: dict[str, Callable[[str, SeenStoreConfig, float | None], Backend]] = {
     "sqlite": _sqlite_url,
+    **dict.fromkeys(
+        (
+            f"{server}{how}"
+            for server in ("redis", "valkey")
+            for how in ("", "s", "+unix", "+cluster", "s+cluster")
+        ),
+        _redis,
+    ),
+    "postgresql": _postgres,
+    "postgres": _postgres,
 }
 
 

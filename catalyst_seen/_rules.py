@@ -16,6 +16,9 @@ MAX_KEY_BYTES = 2_048
 
 MAX_NAMESPACE_BYTES = 256
 
+MAX_NAME_BYTES = 63
+"""What PostgreSQL allows for the name of a schema."""
+
 MIN_SECONDS = 0.001
 """Shorter than a call takes; and added to the time of day, it must change it."""
 
@@ -226,3 +229,21 @@ def check_flag(value: bool, argument: str) -> None:  # noqa: FBT001 - what is ch
     """Raise ``TypeError`` unless the value is a bool."""
     if not isinstance(value, bool):
         raise TypeError(f"{argument} must be True or False, not {value!r}")
+
+
+def check_name(value: str, setting: str) -> None:
+    """Raise unless the value can name something in a database.
+
+    Raises:
+        TypeError: Not a ``str``.
+        ValueError: Empty, over 63 bytes, which is PostgreSQL's limit, or with anything
+            that is not printed, or with a blank or a quotation mark.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{setting} must be a str, not {type(value).__name__}")
+    is_plain = value.isprintable() and not set(value) & set(" \"'")
+    if not is_plain or not 0 < len(value.encode(errors="replace")) <= MAX_NAME_BYTES:
+        raise ValueError(
+            f"{setting} must be 1 to {MAX_NAME_BYTES} printable characters without"
+            f" blanks and quotation marks, not {shown(value)}"
+        )

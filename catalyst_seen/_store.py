@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
-from ._backend import CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
+from ._backend import Backend, CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
 from ._claim import Claim, Claiming, confirm_all, release_all
 from ._config import SeenStoreConfig
 from ._errors import StoreClosedError, StoreUnavailableError
@@ -75,7 +75,7 @@ class AsyncSeenStore:
 
     def __init__(
         self,
-        target: str | os.PathLike[str] | SeenStoreConfig | None = None,
+        target: str | os.PathLike[str] | SeenStoreConfig | Backend | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
         purge_interval: Duration | EllipsisType | None = ...,
@@ -86,8 +86,10 @@ class AsyncSeenStore:
         """Choose the database; nothing is opened yet.
 
         Args:
-            target: A path, a URL (``sqlite:///seen.db``), a configuration, or ``None``
-                for the one that the environment describes.
+            target: A path, a URL (``sqlite:///seen.db``, ``valkey://host``,
+                ``postgresql://host/db``), a configuration, a backend that has a client
+                of yours (``catalyst_seen.backends.redis``, ``.postgres``), or ``None``
+                for what the environment describes.
             ttl: How long a mark counts, in seconds or as a ``timedelta``; ``None`` is
                 for ever. This and the following settings go before the configuration's.
             purge_interval: As in ``SeenStoreConfig``.
@@ -96,7 +98,8 @@ class AsyncSeenStore:
             clock: As in ``SeenStoreConfig``.
 
         Raises:
-            ConfigurationError: The URL or an environment variable is wrong.
+            ConfigurationError: The URL or an environment variable is wrong, or the
+                driver that it needs is not installed.
             TypeError: A setting has the wrong type.
             ValueError: A setting is out of its range.
         """
@@ -110,7 +113,9 @@ class AsyncSeenStore:
         changes = {name: value for name, value in given.items() if value is not ...}
         self._config = replace(config, **changes)  # type: ignore[arg-type]
         self._ttl = config.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
-        self._session = Session(make_backend(self._config, self._ttl))
+        if not isinstance(target, Backend):
+            target = make_backend(self._config, self._ttl)
+        self._session = Session(target)
         self._sender = Sender(self._session, self._config)
         self._purge = Purge(self._session, self._sender.recent)
         self._tokens: list[str] = []
@@ -120,7 +125,10 @@ class AsyncSeenStore:
 
     @property
     def location(self) -> str:
-        """Where the keys are: the absolute path of the database, or ``:memory:``."""
+        """Where the keys are: an absolute path, ``:memory:``, or a server's URL.
+
+        It never holds a password.
+        """
         return self._session.backend.location
 
     async def open(self) -> None:
@@ -131,7 +139,9 @@ class AsyncSeenStore:
         cancelled leaves nothing behind and may be tried again.
 
         Raises:
-            SchemaError: The file has a newer schema or is not a store; it is untouched.
+            ConfigurationError: A server's settings would break promises: Redis evicts
+                keys.
+            SchemaError: It has a newer schema or is not a store; it is untouched.
             StoreUnavailableError: It cannot be opened.
             StoreClosedError: The store is open already, or was closed.
         """
@@ -572,7 +582,7 @@ class AsyncSeenStore:
             batches=self._sender.batcher.batches,
             recent_keys=len(self._sender.recent),
             recent_hits=self._sender.recent.hits,
-            sqlite_version=measured.sqlite_version,
+            engine=measured.engine,
         )
 
     async def purge_expired(self, *, namespace: str | None = None) -> int:
@@ -639,12 +649,14 @@ class AsyncSeenStore:
 
 
 def _configuration(
-    target: str | os.PathLike[str] | SeenStoreConfig | None,
+    target: str | os.PathLike[str] | SeenStoreConfig | Backend | None,
 ) -> SeenStoreConfig:
     if target is None:
         return SeenStoreConfig.from_env()
     if isinstance(target, SeenStoreConfig):
         return target
+    if isinstance(target, Backend):
+        return target.config
     if isinstance(target, str) and is_url(target):
         return SeenStoreConfig(url=target)
     return SeenStoreConfig(path=target)

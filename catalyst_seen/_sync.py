@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from types import EllipsisType, TracebackType
 
+    from ._backend import Backend
     from ._config import Clock, OnError, SeenStoreConfig
     from ._model import OnAbandoned, Record, Sighting, StoreStats, Verdict
     from ._rules import Duration
@@ -46,7 +47,7 @@ class SeenStore:
 
     def __init__(
         self,
-        target: str | os.PathLike[str] | SeenStoreConfig | None = None,
+        target: str | os.PathLike[str] | SeenStoreConfig | Backend | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
         purge_interval: Duration | EllipsisType | None = ...,

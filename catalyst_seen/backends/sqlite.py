@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .._backend import Applied, BackendStats, Chunk, Row
-from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from .._errors import (
+    ConfigurationError,
+    OutcomeUnknownError,
+    StoreClosedError,
+    StoreUnavailableError,
+)
 from .._log import log
 from .._model import ON_ABANDONED, Record
 from .._state import step
@@ -35,7 +40,7 @@ from ._worker import Connection, Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .._backend import Id, Operation
+    from .._backend import Confirm, Id, Operation, Place
     from .._config import SeenStoreConfig
 
 T = TypeVar("T")
@@ -79,7 +84,7 @@ class _Removal(NamedTuple):
     """Which rows a step of a long removal looks at, and which of them go."""
 
     namespace: str | None
-    after: Id | None
+    after: Place | None
     limit: int
     age: float | None
     """Seconds since the last mark; ``None`` takes what is expired."""
@@ -90,7 +95,7 @@ class _Removal(NamedTuple):
             return _EXPIRED, (now,)
         return _OLD, (now - self.age, now)
 
-    def span(self, last: Id | None = None) -> tuple[str, list[str]]:
+    def span(self, last: Place | None = None) -> tuple[str, list[str]]:
         """Name the rows from ``after`` to ``last`` as SQLite can seek them."""
         if self.namespace is None:
             span, values, place, mark = "true", [], "(namespace, id)", "(?, ?)"
@@ -121,7 +126,7 @@ class SqliteBackend:
         """
         # Absolute, so that neither chdir nor SQLite's own reading of "file:" moves it.
         self._path = MEMORY if path == MEMORY else str(Path(path).absolute())
-        self._config = config
+        self.config = config
         self._ttl = ttl
         self._file = File(self._path)
         self._worker: Worker | None = None
@@ -139,7 +144,7 @@ class SqliteBackend:
 
     def now(self) -> float:
         """Wall time that never runs backwards while this store is open."""
-        return max(self._latest, self._config.clock())
+        return max(self._latest, self.config.clock())
 
     async def open(self) -> None:
         self._worker = await self._connected()
@@ -159,23 +164,30 @@ class SqliteBackend:
     ) -> Applied:
         return await self._run(lambda db: self._apply(db, operations, look=look))
 
+    async def confirm_within(self, transaction: object, confirm: Confirm) -> bool:
+        raise ConfigurationError(
+            "connection",
+            "SQLite's connection is the store's own; only a store on PostgreSQL can"
+            " confirm in a transaction of yours",
+        )
+
     async def purge(
         self,
         *,
         namespace: str | None,
         limit: int,
-        resume: Id | None,
+        resume: Place | None,
         patience: float | None,
     ) -> Chunk:
         removal = _Removal(namespace, resume, limit, age=None)
-        wait = self._config.timeout if patience is None else patience
+        wait = self.config.timeout if patience is None else patience
         return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, resume: Id | None
+        self, age: float, *, namespace: str | None, limit: int, resume: Place | None
     ) -> Chunk:
         removal = _Removal(namespace, resume, limit, age)
-        wait = self._config.timeout
+        wait = self.config.timeout
         return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
@@ -188,7 +200,7 @@ class SqliteBackend:
         return await self._look(lambda db: self._stats(db, namespace))
 
     async def _look(self, work: Callable[[Connection], T]) -> T:
-        timeout = self._config.timeout
+        timeout = self.config.timeout
         return await self._run(
             lambda db: patiently(lambda: work(db), time.monotonic() + timeout)
         )
@@ -203,7 +215,7 @@ class SqliteBackend:
         return await self._worker.run(lambda db: self._perform(db, work))
 
     async def _connected(self) -> Worker:
-        worker = Worker(self._path, self._connect, timeout=self._config.timeout)
+        worker = Worker(self._path, self._connect, timeout=self.config.timeout)
         await worker.open()
         self._connections += 1
         if self._is_closed:
@@ -264,7 +276,7 @@ class SqliteBackend:
                 _write(db, found, changes)
             return applied
 
-        return in_transaction(db, self.location, work, self._config.timeout)
+        return in_transaction(db, self.location, work, self.config.timeout)
 
     def _remove(self, db: Connection, removal: _Removal, timeout: float) -> Chunk:
         def work() -> Chunk:
@@ -305,7 +317,7 @@ class SqliteBackend:
             file_bytes=size(self._path),
             wal_bytes=size(f"{self._path}-wal"),
             free_pages=pragma(db, "freelist_count"),
-            sqlite_version=sqlite3.sqlite_version,
+            engine=f"SQLite {sqlite3.sqlite_version}",
         )
 
     def _connect(self, make: Callable[[], Connection]) -> Connection:
@@ -314,7 +326,7 @@ class SqliteBackend:
             look_before(self.location)
             db = make()
             try:
-                prepare(db, self.location, self._config, self._ttl)
+                prepare(db, self.location, self.config, self._ttl)
                 db.execute("PRAGMA busy_timeout = 0").fetchall()  # see patiently
             except BaseException:
                 db.close()
