@@ -206,7 +206,7 @@ class BackendStats:
 
 @runtime_checkable
 class Backend(Protocol):
-    """Keeps keys. A store owns one and never calls it twice at the same time.
+    """Keeps keys. A store owns one and has one call under way at a time.
 
     Durations come in, instants do not: a backend owns its clock, and on one backend
     there is one clock. The only instant a caller may give is ``Mark.ts``, which is
@@ -223,6 +223,14 @@ class Backend(Protocol):
     cancellation pass through untouched. A cancelled call may or may not take effect,
     and disturbs nothing else.
     """
+
+    @property
+    def can_read_aside(self) -> bool:
+        """May what only reads and takes long run while another call is under way?
+
+        That is ``count``, ``held`` and ``stats``.
+        """
+        ...
 
     @property
     def config(self) -> SeenStoreConfig:

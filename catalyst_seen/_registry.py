@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -10,7 +11,7 @@ from ._config import check_path
 from ._errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ._backend import Backend
     from ._config import SeenStoreConfig
@@ -77,15 +78,29 @@ def _sqlite_file(path: str, config: SeenStoreConfig, ttl: float | None) -> Backe
 
 
 def _redis(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
-    from .backends.redis import RedisBackend
+    with _driver("redis"):
+        from .backends.redis import RedisBackend
 
     return RedisBackend(str(config.url), config)
 
 
 def _postgres(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
-    from .backends.postgres import PostgresBackend
+    with _driver("postgres"):
+        from .backends.postgres import PostgresBackend
 
     return PostgresBackend(str(config.url), config)
+
+
+@contextmanager
+def _driver(extra: str) -> Iterator[None]:
+    """Say which extra is missing, if an import fails."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            _SETTING,
+            f"{exc.name} is not installed: pip install 'catalyst-seen[{extra}]'",
+        ) from exc
 
 
 _FACTORIES: dict[str, Callable[[str, SeenStoreConfig, float | None], Backend]] = {

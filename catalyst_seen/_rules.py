@@ -237,13 +237,13 @@ def check_name(value: str, setting: str) -> None:
     Raises:
         TypeError: Not a ``str``.
         ValueError: Empty, over 63 bytes, which is PostgreSQL's limit, or with anything
-            that is not printed, or with a blank or a quotation mark.
+            that is not printed, or with a blank, a colon or a quotation mark.
     """
     if not isinstance(value, str):
         raise TypeError(f"{setting} must be a str, not {type(value).__name__}")
-    is_plain = value.isprintable() and not set(value) & set(" \"'")
+    is_plain = value.isprintable() and not set(value) & set(" \"':")
     if not is_plain or not 0 < len(value.encode(errors="replace")) <= MAX_NAME_BYTES:
         raise ValueError(
             f"{setting} must be 1 to {MAX_NAME_BYTES} printable characters without"
-            f" blanks and quotation marks, not {shown(value)}"
+            f" blanks, colons and quotation marks, not {shown(value)}"
         )

@@ -92,6 +92,13 @@ class Session:
         async with self.turn:
             return await work()
 
+    async def read_aside(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Call what only reads and takes long; beside other calls, if that is fine."""
+        if not self.backend.can_read_aside:
+            return await self.call(work)
+        self.check_open()
+        return await work()
+
     def see_through(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         """Run a task that a close waits for."""
         task = asyncio.create_task(work, name="catalyst-seen calls")

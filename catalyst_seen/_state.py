@@ -172,32 +172,66 @@ def answer(
         now: When it came.
         is_done: Did it do what it is for?
     """
-    if isinstance(operation, CheckAndMark | TakeClaim) and row:
-        retry_after = lease_until = None
-        if verdict is Verdict.IN_FLIGHT and row.lease_until is not None:
-            retry_after, lease_until = row.lease_until - now, row.lease_until
-        if isinstance(operation, TakeClaim):
-            if is_done:
-                lease_until = row.lease_until
-            return ClaimState(verdict, row.attempt, lease_until, retry_after)
-        return Sighting(
-            operation.key,
-            operation.namespace,
-            verdict,
-            row.first_seen,
-            row.last_seen,
-            row.attempt,
-            retry_after,
-        )
-    if isinstance(operation, Look):
-        if row is None or verdict is not Verdict.DUPLICATE:
-            return None
-        return Record(operation.key, operation.namespace, *row[:3])
-    if isinstance(operation, Mark):
+    word = _ANSWERS.get(type(operation))
+    return is_done if word is None else word(operation, verdict, row, now, is_done)
+
+
+def _record(
+    look: Look, verdict: Verdict, row: Row | None, _now: float, _is_done: object
+) -> Record | None:
+    if row is None or verdict is not Verdict.DUPLICATE:
         return None
-    if isinstance(operation, Renew):
-        return row.lease_until if row and is_done else None
-    return is_done
+    return Record(look.key, look.namespace, *row[:3])
+
+
+def _sighting(
+    check: CheckAndMark, verdict: Verdict, row: Row, now: float, _is_done: object
+) -> Sighting:
+    return Sighting(
+        check.key,
+        check.namespace,
+        verdict,
+        row.first_seen,
+        row.last_seen,
+        row.attempt,
+        _retry_after(verdict, row, now),
+    )
+
+
+def _claim_state(
+    _: TakeClaim, verdict: Verdict, row: Row, now: float, is_done: object
+) -> ClaimState:
+    is_leased = is_done or verdict is Verdict.IN_FLIGHT
+    return ClaimState(
+        verdict,
+        row.attempt,
+        row.lease_until if is_leased else None,
+        _retry_after(verdict, row, now),
+    )
+
+
+def _retry_after(verdict: Verdict, row: Row, now: float) -> float | None:
+    if verdict is not Verdict.IN_FLIGHT or row.lease_until is None:
+        return None
+    return row.lease_until - now
+
+
+def _renewed_until(
+    _: Renew, _verdict: Verdict, row: Row | None, _now: float, is_done: object
+) -> float | None:
+    return row.lease_until if row and is_done else None
+
+
+_ANSWERS: dict[
+    type[Operation[Any]],
+    Callable[[Any, Verdict, Any, float, bool], object],
+] = {
+    Look: _record,
+    Mark: lambda *_: None,
+    CheckAndMark: _sighting,
+    TakeClaim: _claim_state,
+    Renew: _renewed_until,
+}
 
 
 def _marked(row: Row | None, verdict: Verdict, ts: float, ttl: float | None) -> Row:

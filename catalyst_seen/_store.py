@@ -452,7 +452,8 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         which = _one_or_all(namespace)
-        return await self._session.call(lambda: self._session.backend.held(which))
+        session = self._session
+        return await session.read_aside(lambda: session.backend.held(which))
 
     async def resolve(
         self,
@@ -555,7 +556,9 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         which = _one_or_all(namespace)
-        counts = await self._session.call(lambda: self._session.backend.count(which))
+        counts = await self._session.read_aside(
+            lambda: self._session.backend.count(which)
+        )
         return sum(counts.values())
 
     async def stats(self, *, namespace: str | None = None) -> StoreStats:
@@ -565,7 +568,9 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         which = _one_or_all(namespace)
-        measured = await self._session.call(lambda: self._session.backend.stats(which))
+        measured = await self._session.read_aside(
+            lambda: self._session.backend.stats(which)
+        )
         return StoreStats(
             keys=sum(measured.keys_by_namespace.values()),
             keys_by_namespace=measured.keys_by_namespace,

@@ -93,7 +93,8 @@ class Exchanges:
             pause = min(2 * pause, _LAST_PAUSE)
 
     def _given_up(self, cause: BaseException, *, may_be_done: bool) -> SeenError:
-        said = f"{cause or type(cause).__name__} (tried for {self._timeout:g} seconds)"
+        said = str(cause) or type(cause).__name__
+        said += f" (tried for {self._timeout:g} seconds)"
         if may_be_done:
             return OutcomeUnknownError(
                 self._location,

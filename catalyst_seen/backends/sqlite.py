@@ -114,6 +114,8 @@ class SqliteBackend:
     Any number of processes on one machine may share a file.
     """
 
+    can_read_aside = False
+
     def __init__(
         self, path: str | os.PathLike[str], config: SeenStoreConfig, ttl: float | None
     ) -> None:

@@ -1,0 +1,212 @@
+"""A batch of operations on its way to Redis and back."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .._backend import Applied, Forget, Look, Release, Resolve
+from .._errors import OutcomeUnknownError, SchemaError, SeenError
+from .._state import answer
+from . import _exchange, _redis_script
+from ._exchange import Broken
+from ._redis_errors import refused
+from ._redis_nodes import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .._backend import Operation
+    from .._model import Verdict
+    from ._exchange import ServerClock
+    from ._redis_nodes import Nodes, Word
+    from ._redis_script import Outcome, Script
+
+_AT_ONCE = 1_000  # keys in a call of the script: Redis does nothing else meanwhile
+_NONCE = 9  # random bytes: with its place, they tell a mark from every other one
+_CANNOT_TELL = (Forget, Release, Resolve)
+
+
+@dataclass
+class _Part:
+    """The operations that go into one call of the script."""
+
+    places: Sequence[int]
+    command: Command
+    may_be_done: bool = False
+
+    @property
+    def is_answered(self) -> bool:
+        return self.command.reply is not None and not isinstance(
+            self.command.reply, Broken
+        )
+
+
+class Batch:
+    """Operations, each of which the script carries out on its own.
+
+    Attributes:
+        is_change: Would it matter if they were carried out?
+        verdicts: What each key was when its operation came, as far as that is known.
+    """
+
+    def __init__(
+        self,
+        operations: Sequence[Operation[object]],
+        names: Sequence[bytes],
+        nodes: Nodes,
+        *,
+        location: str,
+        replicas: int = 0,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            operations: What is to be done.
+            names: The name of each one's key.
+            nodes: Where the keys are.
+            location: The same for people.
+            replicas: How many must have a change.
+        """
+        self.is_change = not all(isinstance(one, Look) for one in operations)
+        self.verdicts: list[Verdict | None] = [None] * len(operations)
+        self._operations = operations
+        self._nodes = nodes
+        self._location = location
+        self._replicas = replicas if self.is_change else 0
+        self._script = _redis_script.SCRIPT
+        packed = list(map(_redis_script.pack, operations))
+        self._parts = [
+            _Part(places, _call(self._script, names, packed, places, slot))
+            for slot, places in _by_slot(names, nodes.slot)
+        ]
+
+    async def send(self, clock: ServerClock) -> None:
+        """Send what has not been answered.
+
+        Raises:
+            Broken: Something was not answered this time either.
+        """
+        parts = [part for part in self._parts if not part.is_answered]
+        sent = _exchange.monotonic()
+        commands = [part.command for part in parts]
+        await self._nodes.send(commands, self._script, self._replicas)
+        failure = None
+        for part in parts:
+            reply = part.command.reply
+            if isinstance(reply, Broken):
+                part.may_be_done = part.may_be_done or reply.was_sent
+                if failure is None or reply.was_sent:
+                    failure = reply
+            elif isinstance(reply, bytes):
+                clock.heard(_redis_script.time_of(reply), sent)
+        if failure:
+            raise failure
+
+    def applied(self, unanswered: SeenError | None = None) -> Applied:
+        """Tell what became of it all.
+
+        Args:
+            unanswered: What became of the parts that never were.
+
+        Raises:
+            SeenError: Nothing was carried out.
+        """
+        size = len(self._operations)
+        applied = Applied([None] * size, [None] * size, None)
+        failures = [self._read(part, applied, unanswered) for part in self._parts]
+        if failures and None not in failures:
+            raise next(filter(None, failures))
+        return applied
+
+    def _read(
+        self, part: _Part, applied: Applied, unanswered: SeenError | None
+    ) -> SeenError | None:
+        """Put what became of a part where it belongs; return why it failed."""
+        reply = part.command.reply
+        if not isinstance(reply, bytes):
+            failure = unanswered or refused(reply, self._location)
+            if part.is_answered:
+                failure = refused(reply, self._location)
+                failure.__cause__ = reply
+            for place in part.places:
+                applied.answers[place] = failure
+            return failure
+        now = _redis_script.time_of(reply)
+        is_short = (part.command.replicas or 0) < self._replicas
+        is_doubtful = part.may_be_done or is_short
+        for place, outcome in zip(
+            part.places, _redis_script.unpack(reply), strict=True
+        ):
+            operation = self._operations[place]
+            applied.rows[place] = outcome.row
+            self.verdicts[place] = outcome.verdict
+            applied.answers[place] = answer(
+                operation, outcome.verdict, outcome.row, now, is_done=outcome.is_done
+            )
+            if is_doubtful or outcome.is_foreign:
+                doubt = self._doubt(part, operation, outcome, is_short=is_short)
+                applied.answers[place] = doubt or applied.answers[place]
+        return None
+
+    def _doubt(
+        self,
+        part: _Part,
+        operation: Operation[object],
+        outcome: Outcome,
+        *,
+        is_short: bool,
+    ) -> SeenError | None:
+        if outcome.is_foreign:
+            return SchemaError(
+                self._location,
+                f"{operation.key!r} has the name of another program's key",
+                "It is untouched; choose another prefix",
+            )
+        if is_short and outcome.is_done:
+            return OutcomeUnknownError(
+                self._location,
+                f"{part.command.replicas} of {self._replicas} replicas have it",
+                "Ask again when they are back; it is lost if the primary is",
+            )
+        is_again = part.may_be_done and not outcome.is_done
+        if is_again and isinstance(operation, _CANNOT_TELL):
+            return OutcomeUnknownError(
+                self._location,
+                f"the connection broke, and whether {operation.verb} was done"
+                " before it did, nobody knows",
+                "Ask for the key to learn how it is",
+            )
+        return None
+
+
+def _by_slot(
+    names: Sequence[bytes], slot: Callable[[bytes], int]
+) -> Iterator[tuple[int, list[int]]]:
+    """Group the places of names by slot, in order, and not too many together."""
+    of_slot: defaultdict[int, list[int]] = defaultdict(list)
+    for place, name in enumerate(names):
+        of_slot[slot(name)].append(place)
+    for number, places in of_slot.items():
+        for first in range(0, len(places), _AT_ONCE):
+            yield number, places[first : first + _AT_ONCE]
+
+
+def _call(
+    script: Script,
+    names: Sequence[bytes],
+    packed: Sequence[bytes],
+    places: Sequence[int],
+    slot: int,
+) -> Command:
+    words: list[Word] = [
+        "EVALSHA",
+        script.sha,
+        len(places),
+        *(names[place] for place in places),
+        secrets.token_urlsafe(_NONCE),
+        *(packed[place] for place in places),
+    ]
+    return Command(words, slot)

@@ -1,0 +1,289 @@
+"""Keys in Redis or Valkey, on one server or on a cluster, through redis-py.
+
+A batch is one call of a script on each server that has keys of it. The script does what
+the state table says, each key in one step; Redis's own expiry takes rows away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import RedisClusterException, RedisError
+
+from .._backend import Applied, BackendStats, Chunk, Look
+from .._config import SeenStoreConfig
+from .._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
+from .._model import ON_ABANDONED, Record, Verdict
+from ._exchange import Broken, Exchanges, ServerClock
+from ._redis_batch import Batch
+from ._redis_client import Client, connect, describe, nodes_of
+from ._redis_errors import refused
+from ._redis_names import Names
+from ._redis_safety import check_safety
+from ._redis_script import Cleanup
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
+
+    from .._backend import Confirm, Id, Operation, Place, Row
+    from ._redis_nodes import Nodes, Word
+
+T = TypeVar("T")
+
+_PAGE = 1_000  # keys that Redis looks at before it lets others have a turn
+_END = b"0"  # of a SCAN
+
+
+class RedisBackend:
+    """Keys in Redis 7 or Valkey 8, or what is newer."""
+
+    can_read_aside = True
+
+    def __init__(
+        self, target: str | Client, config: SeenStoreConfig | None = None
+    ) -> None:
+        """Remember the settings; no I/O.
+
+        Args:
+            target: A URL, or a client of redis-py's ``asyncio`` of yours, which is used
+                and never closed.
+            config: ``prefix``, ``timeout``, ``allow_eviction`` and ``wait_replicas``
+                count here; the store takes the others from it.
+
+        Raises:
+            ConfigurationError: redis-py can make nothing of the URL.
+            TypeError: The target is neither a URL nor such a client.
+        """
+        self.config = config or SeenStoreConfig()
+        if not isinstance(target, str | Client):
+            raise TypeError(
+                "target must be a URL, a redis.asyncio.Redis or RedisCluster,"
+                f" not {type(target).__name__}"
+            )
+        self._target = target
+        self._location = describe(self._client())
+        self._clock = ServerClock()
+        self._exchanges = Exchanges(self._location, self.config.timeout)
+        self._nodes: Nodes | None = None
+        self._engine = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._names = Names(self.config.prefix)
+
+    @property
+    def location(self) -> str:
+        return self._location
+
+    @property
+    def database(self) -> str:
+        return f"{self._location} {self.config.prefix}"
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def _client(self) -> Client:
+        if isinstance(self._target, str):
+            return connect(self._target, self.config.timeout)
+        return self._target
+
+    async def open(self) -> None:
+        self._nodes = nodes_of(self._client())
+        self._loop = asyncio.get_running_loop()
+        try:
+            with self._translated():
+                for primary in await self._nodes.primaries():
+                    self._engine = await check_safety(
+                        self._nodes, primary, self.config, self._location
+                    )
+            await self.apply([Look("", "what time is it")], look=False)
+        except BaseException:
+            await self._disconnect()
+            raise
+
+    async def aclose(self) -> None:
+        await self._exchanges.aclose()
+        await self._disconnect()
+
+    def abandon(self) -> None:
+        self._exchanges.abandon()
+        if self._nodes is not None and self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and its connections
+                self._loop.call_soon_threadsafe(
+                    lambda: asyncio.ensure_future(self._disconnect())
+                )
+
+    async def _disconnect(self) -> None:
+        nodes, self._nodes = self._nodes, None
+        if nodes is not None and isinstance(self._target, str):
+            with suppress(RedisError, OSError):
+                await nodes.aclose()
+
+    async def apply(
+        self, operations: Sequence[Operation[object]], *, look: bool
+    ) -> Applied:
+        names = [self._names.name(one.namespace, one.key) for one in operations]
+        _, applied = await self._carry_out(operations, names)
+        return applied._replace(version=object() if look else None)
+
+    async def confirm_within(self, transaction: object, confirm: Confirm) -> bool:
+        raise ConfigurationError(
+            "connection",
+            "Redis has no transactions that others could share; only a store on"
+            " PostgreSQL can confirm in a transaction of yours",
+        )
+
+    async def purge(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        resume: Place | None,
+        patience: float | None,
+    ) -> Chunk:
+        return Chunk(0, None)  # Redis does that by itself
+
+    async def cleanup(
+        self, age: float, *, namespace: str | None, limit: int, resume: Place | None
+    ) -> Chunk:
+        primary, cursor = resume or ("", "0")
+        primaries = [name for name in await self._primaries() if name >= primary]
+        if not primaries:
+            return Chunk(0, None)
+        if primaries[0] != primary:
+            cursor = "0"
+        after, names = await self._page(primaries[0], cursor, namespace, limit)
+        old = [Cleanup(*self._names.id_(name), age) for name in names]
+        removed = 0
+        if old:
+            _, applied = await self._carry_out(old, names)
+            removed = sum(answer is True for answer in applied.answers)
+        if after != _END:
+            return Chunk(removed, (primaries[0], after.decode()))
+        return Chunk(removed, (primaries[1], "0") if primaries[1:] else None)
+
+    async def count(self, namespace: str | None) -> Mapping[str, int]:
+        counts: Counter[str] = Counter()
+        async for id_, verdict, _ in self._rows(namespace):
+            if verdict is Verdict.DUPLICATE:
+                counts[id_[0]] += 1
+        return counts
+
+    async def held(self, namespace: str | None) -> list[Record]:
+        held = [
+            Record(id_[1], id_[0], row.first_seen, row.last_seen, row.expires_at)
+            async for id_, verdict, row in self._rows(namespace)
+            if verdict is Verdict.HELD
+        ]
+        return sorted(held, key=lambda record: (record.namespace, record.key))
+
+    async def stats(self, namespace: str | None) -> BackendStats:
+        keys: Counter[str] = Counter()
+        abandoned = dict.fromkeys(ON_ABANDONED, 0)
+        claimed = 0
+        async for (of, _), verdict, row in self._rows(namespace):
+            keys[of] += verdict is Verdict.DUPLICATE
+            claimed += verdict is Verdict.IN_FLIGHT
+            if row.on_abandoned and verdict is not Verdict.IN_FLIGHT:
+                abandoned[row.on_abandoned] += 1
+        return BackendStats(
+            keys_by_namespace=+keys,
+            claimed=claimed,
+            abandoned=abandoned,
+            file_bytes=0,
+            wal_bytes=0,
+            free_pages=0,
+            engine=self._engine,
+        )
+
+    async def _carry_out(
+        self, operations: Sequence[Operation[object]], names: Sequence[bytes]
+    ) -> tuple[Batch, Applied]:
+        batch = Batch(
+            operations,
+            names,
+            self._connected(),
+            location=self._location,
+            replicas=self.config.wait_replicas,
+        )
+        unanswered = None
+        try:
+            with self._translated():
+                await self._exchanges.have(
+                    lambda _: batch.send(self._clock), is_change=batch.is_change
+                )
+        except StoreUnavailableError as exc:
+            unanswered = exc
+        return batch, batch.applied(unanswered)
+
+    async def _rows(
+        self, namespace: str | None
+    ) -> AsyncIterator[tuple[Id, Verdict, Row]]:
+        """Give every key once, what it is, and its row."""
+        met: set[bytes] = set()  # Redis may show a key twice
+        for primary in await self._primaries():
+            cursor = "0"
+            while True:
+                after, names = await self._page(primary, cursor, namespace, _PAGE)
+                names = [name for name in dict.fromkeys(names) if name not in met]
+                met.update(names)
+                ids = list(map(self._names.id_, names))
+                looks = [Look(*id_) for id_ in ids]
+                if looks:
+                    batch, applied = await self._carry_out(looks, names)
+                    for id_, verdict, row in zip(
+                        ids, batch.verdicts, applied.rows, strict=True
+                    ):
+                        if row is not None and verdict is not None:
+                            yield id_, verdict, row
+                if after == _END:
+                    break
+                cursor = after.decode()
+
+    async def _page(
+        self, primary: str, cursor: str, namespace: str | None, size: int
+    ) -> tuple[bytes, list[bytes]]:
+        pattern = self._names.pattern(namespace)
+        words = ("SCAN", cursor, "MATCH", pattern, "COUNT", size)
+        after, names = await self._call(primary, *words)
+        return after, names
+
+    async def _primaries(self) -> list[str]:
+        return await self._ask(lambda nodes: nodes.primaries())
+
+    async def _call(self, primary: str, *words: Word) -> Any:  # noqa: ANN401 - anything
+        return await self._ask(lambda nodes: nodes.call(primary, *words))
+
+    async def _ask(self, question: Callable[[Nodes], Awaitable[T]]) -> T:
+        """Ask servers for something that changes nothing."""
+        nodes = self._connected()
+        with self._translated():
+            return await self._exchanges.have(
+                lambda _: question(nodes), is_change=False
+            )
+
+    def _connected(self) -> Nodes:
+        if self._nodes is None:
+            raise StoreClosedError(f"store {self._location!r} was closed")
+        return self._nodes
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except Broken as exc:
+            raise StoreUnavailableError(
+                self._location,
+                f"{exc.cause} ({type(exc.cause).__name__})",
+                "Is the server running, and is this its address?",
+            ) from exc.cause
+        except (RedisError, RedisClusterException) as exc:
+            raise refused(exc, self._location) from exc
