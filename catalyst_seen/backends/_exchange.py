@@ -46,6 +46,7 @@ class Exchanges:
     def __init__(self, location: str, timeout: float) -> None:
         self._location = location
         self._timeout = timeout
+        self._turn = asyncio.Lock()
         self._running: asyncio.Task[object] | None = None
         self._is_closed = False
 
@@ -64,10 +65,9 @@ class Exchanges:
             OutcomeUnknownError: Time is over, and it may have been carried out.
             StoreClosedError: It was closed before.
         """
-        while self._running and not self._running.done():
-            await asyncio.wait({self._running})
-        self._check_open()
+        await self._turn.acquire()
         task = asyncio.create_task(self._persist(attempt, is_change=is_change))
+        task.add_done_callback(lambda _: self._turn.release())
         self._running = task
         try:
             return await asyncio.shield(task)
@@ -79,6 +79,7 @@ class Exchanges:
     async def _persist(
         self, attempt: Callable[[bool], Awaitable[T]], *, is_change: bool
     ) -> T:
+        self._check_open()
         deadline = time.monotonic() + self._timeout
         may_be_done, pause = False, _FIRST_PAUSE
         while True:

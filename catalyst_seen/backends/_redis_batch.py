@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .._model import Verdict
     from ._exchange import ServerClock
     from ._redis_nodes import Nodes, Word
-    from ._redis_script import Outcome, Script
+    from ._redis_script import Script
 
 _AT_ONCE = 1_000  # keys in a call of the script: Redis does nothing else meanwhile
 _NONCE = 9  # random bytes: with its place, they tell a mark from every other one
@@ -135,48 +135,48 @@ class Batch:
                 applied.answers[place] = failure
             return failure
         now = _redis_script.time_of(reply)
-        is_short = (part.command.replicas or 0) < self._replicas
-        is_doubtful = part.may_be_done or is_short
-        for place, outcome in zip(
+        replicas = part.command.replicas or 0
+        is_doubtful = part.may_be_done or replicas < self._replicas
+        for place, (verdict, is_done, row, is_foreign) in zip(
             part.places, _redis_script.unpack(reply), strict=True
         ):
             operation = self._operations[place]
-            applied.rows[place] = outcome.row
-            self.verdicts[place] = outcome.verdict
-            applied.answers[place] = answer(
-                operation, outcome.verdict, outcome.row, now, is_done=outcome.is_done
+            self.verdicts[place] = verdict
+            applied.rows[place] = row
+            doubt = None
+            if is_foreign:
+                doubt = self._foreign(operation)
+            elif is_doubtful:
+                doubt = self._doubt(part, operation, is_done=is_done)
+            applied.answers[place] = doubt or answer(
+                operation, verdict, row, now, is_done=is_done
             )
-            if is_doubtful or outcome.is_foreign:
-                doubt = self._doubt(part, operation, outcome, is_short=is_short)
-                applied.answers[place] = doubt or applied.answers[place]
         return None
 
+    def _foreign(self, operation: Operation[object]) -> SeenError:
+        return SchemaError(
+            self._location,
+            f"{operation.key!r} has the name of another program's key",
+            "It is untouched; choose another prefix",
+        )
+
     def _doubt(
-        self,
-        part: _Part,
-        operation: Operation[object],
-        outcome: Outcome,
-        *,
-        is_short: bool,
+        self, part: _Part, operation: Operation[object], *, is_done: bool
     ) -> SeenError | None:
-        if outcome.is_foreign:
-            return SchemaError(
-                self._location,
-                f"{operation.key!r} has the name of another program's key",
-                "It is untouched; choose another prefix",
-            )
-        if is_short and outcome.is_done:
+        """Say why nobody knows whether it was done, or whether it lasts."""
+        replicas = part.command.replicas or 0
+        if is_done and replicas < self._replicas:
             return OutcomeUnknownError(
                 self._location,
-                f"{part.command.replicas} of {self._replicas} replicas have it",
-                "Ask again when they are back; it is lost if the primary is",
+                f"{replicas} of {self._replicas} replicas have it",
+                "Ask again when they are back; if the primary is lost before, it is",
             )
-        is_again = part.may_be_done and not outcome.is_done
+        is_again = part.may_be_done and not is_done
         if is_again and isinstance(operation, _CANNOT_TELL):
             return OutcomeUnknownError(
                 self._location,
-                f"the connection broke, and whether {operation.verb} was done"
-                " before it did, nobody knows",
+                f"the connection broke; whether {operation.verb} was done before,"
+                " nobody knows",
                 "Ask for the key to learn how it is",
             )
         return None
@@ -207,6 +207,6 @@ def _call(
         len(places),
         *(names[place] for place in places),
         secrets.token_urlsafe(_NONCE),
-        *(packed[place] for place in places),
+        b"".join([packed[place] for place in places]),
     ]
     return Command(words, slot)

@@ -33,15 +33,9 @@ _ADVICE_BY_WORD = {
     "WRONGPASS": _SIGN_IN,
     "MISCONF": "Redis cannot write to its disk; its log says why",
     "NOREPLICAS": "Too few replicas are connected to it",
-    "ERR DB": "Name a database that the server has",
-    "invalid DB": "Name a database that the server has",
+    "DB index": "Name a database that the server has",
 }
-_BUG = (
-    "ERR user_script",
-    "ERR Error compiling",
-    "ERR wrong number",
-    "ERR Error running",
-)
+_BUG = ("user_script", "Error compiling", "Error running", "wrong number")
 
 
 def refused(exc: Exception, location: str) -> SeenError:

@@ -1,8 +1,8 @@
 -- Carries out a batch of operations on the state table, each on one key.
 --
--- KEYS: the name of each operation's key. ARGV[1]: random, one for each batch. ARGV[2]
--- and on: the operations, as _redis_script.py packs them. Answers with the time, and a
--- record for each operation.
+-- KEYS: the name of each operation's key. ARGV[1]: random, one for each batch. ARGV[2]:
+-- the operations, as _redis_script.py packs them. Answers with the time, and a record
+-- for each operation.
 --
 -- What is stored of a key is a letter, then packed numbers, then a token:
 --   m first_seen                                                 marked once
@@ -15,6 +15,7 @@ local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
 local DONE, STORED, FOREIGN = 1, 2, 4
 local FOREVER = -1
+local NOTHING = {first = 0, last = 0, attempt = 0}
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -175,10 +176,14 @@ local verbs = {
 }
 
 local records = {struct.pack('<d', now)}
+local packed, at, size = ARGV[2], 1, nil
+local op = {}
 for place, key in ipairs(KEYS) do
-  local packed, op, verb, at = ARGV[place + 1], {}, nil, nil
-  verb, op.span, op.ttl, op.ts, op.policy, at = struct.unpack('<c1dddB', packed)
-  op.token = string.sub(packed, at)
+  local verb
+  verb, op.span, op.ttl, op.ts, op.policy, size, at =
+    struct.unpack('<c1dddBB', packed, at)
+  op.token = string.sub(packed, at, at + size - 1)
+  at = at + size
   own = ARGV[1] .. place
   local row, is_foreign = read(key)
   if is_foreign then
@@ -188,7 +193,7 @@ for place, key in ipairs(KEYS) do
     local is_done, stored, earlier = verbs[verb](row, op, verdict)
     if is_done then write(key, stored) end
     local flags = (is_done and DONE or 0) + (stored and STORED or 0)
-    stored = stored or {first = 0, last = 0, attempt = 0}
+    stored = stored or NOTHING
     records[place + 1] = struct.pack('<BBddddI4B', earlier or verdict, flags,
       stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
       stored.attempt, stored.policy or RELEASED)

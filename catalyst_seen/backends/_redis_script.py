@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .._backend import (
     CheckAndMark,
@@ -60,7 +60,8 @@ class Cleanup(Operation[bool]):
     age: float
 
 
-_OPERATION = Struct("<cdddB")  # verb, lease or delay or age, TTL, ts, on_abandoned
+# Verb; lease, delay or age; TTL; ts; on_abandoned; length of the token that follows.
+_OPERATION = Struct("<cdddBB")
 _RECORD = Struct("<BBddddIB")
 _NOW = Struct("<d")
 _DONE, _STORED, _FOREIGN = 1, 2, 4
@@ -85,7 +86,8 @@ def _packed(
     token: str = "",
 ) -> bytes:
     ttl, ts = _NONE if ttl is None else ttl, _NONE if ts is None else ts
-    return _OPERATION.pack(verb, span, ttl, ts, _POLICY[policy]) + token.encode()
+    text = token.encode()
+    return _OPERATION.pack(verb, span, ttl, ts, _POLICY[policy], len(text)) + text
 
 
 _PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
@@ -121,31 +123,20 @@ def pack(operation: Operation[Any]) -> bytes:
     return _PACK[type(operation)](operation)
 
 
-class Outcome(NamedTuple):
-    """What the script says of an operation.
-
-    Attributes:
-        verdict: What the key was when it came.
-        is_done: Did it do what it is for?
-        row: What it left of the key; ``None`` is nothing. Without its token, which the
-            script keeps to itself.
-        is_foreign: Is the key another program's, and untouched?
-    """
-
-    verdict: Verdict
-    is_done: bool
-    row: Row | None
-    is_foreign: bool
-
-
 def time_of(reply: bytes) -> float:
     """Tell the server's time when the script ran."""
     (now,) = _NOW.unpack_from(reply)
     return float(now)
 
 
-def unpack(reply: bytes) -> Iterator[Outcome]:
-    """Tell what became of each operation, in order."""
+def unpack(reply: bytes) -> Iterator[tuple[Verdict, bool, Row | None, bool]]:
+    """Tell what became of each operation, in order.
+
+    Returns:
+        What the key was when it came; did it do what it is for; what it left of the
+        key, without its token, which the script keeps to itself; and is the key another
+        program's, and untouched?
+    """
     for (
         verdict,
         flags,
@@ -167,6 +158,4 @@ def unpack(reply: bytes) -> Iterator[Outcome]:
                 None if lease_until == _NONE else lease_until,
                 _POLICIES[policy],
             )
-        yield Outcome(
-            _VERDICTS[verdict], bool(flags & _DONE), row, bool(flags & _FOREIGN)
-        )
+        yield _VERDICTS[verdict], bool(flags & _DONE), row, bool(flags & _FOREIGN)
