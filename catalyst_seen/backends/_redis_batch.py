@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .._model import Verdict
     from ._exchange import ServerClock
     from ._redis_nodes import Nodes, Word
-    from ._redis_script import Script
 
 _AT_ONCE = 1_000  # keys in a call of the script: Redis does nothing else meanwhile
 _NONCE = 9  # random bytes: with its place, they tell a mark from every other one
@@ -77,11 +76,23 @@ class Batch:
         self._location = location
         self._replicas = replicas if self.is_change else 0
         self._script = _redis_script.SCRIPT
-        packed = list(map(_redis_script.pack, operations))
         self._parts = [
-            _Part(places, _call(self._script, names, packed, places, slot))
+            _Part(places, self._call(names, places, slot))
             for slot, places in _by_slot(names, nodes.slot)
         ]
+
+    def _call(
+        self, names: Sequence[bytes], places: Sequence[int], slot: int
+    ) -> Command:
+        words: list[Word] = [
+            "EVALSHA",
+            self._script.sha,
+            len(places),
+            *(names[place] for place in places),
+            secrets.token_urlsafe(_NONCE),
+            _redis_script.pack(self._operations[place] for place in places),
+        ]
+        return Command(words, slot)
 
     async def send(self, clock: ServerClock) -> None:
         """Send what has not been answered.
@@ -192,21 +203,3 @@ def _by_slot(
     for number, places in of_slot.items():
         for first in range(0, len(places), _AT_ONCE):
             yield number, places[first : first + _AT_ONCE]
-
-
-def _call(
-    script: Script,
-    names: Sequence[bytes],
-    packed: Sequence[bytes],
-    places: Sequence[int],
-    slot: int,
-) -> Command:
-    words: list[Word] = [
-        "EVALSHA",
-        script.sha,
-        len(places),
-        *(names[place] for place in places),
-        secrets.token_urlsafe(_NONCE),
-        b"".join([packed[place] for place in places]),
-    ]
-    return Command(words, slot)

@@ -1,8 +1,8 @@
 -- Carries out a batch of operations on the state table, each on one key.
 --
 -- KEYS: the name of each operation's key. ARGV[1]: random, one for each batch. ARGV[2]:
--- the operations, as _redis_script.py packs them. Answers with the time, and a record
--- for each operation.
+-- the operations, as _redis_script.py packs them, each with the number of keys in a row
+-- that it is for. Answers with the time, and a record for each key.
 --
 -- What is stored of a key is a letter, then packed numbers, then a token:
 --   m first_seen                                                 marked once
@@ -20,7 +20,11 @@ local NOTHING = {first = 0, last = 0, attempt = 0}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 
-local own  -- the id of a mark that this operation makes
+local place  -- of the key in the batch
+
+local function own()  -- the id of a mark that is made here
+  return ARGV[1] .. place
+end
 
 local function after(instant, ttl)
   if ttl < 0 then return nil end
@@ -30,7 +34,10 @@ end
 local function read(key)
   local value = redis.pcall('GET', key)
   if not value then return nil end
-  if type(value) == 'table' then return nil, true end
+  if type(value) == 'table' then
+    if string.sub(value.err, 1, 9) == 'WRONGTYPE' then return nil, true end
+    redis.call('GET', key)  -- raises it
+  end
   local kind, row, at = string.sub(value, 1, 1), {}, nil
   if kind == 'm' then
     row.first, at = struct.unpack('<d', value, 2)
@@ -124,10 +131,10 @@ local verbs = {
   k = function(row, op, verdict)
     if verdict <= RETRY then
       local mark = marked(row, verdict, now, op.ttl)
-      mark.token = own
+      mark.token = own()
       return true, mark
     end
-    if verdict == DUPLICATE and row.token == own then
+    if verdict == DUPLICATE and row.token == own() then
       return true, row, row.attempt > 0 and RETRY or NEW
     end
     return false, row
@@ -176,15 +183,18 @@ local verbs = {
 }
 
 local records = {struct.pack('<d', now)}
-local packed, at, size = ARGV[2], 1, nil
-local op = {}
-for place, key in ipairs(KEYS) do
-  local verb
-  verb, op.span, op.ttl, op.ts, op.policy, size, at =
-    struct.unpack('<c1dddBB', packed, at)
-  op.token = string.sub(packed, at, at + size - 1)
-  at = at + size
-  own = ARGV[1] .. place
+local packed, at = ARGV[2], 1
+local op, verb, left = {}, nil, 0
+for number, key in ipairs(KEYS) do
+  place = number
+  if left == 0 then
+    local size
+    left, verb, op.span, op.ttl, op.ts, op.policy, size, at =
+      struct.unpack('<I4c1dddBB', packed, at)
+    op.token = string.sub(packed, at, at + size - 1)
+    at = at + size
+  end
+  left = left - 1
   local row, is_foreign = read(key)
   if is_foreign then
     records[place + 1] = struct.pack('<BBddddI4B', 0, FOREIGN, 0, 0, 0, 0, 0, 0)

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from itertools import groupby
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from .._backend import (
 from .._model import ON_ABANDONED, OnAbandoned, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Script:
@@ -62,6 +63,7 @@ class Cleanup(Operation[bool]):
 
 # Verb; lease, delay or age; TTL; ts; on_abandoned; length of the token that follows.
 _OPERATION = Struct("<cdddBB")
+_COUNT = Struct("<I")
 _RECORD = Struct("<BBddddIB")
 _NOW = Struct("<d")
 _DONE, _STORED, _FOREIGN = 1, 2, 4
@@ -118,9 +120,12 @@ _PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
 }
 
 
-def pack(operation: Operation[Any]) -> bytes:
-    """Put an operation into the script's words."""
-    return _PACK[type(operation)](operation)
+def pack(operations: Iterable[Operation[Any]]) -> bytes:
+    """Put operations into the script's words; those that are alike, once."""
+    packed = [_PACK[type(operation)](operation) for operation in operations]
+    return b"".join(
+        _COUNT.pack(len(list(run))) + words for words, run in groupby(packed)
+    )
 
 
 def time_of(reply: bytes) -> float:

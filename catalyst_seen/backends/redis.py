@@ -76,6 +76,7 @@ class RedisBackend:
         self._exchanges = Exchanges(self._location, self.config.timeout)
         self._nodes: Nodes | None = None
         self._engine = ""
+        self._disconnecting: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._names = Names(self.config.prefix)
 
@@ -98,6 +99,7 @@ class RedisBackend:
     async def open(self) -> None:
         self._nodes = nodes_of(self._client())
         self._loop = asyncio.get_running_loop()
+        self._disconnecting = None
         try:
             with self._translated():
                 for primary in await self._nodes.primaries():
@@ -117,15 +119,23 @@ class RedisBackend:
         self._exchanges.abandon()
         if self._nodes is not None and self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended, and its connections
-                self._loop.call_soon_threadsafe(
-                    lambda: asyncio.ensure_future(self._disconnect())
-                )
+                self._loop.call_soon_threadsafe(self._start_disconnecting)
 
     async def _disconnect(self) -> None:
-        nodes, self._nodes = self._nodes, None
-        if nodes is not None and isinstance(self._target, str):
-            with suppress(RedisError, OSError):
-                await nodes.aclose()
+        await asyncio.shield(self._start_disconnecting())
+
+    def _start_disconnecting(self) -> asyncio.Task[None]:
+        """Close the client if it is the store's own; twice is once."""
+        if self._disconnecting is None:
+            nodes, self._nodes = self._nodes, None
+
+            async def disconnect() -> None:
+                if nodes is not None and isinstance(self._target, str):
+                    with suppress(RedisError, OSError):
+                        await nodes.aclose()
+
+            self._disconnecting = asyncio.create_task(disconnect())
+        return self._disconnecting
 
     async def apply(
         self, operations: Sequence[Operation[object]], *, look: bool
@@ -195,7 +205,7 @@ class RedisBackend:
             if row.on_abandoned and verdict is not Verdict.IN_FLIGHT:
                 abandoned[row.on_abandoned] += 1
         return BackendStats(
-            keys_by_namespace=+keys,
+            keys_by_namespace=dict(+keys),
             claimed=claimed,
             abandoned=abandoned,
             file_bytes=0,

@@ -1,0 +1,666 @@
+"""What only PostgreSQL can do to a store; a real server, real faults."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    ConfigurationError,
+    LeaseLostError,
+    OutcomeUnknownError,
+    SchemaError,
+    SeenStore,
+    SeenStoreConfig,
+    StoreClosedError,
+    StoreUnavailableError,
+    Verdict,
+)
+from catalyst_seen.backends._postgres_schema import lock_id
+from catalyst_seen.backends.postgres import PostgresBackend
+
+from .conftest import Figures, Run
+from .servers import HOST, Postgres, free_port
+from .targets import Places, Target
+
+SECRET = "s3cret-w0rd"  # noqa: S105 - of a server that lives for a test
+SOON = 3.0
+
+
+@pytest.fixture
+def place(places: Places, tmp_path: Path) -> Iterator[Target]:
+    """An empty schema on the server that tests share."""
+    with places.target("postgres", tmp_path / "unused") as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    """A server of this test's own, which keeps what it has acknowledged."""
+    with Postgres(durable=True) as made:
+        yield made
+
+
+def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
+    """A store on a server, without a purge or a memory."""
+    config = {
+        "purge_interval": None,
+        "recent_staleness": 0,
+        "timeout": SOON,
+        **settings,
+    }
+    if isinstance(place, Postgres):
+        return AsyncSeenStore(SeenStoreConfig(url=place.url, **config))  # type: ignore[arg-type]
+    return AsyncSeenStore(place.config(**config))
+
+
+@asynccontextmanager
+async def connected(url: str | None) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of another program."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+class TestOpening:
+    """How a schema becomes a store's."""
+
+    async def test_eight_at_once(self, place: Target, run_script: Run) -> None:
+        """Of eight processes that open an empty database at once, all can use it."""
+        done = run_script(
+            """
+            import subprocess, sys
+            CODE = '''
+            import sys
+            from catalyst_seen import SeenStore, SeenStoreConfig
+            with SeenStore(SeenStoreConfig(url=sys.argv[1], schema=sys.argv[2])) as one:
+                one.check_and_mark(sys.argv[3])
+            '''
+            import textwrap
+            made = [
+                subprocess.Popen([sys.executable, "-c", textwrap.dedent(CODE),
+                                  *sys.argv[1:], str(number)])
+                for number in range(8)
+            ]
+            print([one.wait() for one in made])
+            """,
+            str(place.settings.url), place.settings.schema,
+        )  # fmt: skip
+        assert done.stdout.strip() == str([0] * 8), done.stderr
+        async with at(place) as store:
+            assert await store.count() == 8
+
+    async def test_newer_schema(self, place: Target) -> None:
+        """A schema of a later release is refused, untouched."""
+        async with at(place) as store:
+            await store.mark_seen("k")
+        table = f'"{place.settings.schema}".seen_version'
+        async with connected(place.settings.url) as other:
+            await other.execute(f"UPDATE {table} SET version = 99")
+            with pytest.raises(SchemaError, match=r"version 99.*upgrade"):
+                await at(place).open()
+            await other.execute(f"UPDATE {table} SET version = 1")
+        async with at(place) as store:
+            assert await store.is_seen("k")
+
+    async def test_foreign_table(self, place: Target) -> None:
+        """Another program's table of the same name is refused, untouched."""
+        schema = f'"{place.settings.schema}"'
+        async with connected(place.settings.url) as other:
+            await other.execute(
+                f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.seen (x text)"
+            )
+            with pytest.raises(SchemaError, match="choose another schema"):
+                await at(place).open()
+
+    async def test_few_rights(self, place: Target) -> None:
+        """A role that may only use the table can, once another one has made it."""
+        async with at(place) as store:
+            await store.mark_seen("k")
+        schema, url = f'"{place.settings.schema}"', str(place.settings.url)
+        async with connected(url) as other:
+            await other.execute(
+                f"""DROP ROLE IF EXISTS poller; CREATE ROLE poller LOGIN;
+                GRANT USAGE ON SCHEMA {schema} TO poller;
+                GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema}
+                TO poller"""
+            )
+            config = place.config(url=url.replace("//postgres@", "//poller@"))
+            async with AsyncSeenStore(config) as store:
+                assert not await store.check_and_mark("k")
+                assert await store.check_and_mark("another")
+                await store.purge_expired()
+            config = place.config(url=config.url, schema="not_mine")
+            with pytest.raises(StoreUnavailableError, match="Grant"):
+                await AsyncSeenStore(config).open()
+            await other.execute("DROP OWNED BY poller; DROP ROLE poller")
+
+    async def test_nobody_there(self) -> None:
+        """An address where nobody answers is said at once."""
+        url = f"postgresql://me:{SECRET}@{HOST}:{free_port()}/db"
+        store = AsyncSeenStore(url)
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailableError) as caught:
+            await store.open()
+        assert time.monotonic() - begun < SOON
+        assert SECRET not in f"{caught.value!r} {caught.value} {store!r}"
+
+    async def test_wrong_database(self, place: Target) -> None:
+        """A database that is not there is said at once."""
+        url = str(place.settings.url).removesuffix("/postgres") + "/nowhere"
+        with pytest.raises(StoreUnavailableError, match="Create the database"):
+            await AsyncSeenStore(url).open()
+
+    async def test_passwords(self) -> None:
+        """A wrong password is said at once; neither it nor the right one appears."""
+        with Postgres() as server:
+            server.execute(f"ALTER ROLE postgres PASSWORD '{SECRET}'")
+            data = server._data / "pg_hba.conf"
+            data.write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+            right = f"postgresql://postgres:{SECRET}@{HOST}:{server.port}/postgres"
+            wrong = right.replace(SECRET, "another")
+            server.stop()
+            server.start()
+            with pytest.raises(StoreUnavailableError, match="password") as caught:
+                await AsyncSeenStore(wrong).open()
+            assert "another" not in f"{caught.value!r} {caught.value}"
+            config = SeenStoreConfig(url=right, timeout=0.2, purge_interval=None)
+            with capture_logs() as logs:
+                async with AsyncSeenStore(config) as store:
+                    assert await store.check_and_mark("k")
+                    server.kill()
+                    with pytest.raises(StoreUnavailableError) as caught:
+                        await store.check_and_mark("another")
+                    assert not await store.is_seen("a third")
+            error = caught.value
+            shown = f"{error!r} {error} {error.__cause__!r} {store!r} {config!r} {logs}"
+            assert "lookup_failed" in shown
+            assert SECRET not in shown
+
+    @pytest.mark.parametrize(
+        "url",
+        ["postgresql://u:{}@host:port/db", "postgres://u:{}@h/db?sslmode=perhaps"],
+    )
+    async def test_bad_url(self, url: str) -> None:
+        """A URL of which asyncpg can make nothing is refused without showing it."""
+        with pytest.raises(ConfigurationError, match="must be like") as caught:
+            await AsyncSeenStore(url.format(SECRET)).open()
+        assert SECRET not in f"{caught.value} {caught.value.__cause__!r}"
+
+    async def test_blocking_twin(self, place: Target) -> None:
+        """SeenStore takes the same URLs."""
+        with SeenStore(place.config()) as store:
+            assert store.check_and_mark("k")
+            assert not store.check_and_mark("k")
+
+    async def test_socket(self, places: Places, place: Target) -> None:
+        """A socket in the file system will do."""
+        async with AsyncSeenStore(
+            place.config(url=places.postgres.socket_url)
+        ) as store:
+            assert await store.check_and_mark("k")
+
+
+class TestOwnPool:
+    """A pool that the user brings along."""
+
+    async def test_pool(self, place: Target) -> None:
+        """It is used, not closed, and its connections keep their settings."""
+        url = place.settings.url
+        async with asyncpg.create_pool(
+            url, min_size=1, max_size=1, server_settings={"lock_timeout": "1234"}
+        ) as pool:
+            config = place.config(purge_interval=None)
+            async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
+                assert await store.check_and_mark("k")
+                assert not any(await store.check_and_mark_many(["k", "k"]))
+                assert store.location.startswith("postgresql://")
+            assert await pool.fetchval("SHOW lock_timeout") == "1234ms"
+            async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
+                assert await store.is_seen("k")
+
+    async def test_used_up(self, place: Target) -> None:
+        """Without a free connection for too long, that is what is said."""
+        async with asyncpg.create_pool(
+            place.settings.url, min_size=1, max_size=1
+        ) as pool:
+            config = place.config(timeout=0.2, purge_interval=None)
+            async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
+                async with pool.acquire():
+                    with pytest.raises(StoreUnavailableError, match="your pool"):
+                        await store.check_and_mark("k")
+                assert await store.check_and_mark("k")
+
+    def test_no_pool(self) -> None:
+        """What is neither a URL nor a pool is refused."""
+        with pytest.raises(TypeError, match="must be a URL"):
+            PostgresBackend(object())
+
+
+class TestRoundTrips:
+    """Group commit, to a server."""
+
+    async def test_one_for_many(self, place: Target) -> None:
+        """What a hundred tasks ask at once is one statement, or two."""
+        said: list[str] = []
+
+        async def listen(connection: asyncpg.Connection) -> None:
+            connection.add_query_logger(lambda record: said.append(record.query))
+
+        async with asyncpg.create_pool(
+            place.settings.url, min_size=1, max_size=2, init=listen
+        ) as pool:
+            config = place.config(purge_interval=None)
+            async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
+                await store.check_and_mark("before")
+                said.clear()
+                marks = (store.check_and_mark(f"k{number}") for number in range(100))
+                claims = (store.claim(f"c{number}") for number in range(100))
+                assert all(await asyncio.gather(*marks, *claims))
+                assert 1 <= sum("unnest" in query for query in said) <= 2
+
+    async def test_duplicates_write_nothing(self, place: Target) -> None:
+        """A duplicate, and a claim that is not given, write nothing, lock nothing."""
+        async with at(place) as store, connected(place.settings.url) as other:
+            await store.mark_seen("k")
+            await store.claim("c")
+            before = await other.fetchval("SELECT pg_current_wal_insert_lsn()")
+            for _ in range(10):
+                assert not await store.check_and_mark("k")
+                assert not await store.claim("c")
+                assert not await store.filter_new(["k"])
+            assert await other.fetchval("SELECT pg_current_wal_insert_lsn()") == before
+
+    async def test_repeated_keys(self, place: Target) -> None:
+        """A batch that asks for a key again and again changes it step by step."""
+        async with at(place) as store:
+            await store.mark_many(["a", "b", "a"])
+            answers = await asyncio.gather(
+                store.forget("a"), store.check_and_mark("a"), store.check_and_mark("a"),
+                store.mark_seen("c"), store.forget("c"), store.is_seen("c"),
+                *(store.check_and_mark("hot") for _ in range(64)),
+            )  # fmt: skip
+            assert list(map(bool, answers[:3])) == [True, True, False]
+            assert answers[4:6] == [True, False]
+            assert sum(map(bool, answers[6:])) == 1
+
+
+class TestRaces:
+    """Many processes, one table."""
+
+    async def test_opposite_batches(self, place: Target, figures: Figures) -> None:
+        """Batches in opposite order wait for each other, and never for ever."""
+        keys = [f"k{number}" for number in range(500)]
+        async with at(place, timeout=20) as one, at(place, timeout=20) as other:
+            for round_ in range(10):
+                namespace = f"n{round_}"
+                await asyncio.gather(
+                    one.mark_many(keys, namespace=namespace),
+                    other.mark_many(reversed(keys), namespace=namespace),
+                    one.check_and_mark_many(keys, namespace=namespace),
+                    other.claim_many(reversed(keys), namespace=namespace),
+                )
+                assert await one.count(namespace=namespace) == 500
+        log = places_log(place)
+        assert "deadlock" not in log
+        figures("PostgreSQL: 10 x 4 opposite batches of 500 keys: deadlocks 0")
+
+    async def test_new_keys(self, place: Target) -> None:
+        """Of four stores that mark the same new keys at once, one wins each key."""
+        stores = [at(place, timeout=20) for _ in range(4)]
+        for store in stores:
+            await store.open()
+        keys = [f"k{number}" for number in range(1_000)]
+        wins: Counter[str] = Counter()
+
+        async def mark(store: AsyncSeenStore) -> None:
+            for first in range(0, 1_000, 50):
+                part = keys[first : first + 50]
+                random.Random(first).shuffle(part)
+                sightings = await store.check_and_mark_many(part)
+                wins.update(one.key for one in sightings if one)
+
+        await asyncio.gather(*map(mark, stores))
+        for store in stores:
+            await store.aclose()
+        assert wins == Counter(keys)
+
+    async def test_insert_under_way(self, place: Target) -> None:
+        """Who meets an insert that is not committed waits for what becomes of it."""
+        table = f'"{place.settings.schema}".seen'
+        insert = f"INSERT INTO {table} VALUES ('', $1, 1e9, 1e9)"
+        async with at(place) as store, connected(place.settings.url) as other:
+            for key, end, verdict in (
+                ("kept", "COMMIT", Verdict.DUPLICATE),
+                ("gone", "ROLLBACK", Verdict.NEW),
+            ):
+                await other.execute("BEGIN")
+                await other.execute(insert, key)
+                marking = asyncio.create_task(store.check_and_mark(key))
+                await asyncio.sleep(0.1)
+                assert not marking.done()
+                await other.execute(end)
+                assert (await marking).verdict is verdict
+
+    async def test_lock_timeout(self, place: Target) -> None:
+        """Who holds a row for too long is told of; nothing was stored."""
+        table = f'"{place.settings.schema}".seen'
+        async with at(place, timeout=0.3) as store:
+            claim = await store.claim("k")
+            async with connected(place.settings.url) as other, other.transaction():
+                await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
+                begun = time.monotonic()
+                with pytest.raises(
+                    StoreUnavailableError, match="pg_stat_activity"
+                ) as caught:
+                    await claim.confirm()
+                assert not isinstance(caught.value, OutcomeUnknownError)
+                assert time.monotonic() - begun < SOON
+                assert not await store.is_seen("k")
+            await claim.confirm()
+
+
+def places_log(place: Target) -> str:
+    """What the server that tests share has said."""
+    server = getattr(place.wipe, "func", None)
+    return str(server.__self__.log) if server else ""
+
+
+class TestTransaction:
+    """claim.confirm(connection=…)."""
+
+    async def test_commit_and_rollback(self, place: Target) -> None:
+        """The effect and the confirm are committed together, or not at all."""
+        async with at(place) as store, connected(place.settings.url) as own:
+            await own.execute("CREATE TEMP TABLE effect (name text)")
+            async with store.claim("k") as claim, own.transaction():
+                await own.execute("INSERT INTO effect VALUES ('k')")
+                await claim.confirm(connection=own)
+                assert not await store.is_seen("k")
+            assert await store.is_seen("k")
+            with pytest.raises(ValueError, match="no"):
+                async with store.claim("x") as claim, own.transaction():
+                    await own.execute("INSERT INTO effect VALUES ('x')")
+                    await claim.confirm(connection=own)
+                    raise ValueError("no")
+            assert await own.fetch("SELECT name FROM effect") == [("k",)]
+            retried = await store.claim("x")
+            assert (retried.verdict, retried.attempt) == (Verdict.RETRY, 2)
+
+    async def test_rolled_back_without_exception(self, place: Target) -> None:
+        """A block whose transaction was rolled back by hand does not confirm."""
+        async with at(place) as store, connected(place.settings.url) as own:
+            async with store.claim("k", lease=0.2) as claim:
+                transaction = own.transaction()
+                await transaction.start()
+                await claim.confirm(connection=own)
+                await transaction.rollback()
+            assert not await store.is_seen("k")
+            assert (await store.claim("k", wait=2)).verdict is Verdict.RETRY
+
+    async def test_outer_transaction(self, place: Target) -> None:
+        """A block inside the transaction ends at once; the commit may come later."""
+        async with at(place) as store, connected(place.settings.url) as own:
+            async with own.transaction():
+                async with store.claim("k") as claim:
+                    await claim.confirm(connection=own)
+                assert (await store.claim("k")).verdict is Verdict.IN_FLIGHT
+            assert await store.is_seen("k")
+
+    async def test_lost(self, place: Target) -> None:
+        """A claim that is lost is not confirmed, and nothing is changed."""
+        async with at(place) as store, connected(place.settings.url) as own:
+            claim = await store.claim("k")
+            await store.forget("k")
+            async with own.transaction():
+                with pytest.raises(LeaseLostError):
+                    await claim.confirm(connection=own)
+            assert not await store.is_seen("k")
+
+    async def test_misuse(self, place: Target) -> None:
+        """What is no connection in a transaction is refused."""
+        async with at(place) as store, connected(place.settings.url) as own:
+            claim = await store.claim("k")
+            with pytest.raises(ConfigurationError, match="one of asyncpg"):
+                await claim.confirm(connection="postgresql://")
+            with pytest.raises(ConfigurationError, match="in a transaction"):
+                await claim.confirm(connection=own)
+            await claim.confirm()
+
+
+@pytest.mark.parametrize("name", ["memory", "valkey"])
+async def test_transaction_elsewhere(places: Places, tmp_path: Path, name: str) -> None:
+    """Other backends say that they cannot confirm in a transaction."""
+    with places.target(name, tmp_path / "unused") as target:
+        async with AsyncSeenStore(target.config()) as store:
+            claim = await store.claim("k")
+            with pytest.raises(ConfigurationError, match="PostgreSQL"):
+                await claim.confirm(connection=object())
+            await claim.confirm()
+
+
+class TestPurge:
+    """Removing what has expired."""
+
+    async def test_one_at_a_time(self, place: Target) -> None:
+        """While another process purges, one in the background leaves it to that one."""
+        table = f'"{place.settings.schema}".seen'
+        async with at(place) as store, at(place) as another:
+            await store.mark_many((f"k{n}" for n in range(2_500)), ttl=0.001)
+            await asyncio.sleep(0.01)
+            async with connected(place.settings.url) as other, other.transaction():
+                lock = lock_id(table, "purge")
+                await other.execute(f"SELECT pg_advisory_xact_lock({lock})")
+                assert await store._purge.expired(None, patience=0.1) == 0
+            removed = await asyncio.gather(
+                store.purge_expired(), another.purge_expired()
+            )
+        assert sum(removed) == 2_500
+
+    async def test_skips_locked(self, place: Target) -> None:
+        """A row that somebody holds is left for the next purge."""
+        table = f'"{place.settings.schema}".seen'
+        async with at(place, timeout=0.5) as store:
+            await store.mark_many(["a", "b", "c"], ttl=0.001)
+            await asyncio.sleep(0.01)
+            async with connected(place.settings.url) as other, other.transaction():
+                await other.execute(f"SELECT 1 FROM {table} WHERE id = 'b' FOR UPDATE")
+                assert await store.purge_expired() == 2
+            assert await store.purge_expired() == 1
+
+    async def test_clock_of_the_client(self, place: Target) -> None:
+        """A client whose clock is an hour off changes nothing."""
+        for hours in (-1, 1):
+            config = place.config(purge_interval=None)
+            offset = 3_600 * hours
+            wrong = AsyncSeenStore(
+                config, ttl=60, clock=partial(lambda by: time.time() + by, offset)
+            )
+            async with wrong, AsyncSeenStore(config, ttl=60) as right:
+                await wrong.mark_seen("k")
+                record = await right.get("k")
+                assert record is not None
+                assert abs(record.last_seen - time.time()) < 60
+                assert not await right.check_and_mark("k")
+                claim = await wrong.claim(f"c{hours}", lease=30)
+                assert 20 < claim.remaining() <= 30
+                assert (await right.claim(f"c{hours}")).verdict is Verdict.IN_FLIGHT
+                assert await wrong.purge_expired() == 0
+
+
+class TestFailures:
+    """A server that is gone, or says no."""
+
+    async def test_killed_and_restarted(
+        self, server: Postgres, figures: Figures
+    ) -> None:
+        """Marks go on when it is back; none that was acknowledged is lost."""
+        won: Counter[str] = Counter()
+        unknown: set[str] = set()
+        async with at(server, timeout=20) as store:
+
+            async def mark(task: int) -> None:
+                for number in range(60):
+                    key = f"{task}-{number}"
+                    try:
+                        won[key] += bool(await store.check_and_mark(key))
+                    except OutcomeUnknownError:
+                        unknown.add(key)
+
+            async def disturb() -> None:
+                for _ in range(3):
+                    await asyncio.sleep(random.uniform(0.05, 0.1))
+                    server.kill()
+                    server.start()
+
+            await asyncio.gather(disturb(), *(mark(task) for task in range(20)))
+            keys = [f"{task}-{number}" for task in range(20) for number in range(60)]
+            assert await store.filter_new(keys) == []
+        lost = [key for key in keys if key not in unknown and won[key] != 1]
+        assert lost == []
+        figures(
+            f"PostgreSQL killed 3 times under load: {len(keys)} marks, lost or doubled"
+            f" {len(lost)}, unknown {len(unknown)}"
+        )
+
+    @pytest.mark.torture
+    @pytest.mark.timeout(600)
+    async def test_stalled(
+        self, server: Postgres, figures: Figures, *, torture: bool
+    ) -> None:
+        """A server that stalls longer than a call waits calls nothing of ours seen."""
+        rounds, outcomes = 200 if torture else 5, Counter[str]()
+        async with at(server, timeout=0.1) as store:
+            for number in range(rounds):
+                server.pause()
+                asyncio.get_running_loop().call_later(0.35, server.resume)
+                calls = [
+                    *(store.check_and_mark(f"m{number}-{one}") for one in range(3)),
+                    *(store.claim(f"c{number}-{one}") for one in range(3)),
+                ]
+                for answer in await asyncio.gather(*calls, return_exceptions=True):
+                    verdict = getattr(answer, "verdict", type(answer).__name__)
+                    outcomes[str(verdict)] += 1
+                await asyncio.sleep(0.4)
+        allowed = {"new", "OutcomeUnknownError", "StoreUnavailableError"}
+        assert outcomes.keys() <= allowed
+        figures(
+            f"PostgreSQL stalled 0.35 s, timeout 0.1 s, {rounds} times: own marks and"
+            f" claims called duplicate or in flight 0 of {6 * rounds}, unknown"
+            f" {outcomes['OutcomeUnknownError']}"
+        )
+
+    async def test_time_is_over(self, server: Postgres) -> None:
+        """Gone for longer than the timeout it is unavailable; later it works again."""
+        async with at(server, timeout=0.3) as store:
+            assert await store.check_and_mark("before")
+            server.kill()
+            begun = time.monotonic()
+            with pytest.raises(StoreUnavailableError):
+                await store.check_and_mark("k")
+            assert not await store.is_seen("before")
+            assert time.monotonic() - begun < SOON
+            server.start()
+            assert not await store.check_and_mark("before")
+            assert await store.check_and_mark("k")
+
+    async def test_backend_terminated(self, place: Target) -> None:
+        """A connection that an administrator ends is made again, and nobody notices."""
+        end = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND query LIKE '%seen%'"
+        )
+        async with at(place) as store, connected(place.settings.url) as other:
+            for number in range(3):
+                assert await store.check_and_mark(f"k{number}")
+                await other.execute(end)
+
+    @pytest.mark.parametrize("how", ["kill", "pause"])
+    async def test_close_without_it(self, server: Postgres, how: str) -> None:
+        """A store whose server is gone closes within five seconds, calls under way."""
+        store = at(server, timeout=60)
+        await store.open()
+        await store.mark_seen("k")
+        getattr(server, how)()
+        calls = [
+            asyncio.create_task(store.check_and_mark(f"{one}")) for one in range(3)
+        ]
+        await asyncio.sleep(0.05)
+        begun = time.monotonic()
+        await store.aclose()
+        assert time.monotonic() - begun < 5.9
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(answer, StoreClosedError | StoreUnavailableError)
+        server.resume() if how == "pause" else server.start()
+
+    async def test_read_only(self, server: Postgres) -> None:
+        """A server that only reads, as a replica does, says so; reads are answered."""
+        async with at(server) as store:
+            await store.mark_seen("k")
+            server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            server.execute("SELECT pg_reload_conf()")
+            await asyncio.sleep(0.2)
+            with pytest.raises(StoreUnavailableError, match="name the primary"):
+                await store.check_and_mark("another")
+            assert await store.is_seen("k")
+            server.execute(
+                "SET default_transaction_read_only = off",
+                "ALTER SYSTEM RESET default_transaction_read_only",
+            )
+            server.execute("SELECT pg_reload_conf()")
+            await asyncio.sleep(0.2)
+            assert await store.check_and_mark("another")
+
+    async def test_too_many_connections(self) -> None:
+        """A server without a free connection says so."""
+        with Postgres(
+            max_connections="5",
+            superuser_reserved_connections="0",
+            reserved_connections="0",
+        ) as server:
+            others = [await asyncpg.connect(server.url) for _ in range(5)]
+            with pytest.raises(StoreUnavailableError, match="max_connections"):
+                await at(server).open()
+            for other in others:
+                await other.close()
+            async with at(server) as store:
+                assert await store.check_and_mark("k")
+
+    async def test_dropped(self, place: Target) -> None:
+        """A table that was dropped is said; nothing is marked into nowhere."""
+        async with at(place) as store, connected(place.settings.url) as other:
+            await store.mark_seen("k")
+            await other.execute(f'DROP SCHEMA "{place.settings.schema}" CASCADE')
+            with pytest.raises(StoreUnavailableError, match="dropped"):
+                await store.check_and_mark("k")
+        async with at(place) as store:
+            assert await store.check_and_mark("k")
+
+    async def test_cancelled_claim(self, place: Target) -> None:
+        """A claim that is cancelled while it waits for a lock is given back."""
+        table = f'"{place.settings.schema}".seen'
+        async with at(place) as store:
+            first = await store.claim("k")
+            await first.release()
+            async with connected(place.settings.url) as other, other.transaction():
+                await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
+                claiming = asyncio.ensure_future(store.claim("k"))
+                await asyncio.sleep(0.1)
+                claiming.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await claiming
+            claim = await store.claim("k", wait=2)
+            assert claim.verdict is Verdict.RETRY
