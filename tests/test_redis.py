@@ -176,7 +176,7 @@ class TestOpening:
         with server.client() as client:
             client.acl_setuser(
                 "poller", enabled=True, passwords=["+pw"], keys=["seen:*"],
-                commands=["+@read", "+@write", "+@scripting", "+info", "+scan"],
+                commands=["+@read", "+@write", "+@scripting", "+info", "+time"],
             )  # fmt: skip
         async with AsyncSeenStore(f"redis://poller:pw@{HOST}:{server.port}") as store:
             assert await store.check_and_mark("k")

@@ -31,6 +31,7 @@ _ADVICE: dict[type[Exception], str] = {
 _ADVICE_BY_WORD = {
     "NOAUTH": _SIGN_IN,
     "WRONGPASS": _SIGN_IN,
+    "ACL failure": _SIGN_IN,
     "MISCONF": "Redis cannot write to its disk; its log says why",
     "NOREPLICAS": "Too few replicas are connected to it",
     "DB index": "Name a database that the server has",
