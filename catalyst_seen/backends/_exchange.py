@@ -127,16 +127,21 @@ class Exchanges:
 class ServerClock:
     """The server's time, as far as it is known here without asking.
 
-    It is ahead by as long as the last exchange took, if anything: so a lease never
-    looks longer than it is.
+    It is ahead by as long as an exchange took, if anything: so a lease never looks
+    longer than it is.
     """
 
     def __init__(self) -> None:
         self._ahead = 0.0
 
     def heard(self, now: float, sent: float) -> None:
-        """Take note of what the server said when it was asked at ``sent``."""
-        self._ahead = now - sent
+        """Take note of what the server said when it was asked at ``sent``.
+
+        What is known better, from an exchange that took less, stays: else time would
+        go back by what a slow one takes more than the next.
+        """
+        if not now - monotonic() <= self._ahead <= now - sent:
+            self._ahead = now - sent
 
     def now(self) -> float:
         """Tell the server's time, in seconds since 1970."""

@@ -1,0 +1,256 @@
+"""Keys in PostgreSQL, through asyncpg.
+
+A batch is one statement, which reads, decides and writes; only a batch that asks for
+one key several times, or for very many, is a transaction of more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from .._config import SeenStoreConfig
+from .._errors import ConfigurationError, OutcomeUnknownError
+
+try:
+    import asyncpg
+except ModuleNotFoundError as exc:
+    raise ConfigurationError(
+        "url (SEEN_STORE_URL)",
+        "PostgreSQL needs asyncpg: pip install 'catalyst-seen[postgres]'",
+    ) from exc
+
+from . import _exchange, _postgres_upkeep
+from ._exchange import Exchanges, ServerClock
+from ._postgres_batch import Batch
+from ._postgres_errors import at_once, translated
+from ._postgres_names import describe, located, quoted
+from ._postgres_pool import Connections
+from ._postgres_schema import check_server, create, is_prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from .._backend import (
+        Applied,
+        BackendStats,
+        Chunk,
+        Confirm,
+        Operation,
+        Place,
+    )
+    from .._model import Record
+
+T = TypeVar("T")
+
+
+class PostgresBackend:
+    """Keys in a table of PostgreSQL 14, or of what is newer."""
+
+    can_read_aside = True
+
+    def __init__(
+        self, target: str | asyncpg.Pool, config: SeenStoreConfig | None = None
+    ) -> None:
+        """Remember the settings; no I/O.
+
+        Args:
+            target: A URL, or a pool of asyncpg of yours, which is used and never
+                closed.
+            config: ``schema`` and ``timeout`` count here; the store takes the others
+                from it.
+
+        Raises:
+            ConfigurationError: The URL is none of PostgreSQL.
+            TypeError: The target is neither a URL nor such a pool.
+        """
+        self.config = config or SeenStoreConfig()
+        if not isinstance(target, str | asyncpg.Pool):
+            raise TypeError(
+                f"target must be a URL or an asyncpg.Pool, not {type(target).__name__}"
+            )
+        schema = self.config.schema
+        self._table = f"{quoted(schema)}.seen"
+        self._clock = ServerClock()
+        self._engine = ""
+        self._connections = Connections(target, self.config.timeout)
+        self._locate(
+            describe(target, schema)
+            if isinstance(target, str)
+            else f"postgresql:///?schema={schema}"
+        )
+
+    def _locate(self, location: str) -> None:
+        self._location = self._connections.location = location
+        self._exchanges = Exchanges(location, self.config.timeout)
+        self._aside = Exchanges(location, self.config.timeout)
+
+    @property
+    def location(self) -> str:
+        return self._location
+
+    @property
+    def database(self) -> str:
+        # Who takes two databases for one forgets more than need be, and nothing worse.
+        return f"postgresql {self.config.schema}"
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    async def open(self) -> None:
+        await self._connections.open()
+        try:
+            with at_once(self._location):
+                await self._prepare()
+        except BaseException:
+            await self._connections.aclose()
+            raise
+
+    async def _prepare(self) -> None:
+        async with self._connections.one(together=False) as connection:
+            is_there = await self._in_time(self._look(connection))
+        if not is_there:
+            async with self._connections.one(together=True) as connection:
+                await self._in_time(
+                    create(connection, self.config.schema, self._location)
+                )
+
+    async def _look(self, connection: asyncpg.Connection) -> bool:
+        """See what the server is and what time it has; is the table there?"""
+        facts = await check_server(connection)
+        self._engine = f"PostgreSQL {facts['version'].split()[0]}"
+        if not self._connections.is_own:  # only now anybody knows
+            self._locate(located(facts, self.config.schema))
+        sent = _exchange.monotonic()
+        self._clock.heard(await _postgres_upkeep.now(connection), sent)
+        return await is_prepared(connection, self.config.schema, self._location)
+
+    async def aclose(self) -> None:
+        await self._exchanges.aclose()
+        await self._aside.aclose()
+        await self._connections.aclose()
+
+    def abandon(self) -> None:
+        self._exchanges.abandon()
+        self._aside.abandon()
+        self._connections.abandon()
+
+    async def apply(
+        self, operations: Sequence[Operation[object]], *, look: bool
+    ) -> Applied:
+        batch = Batch(operations, self._table, self._location)
+
+        async def attempt(again: bool) -> Applied:  # noqa: FBT001 - Exchanges calls it
+            together = not batch.is_simple
+            async with self._connections.one(together=together) as connection:
+                return await batch.send(
+                    connection, self._clock, again=again, limit=self._connections.limit
+                )
+
+        applied = await self._exchanges.have(attempt, is_change=batch.is_change)
+        return applied._replace(version=object() if look else None)
+
+    async def confirm_within(self, transaction: object, confirm: Confirm) -> bool:
+        if not isinstance(
+            transaction, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+        ):
+            raise ConfigurationError(
+                "connection",
+                f"must be one of asyncpg, not {type(transaction).__name__}",
+            )
+        if not transaction.is_in_transaction():
+            raise ConfigurationError(
+                "connection",
+                "must be in a transaction: async with connection.transaction()",
+            )
+        batch = Batch([confirm], self._table, self._location)
+        with (
+            at_once(self._location),
+            translated(self._location, was_sent=True, connection=transaction),
+        ):
+            applied = await batch.send(
+                transaction, ServerClock(), limit=self._connections.limit
+            )
+        return bool(applied.answers[0])
+
+    async def purge(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        resume: Place | None,
+        patience: float | None,
+    ) -> Chunk:
+        return await self._remove(
+            lambda connection: _postgres_upkeep.purge(
+                connection,
+                self._table,
+                namespace,
+                limit=limit,
+                resume=resume,
+                is_patient=patience is None,
+            )
+        )
+
+    async def cleanup(
+        self, age: float, *, namespace: str | None, limit: int, resume: Place | None
+    ) -> Chunk:
+        return await self._remove(
+            lambda connection: _postgres_upkeep.cleanup(
+                connection,
+                self._table,
+                namespace,
+                age=age,
+                limit=limit,
+                resume=resume,
+            )
+        )
+
+    async def count(self, namespace: str | None) -> Mapping[str, int]:
+        return await self._read(
+            lambda connection: _postgres_upkeep.count(
+                connection, self._table, namespace
+            )
+        )
+
+    async def held(self, namespace: str | None) -> list[Record]:
+        return await self._read(
+            lambda connection: _postgres_upkeep.held(connection, self._table, namespace)
+        )
+
+    async def stats(self, namespace: str | None) -> BackendStats:
+        return await self._read(
+            lambda connection: _postgres_upkeep.stats(
+                connection, self._table, namespace, self._engine
+            )
+        )
+
+    async def _remove(
+        self, work: Callable[[asyncpg.Connection], Awaitable[Chunk]]
+    ) -> Chunk:
+        async def attempt(again: bool) -> Chunk:  # noqa: FBT001 - Exchanges calls it
+            if again:
+                raise OutcomeUnknownError(
+                    self._location,
+                    "the connection broke, and how many rows were removed before it"
+                    " did, nobody knows",
+                    "Call it again to remove what is left",
+                )
+            async with self._connections.one(together=False) as connection:
+                return await self._in_time(work(connection))
+
+        return await self._exchanges.have(attempt, is_change=True)
+
+    async def _read(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """Look at the whole table, while other calls go on."""
+
+        async def attempt(_: bool) -> T:  # noqa: FBT001 - Exchanges calls it
+            async with self._connections.one(read_only=True) as connection:
+                return await self._in_time(work(connection))
+
+        return await self._aside.have(attempt, is_change=False)
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        """Wait for a server as long as for any statement."""
+        async with asyncio.timeout(self._connections.limit):
+            return await work
