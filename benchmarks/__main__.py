@@ -13,8 +13,9 @@ from rich.console import Console
 from . import machine, plots, report
 from .arena import Arena
 from .board import Board
-from .contestants.valkey import serving
+from .measure import chosen
 from .rounds import compete
+from .servers import Servers
 from .works import WORKS
 
 if TYPE_CHECKING:
@@ -25,33 +26,22 @@ RESULTS = Path(__file__).parent / "results"
 console = Console()
 
 
-def chosen(names: list[str]) -> list[Work]:
-    """The works of these names, in their own order; all if there is none."""
-    known = [work.name for work in WORKS]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise typer.BadParameter(
-            f"there is no {', '.join(unknown)}; there are {', '.join(known)}"
-        )
-    return [work for work in WORKS if not names or work.name in names]
-
-
 async def measured(
     works: list[Work], *, is_quick: bool, runs: int, seconds: float
 ) -> list[Result]:
-    """Do works, with a server and a folder that are gone afterwards."""
+    """Do works, with servers and a folder that are gone afterwards."""
     results = []
     with (
         tempfile.TemporaryDirectory(prefix="catalyst-seen-") as name,
+        Servers(Path(name)) as servers,
         Board(console, works, runs) as board,
     ):
         folder = Path(name)
-        async with serving(folder) as socket:
-            arena = Arena(folder, folder, socket, is_quick=is_quick, tell=board.tell)
-            for work in works:
-                result = await compete(work, arena, board, runs=runs, seconds=seconds)
-                board.end(result)
-                results.append(result)
+        arena = Arena(folder, folder, servers, is_quick=is_quick, tell=board.tell)
+        for work in works:
+            result = await compete(work, arena, board, runs=runs, seconds=seconds)
+            board.end(result)
+            results.append(result)
     return results
 
 
@@ -62,7 +52,10 @@ def main(
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="One work; may be given several times."),
+        typer.Option(
+            metavar="NAME",
+            help="One work, or several, as 'postgres-*'; may be given several times.",
+        ),
     ] = None,
     list_works: Annotated[
         bool, typer.Option("--list", help="Show the works, and run none.")
@@ -92,7 +85,10 @@ def main(
     contestant's: the median of what it was in each round, so that it holds on a machine
     whose speed drifts. Answers are checked: a contestant that is wrong is out.
     """
-    works = chosen(only or [])
+    try:
+        works = chosen(WORKS, only or [])
+    except LookupError as exc:
+        raise typer.BadParameter(str(exc)) from exc
     if list_works:
         for work in works:
             console.print(f"{work.name:20} {work.title}", highlight=False)

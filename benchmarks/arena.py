@@ -1,4 +1,4 @@
-"""Where a run takes place: an empty folder, a Valkey server, how much to do."""
+"""Where a run takes place: an empty folder, servers, how much to do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 from catalyst_seen import SeenStore
 
+from . import keys
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from .servers import Servers
 
 Synchronous = Literal["NORMAL", "FULL"]
 
@@ -31,20 +35,22 @@ class Arena:
     Attributes:
         folder: Empty, and removed after the run.
         shared: Stays until all is over, for what several runs start from.
-        socket: Valkey's.
+        servers: Those that start when they are asked for.
         size: How many operations to do.
         is_quick: Less is done, for a first look.
         tell: Shows what is going on, while nothing is timed.
         synchronous: SQLite's setting, for every contestant that uses SQLite.
+        keys: Makes so many new keys.
     """
 
     folder: Path
     shared: Path
-    socket: Path
+    servers: Servers
     size: int = 0
     is_quick: bool = False
     tell: Callable[[str], None] = _silent
     synchronous: Synchronous = "NORMAL"
+    keys: Callable[[int], list[str]] = keys.digests
 
     @property
     def file(self) -> Path:

@@ -24,6 +24,11 @@ def links(count: int, seed: int) -> Iterator[str]:
     )
 
 
+def addresses(count: int) -> list[str]:
+    """Keys of 60 bytes, other ones each time."""
+    return list(links(count, seed=secrets.randbits(64)))
+
+
 def shuffled(keys: list[str], count: int) -> list[str]:
     """Each of the keys about equally often, in random order."""
     random = Random(count)

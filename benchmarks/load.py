@@ -21,24 +21,29 @@ if TYPE_CHECKING:
     from .arena import Arena
     from .contestants import Claiming, Looking, Marking, MarkingMany, Opener, Repeating
     from .measure import Run
+    from .servers import Place
 
     Ask = Callable[[str], Awaitable[bool]]
 
 TIME = "time"
 """The measure of works that time one operation, in microseconds."""
 
+SIZE = "size"
+"""The measure of works that ask how much room a key takes, in bytes."""
+
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 """The measures of works that time every operation, in milliseconds."""
 
 _AGAIN = 100  # keys that are asked about a second time, untimed
 _RECENT = 1_000  # keys: what a few feeds list
+_BATCH = 1_000  # keys of a call that fills
 
 
 def marking(opened: Opener[Marking], tasks: int) -> Run:
     """Mark new keys from so many tasks."""
 
     async def run(arena: Arena) -> Outcome:
-        new = keys.digests(arena.size)
+        new = arena.keys(arena.size)
         async with opened(arena) as store:
             asking = by_tasks(store.check_and_mark, new, tasks)
             outcome = await timed(asking, len(new), true=len(new))
@@ -53,7 +58,7 @@ def marking_many(opened: Opener[MarkingMany], size: int) -> Run:
     """Mark new keys in batches, one after the other."""
 
     async def run(arena: Arena) -> Outcome:
-        new = keys.digests(whole_batches(arena.size, size))
+        new = arena.keys(whole_batches(arena.size, size))
         async with opened(arena) as store:
             asking = by_batches(store, new, size)
             outcome = await timed(asking, len(new), true=len(new))
@@ -66,7 +71,7 @@ def repeating(opened: Opener[Repeating], tasks: int) -> Run:
     """Ask from so many tasks about keys that were marked just before."""
 
     async def run(arena: Arena) -> Outcome:
-        seen = keys.digests(_RECENT)
+        seen = arena.keys(_RECENT)
         again = keys.shuffled(seen, arena.size)
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
@@ -80,7 +85,7 @@ def repeating_many(opened: Opener[MarkingMany], size: int) -> Run:
     """Ask in batches about keys that were marked just before."""
 
     async def run(arena: Arena) -> Outcome:
-        seen = keys.digests(_RECENT)
+        seen = arena.keys(_RECENT)
         again = keys.shuffled(seen, whole_batches(arena.size, size))
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
@@ -94,7 +99,7 @@ def reopened(opened: Opener[Repeating], tasks: int) -> Run:
     """Ask once about each key that was marked before the store was opened."""
 
     async def run(arena: Arena) -> Outcome:
-        seen = keys.digests(arena.size)
+        seen = arena.keys(arena.size)
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
         again = sorted(seen)  # they are random: another order than that of marking
@@ -109,7 +114,7 @@ def looking(opened: Opener[Looking]) -> Run:
     """Ask from one caller whether keys are seen that were marked just before."""
 
     async def run(arena: Arena) -> Outcome:
-        seen = keys.digests(_RECENT)
+        seen = arena.keys(_RECENT)
         again = keys.shuffled(seen, arena.size)
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
@@ -123,7 +128,7 @@ def claiming(opened: Opener[Claiming], tasks: int) -> Run:
     """Claim and confirm new keys from so many tasks."""
 
     async def run(arena: Arena) -> Outcome:
-        new = keys.digests(arena.size)
+        new = arena.keys(arena.size)
         async with opened(arena) as store:
             asking = by_tasks(store.claim_and_confirm, new, tasks)
             outcome = await timed(asking, len(new), true=len(new))
@@ -138,7 +143,7 @@ def latencies(opened: Opener[Marking], tasks: int) -> Run:
     """Mark new keys from so many tasks, and time every mark."""
 
     async def run(arena: Arena) -> Outcome:
-        new = keys.digests(arena.size)
+        new = arena.keys(arena.size)
         taken: list[float] = []
         async with opened(arena) as store:
             asking = by_tasks(noting(store.check_and_mark, taken), new, tasks)
@@ -148,6 +153,35 @@ def latencies(opened: Opener[Marking], tasks: int) -> Run:
         return replace(outcome, figures=percentiles(taken))
 
     return run
+
+
+def filling(opened: Opener[MarkingMany], place: Place, count: int, quick: int) -> Run:
+    """Mark new keys on an empty server, and see how much room it then needs for each.
+
+    Args:
+        opened: Opens a contestant.
+        place: Says on which server it is.
+        count: How many keys.
+        quick: How many in the quick form.
+    """
+
+    async def run(arena: Arena) -> Outcome:
+        server = place(arena.servers)
+        server.clear()
+        before = await asyncio.to_thread(server.used)
+        new = arena.keys(quick if arena.is_quick else count)
+        async with opened(arena) as store:
+            asking = by_batches(store, new, _BATCH)
+            outcome = await timed(asking, len(new), true=len(new))
+        used = await asyncio.to_thread(server.used) - before
+        return replace(outcome, figures={SIZE: used / len(new)})
+
+    return run
+
+
+def with_addresses(run: Run) -> Run:
+    """The same with keys of 60 bytes."""
+    return lambda arena: run(replace(arena, keys=keys.addresses))
 
 
 def fully_synchronous(run: Run) -> Run:

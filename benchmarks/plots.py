@@ -8,9 +8,10 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 from .load import PERCENTILES, TIME
-from .measure import OURS, Measure
+from .measure import OURS, Measure, shown
 from .works.large import SIZES, at
 from .works.purge import ONE_DELETE
+from .works.servers import ASYNCPG, BACKENDS
 from .works.throughput import DISKCACHE, NAIVE, OLD, RAW, REDIS
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ _COLOURS = {
     DISKCACHE: "#cc79a7",
     REDIS: "#e69f00",
     f"{REDIS}, pipelined": "#56b4e9",
+    ASYNCPG: "#0072b2",
+    f"{ASYNCPG}, tuned": "#cc79a7",
 }
+_BAR = 0.27  # the width of one, of three beside each other
+_BY_BACKEND = [f"{backend.name}-new-keys" for backend in BACKENDS]
 _BY_TASKS = {1: "one-caller", 10: "tasks-10", 100: "new-keys", 1_000: "tasks-1000"}
 
 
@@ -42,6 +47,9 @@ def draw(results: Sequence[Result], folder: Path) -> None:
     by_name = {result.work.name: result for result in results}
     if by_name.keys() >= set(_BY_TASKS.values()):
         _throughput_by_tasks(by_name, folder / "throughput_by_tasks.png")
+    if by_name.keys() >= set(_BY_BACKEND):
+        servers = [by_name[name] for name in _BY_BACKEND]
+        _throughput_by_backend(servers, folder / "throughput_by_backend.png")
     if "latency" in by_name:
         _latency(by_name["latency"], folder / "latency.png")
     if "large" in by_name:
@@ -59,6 +67,27 @@ def _throughput_by_tasks(results: dict[str, Result], path: Path) -> None:
         _line(axes, name, {x: y for x, y in points.items() if y is not None})
     axes.set(xscale="log", yscale="log", xlabel="tasks (raw, pipelined: keys a batch)")
     axes.set_ylabel("check_and_mark of new keys a second")
+    _save(figure, axes, path)
+
+
+def _throughput_by_backend(results: Sequence[Result], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    for place, result in enumerate(results):
+        (measure,) = result.work.measures
+        for turn, name in enumerate(result.work.runs):
+            _, labels = axes.get_legend_handles_labels()
+            bar = axes.bar(
+                place + (turn - 1) * _BAR,
+                result.figure(measure, name) or 0,
+                _BAR,
+                color=_COLOURS[name],
+                label="" if name in labels else name,
+            )
+            ratio = result.ratio(measure, name)
+            if name != OURS and ratio is not None:
+                axes.bar_label(bar, [f"ours: {shown(ratio)} x"], fontsize="x-small")
+    axes.set_xticks(range(len(results)), [result.work.backend for result in results])
+    axes.set_ylabel("check_and_mark of new keys a second, 100 tasks")
     _save(figure, axes, path)
 
 

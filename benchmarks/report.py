@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.table import Table
 
-from .measure import OURS, Outcome, Result, described, judge, shown, verdict
+from .measure import (
+    OURS,
+    Outcome,
+    Result,
+    by_backend,
+    described,
+    judge,
+    shown,
+    verdict,
+)
 from .works import WORKS
 
 if TYPE_CHECKING:
@@ -90,11 +99,13 @@ def table(results: Sequence[Result]) -> Table:
 def markdown(results: Sequence[Result], machine: Mapping[str, str]) -> str:
     """All figures, to be read in a repository."""
     text = [", ".join(f"{name} {value}" for name, value in machine.items()), ""]
-    for result in results:
-        text += [f"**{_title(result)}**", ""]
-        text += [_row(HEADERS), "|---|--:|--:|--:|---|---|"]
-        text += map(_row, lines(result))
-        text.append("")
+    for backend, group in by_backend(results):
+        text += [f"## {backend}", ""]
+        for result in group:
+            text += [f"**{_title(result)}**", ""]
+            text += [_row(HEADERS), "|---|--:|--:|--:|---|---|"]
+            text += map(_row, lines(result))
+            text.append("")
     return "\n".join(text)
 
 
@@ -129,9 +140,15 @@ def goals(results: Sequence[Result]) -> str:
     """A line for each goal, to be read by people who have little time."""
     text = [_row(("what", "ours", "beside", "ours / it", "goal"))]
     text.append("|---|--:|--:|--:|---|")
-    for result in results:
-        for measure, judgement in judgements(result):
-            text.append(_row(_compared(result, measure, judgement)))
+    for backend, group in by_backend(results):
+        compared = [
+            _compared(result, measure, judgement)
+            for result in group
+            for measure, judgement in judgements(result)
+        ]
+        if compared:
+            text.append(_row((f"**{backend}**", "", "", "", "")))
+        text += map(_row, compared)
     return "\n".join(text) + "\n"
 
 
@@ -157,6 +174,7 @@ def _figure(result: Result, measure: Measure, contestant: str) -> str:
 def _as_json(result: Result) -> dict[str, object]:
     return {
         "name": result.work.name,
+        "backend": result.work.backend,
         "title": result.work.title,
         "note": result.note,
         "measures": [

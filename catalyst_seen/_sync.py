@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast, overload
 
 from ._claim import Claim
 from ._config import env_flag
-from ._errors import StoreClosedError
+from ._errors import ConfigurationError, StoreClosedError
 from ._loop_thread import LoopThread
 from ._session import CLOSE_TIMEOUT
 from ._store import LEASE, AsyncSeenStore
@@ -400,7 +400,18 @@ class BlockingClaim:
     def remaining(self) -> float:
         return self._claim.remaining()
 
-    def confirm(self, ttl: Duration | EllipsisType | None = ...) -> None:
+    def confirm(
+        self,
+        ttl: Duration | EllipsisType | None = ...,
+        *,
+        connection: object = None,
+    ) -> None:
+        if connection is not None:
+            raise ConfigurationError(
+                "connection",
+                "belongs to an event loop: take AsyncSeenStore to confirm in a"
+                " transaction of yours",
+            )
         self._store._call(self._claim.confirm, ttl)
 
     def release(self, delay: Duration = 0) -> bool:

@@ -9,15 +9,20 @@ import textwrap
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from catalyst_seen import AsyncSeenStore
 
 from .feeds import Site, serving
+from .targets import HAVE_SERVERS, SHARED, TARGETS, Places, Target
 
-NOON = 1_700_000_000.0
+NOON = 4_000_000_000.0
+"""In 2096: what Redis keeps until then, it does not expire by its own clock."""
+
 DAY = 86_400.0
 
 # From Python 3.12 on a fork with threads warns; here it is what is tested.
@@ -28,10 +33,22 @@ Figures = Callable[[str], None]
 
 
 class Clock:
-    """Wall time that moves only when told."""
+    """Wall time that moves only when told; also that of servers, where it rules."""
 
     def __init__(self) -> None:
-        self.now = NOON
+        self._hands: list[Callable[[float], None]] = []
+        self._now = NOON
+
+    @property
+    def now(self) -> float:
+        """What time it is."""
+        return self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now
+        for move in self._hands:
+            move(now)
 
     def __call__(self) -> float:
         """Tell the time."""
@@ -40,6 +57,38 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
+
+    @contextmanager
+    def ruling(self) -> Iterator[Self]:
+        """Let every server go by it: what stores send to them tells the time.
+
+        Nothing but a server's clock counts there, and that cannot be set.
+        """
+        if not HAVE_SERVERS:
+            yield self
+            return
+        from catalyst_seen.backends import (
+            _exchange,
+            _postgres_statements,
+            _redis_script,
+        )
+
+        script, now = _redis_script.SCRIPT.text, _redis_script.NOW
+        assert now in script
+        with pytest.MonkeyPatch.context() as patch:
+
+            def move(time: float) -> None:
+                told = _redis_script.Script(
+                    script.replace(now, f"local now = {time}\n")
+                )
+                patch.setattr(_redis_script, "SCRIPT", told)
+                patch.setattr(_postgres_statements, "NOW", f"{time}::float8")
+
+            patch.setattr(_exchange, "monotonic", lambda: self.now)
+            self._hands = [move]
+            self.now = self._now
+            yield self
+            self._hands = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,9 +105,10 @@ def torture(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """A clock that stands at noon."""
-    return Clock()
+def clock() -> Iterator[Clock]:
+    """A clock that stands at noon, and rules."""
+    with Clock().ruling() as made:
+        yield made
 
 
 @pytest.fixture
@@ -67,30 +117,51 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "seen.db"
 
 
-@pytest.fixture(params=["file", "memory"])
-def target(request: pytest.FixtureRequest, path: Path) -> str:
-    """Each backend that the contract runs on, as a store's first argument."""
-    return str(path) if request.param == "file" else ":memory:"
+@pytest.fixture(scope="session")
+def places() -> Iterator[Places]:
+    """Places on backends; their servers end with the tests."""
+    with closing(Places()) as made:
+        yield made
+
+
+@pytest.fixture(params=TARGETS)
+def target(
+    request: pytest.FixtureRequest, places: Places, path: Path
+) -> Iterator[Target]:
+    """An empty place on each backend that the contract runs on."""
+    with places.target(request.param, path) as made:
+        yield made
+
+
+@pytest.fixture(params=SHARED)
+def shared(
+    request: pytest.FixtureRequest, places: Places, path: Path
+) -> Iterator[Target]:
+    """The same on each that several stores, or one after the other, can open."""
+    with places.target(request.param, path) as made:
+        yield made
 
 
 @pytest.fixture
-async def store(target: str, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
+async def store(target: Target, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
     """An open store on each backend; a day's TTL, the manual clock, no purge."""
-    made = AsyncSeenStore(target, ttl=DAY, clock=clock, purge_interval=None)
-    async with made:
+    config = target.config(purge_interval=None)
+    async with AsyncSeenStore(config, ttl=DAY, clock=clock) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("SEEN_", "SQLITE_", "FEATURE_PERSIST_SEEN")):
+        if name.startswith(("SEEN_", "SQLITE_", "PG", "FEATURE_PERSIST_SEEN")):
             monkeypatch.delenv(name)
 
 
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a thread or a file descriptor behind."""
+    for place in {"target", "shared"}.intersection(request.fixturenames):
+        request.getfixturevalue(place)  # its server is no part of the test
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
     deadline = time.monotonic() + 5

@@ -5,8 +5,9 @@ from __future__ import annotations
 import decimal
 import math
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from catalyst_seen import (
     StoreClosedError,
     Verdict,
 )
+
+from .targets import SERVERS, Places, Target
 
 Verb = Callable[[AsyncSeenStore, Any], Awaitable[object]]
 
@@ -91,6 +94,13 @@ NOT_TEXT: list[object] = [
 ]  # fmt: skip
 NOT_KEYS = ["", " ", "\t\n", "\u2003", "a\0b", "\0", "\ud800", "x\udfff", "k" * 2_049]
 NOT_NAMESPACES = [" ", "\n", "a\0b", "\ud800", "n" * 257, "é" * 129]
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[AsyncSeenStore]:
+    """An open store; what is refused before any I/O knows no backend."""
+    async with AsyncSeenStore(":memory:", purge_interval=None) as made:
+        yield made
 
 
 async def _claim(store: AsyncSeenStore, key: str, **options: Any) -> Claim:
@@ -320,6 +330,12 @@ class TestOtherValues:
 class TestDifferentKeys:
     """Two different keys are never the same row, and come back as they went in."""
 
+    @pytest.fixture
+    async def store(self, target: Target) -> AsyncIterator[AsyncSeenStore]:
+        """An open store on each backend."""
+        async with AsyncSeenStore(target.config(purge_interval=None)) as made:
+            yield made
+
     @pytest.mark.parametrize(
         ("one", "other"),
         [
@@ -360,8 +376,9 @@ class TestDifferentKeys:
         await store.mark_seen(Id("k"))
         assert await store.is_seen("k")
 
+    @pytest.mark.parametrize("backend", ["memory", *SERVERS])
     @settings(
-        max_examples=60,
+        max_examples=30,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
@@ -375,9 +392,14 @@ class TestDifferentKeys:
             max_size=30,
         )
     )
-    def test_any_text(self, ids: list[tuple[str, str]]) -> None:
+    def test_any_text(
+        self, places: Places, path: Path, backend: str, ids: list[tuple[str, str]]
+    ) -> None:
         """Whatever text is accepted comes back unchanged, and all are told apart."""
-        with SeenStore(":memory:", purge_interval=None) as store:
+        with (
+            places.target(backend, path) as target,
+            SeenStore(target.config(purge_interval=None)) as store,
+        ):
             kept = set()
             for namespace, key in ids:
                 try:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # behind the installed package
 
+from benchmarks.arena import Arena
+from benchmarks.load import SIZE, filling, marking, with_addresses
 from benchmarks.measure import (
     OURS,
     Goal,
@@ -16,6 +21,9 @@ from benchmarks.measure import (
     Outcome,
     Result,
     Work,
+    WrongAnswerError,
+    by_backend,
+    chosen,
     described,
     judge,
     percentile,
@@ -93,6 +101,98 @@ def test_long_works_have_fewer_rounds() -> None:
 def test_percentile(part: float, value: int) -> None:
     """A percentile is one of the values, and never too low."""
     assert percentile(range(100, 0, -1), part) == value
+
+
+def test_only_some_works() -> None:
+    """A name may stand for several works; they stay in order, each only once."""
+    works = [Work(name, "", (), {}) for name in ("claims", "pg-claims", "pg-many")]
+    first, second, third = works
+    assert chosen(works, []) == works
+    assert chosen(works, ["pg-*", "pg-many", "claims"]) == works
+    assert chosen(works, ["pg-*"]) == [second, third]
+    assert chosen(works, ["claims"]) == [first]
+    with pytest.raises(LookupError, match="no pg; there are claims, pg-claims"):
+        chosen(works, ["claims", "pg"])
+
+
+def test_figures_by_backend() -> None:
+    """What was measured on one backend is together; SQLite is the one unless said."""
+    works = [Work("a", "", (), {}), Work("b", "", (), {})]
+    works += [Work("c", "", (), {}, backend="Valkey")]
+    grouped = [
+        (backend, [result.work.name for result in group])
+        for backend, group in by_backend(map(Result, works))
+    ]
+    assert grouped == [("SQLite", ["a", "b"]), ("Valkey", ["c"])]
+
+
+class Place:
+    """A server that keeps keys, and needs some room besides."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        self.keys = {"of another contestant"}
+
+    def clear(self) -> None:
+        """Remove every key."""
+        self.keys.clear()
+
+    def used(self) -> int:
+        """So many bytes."""
+        return 1_000 + sum(map(len, self.keys))
+
+
+class Contestant:
+    """Keeps keys on a server; or forgets them."""
+
+    def __init__(self, place: Place, *, is_forgetful: bool = False) -> None:
+        self.place = place
+        self.is_forgetful = is_forgetful
+
+    @asynccontextmanager
+    async def opened(self, _: Arena) -> AsyncIterator[Contestant]:
+        """Need no connection."""
+        yield self
+
+    async def check_and_mark(self, key: str) -> bool:
+        """Add a key."""
+        is_new = key not in self.place.keys
+        if not self.is_forgetful:
+            self.place.keys.add(key)
+        return is_new
+
+    async def check_and_mark_many(self, keys: Sequence[str]) -> int:
+        """Add keys."""
+        return sum([await self.check_and_mark(key) for key in keys])
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Arena:
+    """A place without servers, for a short run."""
+    no_servers: Any = None
+    return Arena(tmp_path, tmp_path, no_servers, size=300)
+
+
+async def test_room_for_a_key(arena: Arena) -> None:
+    """What was there before does not count, nor what a server needs without keys."""
+    place = Place()
+    run = filling(Contestant(place).opened, lambda _: place, count=2_000, quick=50)
+    outcome = await with_addresses(run)(arena)
+    assert outcome.figures == {SIZE: 60}
+    assert len(place.keys) == 2_000
+
+
+@pytest.mark.parametrize("is_forgetful", [False, True])
+async def test_answers_are_checked(arena: Arena, *, is_forgetful: bool) -> None:
+    """Who says twice that a key is new is out, however fast it was."""
+    contestant = Contestant(Place(), is_forgetful=is_forgetful)
+    run = marking(contestant.opened, tasks=10)
+    if is_forgetful:
+        with pytest.raises(WrongAnswerError, match="100 keys were new for the second"):
+            await run(arena)
+    else:
+        assert (await run(arena)).rate > 0
 
 
 def test_readme_shows_the_results() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import textwrap
 import threading
 import time
 import warnings
@@ -15,12 +16,14 @@ import pytest
 from catalyst_seen import (
     AsyncSeenStore,
     SchemaError,
+    SeenStore,
     SeenStoreConfig,
     StoreClosedError,
     StoreUnavailableError,
 )
 
 from .conftest import NO_FORK_WARNING, Run, open_descriptors
+from .targets import SERVERS, Target
 from .test_sqlite import read, write, write_lock
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -34,40 +37,40 @@ class TestOpen:
         AsyncSeenStore(path / "deep" / "seen.db")
         assert not path.exists()
 
-    async def test_by_hand(self, path: Path) -> None:
+    async def test_by_hand(self, target: Target) -> None:
         """Open and aclose are the same as async with."""
-        store = AsyncSeenStore(path)
+        store = AsyncSeenStore(target.config())
         await store.open()
         assert await store.check_and_mark("k")
         await store.aclose()
 
-    async def test_before_open(self, path: Path) -> None:
+    async def test_before_open(self, target: Target) -> None:
         """A verb before open says what to do."""
-        store = AsyncSeenStore(path)
+        store = AsyncSeenStore(target.config())
         with pytest.raises(StoreClosedError, match="not open yet: use `async with`"):
             await store.is_seen("k")
 
-    async def test_twice(self, path: Path) -> None:
+    async def test_twice(self, target: Target) -> None:
         """A store opens once."""
-        async with AsyncSeenStore(path) as store:
+        async with AsyncSeenStore(target.config()) as store:
             with pytest.raises(StoreClosedError, match=r"cannot open .*: open"):
                 await store.open()
             assert await store.check_and_mark("k")
         with pytest.raises(StoreClosedError, match="closed: make a new store"):
             await store.open()
 
-    async def test_two_at_once(self, path: Path) -> None:
+    async def test_two_at_once(self, target: Target) -> None:
         """Of two tasks that open one store, one is refused."""
-        store = AsyncSeenStore(path)
+        store = AsyncSeenStore(target.config())
         outcomes = await asyncio.gather(
             store.open(), store.open(), return_exceptions=True
         )
         assert [type(outcome) for outcome in outcomes] == [type(None), StoreClosedError]
         await store.aclose()
 
-    async def test_closed_while_opening(self, path: Path) -> None:
+    async def test_closed_while_opening(self, target: Target) -> None:
         """A store that is closed while it opens ends closed."""
-        store = AsyncSeenStore(path)
+        store = AsyncSeenStore(target.config())
         opening = asyncio.create_task(store.open())
         await asyncio.sleep(0)
         await store.aclose()
@@ -101,11 +104,11 @@ class TestOpen:
         await store.aclose()
 
     @pytest.mark.parametrize("turns", range(6))
-    async def test_cancelled(self, path: Path, turns: int) -> None:
+    async def test_cancelled(self, target: Target, turns: int) -> None:
         """A cancelled open, early or late, leaves nothing and can be redone."""
         before = len(open_descriptors())
         for _ in range(10):
-            store = AsyncSeenStore(path)
+            store = AsyncSeenStore(target.config())
             opening = asyncio.create_task(store.open())
             for _ in range(turns):
                 await asyncio.sleep(0.001)
@@ -137,10 +140,10 @@ class TestOpen:
 class TestClose:
     """aclose."""
 
-    async def test_ten_at_once(self, path: Path) -> None:
+    async def test_ten_at_once(self, target: Target) -> None:
         """Ten closes at once are one close; none returns before it is done."""
         threads = threading.active_count()
-        store = AsyncSeenStore(path)
+        store = AsyncSeenStore(target.config())
         await store.open()
         await store.mark_many(map(str, range(5_000)))
 
@@ -153,9 +156,9 @@ class TestClose:
             assert after == [threads] * 10
             await store.aclose()
 
-    async def test_calls_in_flight(self, path: Path) -> None:
+    async def test_calls_in_flight(self, shared: Target) -> None:
         """What was called before the close finishes; what comes later is refused."""
-        store = AsyncSeenStore(path)
+        store = AsyncSeenStore(shared.config())
         await store.open()
         calls = [
             asyncio.create_task(store.mark_seen(str(number))) for number in range(100)
@@ -168,11 +171,12 @@ class TestClose:
         async with asyncio.timeout(5):
             await asyncio.gather(*calls)
             await closing
-        assert read(path, "SELECT count(*) FROM seen") == [(100,)]
+        async with AsyncSeenStore(shared.config()) as store:
+            assert await store.count() == 100
 
-    async def test_use_after_close(self, path: Path) -> None:
+    async def test_use_after_close(self, target: Target) -> None:
         """Every verb on a closed store is a StoreClosedError; is_seen as well."""
-        async with AsyncSeenStore(path) as store:
+        async with AsyncSeenStore(target.config()) as store:
             await store.mark_seen("k")
         for call in (
             store.is_seen("k"),
@@ -191,16 +195,16 @@ class TestClose:
             with pytest.raises(StoreClosedError):
                 await call
 
-    async def test_never_opened(self, path: Path) -> None:
+    async def test_never_opened(self, target: Target) -> None:
         """Closing what was never open is fine, and final."""
-        store = AsyncSeenStore(path)
+        store = AsyncSeenStore(target.config())
         await store.aclose()
         with pytest.raises(StoreClosedError, match="closed"):
             await store.open()
 
-    async def test_cancelled(self, path: Path) -> None:
+    async def test_cancelled(self, target: Target) -> None:
         """A close that is cancelled goes on in the background."""
-        store = AsyncSeenStore(path)
+        store = AsyncSeenStore(target.config())
         await store.open()
         closing = asyncio.create_task(store.aclose())
         await asyncio.sleep(0)
@@ -226,10 +230,10 @@ class TestClose:
             with pytest.raises(StoreClosedError):
                 await waiting
 
-    async def test_error_in_the_block(self, path: Path) -> None:
+    async def test_error_in_the_block(self, target: Target) -> None:
         """An exception leaves the block through a closed store."""
         with pytest.raises(ZeroDivisionError):
-            async with AsyncSeenStore(path) as store:
+            async with AsyncSeenStore(target.config()) as store:
                 raise ZeroDivisionError
         with pytest.raises(StoreClosedError):
             await store.is_seen("k")
@@ -267,9 +271,9 @@ class TestOneAtATime:
 class TestElsewhere:
     """Another loop, another process."""
 
-    def test_second_loop(self, path: Path) -> None:
+    def test_second_loop(self, target: Target) -> None:
         """A second event loop is refused at the first call, and may close."""
-        store = AsyncSeenStore(path, purge_interval=None)
+        store = AsyncSeenStore(target.config(purge_interval=None))
 
         async def first() -> None:
             await store.open()
@@ -285,7 +289,7 @@ class TestElsewhere:
         asyncio.run(first())
         asyncio.run(second())
 
-    def test_other_thread_with_a_loop(self, path: Path) -> None:
+    def test_other_thread_with_a_loop(self, target: Target) -> None:
         """A loop in another thread is refused while the first one goes on."""
 
         async def intrude(store: AsyncSeenStore) -> None:
@@ -293,7 +297,7 @@ class TestElsewhere:
                 await store.is_seen("k")
 
         async def main() -> None:
-            async with AsyncSeenStore(path) as store:
+            async with AsyncSeenStore(target.config()) as store:
                 await asyncio.to_thread(asyncio.run, intrude(store))
                 assert await store.check_and_mark("k")
 
@@ -467,8 +471,6 @@ class TestLeaks:
         self, path: Path, run_script: Run, shape: str, strict: bool
     ) -> None:
         """The process ends by itself, with its own exit code; the mark is there."""
-        import textwrap
-
         script = (
             "import asyncio, sys\n"
             "from catalyst_seen import AsyncSeenStore, SeenStore\n"
@@ -481,6 +483,26 @@ class TestLeaks:
         assert done.returncode == CODES.get(shape, 0), done.stderr
         assert ("k",) in read(path, "SELECT id FROM seen")
         write(path, "DELETE FROM seen")  # no lock is left
+
+    @pytest.mark.parametrize("shared", SERVERS, indirect=True)
+    @pytest.mark.parametrize("shape", ["global", "local", "exception"])
+    @pytest.mark.parametrize("twin", ["", "blocking "], ids=["asyncio", "blocking"])
+    def test_process_exits_from_a_server(
+        self, shared: Target, run_script: Run, shape: str, twin: str
+    ) -> None:
+        """The same on a server: only the warning tells that nobody said goodbye."""
+        url = str(shared.settings.url)
+        script = (
+            "import asyncio, sys\n"
+            "from catalyst_seen import AsyncSeenStore, SeenStore\n"
+            "path = sys.argv[1]\n" + textwrap.dedent(LEAKS[twin + shape])
+        )
+        started = time.monotonic()
+        done = run_script(script, url)
+        assert time.monotonic() - started < 8
+        assert done.returncode == CODES.get(shape, 0), done.stderr
+        with SeenStore(url) as store:
+            assert store.forget("k")
 
     async def test_local_warns(self, path: Path) -> None:
         """A store that is dropped says so, and its thread and files go with it."""

@@ -1,14 +1,15 @@
-"""A Hypothesis state machine drives two stores on one file, and a plain dict.
+"""A Hypothesis state machine drives two stores at one place, and a plain dict.
 
-The stores are two processes as far as the file is concerned; one of them is closed, or
-dropped without being closed, now and then, and its claims with it.
+The stores are two processes as far as the backend is concerned; one of them is closed,
+or dropped without being closed, now and then, and its claims with it.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,12 @@ from catalyst_seen import (
     LeaseLostError,
     Record,
     SeenStore,
-    SeenStoreConfig,
     Verdict,
 )
 from catalyst_seen._model import ON_ABANDONED
 
 from .conftest import NOON, Clock, Figures
+from .targets import SHARED, Places
 
 KEYS = st.sampled_from(["a", "a", "b"])
 NAMESPACES = st.sampled_from(["", "", "", "n"])
@@ -87,10 +88,19 @@ class StoreMachine(RuleBasedStateMachine):
 
     staleness = 0.0  # one store may not learn at once what the other did
 
+    def __init__(self, places: Places, backend: str) -> None:
+        super().__init__()
+        self.places, self.backend = places, backend
+
     @initialize()
     def start(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.clock = Clock()
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self.clock = stack.enter_context(Clock().ruling())
+            self.target = stack.enter_context(
+                self.places.target(self.backend, folder / "seen.db")
+            )
+            self.place = stack.pop_all()
         self.rows: dict[Id, Row] = {}
         self.owners: list[Owner] = []
         self.stores = self.open_all()
@@ -99,8 +109,7 @@ class StoreMachine(RuleBasedStateMachine):
         return [self.open(), self.open()]
 
     def open(self) -> SeenStore:
-        config = SeenStoreConfig(
-            self.folder / "seen.db",
+        config = self.target.config(
             recent_keys=6,  # of eight
             recent_staleness=self.staleness,
             purge_interval=None,
@@ -111,7 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
         if hasattr(self, "stores"):
             for store in self.stores:
                 store.close()
-            shutil.rmtree(self.folder)
+            self.place.close()
 
     @property
     def now(self) -> float:
@@ -324,7 +333,7 @@ class StoreMachine(RuleBasedStateMachine):
             if self.row(id_) is None and namespace in {None, id_[0]}
         ]
         removed = self.stores[which].purge_expired(namespace=namespace)
-        assert removed == len(gone)
+        assert removed == self.target.removed(len(gone))
         for id_ in gone:
             del self.rows[id_]
 
@@ -333,7 +342,8 @@ class StoreMachine(RuleBasedStateMachine):
         gone = [
             id_
             for id_, row in self.rows.items()
-            if row.last_seen < self.now - age
+            if (self.row(id_) or not self.target.expires_by_itself)
+            and row.last_seen < self.now - age
             and not (row.lease_until is not None and row.lease_until > self.now)
             and row.then != "hold"
         ]
@@ -403,15 +413,26 @@ class RememberingMachine(StoreMachine):
 @pytest.mark.torture
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("machine", [StoreMachine, RememberingMachine])
-def test_store(figures: Figures, machine: type[StoreMachine], *, torture: bool) -> None:
+@pytest.mark.parametrize("backend", SHARED)
+def test_store(
+    places: Places,
+    figures: Figures,
+    backend: str,
+    machine: type[StoreMachine],
+    *,
+    torture: bool,
+) -> None:
     """Whatever is done in whatever order, the stores do what the dict does."""
     examples, steps = (2_000, 50) if torture else (60, 40)
+    if backend != "file":  # over the wire it takes longer
+        examples //= 10
     run_state_machine_as_test(
-        machine,
+        partial(machine, places, backend),  # type: ignore[arg-type]
         settings=settings(
             max_examples=examples, stateful_step_count=steps, deadline=None
         ),
     )
     figures(
-        f"{machine.__name__}: {examples} examples of up to {steps} steps, 0 failures"
+        f"{backend}: {machine.__name__}, {examples} examples of up to {steps} steps,"
+        " 0 failures"
     )

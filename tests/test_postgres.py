@@ -664,3 +664,10 @@ class TestFailures:
                     await claiming
             claim = await store.claim("k", wait=2)
             assert claim.verdict is Verdict.RETRY
+
+
+def test_transaction_of_a_blocking_store(place: Target) -> None:
+    """A blocking claim says that only an asynchronous one can do that."""
+    with SeenStore(place.config()) as store, store.claim("k") as claim:
+        with pytest.raises(ConfigurationError, match="AsyncSeenStore"):
+            claim.confirm(connection=object())

@@ -21,6 +21,7 @@ from catalyst_seen import (
 )
 
 from .conftest import Clock
+from .targets import Target
 from .test_sqlite import a_row, read, write, write_lock
 
 
@@ -39,9 +40,9 @@ async def until_runs(store: AsyncSeenStore, runs: int) -> None:
 class TestTask:
     """Its life."""
 
-    async def test_named_and_awaited(self, path: Path) -> None:
+    async def test_named_and_awaited(self, target: Target) -> None:
         """One named task while the store is open, none afterwards."""
-        async with AsyncSeenStore(path):
+        async with AsyncSeenStore(target.config()):
             (task,) = purge_tasks()
             assert task.get_name().startswith("catalyst-seen")
             await asyncio.sleep(0.05)
@@ -88,6 +89,19 @@ class TestTask:
                 await until_runs(store, (await store.stats()).purge_runs + 2)
                 assert read(path, "SELECT count(*) FROM seen") == [(0,)]
             assert (await store.stats()).purge_rows == 3
+
+    async def test_on_every_backend(self, target: Target, clock: Clock) -> None:
+        """It removes what has expired, where that does not go by itself."""
+        config = target.config(purge_interval=0.01)
+        async with AsyncSeenStore(config, ttl=10, clock=clock) as store:
+            await store.mark_many(["a", "b"])
+            await store.mark_seen("c", ttl=20)
+            clock.advance(10)
+            await until_runs(store, (await store.stats()).purge_runs + 2)
+            stats = await store.stats()
+            assert (stats.purge_rows, stats.purge_failures) == (target.removed(2), 0)
+            assert stats.last_purge == clock.now
+            assert await store.is_seen("c")
 
     async def test_closed_in_the_middle(self, path: Path) -> None:
         """A close does not wait for a long purge; what is left stays for the next."""
@@ -228,21 +242,26 @@ class TestChunks:
 
     @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
     async def test_every_row(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+        self,
+        store: AsyncSeenStore,
+        target: Target,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        chunk: int,
     ) -> None:
         """Wherever the steps end, in one namespace and in all, no row is left out."""
         monkeypatch.setattr(_purge, "_CHUNK", chunk)
         keys = [str(number) for number in range(7)]
-        async with AsyncSeenStore(path, purge_interval=None) as store:
-            for namespace in ("", "a", "b", "c"):
-                await store.mark_many(keys, ts=1_000, namespace=namespace)
-                await store.mark_many(["3 live", "9"], namespace=namespace)
-            assert await store.purge_expired(namespace="b") == 7
-            assert await store.purge_expired(namespace="b") == 0
-            assert await store.purge_expired() == 21
-            assert await store.count() == 8
-            assert await store.cleanup_old_entries(0, namespace="a") == 2
-            assert await store.cleanup_old_entries(0) == 6
+        for namespace in ("", "a", "b", "c"):
+            await store.mark_many(keys, ttl=1, namespace=namespace)
+            await store.mark_many(["3 live", "9"], namespace=namespace)
+        clock.advance(1)
+        assert await store.purge_expired(namespace="b") == target.removed(7)
+        assert await store.purge_expired(namespace="b") == 0
+        assert await store.purge_expired() == target.removed(21)
+        assert await store.count() == 8
+        assert await store.cleanup_old_entries(0, namespace="a") == 2
+        assert await store.cleanup_old_entries(0) == 6
 
     async def test_callers_get_in_between(self, path: Path) -> None:
         """During a purge of 50,000 rows, marks go on at once."""

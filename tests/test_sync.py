@@ -29,6 +29,7 @@ from catalyst_seen import (
 )
 
 from .conftest import DAY, NO_FORK_WARNING, NOON, Clock, Run
+from .targets import Target
 from .test_sqlite import read, write, write_lock
 
 
@@ -72,9 +73,10 @@ class TestTwin:
         assert inspect.signature(ours) == inspect.signature(theirs)
         assert inspect.getdoc(ours) == inspect.getdoc(theirs)
 
-    def test_every_verb(self, target: str, clock: Clock) -> None:
+    def test_every_verb(self, target: Target, clock: Clock) -> None:
         """Each verb does what its twin does."""
-        with SeenStore(target, ttl=DAY, clock=clock, purge_interval=None) as store:
+        config = target.config(purge_interval=None)
+        with SeenStore(config, ttl=DAY, clock=clock) as store:
             assert not store.is_seen("a")
             store.mark_seen("a", NOON - 10)
             store.mark_many(["b", "c"], ttl=60, namespace="n")
@@ -91,12 +93,13 @@ class TestTwin:
             assert record is not None
             assert record.first_seen == NOON - 10
             assert (store.count(), store.count(namespace="n")) == (4, 2)
+            store.mark_many(["a", "d"], NOON, ttl=None)
             clock.advance(60)
-            assert store.purge_expired() == 2
+            assert store.purge_expired() == target.removed(2)
             clock.advance(DAY)
             assert store.cleanup_old_entries(0.5) == 2
             assert store.stats().keys == 0
-            assert store.location.endswith(target)
+            assert target.location in store.location
 
     def test_opens_when_made(self, path: Path) -> None:
         """Constructing opens, or raises why not and leaves nothing."""
@@ -154,9 +157,10 @@ class TestTwin:
 class TestClaims:
     """Claims in blocking code."""
 
-    def test_block(self, target: str, clock: Clock) -> None:
+    def test_block(self, target: Target, clock: Clock) -> None:
         """A normal end confirms, an exception releases and goes on."""
-        with SeenStore(target, ttl=DAY, clock=clock, purge_interval=None) as store:
+        config = target.config(purge_interval=None)
+        with SeenStore(config, ttl=DAY, clock=clock) as store:
             with store.claim("k", lease=5, ttl=60, namespace="n") as claim:
                 assert claim
                 assert (claim.key, claim.namespace) == ("k", "n")

@@ -53,6 +53,10 @@ class Claiming(Protocol):
         """Claim a key and confirm it; true if both worked."""
 
 
+class ByHand(Marking, MarkingMany, Claiming, Protocol):
+    """Does all that programs do with a plain client."""
+
+
 def settings(synchronous: Synchronous) -> tuple[str, ...]:
     """The store's settings of SQLite."""
     return (

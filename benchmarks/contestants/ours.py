@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from benchmarks.arena import Arena
+    from benchmarks.servers import Place
+
+    from . import Opener
 
 
 class Ours:
@@ -27,6 +30,19 @@ class Ours:
         config = SeenStoreConfig(path=arena.file, synchronous=arena.synchronous)
         async with AsyncSeenStore(config) as store:
             yield cls(store)
+
+    @classmethod
+    def on(cls, place: Place) -> Opener[Self]:
+        """Open it on an empty server."""
+
+        @asynccontextmanager
+        async def opened(arena: Arena) -> AsyncIterator[Self]:
+            server = place(arena.servers)
+            server.clear()
+            async with AsyncSeenStore(server.url) as store:
+                yield cls(store)
+
+        return opened
 
     async def check_and_mark(self, key: str) -> bool:
         """Mark a key unless it is seen; true if it marked."""
@@ -46,3 +62,12 @@ class Ours:
         if claim:
             await claim.confirm()
         return bool(claim)
+
+
+class OursByClaims(Ours):
+    """The same, if many keys are claimed and confirmed instead of marked."""
+
+    async def check_and_mark_many(self, keys: Sequence[str]) -> int:
+        """Claim the keys that are not seen, and confirm them; how many."""
+        claims = [claim for claim in await self.store.claim_many(keys) if claim]
+        return sum(await self.store.confirm_many(claims))

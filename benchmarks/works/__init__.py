@@ -8,10 +8,18 @@ from .busy_loop import BUSY_LOOP
 from .large import LARGE
 from .processes import PROCESSES
 from .purge import PURGE
+from .servers import SERVER_WORKS
 from .throughput import THROUGHPUT_WORKS
 
 if TYPE_CHECKING:
     from benchmarks.measure import Work
 
-WORKS: tuple[Work, ...] = (*THROUGHPUT_WORKS, BUSY_LOOP, PROCESSES, PURGE, LARGE)
+WORKS: tuple[Work, ...] = (
+    *THROUGHPUT_WORKS,
+    BUSY_LOOP,
+    PROCESSES,
+    PURGE,
+    LARGE,
+    *SERVER_WORKS,
+)
 """All works, in the order in which they run."""

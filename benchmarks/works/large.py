@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import shutil
 import sys
 from asyncio.subprocess import PIPE
@@ -79,7 +78,7 @@ async def _fill(files: dict[int, Path], arena: Arena) -> None:
 
 async def _rate(path: Path) -> float:
     """Mark new keys with default settings; how many a second."""
-    new = list(keys.links(_MARKS, seed=secrets.randbits(64)))
+    new = keys.addresses(_MARKS)
     async with AsyncSeenStore(path) as store:
         marks = by_tasks(Ours(store).check_and_mark, new, _TASKS)
         return (await timed(marks, _MARKS, true=_MARKS)).rate

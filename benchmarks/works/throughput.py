@@ -42,7 +42,9 @@ def _per_second(what: str, *goals: Goal) -> tuple[Measure, ...]:
 
 def _by_tasks(tasks: int, *goals: Goal, title: str, name: str) -> Work:
     """Mark new keys from so many tasks; what has batches has batches of as many."""
-    redis = RedisPy.opened if tasks <= CONNECTIONS else RedisPy.opened_for_many
+    redis = (
+        RedisPy.opened_in_memory if tasks <= CONNECTIONS else RedisPy.opened_for_many
+    )
     return Work(
         name,
         title,
@@ -54,7 +56,7 @@ def _by_tasks(tasks: int, *goals: Goal, title: str, name: str) -> Work:
             OLD: marking(OldStoreInThreads.opened, tasks),
             DISKCACHE: marking(DiskCache.opened, tasks),
             REDIS: marking(redis, tasks),
-            f"{REDIS}, pipelined": marking_many(RedisPy.opened, tasks),
+            f"{REDIS}, pipelined": marking_many(RedisPy.opened_in_memory, tasks),
         },
     )
 
@@ -89,8 +91,8 @@ THROUGHPUT_WORKS = (
             NAIVE: repeating(NaiveAiosqlite.opened, _TASKS),
             OLD: repeating(OldStoreInThreads.opened, _TASKS),
             DISKCACHE: repeating(DiskCache.opened, _TASKS),
-            REDIS: repeating(RedisPy.opened, _TASKS),
-            f"{REDIS}, pipelined": repeating_many(RedisPy.opened, _TASKS),
+            REDIS: repeating(RedisPy.opened_in_memory, _TASKS),
+            f"{REDIS}, pipelined": repeating_many(RedisPy.opened_in_memory, _TASKS),
         },
     ),
     Work(
@@ -110,7 +112,7 @@ THROUGHPUT_WORKS = (
         {
             OURS: looking(Ours.opened),
             HOP: looking(OneHop.opened),
-            REDIS: looking(RedisPy.opened),
+            REDIS: looking(RedisPy.opened_in_memory),
         },
     ),
     Work(
@@ -123,7 +125,7 @@ THROUGHPUT_WORKS = (
             HOP: per_operation(marking(OneHop.opened, 1)),
             NAIVE: per_operation(marking(NaiveAiosqlite.opened, 1)),
             OLD: per_operation(marking(OldStoreInThreads.opened, 1)),
-            REDIS: per_operation(marking(RedisPy.opened, 1)),
+            REDIS: per_operation(marking(RedisPy.opened_in_memory, 1)),
         },
     ),
     Work(
@@ -133,7 +135,7 @@ THROUGHPUT_WORKS = (
         {
             OURS: marking_many(Ours.opened, _MANY),
             RAW: marking_many(RawExecutemany.opened, _MANY),
-            f"{REDIS}, pipelined": marking_many(RedisPy.opened, _MANY),
+            f"{REDIS}, pipelined": marking_many(RedisPy.opened_in_memory, _MANY),
         },
     ),
     Work(
@@ -142,7 +144,7 @@ THROUGHPUT_WORKS = (
         _per_second("claims", Goal(7, REDIS), Goal(8, IDEMKIT)),
         {
             OURS: claiming(Ours.opened, _TASKS),
-            REDIS: claiming(RedisPy.opened, _TASKS),
+            REDIS: claiming(RedisPy.opened_in_memory, _TASKS),
             IDEMKIT: claiming(Idemkit.opened, _TASKS),
         },
     ),
@@ -157,7 +159,7 @@ THROUGHPUT_WORKS = (
             NAIVE: latencies(NaiveAiosqlite.opened, _TASKS),
             OLD: latencies(OldStoreInThreads.opened, _TASKS),
             DISKCACHE: latencies(DiskCache.opened, _TASKS),
-            REDIS: latencies(RedisPy.opened, _TASKS),
+            REDIS: latencies(RedisPy.opened_in_memory, _TASKS),
         },
     ),
 )

@@ -147,7 +147,7 @@ class Cluster:
 
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
-        self._is_stale = False
+        self._is_stale = True
 
     def slot(self, name: bytes) -> int:
         return key_slot(name)
@@ -188,12 +188,16 @@ class Cluster:
             command.reply = Broken(command.reply, was_sent=False)
 
     async def _know(self) -> None:
-        """Learn who has which slots, if that is not known or may have changed."""
+        """Learn who has which slots, if that is not known or may have changed.
+
+        The client would learn all commands of Redis as well, which takes ten times as
+        long.
+        """
+        if not self._is_stale:
+            return
         try:
-            await self._client.initialize()
-            if self._is_stale:
-                await self._client.nodes_manager.initialize()
-                self._is_stale = False
+            await self._client.nodes_manager.initialize()
+            self._is_stale = False
         except RedisClusterException as exc:
             if isinstance(exc.__cause__, (*_REFUSED, ResponseError)):
                 raise exc.__cause__ from exc
@@ -218,7 +222,8 @@ class Cluster:
             self._is_stale = True
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        for which in ("nodes_cache", "startup_nodes"):
+            await self._client.nodes_manager.aclose(which)
 
 
 @asynccontextmanager

@@ -9,16 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+import asyncpg
+
 from .._config import SeenStoreConfig
 from .._errors import ConfigurationError, OutcomeUnknownError
-
-try:
-    import asyncpg
-except ModuleNotFoundError as exc:
-    raise ConfigurationError(
-        "url (SEEN_STORE_URL)",
-        "PostgreSQL needs asyncpg: pip install 'catalyst-seen[postgres]'",
-    ) from exc
 
 from . import _exchange, _postgres_upkeep
 from ._exchange import Exchanges, ServerClock

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisClusterException, RedisError
@@ -21,6 +21,7 @@ from ._exchange import Broken, Exchanges, ServerClock
 from ._redis_batch import Batch
 from ._redis_client import Client, connect, describe, nodes_of
 from ._redis_errors import refused
+from ._redis_link import Link
 from ._redis_names import Names
 from ._redis_safety import check_safety
 from ._redis_script import Cleanup
@@ -74,10 +75,8 @@ class RedisBackend:
         self._location = describe(self._client())
         self._clock = ServerClock()
         self._exchanges = Exchanges(self._location, self.config.timeout)
-        self._nodes: Nodes | None = None
+        self._link: Link | None = None
         self._engine = ""
-        self._disconnecting: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._names = Names(self.config.prefix)
 
     @property
@@ -97,51 +96,44 @@ class RedisBackend:
         return self._target
 
     async def open(self) -> None:
-        self._nodes = nodes_of(self._client())
-        self._loop = asyncio.get_running_loop()
-        self._disconnecting = None
+        opening = asyncio.create_task(self._opened())
+        try:
+            self._link = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_end_opened)
+            raise
+
+    async def _opened(self) -> Link:
+        link = Link(nodes_of(self._client()), is_own=isinstance(self._target, str))
         try:
             with self._translated():
-                for primary in await self._nodes.primaries():
+                for primary in await link.nodes.primaries():
                     self._engine = await check_safety(
-                        self._nodes, primary, self.config, self._location
+                        link.nodes, primary, self.config, self._location
                     )
-            await self.apply([Look("", "what time is it")], look=False)
+                look = self._batch([Look("", "what time is it")], link.nodes)
+                await look.send(self._clock)
+            look.applied()
         except BaseException:
-            await self._disconnect()
+            await link.aclose()
             raise
+        return link
 
     async def aclose(self) -> None:
         await self._exchanges.aclose()
-        await self._disconnect()
+        link, self._link = self._link, None
+        if link is not None:
+            await link.aclose()
 
     def abandon(self) -> None:
         self._exchanges.abandon()
-        if self._nodes is not None and self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended, and its connections
-                self._loop.call_soon_threadsafe(self._start_disconnecting)
-
-    async def _disconnect(self) -> None:
-        await asyncio.shield(self._start_disconnecting())
-
-    def _start_disconnecting(self) -> asyncio.Task[None]:
-        """Close the client if it is the store's own; twice is once."""
-        if self._disconnecting is None:
-            nodes, self._nodes = self._nodes, None
-
-            async def disconnect() -> None:
-                if nodes is not None and isinstance(self._target, str):
-                    with suppress(RedisError, OSError):
-                        await nodes.aclose()
-
-            self._disconnecting = asyncio.create_task(disconnect())
-        return self._disconnecting
+        if self._link is not None:
+            self._link.abandon()
 
     async def apply(
         self, operations: Sequence[Operation[object]], *, look: bool
     ) -> Applied:
-        names = [self._names.name(one.namespace, one.key) for one in operations]
-        _, applied = await self._carry_out(operations, names)
+        _, applied = await self._carry_out(operations)
         return applied._replace(version=object() if look else None)
 
     async def confirm_within(self, transaction: object, confirm: Confirm) -> bool:
@@ -174,7 +166,7 @@ class RedisBackend:
         old = [Cleanup(*self._names.id_(name), age) for name in names]
         removed = 0
         if old:
-            _, applied = await self._carry_out(old, names)
+            _, applied = await self._carry_out(old)
             removed = sum(answer is True for answer in applied.answers)
         if after != _END:
             return Chunk(removed, (primaries[0], after.decode()))
@@ -215,15 +207,9 @@ class RedisBackend:
         )
 
     async def _carry_out(
-        self, operations: Sequence[Operation[object]], names: Sequence[bytes]
+        self, operations: Sequence[Operation[object]]
     ) -> tuple[Batch, Applied]:
-        batch = Batch(
-            operations,
-            names,
-            self._connected(),
-            location=self._location,
-            replicas=self.config.wait_replicas,
-        )
+        batch = self._batch(operations, self._connected())
         unanswered = None
         try:
             with self._translated():
@@ -233,6 +219,15 @@ class RedisBackend:
         except StoreUnavailableError as exc:
             unanswered = exc
         return batch, batch.applied(unanswered)
+
+    def _batch(self, operations: Sequence[Operation[object]], nodes: Nodes) -> Batch:
+        return Batch(
+            operations,
+            [self._names.name(one.namespace, one.key) for one in operations],
+            nodes,
+            location=self._location,
+            replicas=self.config.wait_replicas,
+        )
 
     async def _rows(
         self, namespace: str | None
@@ -248,7 +243,7 @@ class RedisBackend:
                 ids = list(map(self._names.id_, names))
                 looks = [Look(*id_) for id_ in ids]
                 if looks:
-                    batch, applied = await self._carry_out(looks, names)
+                    batch, applied = await self._carry_out(looks)
                     for id_, verdict, row in zip(
                         ids, batch.verdicts, applied.rows, strict=True
                     ):
@@ -281,9 +276,9 @@ class RedisBackend:
             )
 
     def _connected(self) -> Nodes:
-        if self._nodes is None:
+        if self._link is None:
             raise StoreClosedError(f"store {self._location!r} was closed")
-        return self._nodes
+        return self._link.nodes
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -297,3 +292,9 @@ class RedisBackend:
             ) from exc.cause
         except (RedisError, RedisClusterException) as exc:
             raise refused(exc, self._location) from exc
+
+
+def _end_opened(opening: asyncio.Task[Link]) -> None:
+    """Disconnect what nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().abandon()

@@ -1,0 +1,97 @@
+"""PostgreSQL by hand, through asyncpg.
+
+The table is as lean as one that does the same job can be: a key, when it expires, and
+for claims a token and the end of the lease. What has expired would go by a ``DELETE``
+now and then, which nobody waits for here, and which has no index.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+import asyncpg
+
+from . import LEASE, TTL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from benchmarks.arena import Arena
+
+CONNECTIONS = 10
+CONNECTIONS_TUNED = 20
+
+_CREATE = """CREATE TABLE public.seen (
+    id text PRIMARY KEY, expires_at timestamptz NOT NULL,
+    token text, lease_until timestamptz)"""
+_EXPIRES = f"now() + interval '{TTL} seconds'"
+_MARK = f"""INSERT INTO public.seen (id, expires_at) VALUES ($1, {_EXPIRES})
+    ON CONFLICT DO NOTHING RETURNING true"""
+_MARK_MANY = f"""INSERT INTO public.seen (id, expires_at)
+    SELECT unnest($1::text[]), {_EXPIRES} ON CONFLICT DO NOTHING RETURNING id"""
+_CLAIM = f"""INSERT INTO public.seen AS old (id, expires_at, token, lease_until)
+    VALUES ($1, {_EXPIRES}, $2, now() + interval '{LEASE} seconds')
+    ON CONFLICT (id) DO UPDATE
+    SET token = excluded.token, lease_until = excluded.lease_until
+    WHERE old.lease_until <= now() RETURNING true"""
+_CONFIRM = f"""UPDATE public.seen SET expires_at = {_EXPIRES}, lease_until = NULL
+    WHERE id = $1 AND token = $2 RETURNING true"""
+
+
+@asynccontextmanager
+async def _connected(
+    arena: Arena,
+    connections: int,
+    reset: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+) -> AsyncIterator[asyncpg.Pool]:
+    """A pool whose connections are open, on a server with an empty table."""
+    server = arena.servers.postgres
+    server.clear()
+    async with asyncpg.create_pool(
+        server.url, min_size=connections, max_size=connections, reset=reset
+    ) as pool:
+        await pool.execute(_CREATE)
+        yield pool
+
+
+async def _keep(_: asyncpg.Connection) -> None:
+    """Leave a connection as it is: to reset it is one more trip for each statement."""
+
+
+class Asyncpg:
+    """asyncpg with its pool of connections, a statement for each key."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        """Use a pool whose connections are open."""
+        self._pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, arena: Arena) -> AsyncIterator[Self]:
+        """Connect to the arena's server, and make the table."""
+        async with _connected(arena, CONNECTIONS) as pool:
+            yield cls(pool)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened_tuned(cls, arena: Arena) -> AsyncIterator[Self]:
+        """The same with more connections, which the pool does not reset after use."""
+        async with _connected(arena, CONNECTIONS_TUNED, reset=_keep) as pool:
+            yield cls(pool)
+
+    async def check_and_mark(self, key: str) -> bool:
+        """Insert a key that is not there."""
+        return bool(await self._pool.fetchval(_MARK, key))
+
+    async def check_and_mark_many(self, keys: Sequence[str]) -> int:
+        """Insert the keys that are not there, in one statement."""
+        return len(await self._pool.fetch(_MARK_MANY, keys))
+
+    async def claim_and_confirm(self, key: str) -> bool:
+        """Insert a key with a token, and confirm if it still has that token."""
+        token = secrets.token_hex(16)
+        if not await self._pool.fetchval(_CLAIM, key, token):
+            return False
+        return bool(await self._pool.fetchval(_CONFIRM, key, token))

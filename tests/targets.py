@@ -1,0 +1,161 @@
+"""The backends that the contract runs on, and what they do differently."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catalyst_seen import SeenStoreConfig
+
+if TYPE_CHECKING:
+    from .servers import Postgres, Valkey, ValkeyCluster
+
+HAVE_SERVERS = all(map(importlib.util.find_spec, ("redis", "asyncpg")))
+"""Are the extras installed? Without them there is only SQLite to test."""
+
+SERVERS = ["valkey", "cluster", "postgres"] if HAVE_SERVERS else []
+SQLITE = ["file", "memory"]
+SHARED = ["file", *SERVERS]
+TARGETS = [*SQLITE, *SERVERS]
+
+_AT_ONCE = 20  # schemas that are dropped by one connection
+_PERSISTENT = {"appendonly": "yes", "appendfsync": "no"}  # else stores warn
+
+
+@dataclass(frozen=True)
+class Target:
+    """An empty place on a backend, that nobody else uses.
+
+    Attributes:
+        name: One of ``TARGETS``.
+        settings: How a store gets there.
+        location: How its location ends, for people.
+        engine: How the name of its software begins.
+        wipe: Removes every row of every store there, as another program would.
+    """
+
+    name: str
+    settings: SeenStoreConfig
+    location: str
+    engine: str
+    wipe: Callable[[], object]
+
+    def config(self, **changes: Any) -> SeenStoreConfig:
+        """Settings of a store at this place."""
+        return replace(self.settings, **changes)
+
+    @property
+    def is_server(self) -> bool:
+        """Is it one, with a clock of its own, and no file here?"""
+        return self.name in SERVERS
+
+    @property
+    def expires_by_itself(self) -> bool:
+        """Does what has expired go without anybody's doing?"""
+        return self.name in {"valkey", "cluster"}
+
+    @property
+    def has_size(self) -> bool:
+        """Can it tell how much room its rows take on the disk?"""
+        return self.name in {"file", "postgres"}
+
+    @property
+    def is_all_or_nothing(self) -> bool:
+        """Is a batch stored whole or not at all? Each key is, everywhere."""
+        return not self.expires_by_itself
+
+    @property
+    def counts_in_steps(self) -> bool:
+        """Does counting take many exchanges, so that others have a turn between two?"""
+        return self.expires_by_itself
+
+    def removed(self, expired: int) -> int:
+        """Of so many rows that have expired, those that the store has to remove."""
+        return 0 if self.expires_by_itself else expired
+
+
+class Places:
+    """Makes targets. A server starts when the first one on it is asked for."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+        self._numbers = itertools.count()
+        self._schemas: list[str] = []  # nobody needs them any more
+
+    def close(self) -> None:
+        """End the servers."""
+        self._running.close()
+
+    @cached_property
+    def valkey(self) -> Valkey:
+        """The server that tests share."""
+        from .servers import Valkey
+
+        return self._running.enter_context(Valkey(**_PERSISTENT))
+
+    @cached_property
+    def cluster(self) -> ValkeyCluster:
+        """The cluster that tests share."""
+        from .servers import ValkeyCluster
+
+        return self._running.enter_context(ValkeyCluster(**_PERSISTENT))
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """The server that tests share."""
+        from .servers import Postgres
+
+        return self._running.enter_context(Postgres())
+
+    @contextmanager
+    def target(self, name: str, path: Path) -> Iterator[Target]:
+        """Make an empty place on a backend; clear it afterwards.
+
+        Args:
+            name: One of ``TARGETS``.
+            path: Where a file may be.
+        """
+        if name in SQLITE:
+            place = path if name == "file" else ":memory:"
+            wipe = partial(_wipe_file, path)
+            yield Target(name, SeenStoreConfig(place), str(place), "SQLite 3.", wipe)
+        elif name == "postgres":
+            with self._postgres() as target:
+                yield target
+        else:
+            with self._valkey(name) as target:
+                yield target
+
+    @contextmanager
+    def _valkey(self, name: str) -> Iterator[Target]:
+        server = self.valkey if name == "valkey" else self.cluster
+        prefix = f"Test-{next(self._numbers)}"
+        settings = SeenStoreConfig(url=server.url, prefix=prefix)
+        port = server.url.rpartition(":")[2]
+        yield Target(name, settings, port, "Valkey 9.", server.clear)
+        server.clear()
+
+    @contextmanager
+    def _postgres(self) -> Iterator[Target]:
+        server = self.postgres
+        schema = f"Test-{next(self._numbers)}"
+        settings = SeenStoreConfig(url=server.url, schema=schema)
+        wipe = partial(server.execute, f'DELETE FROM "{schema}".seen')
+        yield Target("postgres", settings, f":{server.port}/", "PostgreSQL 18.", wipe)
+        self._schemas.append(schema)
+        if len(self._schemas) == _AT_ONCE:
+            drop = 'DROP SCHEMA IF EXISTS "{}" CASCADE'
+            server.execute(*map(drop.format, self._schemas))
+            self._schemas.clear()
+
+
+def _wipe_file(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DELETE FROM seen")
