@@ -99,7 +99,7 @@ class Visit:
 
 @dataclass
 class Visits:
-    """The last visits, kept in a file beside the store.
+    """The last visits, kept in a file beside the store, or here if it is on a server.
 
     A visit counts only while the store still knows an entry of it, and only for a
     while: a source that never changes must be read in full now and then, so that the
@@ -394,7 +394,9 @@ async def run(options: argparse.Namespace) -> int:
         AsyncSeenStore(target, ttl=keep) as store,
         aiohttp.ClientSession(timeout=timeout) as session,
     ):
-        visits = Visits(Path(f"{store.location}.http.json"), keep.total_seconds() / 2)
+        on_a_server = "://" in store.location
+        beside = "feed_poller" if on_a_server else store.location
+        visits = Visits(Path(f"{beside}.http.json"), keep.total_seconds() / 2)
         visits.load()
         poller = Poller(
             store,

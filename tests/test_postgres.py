@@ -668,6 +668,9 @@ class TestFailures:
 
 def test_transaction_of_a_blocking_store(place: Target) -> None:
     """A blocking claim says that only an asynchronous one can do that."""
-    with SeenStore(place.config()) as store, store.claim("k") as claim:
-        with pytest.raises(ConfigurationError, match="AsyncSeenStore"):
-            claim.confirm(connection=object())
+    with (
+        SeenStore(place.config()) as store,
+        store.claim("k") as claim,
+        pytest.raises(ConfigurationError, match="AsyncSeenStore"),
+    ):
+        claim.confirm(connection=object())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Run
+from .targets import Places
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,10 +26,13 @@ PYTHON = [
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
-def run_example(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run an example in an empty folder."""
+def run_example(
+    name: str, folder: Path, url: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run an example in an empty folder; perhaps with its store elsewhere."""
     return subprocess.run(
         [sys.executable, ROOT / "examples" / name],
+        env=os.environ | {"SEEN_STORE_URL": url},
         capture_output=True, check=False, cwd=folder, text=True, timeout=30,
     )  # fmt: skip
 
@@ -60,12 +65,27 @@ def by_feed(lines: list[str]) -> set[tuple[str, ...]]:
     return {tuple(group) for _, group in groups}
 
 
+@pytest.mark.parametrize("backend", ["valkey", "cluster", "postgres"])
+def test_another_backend(tmp_path: Path, places: Places, backend: str) -> None:
+    """A URL in the environment is all that the poller needs for another backend."""
+    with places.target(backend, tmp_path) as target:
+        url = str(target.settings.url)
+        done = [run_example("feed_poller.py", tmp_path, url) for _ in range(2)]
+        if backend == "postgres":
+            places.postgres.execute("DROP SCHEMA catalyst_seen CASCADE")
+    first, second = (one.stderr.splitlines()[-1] for one in done)
+    assert first.endswith("(new 6, duplicates 1)")
+    assert second.endswith("(new 0, duplicates 7)")
+    assert not list(tmp_path.rglob("*.sqlite"))
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_examples(tmp_path: Path, name: str) -> None:
+def test_examples(tmp_path: Path, places: Places, name: str) -> None:
     """Every example runs twice, ends well and prints something; README names it."""
     assert f"examples/{name}" in README
+    url = places.postgres.url if name == "transactional_outbox.py" else ""
     for _ in range(2):
-        done = run_example(name, tmp_path)
+        done = run_example(name, tmp_path, url)
         assert done.returncode == 0, done.stderr
         assert done.stdout + done.stderr
 

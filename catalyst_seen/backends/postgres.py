@@ -13,7 +13,6 @@ import asyncpg
 
 from .._config import SeenStoreConfig
 from .._errors import ConfigurationError, OutcomeUnknownError
-
 from . import _exchange, _postgres_upkeep
 from ._exchange import Exchanges, ServerClock
 from ._postgres_batch import Batch
