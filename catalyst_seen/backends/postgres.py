@@ -7,7 +7,7 @@ one key several times, or for very many, is a transaction of more.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import asyncpg
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 class PostgresBackend:
     """Keys in a table of PostgreSQL 14, or of what is newer."""
 
-    can_read_aside = True
+    can_read_aside: ClassVar[bool] = True
 
     def __init__(
         self, target: str | asyncpg.Pool, config: SeenStoreConfig | None = None
@@ -57,7 +57,7 @@ class PostgresBackend:
             ConfigurationError: The URL is none of PostgreSQL.
             TypeError: The target is neither a URL nor such a pool.
         """
-        self.config = config or SeenStoreConfig()
+        self.config: SeenStoreConfig = config or SeenStoreConfig()
         if not isinstance(target, str | asyncpg.Pool):
             raise TypeError(
                 f"target must be a URL or an asyncpg.Pool, not {type(target).__name__}"

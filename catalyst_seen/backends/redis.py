@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from redis.exceptions import RedisClusterException, RedisError
 
@@ -48,7 +48,7 @@ _END = b"0"  # of a SCAN
 class RedisBackend:
     """Keys in Redis 7 or Valkey 8, or what is newer."""
 
-    can_read_aside = True
+    can_read_aside: ClassVar[bool] = True
 
     def __init__(
         self, target: str | Client, config: SeenStoreConfig | None = None
@@ -65,7 +65,7 @@ class RedisBackend:
             ConfigurationError: redis-py can make nothing of the URL.
             TypeError: The target is neither a URL nor such a client.
         """
-        self.config = config or SeenStoreConfig()
+        self.config: SeenStoreConfig = config or SeenStoreConfig()
         if not isinstance(target, str | Client):
             raise TypeError(
                 "target must be a URL, a redis.asyncio.Redis or RedisCluster,"

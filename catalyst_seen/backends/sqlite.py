@@ -14,7 +14,7 @@ from collections import defaultdict
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 from .._backend import Applied, BackendStats, Chunk, Row
 from .._errors import (
@@ -114,7 +114,7 @@ class SqliteBackend:
     Any number of processes on one machine may share a file.
     """
 
-    can_read_aside = False
+    can_read_aside: ClassVar[bool] = False
 
     def __init__(
         self, path: str | os.PathLike[str], config: SeenStoreConfig, ttl: float | None
