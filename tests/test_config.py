@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,25 @@ class TestEnvironment:
             AsyncSeenStore()
         assert "secret" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("url", "driver", "extra"),
+        [
+            ("redis://localhost", "redis", "redis"),
+            ("valkeys+cluster://localhost", "redis", "redis"),
+            ("postgresql://localhost/db", "asyncpg", "postgres"),
+        ],
+    )
+    def test_missing_driver(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, driver: str, extra: str
+    ) -> None:
+        """Without its driver, a URL is refused with the extra that brings it."""
+        for name in list(sys.modules):
+            if name.startswith((driver, f"catalyst_seen.backends.{extra}")):
+                monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, driver, None)
+        with pytest.raises(ConfigurationError, match=rf"catalyst-seen\[{extra}\]"):
+            AsyncSeenStore(url)
+
     async def test_store_from_environment(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -163,6 +183,16 @@ class TestRefused:
             ({"purge_interval": "60"}, TypeError),
             ({"on_error": "ignore"}, ValueError),
             ({"clock": 0}, TypeError),
+            ({"prefix": ""}, ValueError),
+            ({"prefix": "a:b"}, ValueError),
+            ({"prefix": 1}, TypeError),
+            ({"schema": 'a"b'}, ValueError),
+            ({"schema": "a b"}, ValueError),
+            ({"schema": "é" * 32}, ValueError),
+            ({"schema": "a\ud800"}, ValueError),
+            ({"allow_eviction": 1}, TypeError),
+            ({"wait_replicas": -1}, ValueError),
+            ({"wait_replicas": True}, TypeError),
         ],
         ids=str,
     )

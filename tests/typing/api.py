@@ -7,6 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import assert_type
 
+import asyncpg
+from redis.asyncio import Redis
+
 from catalyst_seen import (
     AsyncSeenStore,
     BlockingClaim,
@@ -19,6 +22,8 @@ from catalyst_seen import (
     Verdict,
     should_filter,
 )
+from catalyst_seen.backends.postgres import PostgresBackend
+from catalyst_seen.backends.redis import RedisBackend
 
 AsyncSeenStore()
 AsyncSeenStore(None)
@@ -74,6 +79,15 @@ async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
         assert_type(await store.cleanup_old_entries(30), int)
         await store.is_seen(1)  # type: ignore[arg-type]
         await store.is_seen("k", "n")  # type: ignore[call-arg]
+
+
+def servers(client: Redis, pool: asyncpg.Pool) -> None:
+    config = SeenStoreConfig(prefix="bot", wait_replicas=1)
+    assert_type(AsyncSeenStore(RedisBackend(client, config)), AsyncSeenStore)
+    assert_type(AsyncSeenStore(PostgresBackend(pool)), AsyncSeenStore)
+    assert_type(SeenStore(RedisBackend("valkey://localhost")), SeenStore)
+    RedisBackend(pool, 1)  # type: ignore[arg-type]
+    AsyncSeenStore(client)  # type: ignore[arg-type]
 
 
 def blocking(items: Iterator[tuple[str, int]]) -> None:
