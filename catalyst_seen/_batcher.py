@@ -8,7 +8,12 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Generic
 
 from ._backend import Answer_co, Look
-from ._errors import OutcomeUnknownError, SeenError, StoreUnavailableError
+from ._errors import (
+    OutcomeUnknownError,
+    SchemaError,
+    SeenError,
+    StoreUnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -38,7 +43,7 @@ class Call(Generic[Answer_co]):
     @property
     def only_looks(self) -> bool:
         """Does it only read?"""
-        return all(isinstance(operation, Look) for operation in self.operations)
+        return _only_look(self.operations)
 
     async def wait(self) -> list[Answer_co]:
         """Wait for the answers. Whoever is cancelled here takes nothing back.
@@ -114,7 +119,7 @@ class Batcher:
         async with self._session.turn:
             self.batches += 1
             answers = await self._apply(operations)
-        failure = _failure(answers)
+        failure = _failure(operations, answers)
         if failure:
             raise failure
         return answers
@@ -175,7 +180,7 @@ class Batcher:
             for call in calls:
                 start, end = end, end + len(call.operations)
                 own = answers[start:end]
-                failure = _failure(own)
+                failure = _failure(call.operations, own)
                 if failure:
                     call.fail(failure)
                 else:
@@ -202,8 +207,10 @@ class Batcher:
                 raise
 
 
-def _failure(answers: Sequence[object]) -> SeenError | None:
-    """Say what to raise if some operations failed alone: of a part nobody knows."""
+def _failure(
+    operations: Sequence[Operation[Any]], answers: Sequence[object]
+) -> SeenError | None:
+    """Say what to raise if some operations failed alone: the others may be done."""
     failures = [answer for answer in answers if isinstance(answer, SeenError)]
     if not failures:
         return None
@@ -211,10 +218,15 @@ def _failure(answers: Sequence[object]) -> SeenError | None:
         if isinstance(failure, OutcomeUnknownError):
             return failure
     first = failures[0]
-    if isinstance(first, StoreUnavailableError) and len(failures) < len(answers):
-        cause = f"{len(failures)} of {len(answers)} keys failed: {first.cause}"
-        return OutcomeUnknownError(first.location, cause, first.advice)
-    return first
+    is_partial = len(failures) < len(answers) and not _only_look(operations)
+    if not is_partial or not isinstance(first, StoreUnavailableError | SchemaError):
+        return first
+    cause = f"{len(failures)} of {len(answers)} keys failed: {first.cause}"
+    return OutcomeUnknownError(first.location, cause, first.advice)
+
+
+def _only_look(operations: Sequence[Operation[Any]]) -> bool:
+    return all(isinstance(operation, Look) for operation in operations)
 
 
 def _fail(calls: Sequence[Call[Any]], exc: BaseException) -> None:

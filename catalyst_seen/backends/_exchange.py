@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from .._backend import Forget, Release, Resolve
 from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from .._backend import Operation
     from .._errors import SeenError
 
 T = TypeVar("T")
@@ -27,12 +29,20 @@ class Broken(Exception):  # noqa: N818 - nobody but this module ever sees it
     Attributes:
         cause: What the driver said.
         was_sent: May the server have carried it out?
+        advice: What helps if it breaks again and again.
     """
 
-    def __init__(self, cause: BaseException, *, was_sent: bool) -> None:
+    def __init__(
+        self,
+        cause: BaseException,
+        *,
+        was_sent: bool,
+        advice: str = "The store works again when the server does",
+    ) -> None:
         super().__init__(cause)
         self.cause = cause
         self.was_sent = was_sent
+        self.advice = advice
 
 
 class Exchanges:
@@ -44,7 +54,7 @@ class Exchanges:
     """
 
     def __init__(self, location: str, timeout: float) -> None:
-        self._location = location
+        self.location: str = location
         self._timeout = timeout
         self._turn = asyncio.Lock()
         self._running: asyncio.Task[object] | None = None
@@ -88,27 +98,24 @@ class Exchanges:
             except Broken as broken:
                 may_be_done = may_be_done or (broken.was_sent and is_change)
                 if time.monotonic() + pause > deadline:
-                    error = self._given_up(broken.cause, may_be_done=may_be_done)
+                    error = self._given_up(broken, may_be_done=may_be_done)
                     raise error from broken.cause
+            except StoreUnavailableError as refusal:
+                if may_be_done:
+                    raise unknown(refusal) from refusal
+                raise
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
             pause = min(2 * pause, _LAST_PAUSE)
 
-    def _given_up(self, cause: BaseException, *, may_be_done: bool) -> SeenError:
-        said = str(cause) or type(cause).__name__
+    def _given_up(self, broken: Broken, *, may_be_done: bool) -> SeenError:
+        said = str(broken.cause) or type(broken.cause).__name__
         said += f" (tried for {self._timeout:g} seconds)"
-        if may_be_done:
-            return OutcomeUnknownError(
-                self._location,
-                f"{said}: carried out or not, nobody knows",
-                "Ask again to learn which, when the server answers",
-            )
-        return StoreUnavailableError(
-            self._location, said, "The store works again when the server does"
-        )
+        error = StoreUnavailableError(self.location, said, broken.advice)
+        return unknown(error) if may_be_done else error
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise StoreClosedError(f"store {self._location!r} was closed meanwhile")
+            raise StoreClosedError(f"store {self.location!r} was closed meanwhile")
 
     async def aclose(self) -> None:
         """Let what is under way come to its end; have no more."""
@@ -122,6 +129,47 @@ class Exchanges:
         if self._running and not self._running.done():
             with suppress(RuntimeError):  # its loop has ended
                 self._running.get_loop().call_soon_threadsafe(self._running.cancel)
+
+
+def unknown(refusal: StoreUnavailableError) -> OutcomeUnknownError:
+    """Say what became of a call that was refused, but perhaps carried out before."""
+    if isinstance(refusal, OutcomeUnknownError):
+        return refusal
+    return OutcomeUnknownError(
+        refusal.location,
+        f"{refusal.cause}: carried out or not before that, nobody knows",
+        f"{refusal.advice}. Ask again to learn which",
+    )
+
+
+def cannot_tell(
+    operation: Operation[object], location: str
+) -> OutcomeUnknownError | None:
+    """Say what nobody knows of an operation that was sent twice and did nothing.
+
+    The others leave in the row who they were.
+    """
+    if not isinstance(operation, Forget | Release | Resolve):
+        return None
+    return OutcomeUnknownError(
+        location,
+        f"the connection broke, and whether {operation.verb} was done before it did,"
+        " nobody knows",
+        "Ask for the key to learn how it is",
+    )
+
+
+@contextmanager
+def at_once(location: str) -> Iterator[None]:
+    """Have no second attempt: raise ``StoreUnavailableError`` for what broke."""
+    try:
+        yield
+    except Broken as exc:
+        raise StoreUnavailableError(
+            location,
+            f"{str(exc.cause) or 'no answer'} ({type(exc.cause).__name__})",
+            "Is the server running, and is this its address?",
+        ) from exc.cause
 
 
 class ServerClock:

@@ -6,21 +6,11 @@ import secrets
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
-from .._backend import (
-    Applied,
-    CheckAndMark,
-    Forget,
-    Look,
-    Mark,
-    Release,
-    Resolve,
-    Row,
-    TakeClaim,
-)
-from .._errors import OutcomeUnknownError
+from .._backend import Applied, CheckAndMark, Forget, Look, Mark, Row, TakeClaim
 from .._model import ClaimState, Sighting, Verdict
 from .._state import answer, step
 from . import _exchange, _postgres_statements
+from ._exchange import cannot_tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +22,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1_000  # keys in a statement
 _NONCE = 6  # random bytes: they tell a batch's mark of a key from every other one
-_CANNOT_TELL = (Forget, Release, Resolve)
 
 
 class Batch:
@@ -109,9 +98,7 @@ class Batch:
     def _written(self, places: Sequence[int]) -> tuple[str, list[Sequence[object]]]:
         """Write the statement for some operations, and its parameters."""
         operations = [self._operations[place] for place in places]
-        is_change = self.is_change and not all(
-            isinstance(operation, Look) for operation in operations
-        )
+        is_change = not all(isinstance(operation, Look) for operation in operations)
         write = _postgres_statements.change if is_change else _postgres_statements.look
         return write(self._table), _postgres_statements.parameters(
             operations, list(map(self._mark_id, places))
@@ -184,13 +171,8 @@ class Batch:
                     is_first = row.attempt == isinstance(operation, TakeClaim)
                     verdict = Verdict.NEW if is_first else Verdict.RETRY
                     answered = answer(operation, verdict, row, now, is_done=True)
-            elif answered is False and isinstance(operation, _CANNOT_TELL):
-                answered = OutcomeUnknownError(
-                    self._location,
-                    f"the connection broke, and whether {operation.verb} was done"
-                    " before it did, nobody knows",
-                    "Ask for the key to learn how it is",
-                )
+            elif answered is False:
+                answered = cannot_tell(operation, self._location) or answered
         applied.answers[place] = answered
         applied.rows[place] = row
 

@@ -93,16 +93,3 @@ def _is_lost(connection: asyncpg.Connection) -> bool:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:  # it was lost, and so went back to its pool
         return True
-
-
-@contextmanager
-def at_once(location: str) -> Iterator[None]:
-    """Have no second attempt: raise ``StoreUnavailableError`` for what broke."""
-    try:
-        yield
-    except Broken as exc:
-        raise StoreUnavailableError(
-            location,
-            f"{str(exc.cause) or 'no answer'} ({type(exc.cause).__name__})",
-            "Is the server running, and is this its address?",
-        ) from exc.cause

@@ -160,6 +160,12 @@ class Connections:
         try:
             with translated(self.location, was_sent=False):
                 return await pool.acquire(timeout=self._timeout)
+        except asyncpg.InterfaceError as exc:
+            if self.is_own:
+                raise
+            raise StoreUnavailableError(
+                self.location, f"your pool: {exc}", "Give the store a pool that is open"
+            ) from exc
         except Broken as exc:
             if self.is_own or not isinstance(exc.cause, TimeoutError):
                 raise

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 NOW = "extract(epoch FROM clock_timestamp())::float8"
-"""The server's time; tests put a literal here. Each statement has it once."""
+"""The server's time; tests put a literal here."""
 
 _Said = tuple[str, str | None, float | None, float | None, str | None, float | None]
 """Of an operation: verb, token, span, ttl, policy, ts."""
@@ -76,6 +76,8 @@ _LOOK = f"""WITH {_CLOCK}
     FROM ({_ASKED}) AS asked
     LEFT JOIN {{table}} AS held USING (namespace, id)
     {_JUDGED}"""  # noqa: S608
+# Who waits for a row's lock lives later than when the statement began: so the time is
+# taken again under the lock, or a lease would count from before it.
 # Rows are locked, and inserted, in the order in which glimpsed gives them, one by one:
 # inserted pulls on decided, and decided on glimpsed. So no two batches wait for each
 # other. An ORDER BY in inserted would have all locks taken before the first insert.
@@ -89,7 +91,7 @@ _CHANGE = f"""WITH {_CLOCK},
         ORDER BY asked.place
     ),
     decided AS MATERIALIZED (
-        SELECT asked.now, judged.verdict, done.is_done, asked.namespace, asked.id,
+        SELECT locked.now, judged.verdict, done.is_done, asked.namespace, asked.id,
             CASE WHEN NOT is_change THEN held.first_seen
                 WHEN judged.verdict = 'new' THEN at
                 WHEN verb IN ('mark', 'check_and_mark', 'resolve_handled')
@@ -110,8 +112,8 @@ _CHANGE = f"""WITH {_CLOCK},
             CASE WHEN is_change THEN policy ELSE held.on_abandoned END AS on_abandoned,
             verb, is_change, held.id IS NULL AND is_change AS is_insert
         FROM (
-            SELECT now, namespace, id, verb, own, own AS token, span, ttl, policy,
-                is_there, coalesce(ts, now) AS at
+            SELECT now AS begun, namespace, id, verb, own, own AS token, span, ttl,
+                policy, is_there, ts
             FROM glimpsed WHERE is_change
         ) AS asked
         LEFT JOIN LATERAL (
@@ -120,7 +122,11 @@ _CHANGE = f"""WITH {_CLOCK},
                 AND newest.id = asked.id
             FOR UPDATE
         ) AS held ON true
-        {_JUDGED}
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN held.id IS NULL THEN begun ELSE {{now}} END AS now
+        ) AS locked
+        CROSS JOIN LATERAL (SELECT coalesce(ts, locked.now) AS at) AS sight
+        {_JUDGED.replace("asked.now", "locked.now")}
         CROSS JOIN LATERAL (SELECT CASE
             WHEN verb IN ('renew', 'release', 'resolve') THEN held.last_seen
             WHEN verb = 'mark' AND judged.verdict = 'duplicate'

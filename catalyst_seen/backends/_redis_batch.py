@@ -7,11 +7,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._backend import Applied, Forget, Look, Release, Resolve
-from .._errors import OutcomeUnknownError, SchemaError, SeenError
+from redis.exceptions import TryAgainError
+
+from .._backend import Applied, Look
+from .._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
 from .._state import answer
 from . import _exchange, _redis_script
-from ._exchange import Broken
+from ._exchange import Broken, cannot_tell, unknown
 from ._redis_errors import refused
 from ._redis_nodes import Command
 
@@ -19,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .._backend import Operation
+    from .._errors import SeenError
     from .._model import Verdict
     from ._exchange import ServerClock
     from ._redis_nodes import Nodes, Word
 
 _AT_ONCE = 1_000  # keys in a call of the script: Redis does nothing else meanwhile
 _NONCE = 9  # random bytes: with its place, they tell a mark from every other one
-_CANNOT_TELL = (Forget, Release, Resolve)
 
 
 @dataclass
@@ -72,27 +74,25 @@ class Batch:
         self.is_change = not all(isinstance(one, Look) for one in operations)
         self.verdicts: list[Verdict | None] = [None] * len(operations)
         self._operations = operations
+        self._names = names
         self._nodes = nodes
         self._location = location
         self._replicas = replicas if self.is_change else 0
         self._script = _redis_script.SCRIPT
         self._parts = [
-            _Part(places, self._call(names, places, slot))
-            for slot, places in _by_slot(names, nodes.slot)
+            self._part(places, slot) for slot, places in _by_slot(names, nodes.slot)
         ]
 
-    def _call(
-        self, names: Sequence[bytes], places: Sequence[int], slot: int
-    ) -> Command:
+    def _part(self, places: Sequence[int], slot: int) -> _Part:
         words: list[Word] = [
             "EVALSHA",
             self._script.sha,
             len(places),
-            *(names[place] for place in places),
+            *(self._names[place] for place in places),
             secrets.token_urlsafe(_NONCE),
             _redis_script.pack(self._operations[place] for place in places),
         ]
-        return Command(words, slot)
+        return _Part(places, Command(words, slot))
 
     async def send(self, clock: ServerClock) -> None:
         """Send what has not been answered.
@@ -103,18 +103,41 @@ class Batch:
         parts = [part for part in self._parts if not part.is_answered]
         sent = _exchange.monotonic()
         commands = [part.command for part in parts]
-        await self._nodes.send(commands, self._script, self._replicas)
+        try:
+            await self._nodes.send(commands, self._script, self._replicas)
+        finally:
+            failure = self._note(parts, clock, sent)
+        if failure:
+            raise failure
+
+    def _note(
+        self, parts: Sequence[_Part], clock: ServerClock, sent: float
+    ) -> Broken | None:
+        """Take note of what came back; return why something did not."""
         failure = None
         for part in parts:
             reply = part.command.reply
+            if isinstance(reply, TryAgainError):
+                reply = part.command.reply = Broken(reply, was_sent=False)
+                self._divide(part)
             if isinstance(reply, Broken):
                 part.may_be_done = part.may_be_done or reply.was_sent
                 if failure is None or reply.was_sent:
                     failure = reply
             elif isinstance(reply, bytes):
                 clock.heard(_redis_script.time_of(reply), sent)
-        if failure:
-            raise failure
+        return failure
+
+    def _divide(self, part: _Part) -> None:
+        """Send keys one by one while their slot moves: some are here, some are there.
+
+        Nothing was carried out; and of one key Redis always knows where it is.
+        """
+        self._parts.remove(part)
+        for place in part.places:
+            single = self._part([place], part.command.slot)
+            single.may_be_done = part.may_be_done
+            self._parts.append(single)
 
     def applied(self, unanswered: SeenError | None = None) -> Applied:
         """Tell what became of it all.
@@ -138,10 +161,12 @@ class Batch:
         """Put what became of a part where it belongs; return why it failed."""
         reply = part.command.reply
         if not isinstance(reply, bytes):
-            failure = unanswered or refused(reply, self._location)
-            if part.is_answered:
+            failure = unanswered
+            if failure is None or part.is_answered:
                 failure = refused(reply, self._location)
                 failure.__cause__ = reply
+            if part.may_be_done and isinstance(failure, StoreUnavailableError):
+                failure = unknown(failure)
             for place in part.places:
                 applied.answers[place] = failure
             return failure
@@ -182,14 +207,8 @@ class Batch:
                 f"{replicas} of {self._replicas} replicas have it",
                 "Ask again when they are back; if the primary is lost before, it is",
             )
-        is_again = part.may_be_done and not is_done
-        if is_again and isinstance(operation, _CANNOT_TELL):
-            return OutcomeUnknownError(
-                self._location,
-                f"the connection broke; whether {operation.verb} was done before,"
-                " nobody knows",
-                "Ask for the key to learn how it is",
-            )
+        if part.may_be_done and not is_done:
+            return cannot_tell(operation, self._location)
         return None
 
 

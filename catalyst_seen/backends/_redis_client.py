@@ -32,7 +32,6 @@ def connect(url: str, timeout: float) -> Client:
     scheme, _, rest = url.partition("://")
     server, _, how = scheme.lower().partition("+")
     driver_scheme = "unix" if how == "unix" else server.replace("valkey", "redis")
-    driver_scheme = "rediss" if driver_scheme == "rediss" else driver_scheme
     make = RedisCluster if how == "cluster" else Redis
     try:
         client: Client = make.from_url(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -14,10 +12,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from .._errors import StoreUnavailableError
-
-if TYPE_CHECKING:
-    from .._errors import SeenError
+from .._errors import OutcomeUnknownError, StoreUnavailableError
 
 _SIGN_IN = "Check the user and the password, and what that user may do"
 _ADVICE: dict[type[Exception], str] = {
@@ -36,19 +31,29 @@ _ADVICE_BY_WORD = {
     "NOREPLICAS": "Too few replicas are connected to it",
     "DB index": "Name a database that the server has",
 }
-_BUG = ("user_script", "Error compiling", "Error running", "wrong number")
+_OF_THE_SCRIPT = ("user_script", "Error compiling", "Error running")
 
 
-def refused(exc: Exception, location: str) -> SeenError:
-    """Say in our words why Redis did not do something; a bug of ours is raised."""
+def refused(exc: Exception, location: str) -> StoreUnavailableError:
+    """Say in our words why Redis did not do something."""
     text = str(exc)
-    if isinstance(exc, ResponseError) and text.startswith(_BUG):
-        raise exc
-    advice = "Nothing acknowledged is lost"
+    said = f"{text} ({type(exc).__name__})"
+    if isinstance(exc, ResponseError) and text.startswith(_OF_THE_SCRIPT):
+        return OutcomeUnknownError(
+            location,
+            f"{said}: what came before in the batch is done, perhaps",
+            "This is a bug of catalyst-seen: please report it",
+        )
+    return StoreUnavailableError(location, said, advice(exc))
+
+
+def advice(exc: Exception) -> str:
+    """Say what helps."""
+    text = str(exc)
     for kind, what in _ADVICE.items():
         if isinstance(exc, kind):
-            advice = what
+            return what
     for word, what in _ADVICE_BY_WORD.items():
         if word in text:
-            advice = what
-    return StoreUnavailableError(location, f"{text} ({type(exc).__name__})", advice)
+            return what
+    return "Nothing acknowledged is lost"

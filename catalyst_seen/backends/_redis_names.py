@@ -27,9 +27,15 @@ class Names:
         """Give the name of a key."""
         return _head(self._prefix, namespace) + key.encode()
 
-    def id_(self, name: bytes) -> Id:
-        """Tell whose key it is that has a name of this store."""
-        _, namespace, key = name.decode().split(":", 2)
+    def id_(self, name: bytes) -> Id | None:
+        """Tell whose key it is that has a name of this store; ``None`` if it is none.
+
+        Other programs may have names that are no text.
+        """
+        try:
+            _, namespace, key = name.decode().split(":", 2)
+        except ValueError:
+            return None
         return unquote(namespace), key
 
     def pattern(self, namespace: str | None) -> bytes:
@@ -37,7 +43,8 @@ class Names:
         head = _head(self._prefix, namespace or "").decode()
         if namespace is None:
             head = head.removesuffix(":")
-        return _SPECIAL.sub(r"\\\1", head).encode() + b"*"
+        every = b"*" if namespace is not None else b"*:*"
+        return _SPECIAL.sub(r"\\\1", head).encode() + every
 
 
 @lru_cache(maxsize=4_096)

@@ -21,16 +21,17 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     InvalidResponse,
+    MaxConnectionsError,
     MovedError,
     NoScriptError,
     RedisClusterException,
     ResponseError,
-    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._exchange import Broken
+from ._redis_errors import advice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -48,7 +49,7 @@ WAIT = 1.0
 _REDIRECTIONS = 5
 _REFUSED = (AuthenticationError, AuthorizationError)
 _BROKEN = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
-_NOT_NOW = (BusyLoadingError, ClusterDownError, TryAgainError)
+_NOT_NOW = (BusyLoadingError, ClusterDownError)
 
 Word = bytes | str | int
 
@@ -160,9 +161,12 @@ class Cluster:
         await self._know()
         node = self._client.get_node(node_name=primary)
         if node is None:
-            left = RedisConnectionError(f"{primary} has left the cluster")
-            raise Broken(left, was_sent=False)
-        return await _call(_connected(node), words)
+            raise RedisClusterException(f"{primary} has left the cluster meanwhile")
+        try:
+            return await _call(_connected(node), words)
+        except Broken:
+            self._is_stale = True
+            raise
 
     async def send(
         self, commands: Sequence[Command], script: Script, replicas: int
@@ -255,9 +259,9 @@ async def _pipe(
 ) -> None:
     """Send commands over one connection; what is not answered says why in its reply."""
     was_sent = False
-    failure: Exception
+    failure: Exception | None = None
     for command in commands:
-        command.reply = None
+        command.reply = command.replicas = None
     try:
         async with connected as connection:
             was_sent = True
@@ -269,13 +273,16 @@ async def _pipe(
     except (*_REFUSED, ResponseError) as exc:
         failure = exc
     except _BROKEN as exc:
-        was_sent = was_sent and not isinstance(exc, BusyLoadingError)
-        failure = Broken(exc, was_sent=was_sent)
-    else:
-        return
+        failure = _broken(exc, was_sent=was_sent)
     for command in commands:
         if command.reply is None:
             command.reply = failure
+
+
+def _broken(exc: Exception, *, was_sent: bool) -> Broken:
+    if isinstance(exc, MaxConnectionsError):
+        return Broken(exc, was_sent=False, advice=advice(exc))
+    return Broken(exc, was_sent=was_sent and not isinstance(exc, BusyLoadingError))
 
 
 async def _talk(
@@ -288,7 +295,11 @@ async def _talk(
     unknown = [one for one in commands if isinstance(one.reply, NoScriptError)]
     if unknown and script:
         await connection.send_command("SCRIPT", "LOAD", script.text)
-        await connection.read_response()
+        loaded = await _read(connection)
+        if isinstance(loaded, Exception):
+            for command in unknown:
+                command.reply = loaded
+            return
         await _ask(connection, unknown, replicas)
 
 
@@ -302,11 +313,13 @@ async def _ask(
         sent.append(command.words)
     if replicas:
         sent.append(("WAIT", replicas, _patience(connection)))
+    for command in commands:
+        command.reply = command.replicas = None
     await connection.send_packed_command(connection.pack_commands(sent))
     for command in commands:
-        if command.detour:
-            await _read(connection)
-        command.reply = await _read(connection)
+        asking = await _read(connection) if command.detour else None
+        reply = await _read(connection)
+        command.reply = asking if isinstance(asking, Exception) else reply
     if replicas:
         have_it = await connection.read_response()
         for command in commands:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
-from .._errors import ConfigurationError, SchemaError, StoreUnavailableError
+from .._errors import ConfigurationError, StoreUnavailableError
 from .._log import log
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ async def check_safety(
         What it is, with its version.
 
     Raises:
-        ConfigurationError: It evicts keys when its memory is full.
-        SchemaError: It is older than Redis 7.
+        ConfigurationError: It evicts keys when its memory is full, or is older than
+            Redis 7.
         StoreUnavailableError: It is a replica.
     """
     info = _parsed(await nodes.call(primary, "INFO"))
@@ -43,6 +43,8 @@ async def check_safety(
             location=location,
             problem="all marks are lost when Redis ends: set appendonly yes",
         )
+    if config.wait_replicas:
+        await nodes.call(primary, "WAIT", 0, 1)  # may the user do that?
     if int(info.get("connected_slaves", 0)) < config.wait_replicas:
         log(
             "warning",
@@ -63,8 +65,8 @@ def _parsed(info: bytes) -> dict[str, str]:
 def _check_version(info: dict[str, str], location: str) -> None:
     version = info.get("redis_version", "7.0")
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        raise SchemaError(
-            location, f"it is Redis {version}, 7.0 is needed at least", "Upgrade it"
+        raise ConfigurationError(
+            "Redis", f"7.0 is needed at least, {location} has {version}"
         )
 
 

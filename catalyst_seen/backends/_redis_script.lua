@@ -4,7 +4,8 @@
 -- the operations, as _redis_script.py packs them, each with the number of keys in a row
 -- that it is for. Answers with the time, and a record for each key.
 --
--- What is stored of a key is a letter, then packed numbers, then a token:
+-- What is stored of a key is a byte that begins no text, a letter, then packed numbers,
+-- then a token:
 --   m first_seen                                                 marked once
 --   s first_seen last_seen attempt                               seen
 --   c first_seen last_seen attempt lease_until on_abandoned      claimed
@@ -15,6 +16,8 @@ local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
 local DONE, STORED, FOREIGN = 1, 2, 4
 local FOREVER = -1
+local OURS = string.char(197)  -- not followed by a letter, in any UTF-8
+local LEAST = {m = 10, s = 22, c = 31}  -- bytes in a value without its token
 local NOTHING = {first = 0, last = 0, attempt = 0}
 
 local time = redis.call('TIME')
@@ -24,6 +27,14 @@ local place  -- of the key in the batch
 
 local function own()  -- the id of a mark that is made here
   return ARGV[1] .. place
+end
+
+local function is_own(row)  -- is it the mark of an earlier attempt at this batch?
+  if row.lease or string.sub(row.token, 1, #ARGV[1]) ~= ARGV[1] then return false end
+  for before = 1, place - 1 do  -- if it is not of the batch's earlier operations
+    if KEYS[before] == KEYS[place] then return row.token == own() end
+  end
+  return true
 end
 
 local function after(instant, ttl)
@@ -38,17 +49,19 @@ local function read(key)
     if string.sub(value.err, 1, 9) == 'WRONGTYPE' then return nil, true end
     redis.call('GET', key)  -- raises it
   end
-  local kind, row, at = string.sub(value, 1, 1), {}, nil
+  local kind, row, at = string.sub(value, 2, 2), {}, nil
+  local least = LEAST[kind]
+  if string.sub(value, 1, 1) ~= OURS or not least or #value < least then
+    return nil, true
+  end
   if kind == 'm' then
-    row.first, at = struct.unpack('<d', value, 2)
+    row.first, at = struct.unpack('<d', value, 3)
     row.last, row.attempt = row.first, 0
   elseif kind == 's' then
-    row.first, row.last, row.attempt, at = struct.unpack('<ddI4', value, 2)
-  elseif kind == 'c' then
-    row.first, row.last, row.attempt, row.lease, row.policy, at =
-      struct.unpack('<ddI4dB', value, 2)
+    row.first, row.last, row.attempt, at = struct.unpack('<ddI4', value, 3)
   else
-    return nil, true
+    row.first, row.last, row.attempt, row.lease, row.policy, at =
+      struct.unpack('<ddI4dB', value, 3)
   end
   row.token = string.sub(value, at)
   local expires = redis.call('PEXPIRETIME', key)
@@ -66,12 +79,12 @@ local function write(key, row)
   end
   local value
   if row.lease then
-    value = 'c' .. struct.pack('<ddI4dB', row.first, row.last, row.attempt,
+    value = OURS .. 'c' .. struct.pack('<ddI4dB', row.first, row.last, row.attempt,
       row.lease, row.policy) .. row.token
   elseif row.attempt > 0 or row.last ~= row.first then
-    value = 's' .. struct.pack('<ddI4', row.first, row.last, row.attempt) .. row.token
+    value = OURS .. 's' .. struct.pack('<ddI4', row.first, row.last, row.attempt) .. row.token
   else
-    value = 'm' .. struct.pack('<d', row.first) .. row.token
+    value = OURS .. 'm' .. struct.pack('<d', row.first) .. row.token
   end
   if row.expires then
     redis.call('SET', key, value, 'PXAT', math.ceil(row.expires * 1000 - 0.001))
@@ -134,19 +147,19 @@ local verbs = {
       mark.token = own()
       return true, mark
     end
-    if verdict == DUPLICATE and row.token == own() then
+    if verdict == DUPLICATE and is_own(row) then
       return true, row, row.attempt > 0 and RETRY or NEW
     end
     return false, row
   end,
   t = function(row, op, verdict)
+    if row and row.lease and row.token == op.token then
+      return true, leased(row, op), row.attempt > 1 and RETRY or NEW
+    end
     if verdict <= RETRY then
       local first, attempt = now, 1
       if row then first, attempt = row.first, row.attempt + 1 end
       return true, leased({first = first, last = now, attempt = attempt}, op)
-    end
-    if verdict == IN_FLIGHT and row.token == op.token then
-      return true, row, row.attempt > 1 and RETRY or NEW
     end
     return false, row
   end,

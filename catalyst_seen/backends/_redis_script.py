@@ -53,7 +53,7 @@ SCRIPT = Script(
 
 
 @dataclass(slots=True)
-class Cleanup(Operation[bool]):
+class Cleanup(Forget):
     """Remove a row last marked longer ago, unless it is held or under a live lease."""
 
     verb = "cleanup"

@@ -14,9 +14,9 @@ import asyncpg
 from .._config import SeenStoreConfig
 from .._errors import ConfigurationError, OutcomeUnknownError
 from . import _exchange, _postgres_upkeep
-from ._exchange import Exchanges, ServerClock
+from ._exchange import Exchanges, ServerClock, at_once
 from ._postgres_batch import Batch
-from ._postgres_errors import at_once, translated
+from ._postgres_errors import translated
 from ._postgres_names import describe, located, quoted
 from ._postgres_pool import Connections
 from ._postgres_schema import check_server, create, is_prepared
@@ -66,7 +66,9 @@ class PostgresBackend:
         self._table = f"{quoted(schema)}.seen"
         self._clock = ServerClock()
         self._engine = ""
-        self._connections = Connections(target, self.config.timeout)
+        timeout = self.config.timeout
+        self._connections = Connections(target, timeout)
+        self._exchanges, self._aside = Exchanges("", timeout), Exchanges("", timeout)
         self._locate(
             describe(target, schema)
             if isinstance(target, str)
@@ -75,8 +77,7 @@ class PostgresBackend:
 
     def _locate(self, location: str) -> None:
         self._location = self._connections.location = location
-        self._exchanges = Exchanges(location, self.config.timeout)
-        self._aside = Exchanges(location, self.config.timeout)
+        self._exchanges.location = self._aside.location = location
 
     @property
     def location(self) -> str:

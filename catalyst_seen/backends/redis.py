@@ -17,7 +17,7 @@ from .._backend import Applied, BackendStats, Chunk, Look
 from .._config import SeenStoreConfig
 from .._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
 from .._model import ON_ABANDONED, Record, Verdict
-from ._exchange import Broken, Exchanges, ServerClock
+from ._exchange import Exchanges, ServerClock, at_once
 from ._redis_batch import Batch
 from ._redis_client import Client, connect, describe, nodes_of
 from ._redis_errors import refused
@@ -162,11 +162,11 @@ class RedisBackend:
             return Chunk(0, None)
         if primaries[0] != primary:
             cursor = "0"
-        after, names = await self._page(primaries[0], cursor, namespace, limit)
-        old = [Cleanup(*self._names.id_(name), age) for name in names]
+        after, ids = await self._page(primaries[0], cursor, namespace, limit)
         removed = 0
-        if old:
-            _, applied = await self._carry_out(old)
+        if ids:
+            _, applied = await self._carry_out([Cleanup(*id_, age) for id_ in ids])
+            _check(applied)
             removed = sum(answer is True for answer in applied.answers)
         if after != _END:
             return Chunk(removed, (primaries[0], after.decode()))
@@ -233,17 +233,17 @@ class RedisBackend:
         self, namespace: str | None
     ) -> AsyncIterator[tuple[Id, Verdict, Row]]:
         """Give every key once, what it is, and its row."""
-        met: set[bytes] = set()  # Redis may show a key twice
+        met: set[Id] = set()  # Redis may show a key twice
         for primary in await self._primaries():
             cursor = "0"
             while True:
-                after, names = await self._page(primary, cursor, namespace, _PAGE)
-                names = [name for name in dict.fromkeys(names) if name not in met]
-                met.update(names)
-                ids = list(map(self._names.id_, names))
-                looks = [Look(*id_) for id_ in ids]
-                if looks:
+                after, ids = await self._page(primary, cursor, namespace, _PAGE)
+                ids = [id_ for id_ in dict.fromkeys(ids) if id_ not in met]
+                met.update(ids)
+                if ids:
+                    looks = [Look(*id_) for id_ in ids]
                     batch, applied = await self._carry_out(looks)
+                    _check(applied)
                     for id_, verdict, row in zip(
                         ids, batch.verdicts, applied.rows, strict=True
                     ):
@@ -255,11 +255,11 @@ class RedisBackend:
 
     async def _page(
         self, primary: str, cursor: str, namespace: str | None, size: int
-    ) -> tuple[bytes, list[bytes]]:
+    ) -> tuple[bytes, list[Id]]:
         pattern = self._names.pattern(namespace)
         words = ("SCAN", cursor, "MATCH", pattern, "COUNT", size)
         after, names = await self._call(primary, *words)
-        return after, names
+        return after, [id_ for id_ in map(self._names.id_, names) if id_ is not None]
 
     async def _primaries(self) -> list[str]:
         return await self._ask(lambda nodes: nodes.primaries())
@@ -283,15 +283,17 @@ class RedisBackend:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
-            yield
-        except Broken as exc:
-            raise StoreUnavailableError(
-                self._location,
-                f"{exc.cause} ({type(exc.cause).__name__})",
-                "Is the server running, and is this its address?",
-            ) from exc.cause
+            with at_once(self._location):
+                yield
         except (RedisError, RedisClusterException) as exc:
             raise refused(exc, self._location) from exc
+
+
+def _check(applied: Applied) -> None:
+    """Raise what failed, but for the keys of other programs, which do not count."""
+    for answer in applied.answers:
+        if isinstance(answer, StoreUnavailableError):
+            raise answer
 
 
 def _end_opened(opening: asyncio.Task[Link]) -> None:
