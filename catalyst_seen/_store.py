@@ -68,6 +68,9 @@ class AsyncSeenStore:
     "new" on a guess. A call that is cancelled may or may not take effect, and disturbs
     nothing else.
 
+    What is said of one transaction holds for SQLite and PostgreSQL. On Redis each key
+    of a call is done for itself; if some fail, that is an ``OutcomeUnknownError``.
+
     Every verb raises ``TypeError`` or ``ValueError`` for a bad argument before any I/O
     (for a key or a namespace ``InvalidKeyError``, a ``ValueError``), and
     ``StoreClosedError`` where the store is not open.
