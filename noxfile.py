@@ -57,7 +57,9 @@ def minimal(session: nox.Session) -> None:
     """Run SQLite's tests without any extra, on the oldest dependencies we name."""
     oldest = [name.replace(">=", "==") for name in PYPROJECT["project"]["dependencies"]]
     session.install(*group("tests"), *oldest, ".")
-    session.run("pytest", *IN_PARALLEL, *WITHOUT_EXTRAS, *session.posargs)
+    session.run(
+        "pytest", *IN_PARALLEL, "-m", "not torture", *WITHOUT_EXTRAS, *session.posargs
+    )
 
 
 @nox.session
