@@ -15,7 +15,7 @@ from .._state import answer
 from . import _exchange, _redis_script
 from ._exchange import Broken, cannot_tell, unknown
 from ._redis_errors import refused
-from ._redis_nodes import Command
+from ._redis_pipe import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .._errors import SeenError
     from .._model import Verdict
     from ._exchange import ServerClock
-    from ._redis_nodes import Nodes, Word
+    from ._redis_nodes import Nodes
+    from ._redis_pipe import Word
 
 _AT_ONCE = 1_000  # keys in a call of the script: Redis does nothing else meanwhile
 _NONCE = 9  # random bytes: with its place, they tell a mark from every other one

@@ -1,76 +1,34 @@
-"""Where Redis's keys are: on one server, or by slots on the primaries of a cluster.
-
-What is asked is a pipeline of commands to each server that has something to do with it.
-redis-py's own pipelines do the same, but do not tell what was sent when a connection
-broke, nor how many replicas have what was written.
-"""
+"""Where Redis's keys are: on one server, or by slots on the primaries of a cluster."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ClusterDownError,
-    InvalidResponse,
-    MaxConnectionsError,
     MovedError,
-    NoScriptError,
     RedisClusterException,
     ResponseError,
 )
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._exchange import Broken
-from ._redis_errors import advice
+from ._redis_pipe import BROKEN, REFUSED, Command, call, pipe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from contextlib import AbstractAsyncContextManager
 
     from redis.asyncio import Redis, RedisCluster
     from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.connection import AbstractConnection
 
+    from ._redis_pipe import Word
     from ._redis_script import Script
 
-WAIT = 1.0
-"""Seconds that replicas have to take over a change."""
-
-_REDIRECTIONS = 5
-_REFUSED = (AuthenticationError, AuthorizationError)
-_BROKEN = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
-_NOT_NOW = (BusyLoadingError, ClusterDownError)
-
-Word = bytes | str | int
-
-
-@dataclass
-class Command:
-    """A command, and what became of it.
-
-    Attributes:
-        words: The command.
-        slot: Which of a cluster's slots it is about.
-        reply: What the server answered, or an exception that says why it did not.
-        replicas: How many replicas have it, if that was asked.
-        detour: Where its server has sent it, this once: it gives the slot away.
-    """
-
-    words: Sequence[Word]
-    slot: int = 0
-    reply: Any = None
-    replicas: int | None = None
-    detour: AskError | None = None
+_REDIRECTIONS = 5  # of a command, before the cluster is taken for broken
 
 
 class Nodes(Protocol):
@@ -123,12 +81,12 @@ class OneServer:
         return [""]
 
     async def call(self, _primary: str, *words: Word) -> Any:
-        return await _call(self._connected(), words)
+        return await call(self._connected(), words)
 
     async def send(
         self, commands: Sequence[Command], script: Script, replicas: int
     ) -> None:
-        await _pipe(self._connected(), commands, script, replicas)
+        await pipe(self._connected(), commands, script, replicas)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AbstractConnection]:
@@ -163,7 +121,7 @@ class Cluster:
         if node is None:
             raise RedisClusterException(f"{primary} has left the cluster meanwhile")
         try:
-            return await _call(_connected(node), words)
+            return await call(_connected(node), words)
         except Broken:
             self._is_stale = True
             raise
@@ -178,7 +136,7 @@ class Cluster:
                 of_node[self._node(command)].append(command)
             await asyncio.gather(
                 *(
-                    _pipe(_connected(node), some, script, replicas)
+                    pipe(_connected(node), some, script, replicas)
                     for node, some in of_node.items()
                 )
             )
@@ -203,10 +161,10 @@ class Cluster:
             await self._client.nodes_manager.initialize()
             self._is_stale = False
         except RedisClusterException as exc:
-            if isinstance(exc.__cause__, (*_REFUSED, ResponseError)):
+            if isinstance(exc.__cause__, (*REFUSED, ResponseError)):
                 raise exc.__cause__ from exc
             raise Broken(exc, was_sent=False) from exc
-        except _BROKEN as exc:
+        except BROKEN as exc:
             raise Broken(exc, was_sent=False) from exc
 
     def _node(self, command: Command) -> ClusterNode:
@@ -239,102 +197,3 @@ async def _connected(node: ClusterNode) -> AsyncIterator[AbstractConnection]:
         yield connection
     finally:
         node.release(connection)
-
-
-async def _call(
-    connected: AbstractAsyncContextManager[AbstractConnection], words: Sequence[Word]
-) -> Any:
-    command = Command(words)
-    await _pipe(connected, [command], None, 0)
-    if isinstance(command.reply, Exception):
-        raise command.reply
-    return command.reply
-
-
-async def _pipe(
-    connected: AbstractAsyncContextManager[AbstractConnection],
-    commands: Sequence[Command],
-    script: Script | None,
-    replicas: int,
-) -> None:
-    """Send commands over one connection; what is not answered says why in its reply."""
-    was_sent = False
-    failure: Exception | None = None
-    for command in commands:
-        command.reply = command.replicas = None
-    try:
-        async with connected as connection:
-            was_sent = True
-            try:
-                await _talk(connection, commands, script, replicas)
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
-    except (*_REFUSED, ResponseError) as exc:
-        failure = exc
-    except _BROKEN as exc:
-        failure = _broken(exc, was_sent=was_sent)
-    for command in commands:
-        if command.reply is None:
-            command.reply = failure
-
-
-def _broken(exc: Exception, *, was_sent: bool) -> Broken:
-    if isinstance(exc, MaxConnectionsError):
-        return Broken(exc, was_sent=False, advice=advice(exc))
-    return Broken(exc, was_sent=was_sent and not isinstance(exc, BusyLoadingError))
-
-
-async def _talk(
-    connection: AbstractConnection,
-    commands: Sequence[Command],
-    script: Script | None,
-    replicas: int,
-) -> None:
-    await _ask(connection, commands, replicas)
-    unknown = [one for one in commands if isinstance(one.reply, NoScriptError)]
-    if unknown and script:
-        await connection.send_command("SCRIPT", "LOAD", script.text)
-        loaded = await _read(connection)
-        if isinstance(loaded, Exception):
-            for command in unknown:
-                command.reply = loaded
-            return
-        await _ask(connection, unknown, replicas)
-
-
-async def _ask(
-    connection: AbstractConnection, commands: Sequence[Command], replicas: int
-) -> None:
-    sent: list[Sequence[Word]] = []
-    for command in commands:
-        if command.detour:
-            sent.append(("ASKING",))
-        sent.append(command.words)
-    if replicas:
-        sent.append(("WAIT", replicas, _patience(connection)))
-    for command in commands:
-        command.reply = command.replicas = None
-    await connection.send_packed_command(connection.pack_commands(sent))
-    for command in commands:
-        asking = await _read(connection) if command.detour else None
-        reply = await _read(connection)
-        command.reply = asking if isinstance(asking, Exception) else reply
-    if replicas:
-        have_it = await connection.read_response()
-        for command in commands:
-            command.replicas = int(have_it)
-
-
-async def _read(connection: AbstractConnection) -> Any:
-    try:
-        reply = await connection.read_response(disable_decoding=True)
-    except ResponseError as exc:
-        return Broken(exc, was_sent=False) if isinstance(exc, _NOT_NOW) else exc
-    return reply
-
-
-def _patience(connection: AbstractConnection) -> int:
-    """Tell how long replicas have, in milliseconds: less than the connection has."""
-    longest = getattr(connection, "socket_timeout", None)
-    return int(1_000 * (min(WAIT, longest / 2) if longest else WAIT))

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     )
 
     from .._backend import Confirm, Id, Operation, Place, Row
-    from ._redis_nodes import Nodes, Word
+    from ._redis_nodes import Nodes
+    from ._redis_pipe import Word
 
 T = TypeVar("T")
 
