@@ -25,9 +25,11 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
+from catalyst_seen._backend import Id
+from catalyst_seen.backends import _redis_safety
 from catalyst_seen.backends.redis import RedisBackend
 
-from .conftest import Figures
+from .conftest import Clock, Figures
 from .link import Link
 from .servers import HOST, Valkey, ValkeyCluster, free_port
 
@@ -94,6 +96,12 @@ class TestOpening:
             async with to(server):
                 pass
         assert len(logs) == 1
+
+    async def test_old(self, server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server that is too old is refused."""
+        monkeypatch.setattr(_redis_safety, "_OLDEST", (99, 0))
+        with pytest.raises(ConfigurationError, match=r"7\.0 is needed"):
+            await to(server).open()
 
     async def test_replica(self, server: Valkey) -> None:
         """A replica is refused: it could mark nothing."""
@@ -224,6 +232,14 @@ class TestOwnClient:
                     assert await store.check_and_mark("k")
                 assert await client.exists("seen::k") == 1
 
+    async def test_stays_connected(self, server: Valkey) -> None:
+        """Its connections are as they were when the store has closed."""
+        async with Redis(host=HOST, port=server.port) as client:
+            before = await client.client_id()
+            async with AsyncSeenStore(RedisBackend(client)) as store:
+                assert await store.check_and_mark("k")
+            assert await client.client_id() == before
+
     async def test_pool_is_used_up(self, server: Valkey) -> None:
         """Without a free connection for too long, that is what is said."""
         pool = BlockingConnectionPool(
@@ -279,70 +295,6 @@ class TestRoundTrips:
                     client.script_flush()
                 assert await store.check_and_mark(key)
                 assert not await store.check_and_mark(key)
-
-
-class TestOwnRetries:
-    """A call that is sent again, for its answer did not come."""
-
-    @pytest.mark.torture
-    async def test_stalled(
-        self, server: Valkey, figures: Figures, *, torture: bool
-    ) -> None:
-        """A server that stalls longer than its client waits calls nothing seen."""
-        rounds, verdicts = 200 if torture else 10, Counter[str]()
-        async with to(
-            server, "/0?socket_timeout=0.2&socket_connect_timeout=0.2"
-        ) as store:
-            for number in range(rounds):
-                server.pause()
-                asyncio.get_running_loop().call_later(0.35, server.resume)
-                answers = await asyncio.gather(
-                    *(store.check_and_mark(f"m{number}-{one}") for one in range(3)),
-                    *(store.claim(f"c{number}-{one}") for one in range(3)),
-                )
-                verdicts.update(str(getattr(one, "verdict", one)) for one in answers)
-            confirmed = await store.confirm_many([await store.claim("last", lease=60)])
-            assert confirmed == [True]
-        assert verdicts == {"new": 6 * rounds}
-        figures(
-            f"Valkey stalled 0.35 s, socket timeout 0.2 s, {rounds} times: own marks"
-            f" and claims called duplicate or in flight 0 of {6 * rounds}"
-        )
-
-    async def test_retried_claim(self, server: Valkey) -> None:
-        """What was a retry is one when it is sent again, with the same attempt."""
-        async with to(
-            server, "/0?socket_timeout=0.2&socket_connect_timeout=0.2"
-        ) as store:
-            for key in ("marked", "claimed"):
-                await (await store.claim(key)).release()
-            server.pause()
-            asyncio.get_running_loop().call_later(0.35, server.resume)
-            sighting, claim = await asyncio.gather(
-                store.check_and_mark("marked"), store.claim("claimed")
-            )
-            assert (sighting.verdict, sighting.attempt) == (Verdict.RETRY, 1)
-            assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
-
-    async def test_cannot_tell(self, server: Valkey) -> None:
-        """Who cannot know whether a first attempt was carried out is told so."""
-        async with to(
-            server, "/0?socket_timeout=0.2&socket_connect_timeout=0.2"
-        ) as store:
-            await store.mark_many(["a", "b"])
-            claim = await store.claim("c")
-            server.pause()
-            asyncio.get_running_loop().call_later(0.35, server.resume)
-            forgotten, seen = await asyncio.gather(
-                store.forget("a"), store.is_seen("b"), return_exceptions=True
-            )
-            assert isinstance(forgotten, OutcomeUnknownError)
-            assert "forget" in str(forgotten)
-            assert seen is True
-            assert not await store.is_seen("a")
-            server.pause()
-            asyncio.get_running_loop().call_later(0.35, server.resume)
-            await claim.confirm()
 
 
 class TestFailures:
@@ -462,6 +414,45 @@ class TestFailures:
                     client.replicaof("NO", "ONE")
                 assert await store.check_and_mark("k")
 
+    async def test_loading(self) -> None:
+        """A server that still loads what it had is waited for."""
+        with Valkey(
+            key_load_delay="4000", loading_process_events_interval_bytes="1024"
+        ) as server:
+            async with to(server, timeout=10) as store:
+                await store.mark_many(f"k{number}" for number in range(200))
+                with server.client() as client:
+                    client.save()
+                server.kill()
+                starting = asyncio.create_task(asyncio.to_thread(server.start))
+                marks: list[object] = []
+                while not starting.done():
+                    marks.append(await store.check_and_mark(f"k{len(marks)}"))
+                    await asyncio.sleep(0.01)
+                await starting
+                assert marks
+                assert not any(marks)
+                with server.client() as client:
+                    assert "errorstat_LOADING" in client.info("errorstats")
+
+    async def test_cancelled_claim(self, server: Valkey) -> None:
+        """A claim that is cancelled while the server stalls is given back after it."""
+        async with to(server) as store:
+            server.pause()
+            claiming = asyncio.ensure_future(store.claim("k"))
+            await asyncio.sleep(0.05)
+            claiming.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await claiming
+            server.resume()
+            while (claim := await store.claim("k")).verdict is Verdict.IN_FLIGHT:
+                assert claim.retry_after is not None
+            assert claim.verdict in {Verdict.NEW, Verdict.RETRY}
+
+
+class TestOthers:
+    """Other programs' keys, and other stores, in the same database."""
+
     async def test_foreign_key(self, server: Valkey) -> None:
         """Another program's key under our name is left alone, and hinders no other."""
         async with to(server) as store:
@@ -481,19 +472,93 @@ class TestFailures:
             with server.client() as client:
                 assert client.get("seen::text") == "hello"
 
-    async def test_cancelled_claim(self, server: Valkey) -> None:
-        """A claim that is cancelled while the server stalls is given back after it."""
+    @pytest.mark.parametrize("size", [1, 60])
+    @pytest.mark.parametrize("letter", "msc")
+    async def test_looks_like_ours(
+        self, server: Valkey, letter: str, size: int
+    ) -> None:
+        """A text that begins like a value of ours, or is as long, is another's."""
+        text = letter * size
         async with to(server) as store:
-            server.pause()
-            claiming = asyncio.ensure_future(store.claim("k"))
-            await asyncio.sleep(0.05)
-            claiming.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await claiming
-            server.resume()
-            while (claim := await store.claim("k")).verdict is Verdict.IN_FLIGHT:
-                assert claim.retry_after is not None
-            assert claim.verdict in {Verdict.NEW, Verdict.RETRY}
+            with server.client() as client:
+                client.set("seen::k", text)
+                for call in (
+                    store.check_and_mark, store.claim, store.mark_seen, store.forget,
+                ):  # fmt: skip
+                    before, foreign, after = await asyncio.gather(
+                        store.check_and_mark(f"before {call.__name__}"),
+                        call("k"),
+                        store.check_and_mark(f"after {call.__name__}"),
+                        return_exceptions=True,
+                    )
+                    assert isinstance(foreign, SchemaError)
+                    for own in (before, after):
+                        assert getattr(own, "verdict", own) is Verdict.NEW
+                    assert client.get("seen::k") == text
+            assert await store.cleanup_old_entries(0) == 8
+
+    async def test_among_claims(self, server: Valkey) -> None:
+        """Of claims beside a key of another program's, nobody knows; none is kept."""
+        async with to(server) as store:
+            with server.client() as client:
+                client.set("seen::text", "message")
+            with pytest.raises(OutcomeUnknownError, match="1 of 3 keys failed"):
+                await store.claim_many(["a", "text", "b"], lease=60)
+            verdicts = [(await store.claim(key)).verdict for key in ("a", "b")]
+            assert verdicts == [Verdict.RETRY] * 2
+            with pytest.raises(SchemaError):
+                await store.claim("text")
+
+    async def test_names(self, server: Valkey) -> None:
+        """Names like ours that are none, or no text, disturb nobody who lists keys."""
+        names = [b"seen:abc", b"seen:\xff:k", b"seen::\xff\xfe", b"seen:", b"seen"]
+        async with to(server) as store:
+            with server.client() as client:
+                for name in names:
+                    client.set(name, "hello")
+                await store.mark_seen("k")
+                await store.claim("h", lease=0.001, on_abandoned="hold")
+                while not (held := await store.held()):
+                    await asyncio.sleep(0.005)
+                assert [record.key for record in held] == ["h"]
+                for namespace in (None, ""):
+                    assert await store.count(namespace=namespace) == 1
+                    stats = await store.stats(namespace=namespace)
+                    assert stats.keys_by_namespace == {"": 1}
+                assert await store.cleanup_old_entries(0) == 1
+                assert client.exists(*names) == len(names)
+
+    async def test_other_prefix(self, server: Valkey) -> None:
+        """A prefix that begins with another one is another store."""
+        async with to(server) as store, to(server, prefix="seen2") as other:
+            await other.mark_many(["a", "b"])
+            assert await store.count() == 0
+            assert await store.cleanup_old_entries(0) == 0
+            await store.mark_seen("a")
+            assert await store.cleanup_old_entries(0) == 1
+            assert await other.count() == 2
+
+    async def test_pattern(self, server: Valkey) -> None:
+        """A prefix or a namespace is no pattern."""
+        namespaces = ["a*", "ab", "a?", "[ab]", "a", "\\", "^"]
+        async with to(server, prefix="s[ab]*") as store:
+            with server.client() as client:
+                client.set("sab::k", "hello")
+            for namespace in namespaces:
+                await store.mark_seen("k", namespace=namespace)
+            for namespace in namespaces:
+                assert await store.count(namespace=namespace) == 1
+            assert await store.count() == len(namespaces)
+
+    async def test_escaped(self, server: Valkey) -> None:
+        """Namespaces that look alike when they are escaped are two."""
+        namespaces = ["a:b", "a%3Ab", "a%253Ab", "a"]
+        async with to(server) as store:
+            for namespace in namespaces:
+                assert await store.check_and_mark("k", namespace=namespace)
+                assert await store.check_and_mark("b:k", namespace=namespace)
+            stats = await store.stats()
+            assert stats.keys_by_namespace == dict.fromkeys(namespaces, 2)
 
 
 class TestClock:
@@ -537,6 +602,35 @@ class TestExpiry:
                 assert client.keys() == ["seen::stays"]
             assert await store.count() == 1
 
+    @pytest.mark.parametrize("part", [0.0, 0.0004, 0.0005])
+    async def test_part_of_a_millisecond(
+        self, server: Valkey, clock: Clock, part: float
+    ) -> None:
+        """No row goes before its time, be that not a whole millisecond."""
+        clock.advance(part)
+        async with to(server) as store:
+            await store.mark_seen("k", ttl=1)
+            clock.advance(1 - 0.0001)
+            assert await store.is_seen("k")
+            clock.advance(0.0012)
+            assert not await store.is_seen("k")
+
+    async def test_shown_twice(self, server: Valkey) -> None:
+        """A key that Redis shows twice while it is scanned is counted once."""
+
+        class Twice(RedisBackend):
+            async def _page(
+                self, primary: str, cursor: str, namespace: str | None, size: int
+            ) -> tuple[bytes, list[Id]]:
+                _, ids = await super()._page(primary, cursor, namespace, size)
+                return (b"7" if cursor == "0" else b"0"), [*ids, *ids]
+
+        async with Redis(host=HOST, port=server.port) as client:
+            config = SeenStoreConfig(purge_interval=None)
+            async with AsyncSeenStore(Twice(client, config)) as store:
+                await store.mark_many(["a", "b"])
+                assert await store.count() == 2
+
     async def test_count_of_many(self, server: Valkey) -> None:
         """While all keys are counted, others are marked: nobody waits for the end."""
         async with to(server) as store:
@@ -577,6 +671,24 @@ class TestReplicas:
                 replica.resume()
                 assert (await store.claim("d")).verdict is Verdict.RETRY
                 assert await store.check_and_mark("again")
+
+    async def test_lost_while_it_waits(self) -> None:
+        """What was sent twice, for the script was gone, is waited for both times."""
+        async with replicated() as (primary, replica, link):
+            async with to(primary, "/0?socket_timeout=2", wait_replicas=1) as store:
+                await store.check_and_mark("before")
+                link.cut()
+                with primary.client() as client:
+                    client.script_flush()
+                    marking = asyncio.create_task(store.check_and_mark("k"))
+                    while not client.exists("seen::k"):
+                        await asyncio.sleep(0)
+                assert not marking.done()
+                primary.kill()
+                with pytest.raises(OutcomeUnknownError):
+                    await marking
+            with replica.client() as client:
+                assert not client.exists("seen::k")
 
     async def test_missing(self, server: Valkey) -> None:
         """Without a replica that is said at opening, and at each change."""
@@ -668,86 +780,3 @@ async def replicated() -> AsyncIterator[tuple[Valkey, Valkey, Link]]:
             while client.info("replication")["master_link_status"] != "up":
                 await asyncio.sleep(0.01)
         yield primary, replica, link
-
-
-class TestCluster:
-    """Keys on three primaries."""
-
-    async def test_spread(self) -> None:
-        """A batch goes to every node, and comes back in order."""
-        with ValkeyCluster(**DURABLE) as cluster:
-            async with to(cluster) as store:
-                keys = [f"k{number}" for number in range(500)]
-                sightings = await store.check_and_mark_many(keys)
-                assert [sighting.key for sighting in sightings] == keys
-                assert all(sightings)
-                assert await store.filter_new(keys) == []
-                sizes = []
-                for node in cluster.nodes:
-                    with node.client() as client:
-                        sizes.append(client.dbsize())
-                assert min(sizes) > 100
-                assert sum(sizes) == await store.count() == 500
-                assert await store.cleanup_old_entries(0) == 500
-
-    async def test_slot_moves(self) -> None:
-        """While slots move from node to node, every key has one true verdict."""
-        with ValkeyCluster(**DURABLE) as cluster:
-            async with (
-                to(cluster, timeout=20) as store,
-                to(cluster, timeout=20) as other,
-            ):
-                keys = [f"k{number}" for number in range(300)]
-                assert all(await store.check_and_mark_many(keys[:100]))
-                for slot in range(0, 5_400, 60):
-                    move(cluster, slot, 0, 1, finish=slot % 120 == 0)
-                assert not any(await store.check_and_mark_many(keys[:100]))
-                assert all(await store.check_and_mark_many(keys[100:]))
-                assert not any(await other.check_and_mark_many(keys))
-                assert await other.count() >= 300
-
-    async def test_node_is_gone(self) -> None:
-        """A node that is gone fails its keys only, in time; they come back with it."""
-        with ValkeyCluster(cluster_require_full_coverage="no", **DURABLE) as cluster:
-            async with to(cluster, timeout=0.5) as store:
-                keys = [f"k{number}" for number in range(60)]
-                assert all(await store.check_and_mark_many(keys))
-                cluster.nodes[2].kill()
-                calls = [store.check_and_mark(key) for key in keys]
-                answers = await asyncio.gather(*calls, return_exceptions=True)
-                failed = [one for one in answers if isinstance(one, Exception)]
-                assert all(isinstance(one, StoreUnavailableError) for one in failed)
-                assert 0 < len(failed) < 60
-                assert not any(one for one in answers if not isinstance(one, Exception))
-                with pytest.raises(StoreUnavailableError):
-                    await store.check_and_mark_many(keys)
-                cluster.nodes[2].start()
-                assert not any([await until_known(store, key) for key in keys])
-
-
-async def until_known(store: AsyncSeenStore, key: str) -> object:
-    """Ask until the answer is one."""
-    deadline = time.monotonic() + 15
-    while True:
-        try:
-            return await store.check_and_mark(key)
-        except StoreUnavailableError:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
-
-
-def move(
-    cluster: ValkeyCluster, slot: int, source: int, target: int, *, finish: bool
-) -> None:
-    """Move a slot and its keys from one node to another; or stop halfway."""
-    with cluster.nodes[source].client() as old, cluster.nodes[target].client() as new:
-        old_id, new_id = (
-            str(one.execute_command("CLUSTER", "MYID")) for one in (old, new)
-        )
-        new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
-        old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
-        for name in old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000):
-            old.migrate(HOST, cluster.nodes[target].port, name, 0, 5_000)
-        if finish:
-            for one in (new, old):
-                one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)

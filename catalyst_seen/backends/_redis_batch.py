@@ -122,7 +122,8 @@ class Batch:
                 reply = part.command.reply = Broken(reply, was_sent=False)
                 self._divide(part)
             if isinstance(reply, Broken):
-                part.may_be_done = part.may_be_done or reply.was_sent
+                was_done = reply.was_sent and self.is_change
+                part.may_be_done = part.may_be_done or was_done
                 if failure is None or reply.was_sent:
                     failure = reply
             elif isinstance(reply, bytes):

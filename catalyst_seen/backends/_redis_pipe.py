@@ -43,8 +43,6 @@ REFUSED = (AuthenticationError, AuthorizationError)
 BROKEN = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
 """What it may."""
 
-_NOT_NOW = (BusyLoadingError, ClusterDownError)
-
 Word = bytes | str | int
 
 
@@ -162,7 +160,8 @@ async def _read(connection: AbstractConnection) -> Any:
     try:
         reply = await connection.read_response(disable_decoding=True)
     except ResponseError as exc:
-        return Broken(exc, was_sent=False) if isinstance(exc, _NOT_NOW) else exc
+        is_down = isinstance(exc, ClusterDownError)
+        return Broken(exc, was_sent=False) if is_down else exc
     return reply
 
 
