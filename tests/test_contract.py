@@ -197,6 +197,17 @@ class TestNamespaces:
             "four": 1,
         }
 
+    async def test_forgotten_at_once(self, store: AsyncSeenStore) -> None:
+        """Keys forgotten at the same time in two namespaces are those, and no other."""
+        for namespace in ("one", "two"):
+            await store.mark_many(["a", "b", "c"], namespace=namespace)
+        forgotten = await asyncio.gather(
+            store.forget("a", namespace="one"), store.forget("b", namespace="two")
+        )
+        assert forgotten == [True, True]
+        assert await store.filter_new(["a", "b", "c"], namespace="one") == ["a"]
+        assert await store.filter_new(["a", "b", "c"], namespace="two") == ["b"]
+
     async def test_no_separator(self, store: AsyncSeenStore) -> None:
         """Namespace and key never run into each other."""
         await store.mark_seen("c", namespace="a:b")

@@ -27,7 +27,8 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
-from catalyst_seen.backends._postgres_schema import lock_id
+from catalyst_seen.backends import _postgres_schema
+from catalyst_seen.backends._postgres_schema import create, lock_id
 from catalyst_seen.backends.postgres import PostgresBackend
 
 from .conftest import Figures, Run
@@ -126,6 +127,47 @@ class TestOpening:
             with pytest.raises(SchemaError, match="choose another schema"):
                 await at(place).open()
 
+    async def test_half_a_schema(self, place: Target) -> None:
+        """A version without a table is refused: an empty one would call all new."""
+        async with at(place) as store:
+            await store.mark_seen("k")
+        table = f'"{place.settings.schema}".seen'
+        async with connected(place.settings.url) as other:
+            await other.execute(f"DROP TABLE {table}")
+            with pytest.raises(SchemaError, match="restore the table"):
+                await at(place).open()
+
+    async def test_half_created(
+        self, place: Target, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A schema is created whole, or not at all."""
+        monkeypatch.setattr(_postgres_schema, "_CREATE", "SELECT 1 / 0")
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await at(place).open()
+        async with connected(place.settings.url) as other:
+            there = "SELECT count(*) FROM pg_namespace WHERE nspname = $1"
+            assert await other.fetchval(there, place.settings.schema) == 0
+
+    async def test_created_meanwhile(self, place: Target) -> None:
+        """Who opens while another one creates waits, and creates nothing itself."""
+        store = at(place)
+        async with connected(place.settings.url) as other:
+            async with other.transaction():
+                await create(other, place.settings.schema, "here")
+                opening = asyncio.create_task(store.open())
+                await asyncio.sleep(0.2)
+                assert not opening.done()
+            await opening
+        assert await store.check_and_mark("k")
+        await store.aclose()
+
+    async def test_schema_is_there(self, place: Target) -> None:
+        """A schema that is there and empty is used: the role may not create one."""
+        async with connected(place.settings.url) as other:
+            await other.execute(f'CREATE SCHEMA "{place.settings.schema}"')
+        async with at(place) as store:
+            assert await store.check_and_mark("k")
+
     async def test_few_rights(self, place: Target) -> None:
         """A role that may only use the table can, once another one has made it."""
         async with at(place) as store:
@@ -163,6 +205,28 @@ class TestOpening:
         url = str(place.settings.url).removesuffix("/postgres") + "/nowhere"
         with pytest.raises(StoreUnavailableError, match="Create the database"):
             await AsyncSeenStore(url).open()
+
+    async def test_old_server(
+        self, place: Target, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A server that is too old is refused."""
+        monkeypatch.setattr(_postgres_schema, "_OLDEST_SERVER", 10**9)
+        with pytest.raises(ConfigurationError, match="14 is needed"):
+            await at(place).open()
+
+    async def test_encoding(self, place: Target) -> None:
+        """A database that could not keep every key is refused."""
+        url = str(place.settings.url)
+        async with connected(url) as other:
+            await other.execute(
+                "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+            )
+            try:
+                config = place.config(url=url.removesuffix("/postgres") + "/latin")
+                with pytest.raises(ConfigurationError, match="encoding LATIN1"):
+                    await AsyncSeenStore(config).open()
+            finally:
+                await other.execute("DROP DATABASE latin WITH (FORCE)")
 
     async def test_passwords(self) -> None:
         """A wrong password is said at once; neither it nor the right one appears."""
@@ -212,42 +276,6 @@ class TestOpening:
             place.config(url=places.postgres.socket_url)
         ) as store:
             assert await store.check_and_mark("k")
-
-
-class TestOwnPool:
-    """A pool that the user brings along."""
-
-    async def test_pool(self, place: Target) -> None:
-        """It is used, not closed, and its connections keep their settings."""
-        url = place.settings.url
-        async with asyncpg.create_pool(
-            url, min_size=1, max_size=1, server_settings={"lock_timeout": "1234"}
-        ) as pool:
-            config = place.config(purge_interval=None)
-            async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
-                assert await store.check_and_mark("k")
-                assert not any(await store.check_and_mark_many(["k", "k"]))
-                assert store.location.startswith("postgresql://")
-            assert await pool.fetchval("SHOW lock_timeout") == "1234ms"
-            async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
-                assert await store.is_seen("k")
-
-    async def test_used_up(self, place: Target) -> None:
-        """Without a free connection for too long, that is what is said."""
-        async with asyncpg.create_pool(
-            place.settings.url, min_size=1, max_size=1
-        ) as pool:
-            config = place.config(timeout=0.2, purge_interval=None)
-            async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
-                async with pool.acquire():
-                    with pytest.raises(StoreUnavailableError, match="your pool"):
-                        await store.check_and_mark("k")
-                assert await store.check_and_mark("k")
-
-    def test_no_pool(self) -> None:
-        """What is neither a URL nor a pool is refused."""
-        with pytest.raises(TypeError, match="must be a URL"):
-            PostgresBackend(object())
 
 
 class TestRoundTrips:
@@ -373,6 +401,12 @@ class TestRaces:
             await claim.confirm()
 
 
+def left_in_the_loop() -> list[str]:
+    """What stores have under way in this loop."""
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    return [name for name in names if "catalyst" in name]
+
+
 def places_log(place: Target) -> str:
     """What the server that tests share has said."""
     server = getattr(place.wipe, "func", None)
@@ -429,6 +463,43 @@ class TestTransaction:
                 with pytest.raises(LeaseLostError):
                     await claim.confirm(connection=own)
             assert not await store.is_seen("k")
+
+    async def test_ttl_within(self, place: Target) -> None:
+        """A TTL counts in a transaction as well."""
+        async with at(place) as store, connected(place.settings.url) as own:
+            claim = await store.claim("k")
+            async with own.transaction():
+                await claim.confirm(ttl=None, connection=own)
+            record = await store.get("k")
+            assert record is not None
+            assert record.expires_at is None
+
+    async def test_closed_within(self, place: Target) -> None:
+        """A store that was closed confirms nothing in a transaction either."""
+        async with connected(place.settings.url) as own:
+            async with at(place) as store:
+                claim = await store.claim("k")
+            async with own.transaction():
+                with pytest.raises(StoreClosedError):
+                    await claim.confirm(connection=own)
+
+    async def test_locked_within(self, place: Target) -> None:
+        """In a transaction of the caller's a lock is not waited for for ever."""
+        table = f'"{place.settings.schema}".seen'
+        async with (
+            at(place, timeout=0.2) as store,
+            connected(place.settings.url) as own,
+        ):
+            claim = await store.claim("k")
+            async with connected(place.settings.url) as other, other.transaction():
+                await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
+                transaction = own.transaction()
+                await transaction.start()
+                with pytest.raises(StoreUnavailableError):
+                    async with asyncio.timeout(2):
+                        await claim.confirm(connection=own)
+                await transaction.rollback()
+            await claim.confirm()
 
     async def test_misuse(self, place: Target) -> None:
         """What is no connection in a transaction is refused."""
@@ -599,12 +670,20 @@ class TestFailures:
             asyncio.create_task(store.check_and_mark(f"{one}")) for one in range(3)
         ]
         await asyncio.sleep(0.05)
-        begun = time.monotonic()
-        await store.aclose()
-        assert time.monotonic() - begun < 5.9
-        for answer in await asyncio.gather(*calls, return_exceptions=True):
+        async with asyncio.timeout(5.9):
+            await store.aclose()
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert left_in_the_loop() == []
+        for answer in answers:
             assert isinstance(answer, StoreClosedError | StoreUnavailableError)
         server.resume() if how == "pause" else server.start()
+
+    async def test_nothing_stays_in_the_loop(self, place: Target) -> None:
+        """A store that is closed leaves no task behind."""
+        for _ in range(3):
+            async with at(place) as store:
+                await store.mark_seen("k")
+        assert left_in_the_loop() == []
 
     async def test_read_only(self, server: Postgres) -> None:
         """A server that only reads, as a replica does, says so; reads are answered."""

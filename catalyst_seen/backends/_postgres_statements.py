@@ -78,6 +78,9 @@ _LOOK = f"""WITH {_CLOCK}
     {_JUDGED}"""  # noqa: S608
 # Who waits for a row's lock lives later than when the statement began: so the time is
 # taken again under the lock, or a lease would count from before it.
+# What is there is locked, and so can be updated as if it were inserted, and deleted by
+# its key: a join with the table might be planned while that is empty, as one that reads
+# all of it for each key.
 # Rows are locked, and inserted, in the order in which glimpsed gives them, one by one:
 # inserted pulls on decided, and decided on glimpsed. So no two batches wait for each
 # other. An ORDER BY in inserted would have all locks taken before the first insert.
@@ -157,19 +160,25 @@ _CHANGE = f"""WITH {_CLOCK},
         RETURNING namespace, id, {_ROW}
     ),
     updated AS (
-        UPDATE {{table}} AS held SET (first_seen, last_seen, expires_at,
-                token, attempt, lease_until, on_abandoned)
-            = ROW (decided.first_seen, decided.last_seen, decided.expires_at,
-                decided.token, decided.attempt, decided.lease_until,
-                decided.on_abandoned)
-        FROM decided
+        INSERT INTO {{table}} (namespace, id, {_ROW})
+        SELECT namespace, id, {_ROW} FROM decided
         WHERE is_change AND NOT is_insert AND verb <> 'forget'
-            AND held.namespace = decided.namespace AND held.id = decided.id
+        ON CONFLICT (namespace, id) DO UPDATE
+        SET (first_seen, last_seen, expires_at,
+                token, attempt, lease_until, on_abandoned)
+            = ROW (excluded.first_seen, excluded.last_seen, excluded.expires_at,
+                excluded.token, excluded.attempt, excluded.lease_until,
+                excluded.on_abandoned)
+    ),
+    forgotten AS MATERIALIZED (
+        SELECT namespace, id FROM decided WHERE is_change AND verb = 'forget'
     ),
     deleted AS (
-        DELETE FROM {{table}} AS held USING decided
-        WHERE is_change AND verb = 'forget'
-            AND held.namespace = decided.namespace AND held.id = decided.id
+        DELETE FROM {{table}} AS held
+        WHERE held.namespace = ANY (ARRAY(SELECT namespace FROM forgotten))
+            AND held.id = ANY (ARRAY(SELECT id FROM forgotten))
+            AND (SELECT true FROM forgotten WHERE forgotten.namespace = held.namespace
+                AND forgotten.id = held.id)
     )
     SELECT (SELECT now FROM clock) AS now, NULL AS verdict, NULL::boolean AS is_done,
         namespace, id, {_ROW} FROM inserted
