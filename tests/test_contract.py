@@ -204,7 +204,7 @@ class TestNamespaces:
         forgotten = await asyncio.gather(
             store.forget("a", namespace="one"), store.forget("b", namespace="two")
         )
-        assert forgotten == [True, True]
+        assert list(forgotten) == [True, True]
         assert await store.filter_new(["a", "b", "c"], namespace="one") == ["a"]
         assert await store.filter_new(["a", "b", "c"], namespace="two") == ["b"]
 
