@@ -94,7 +94,7 @@ class Clock:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switch to the long forms of tests that have two."""
     parser.addoption(
-        "--torture", action="store_true", help="run the long forms, ten minutes or so"
+        "--torture", action="store_true", help="run the long forms, forty minutes or so"
     )
 
 
