@@ -198,8 +198,8 @@ def confirmed_tokens(target: Target, places: Places) -> dict[str, str]:
                 for name in client.scan_iter(f"{target.settings.prefix}:*"):
                     value = client.get(name)
                     assert isinstance(value, bytes)
-                    if value[:1] == b"s":  # then two doubles, and the attempt
-                        key, token = name.split(b":")[2], value[21:]
+                    if value[1:2] == b"s":  # then two doubles, and the attempt
+                        key, token = name.split(b":")[2], value[20:]
                         rows.append((key.decode(), token.decode()))
     return {str(key): str(token) for key, token in rows}
 

@@ -17,7 +17,8 @@ local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hol
 local DONE, STORED, FOREIGN = 1, 2, 4
 local FOREVER = -1
 local OURS = string.char(197)  -- not followed by a letter, in any UTF-8
-local LEAST = {m = 10, s = 22, c = 31}  -- bytes in a value without its token
+local LEAST = {m = 10, s = 20, c = 29}  -- bytes in a value without its token
+local MOST = 65535  -- attempts are counted as far as two bytes go
 local NOTHING = {first = 0, last = 0, attempt = 0}
 
 local time = redis.call('TIME')
@@ -58,10 +59,10 @@ local function read(key)
     row.first, at = struct.unpack('<d', value, 3)
     row.last, row.attempt = row.first, 0
   elseif kind == 's' then
-    row.first, row.last, row.attempt, at = struct.unpack('<ddI4', value, 3)
+    row.first, row.last, row.attempt, at = struct.unpack('<ddI2', value, 3)
   else
     row.first, row.last, row.attempt, row.lease, row.policy, at =
-      struct.unpack('<ddI4dB', value, 3)
+      struct.unpack('<ddI2dB', value, 3)
   end
   row.token = string.sub(value, at)
   local expires = redis.call('PEXPIRETIME', key)
@@ -79,10 +80,10 @@ local function write(key, row)
   end
   local value
   if row.lease then
-    value = OURS .. 'c' .. struct.pack('<ddI4dB', row.first, row.last, row.attempt,
+    value = OURS .. 'c' .. struct.pack('<ddI2dB', row.first, row.last, row.attempt,
       row.lease, row.policy) .. row.token
   elseif row.attempt > 0 or row.last ~= row.first then
-    value = OURS .. 's' .. struct.pack('<ddI4', row.first, row.last, row.attempt) .. row.token
+    value = OURS .. 's' .. struct.pack('<ddI2', row.first, row.last, row.attempt) .. row.token
   else
     value = OURS .. 'm' .. struct.pack('<d', row.first) .. row.token
   end
@@ -158,7 +159,7 @@ local verbs = {
     end
     if verdict <= RETRY then
       local first, attempt = now, 1
-      if row then first, attempt = row.first, row.attempt + 1 end
+      if row then first, attempt = row.first, math.min(row.attempt + 1, MOST) end
       return true, leased({first = first, last = now, attempt = attempt}, op)
     end
     return false, row
