@@ -23,7 +23,7 @@ from catalyst_seen import (
 )
 
 from .conftest import NO_FORK_WARNING, Run, open_descriptors
-from .targets import SERVERS, Target
+from .targets import Target
 from .test_sqlite import read, write, write_lock
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -483,26 +483,6 @@ class TestLeaks:
         assert done.returncode == CODES.get(shape, 0), done.stderr
         assert ("k",) in read(path, "SELECT id FROM seen")
         write(path, "DELETE FROM seen")  # no lock is left
-
-    @pytest.mark.parametrize("shared", SERVERS, indirect=True)
-    @pytest.mark.parametrize("shape", ["global", "local", "exception"])
-    @pytest.mark.parametrize("twin", ["", "blocking "], ids=["asyncio", "blocking"])
-    def test_process_exits_from_a_server(
-        self, shared: Target, run_script: Run, shape: str, twin: str
-    ) -> None:
-        """The same on a server: only the warning tells that nobody said goodbye."""
-        url = str(shared.settings.url)
-        script = (
-            "import asyncio, sys\n"
-            "from catalyst_seen import AsyncSeenStore, SeenStore\n"
-            "path = sys.argv[1]\n" + textwrap.dedent(LEAKS[twin + shape])
-        )
-        started = time.monotonic()
-        done = run_script(script, url)
-        assert time.monotonic() - started < 8
-        assert done.returncode == CODES.get(shape, 0), done.stderr
-        with SeenStore(url) as store:
-            assert store.forget("k")
 
     async def test_local_warns(self, path: Path) -> None:
         """A store that is dropped says so, and its thread and files go with it."""

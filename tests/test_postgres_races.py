@@ -232,6 +232,8 @@ class TestGivenUp:
                 assert await store.is_seen("b")
             assert await store.check_and_mark("c")
         assert said == []
+
+
 class TestPlans:
     """Statements are planned once."""
 

@@ -1,13 +1,21 @@
-"""The servers that the tests start: they end, whatever happens to the tests."""
+"""Servers and the ends of who uses them: the tests, and stores that nobody closed."""
 
 from __future__ import annotations
 
 import signal
+import textwrap
+import time
 from pathlib import Path
+
+import pytest
+
+from catalyst_seen import SeenStore
 
 from . import guardian
 from .conftest import Run
 from .feeds import ROOT
+from .targets import SERVERS, Target
+from .test_lifecycle import CODES, LEAKS
 
 SCRIPT = """
     import os, signal, sys
@@ -53,3 +61,24 @@ def test_killed_and_started_again() -> None:
         assert postgres.execute("SELECT k FROM t") == [[("kept",)]]
         assert "ready to accept connections" in postgres.log
     assert not guardian.is_running(pid)
+
+
+@pytest.mark.parametrize("shared", SERVERS, indirect=True)
+@pytest.mark.parametrize("shape", ["global", "local", "exception"])
+@pytest.mark.parametrize("twin", ["", "blocking "], ids=["asyncio", "blocking"])
+def test_process_exits_from_a_server(
+    shared: Target, run_script: Run, shape: str, twin: str
+) -> None:
+    """A store on a server that nobody closed lets the process end by itself."""
+    url = str(shared.settings.url)
+    script = (
+        "import asyncio, sys\n"
+        "from catalyst_seen import AsyncSeenStore, SeenStore\n"
+        "path = sys.argv[1]\n" + textwrap.dedent(LEAKS[twin + shape])
+    )
+    started = time.monotonic()
+    done = run_script(script, url)
+    assert time.monotonic() - started < 8
+    assert done.returncode == CODES.get(shape, 0), done.stderr
+    with SeenStore(url) as store:
+        assert store.forget("k")
