@@ -16,7 +16,6 @@ import pytest
 from catalyst_seen import (
     AsyncSeenStore,
     SchemaError,
-    SeenStore,
     SeenStoreConfig,
     StoreClosedError,
     StoreUnavailableError,
