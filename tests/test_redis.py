@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+import redis
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.exceptions import NoPermissionError
 from structlog.testing import capture_logs
@@ -630,6 +632,17 @@ class TestExpiry:
             async with AsyncSeenStore(Twice(client, config)) as store:
                 await store.mark_many(["a", "b"])
                 assert await store.count() == 2
+
+    async def test_very_many_attempts(self, server: Valkey) -> None:
+        """Attempts are counted up to 65,535, and no claim is spoiled by one more."""
+        stored = b"\xc5c" + struct.pack("<ddHdB", 1, 1, 65_535, 1, 0) + b"token"
+        async with to(server) as store:
+            with redis.Redis(port=server.port) as client:
+                client.set("seen::k", stored)
+            for _ in range(2):
+                claim = await store.claim("k")
+                assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 65_535)
+                assert await claim.release()
 
     async def test_count_of_many(self, server: Valkey) -> None:
         """While all keys are counted, others are marked: nobody waits for the end."""
