@@ -1,4 +1,4 @@
-"""Keys in a SQLite file: the statements, and how a batch becomes one transaction.
+"""Keys in a SQLite file: how a batch becomes one transaction.
 
 Each method sends one function to the worker thread, which runs a whole transaction
 there.
@@ -6,15 +6,11 @@ there.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
-from collections import defaultdict
-from functools import cache
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from .._backend import Applied, BackendStats, Chunk, Row
 from .._errors import (
@@ -26,6 +22,7 @@ from .._errors import (
 from .._log import log
 from .._model import ON_ABANDONED, Record
 from .._state import step
+from . import _sqlite_rows as rows
 from ._sqlite_file import MEMORY, File, size
 from ._sqlite_schema import look_before, pragma, prepare
 from ._sqlite_transaction import (
@@ -38,74 +35,12 @@ from ._sqlite_transaction import (
 from ._worker import Connection, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .._backend import Confirm, Id, Operation, Place
     from .._config import SeenStoreConfig
 
 T = TypeVar("T")
-
-_ROW = """first_seen, last_seen, expires_at,
-    token, attempt, lease_until, on_abandoned"""
-_READ_ONE = f"SELECT {_ROW} FROM seen WHERE namespace = ? AND id = ?"  # noqa: S608
-_READ = f"""SELECT {_ROW}, seen.id FROM json_each(?) AS wanted
-    CROSS JOIN seen ON namespace = ? AND seen.id = wanted.value"""  # noqa: S608
-_WRITE = "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_MARK = """INSERT OR ROLLBACK INTO seen
-        (namespace, id, first_seen, last_seen, expires_at)
-    SELECT ?, value, ?, ?, ? FROM json_each(?)"""
-_DELETE = "DELETE FROM seen WHERE namespace = ? AND id = ?"
-_EXPIRED = "expires_at <= ?"
-_OLD = """last_seen < ? AND (lease_until IS NULL OR lease_until <= ?
-    AND on_abandoned IS NOT 'hold')"""
-_LAST = """SELECT namespace, id FROM seen WHERE {span}
-    ORDER BY namespace, id LIMIT 1 OFFSET ?"""
-_ANY = "SELECT 1 FROM seen WHERE {span} AND {condition} LIMIT 1"
-_REMOVE = "DELETE FROM seen WHERE {span} AND {condition}"
-_COUNT = """SELECT namespace, count(*) FROM seen
-    WHERE (expires_at IS NULL OR expires_at > ?)
-        AND (lease_until IS NULL OR lease_until <= ? AND on_abandoned = 'drop'){scope}
-    GROUP BY namespace"""
-_CLAIMS = """SELECT
-        CASE WHEN lease_until > ? THEN 'claimed' ELSE on_abandoned END AS state,
-        count(*)
-    FROM seen
-    WHERE lease_until IS NOT NULL AND (expires_at IS NULL OR expires_at > ?){scope}
-    GROUP BY state"""
-_HELD = """SELECT id, namespace, first_seen, last_seen, expires_at
-    FROM seen INDEXED BY seen_hold
-    WHERE on_abandoned = 'hold' AND lease_until <= ?{scope} ORDER BY namespace, id"""
-_SCOPE = " AND namespace = ?"
-
-_AT_ONCE = 1_024  # keys in a statement; a power of two, so that few sizes are compiled
-
-
-class _Removal(NamedTuple):
-    """Which rows a step of a long removal looks at, and which of them go."""
-
-    namespace: str | None
-    after: Place | None
-    limit: int
-    age: float | None
-    """Seconds since the last mark; ``None`` takes what is expired."""
-
-    def condition(self, now: float) -> tuple[str, tuple[float, ...]]:
-        """Say which rows go, and the values that it needs."""
-        if self.age is None:
-            return _EXPIRED, (now,)
-        return _OLD, (now - self.age, now)
-
-    def span(self, last: Place | None = None) -> tuple[str, list[str]]:
-        """Name the rows from ``after`` to ``last`` as SQLite can seek them."""
-        if self.namespace is None:
-            span, values, place, mark = "true", [], "(namespace, id)", "(?, ?)"
-        else:
-            span, values, place, mark = "namespace = ?", [self.namespace], "id", "?"
-        for comparison, id_ in ((">", self.after), ("<=", last)):
-            if id_:
-                span += f" AND {place} {comparison} {mark}"
-                values += id_ if self.namespace is None else id_[1:]
-        return span, values
 
 
 class SqliteBackend:
@@ -181,22 +116,22 @@ class SqliteBackend:
         resume: Place | None,
         patience: float | None,
     ) -> Chunk:
-        removal = _Removal(namespace, resume, limit, age=None)
+        removal = rows.Removal(namespace, resume, limit, age=None)
         wait = self.config.timeout if patience is None else patience
         return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def cleanup(
         self, age: float, *, namespace: str | None, limit: int, resume: Place | None
     ) -> Chunk:
-        removal = _Removal(namespace, resume, limit, age)
+        removal = rows.Removal(namespace, resume, limit, age)
         wait = self.config.timeout
         return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        return await self._look(lambda db: self._count(db, namespace))
+        return await self._look(lambda db: rows.count(db, namespace, self._now()))
 
     async def held(self, namespace: str | None) -> list[Record]:
-        return await self._look(lambda db: self._held(db, namespace))
+        return await self._look(lambda db: rows.held(db, namespace, self._now()))
 
     async def stats(self, namespace: str | None) -> BackendStats:
         return await self._look(lambda db: self._stats(db, namespace))
@@ -264,7 +199,7 @@ class SqliteBackend:
             version = (self._connections, pragma(db, "data_version")) if look else None
             now = self._now()
             applied = Applied([], [], version)
-            found = _read(db, operations)
+            found = rows.read(db, operations)
             changes: dict[Id, Row | None] = {}
             for operation in operations:
                 id_ = operation.namespace, operation.key
@@ -275,45 +210,22 @@ class SqliteBackend:
                 if after is not row:
                     changes[id_] = after
             if changes:
-                _write(db, found, changes)
+                rows.write(db, found, changes)
             return applied
 
         return in_transaction(db, self.location, work, self.config.timeout)
 
-    def _remove(self, db: Connection, removal: _Removal, timeout: float) -> Chunk:
+    def _remove(self, db: Connection, removal: rows.Removal, timeout: float) -> Chunk:
         def work() -> Chunk:
-            span, values = removal.span()
-            last = _LAST.format(span=span), (*values, removal.limit - 1)
-            end = db.execute(*last).fetchone()
-            span, values = removal.span(end)
-            condition, bounds = removal.condition(self._now())
-            gone = {"span": span, "condition": condition}
-            parameters = *values, *bounds
-            if db.execute(_ANY.format(**gone), parameters).fetchone() is None:
-                return Chunk(0, end)
-            return Chunk(db.execute(_REMOVE.format(**gone), parameters).rowcount, end)
+            return Chunk(*rows.remove(db, removal, self._now()))
 
         return in_transaction(db, self.location, work, timeout)
 
-    def _count(self, db: Connection, namespace: str | None) -> dict[str, int]:
-        return self._counts(db, _COUNT, namespace)
-
-    def _counts(
-        self, db: Connection, query: str, namespace: str | None
-    ) -> dict[str, int]:
-        scope, names = _scope(namespace)
-        now = self._now()
-        return dict(db.execute(query.format(scope=scope), (now, now, *names)))
-
-    def _held(self, db: Connection, namespace: str | None) -> list[Record]:
-        scope, names = _scope(namespace)
-        held = db.execute(_HELD.format(scope=scope), (self._now(), *names))
-        return [Record(*row) for row in held]
-
     def _stats(self, db: Connection, namespace: str | None) -> BackendStats:
-        claims = self._counts(db, _CLAIMS, namespace)
+        now = self._now()
+        claims = rows.count_claims(db, namespace, now)
         return BackendStats(
-            keys_by_namespace=self._count(db, namespace),
+            keys_by_namespace=rows.count(db, namespace, now),
             claimed=claims.get("claimed", 0),
             abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
             file_bytes=size(self._path),
@@ -339,62 +251,3 @@ class SqliteBackend:
             raise unavailable(exc, self.location) from exc
         self._file.connected(db)
         return db
-
-
-def _read(db: Connection, operations: Sequence[Operation[object]]) -> dict[Id, Row]:
-    """Read the rows that a batch is about."""
-    if len(operations) == 1:
-        id_ = operations[0].namespace, operations[0].key
-        row = db.execute(_READ_ONE, id_).fetchone()
-        return {id_: Row(*row)} if row else {}
-    keys: defaultdict[str, list[str]] = defaultdict(list)
-    for operation in operations:
-        keys[operation.namespace].append(operation.key)
-    rows: dict[Id, Row] = {}
-    for namespace, names in keys.items():
-        for wanted in _in_json(names):
-            for *row, name in db.execute(_READ, (wanted, namespace)):
-                rows[namespace, name] = Row(*row)
-    return rows
-
-
-def _write(
-    db: Connection, found: Mapping[Id, Row], changes: Mapping[Id, Row | None]
-) -> None:
-    """Write what has changed, in few statements.
-
-    At the end of each one the thread asks for the GIL again, and a busy event loop may
-    keep it waiting for milliseconds.
-    """
-    marks: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
-    rows: list[tuple[object, ...]] = []
-    for id_, row in changes.items():
-        if row is None:
-            db.execute(_DELETE, id_)
-        elif row.attempt or id_ in found or len(changes) == 1:
-            rows.append(id_ + row)
-        else:
-            marks[id_[0], row].append(id_[1])
-    for (namespace, row), names in marks.items():
-        for fresh in _in_json(names):
-            db.execute(_MARK, (namespace, *row[:3], fresh))
-    size, first = _AT_ONCE, 0
-    while first < len(rows):
-        while size > len(rows) - first:
-            size //= 2
-        db.execute(_write_many(size), [*chain(*rows[first : first + size])])
-        first += size
-
-
-@cache
-def _write_many(rows: int) -> str:
-    return _WRITE + ", (?, ?, ?, ?, ?, ?, ?, ?, ?)" * (rows - 1)
-
-
-def _in_json(names: list[str]) -> Iterator[str]:
-    for first in range(0, len(names), _AT_ONCE):
-        yield json.dumps(names[first : first + _AT_ONCE])
-
-
-def _scope(namespace: str | None) -> tuple[str, tuple[str, ...]]:
-    return ("", ()) if namespace is None else (_SCOPE, (namespace,))
