@@ -14,6 +14,7 @@ WITHOUT_EXTRAS = tuple(
     f"--ignore-glob=tests/test_{name}*.py"
     for name in ("readme", "feed_poller", "alert_bot", "servers", "redis", "postgres")
 )
+AT_ONCE = ("--numprocesses=2", "--dist=worksteal")  # each has others at work
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -71,9 +72,15 @@ def readme(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def torture(session: nox.Session) -> None:
-    """Run the long forms: many more kills, stops, tasks and examples."""
+    """Inject every fault in earnest, and write what came of it to docs/reliability.md.
+
+    With ``-- --quick`` only their short forms, which ``tests`` runs as well.
+    """
     session.install(*group("tests"), *group("servers"), ".[all]")
-    session.run("pytest", "--torture", "-m", "torture", *session.posargs)
+    options = [option for option in session.posargs if option != "--quick"]
+    if options == session.posargs:
+        options += ["--torture", "--report=docs/reliability.md"]
+    session.run("pytest", "-v", "-m", "torture", *AT_ONCE, *options)
 
 
 @nox.session(default=False)

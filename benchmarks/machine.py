@@ -26,14 +26,21 @@ def described() -> dict[str, str]:
     """What the figures depend on, by name."""
     packages = {package: version(package) for package in _PACKAGES}
     return {
+        **machine(),
+        **packages,
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+    }
+
+
+def machine() -> dict[str, str]:
+    """What this machine is, and what day it is there."""
+    return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
-        **packages,
         "date": datetime.now(UTC).date().isoformat(),
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
 
 

@@ -14,13 +14,14 @@ from ._errors import (
     StoreClosedError,
     StoreUnavailableError,
 )
-from ._model import Record, Sighting, StoreStats, Verdict
+from ._model import CheckReport, Record, Sighting, StoreStats, Verdict
 from ._store import AsyncSeenStore
 from ._sync import BlockingClaim, SeenStore, should_filter
 
 __all__ = [
     "AsyncSeenStore",
     "BlockingClaim",
+    "CheckReport",
     "Claim",
     "ConfigurationError",
     "InvalidKeyError",

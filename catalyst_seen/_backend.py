@@ -21,10 +21,11 @@ from typing import (
 from ._model import ClaimState, Record, Sighting
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
 
     from ._config import SeenStoreConfig
-    from ._model import OnAbandoned
+    from ._model import CheckReport, OnAbandoned
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 Id = tuple[str, str]
@@ -199,9 +200,12 @@ class BackendStats:
     claimed: int
     abandoned: Mapping[OnAbandoned, int]
     file_bytes: int
-    wal_bytes: int
-    free_pages: int
     engine: str
+    wal_bytes: int = 0
+    free_pages: int = 0
+    checkpoint_failures: int = 0
+    wal_pinned: float = 0.0
+    alarms: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -229,6 +233,14 @@ class Backend(Protocol):
         """May what only reads and takes long run while another call is under way?
 
         That is ``count``, ``held`` and ``stats``.
+        """
+        ...
+
+    @property
+    def upkeep(self) -> asyncio.Event | None:
+        """Set when ``look_after`` should be called at once.
+
+        ``None`` where there is nothing to look after.
         """
         ...
 
@@ -279,6 +291,10 @@ class Backend(Protocol):
         """
         ...
 
+    async def look_after(self) -> None:
+        """Do what is due between calls; called every second, if there is upkeep."""
+        ...
+
     async def confirm_within(self, transaction: object, confirm: Confirm) -> bool:
         """Confirm in a transaction of the caller's, with whose other work it commits.
 
@@ -326,4 +342,16 @@ class Backend(Protocol):
 
     async def stats(self, namespace: str | None) -> BackendStats:
         """Measure the database."""
+        ...
+
+    async def check(self, *, is_full: bool) -> CheckReport:
+        """Look for damage and for what is set up badly; beside other calls."""
+        ...
+
+    async def backup(self, path: str) -> None:
+        """Copy the whole database as it is at one moment; beside other calls.
+
+        Raises:
+            ConfigurationError: Something is at ``path``, or it is not a file's to copy.
+        """
         ...

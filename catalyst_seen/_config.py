@@ -18,6 +18,7 @@ from ._rules import (
     check_choice,
     check_count,
     check_flag,
+    check_mode,
     check_name,
     number,
     seconds,
@@ -56,6 +57,9 @@ class SeenStoreConfig:
         synchronous: When SQLite waits for the disk. ``NORMAL`` may lose the newest
             marks at a power failure, never at a crash of the process; ``FULL`` loses
             none.
+        file_mode: The rights of a new SQLite file, and so of its ``-wal`` and ``-shm``;
+            by default nobody but its owner may read it. A file that is there keeps its
+            own.
         timeout: How long a call waits for the database, in seconds: for another
             process's lock, for a server that does not answer or is being restarted, for
             a free connection of your pool.
@@ -100,6 +104,7 @@ class SeenStoreConfig:
     wal_mode: bool = True
     cache_size: int = 10_000
     synchronous: Synchronous = "NORMAL"
+    file_mode: int = 0o600
     timeout: float = 30.0
     max_in_flight: int = 1_000
     recent_keys: int = 100_000
@@ -131,6 +136,7 @@ class SeenStoreConfig:
         check_count(self.recent_keys, "recent_keys", "keys", least=0)
         seconds(self.recent_staleness, "recent_staleness", least=0)
         check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
+        check_mode(self.file_mode, "file_mode")
         check_choice(self.on_error, ON_ERROR, "on_error")
         check_choice(self.on_abandoned, ON_ABANDONED, "on_abandoned")
         check_name(self.prefix, "prefix")

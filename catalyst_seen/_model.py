@@ -119,6 +119,10 @@ class StoreStats:
             indexes; 0 in memory.
         wal_bytes: Size of SQLite's write-ahead log; 0 in memory and elsewhere.
         free_pages: Pages of SQLite's file that are free to be used again.
+        checkpoint_failures: How often SQLite's write-ahead log could not be written to
+            the file proper.
+        wal_pinned: Seconds for which a reader has kept that log from being emptied; 0
+            if none does.
         purge_runs: Purges that ended well, in the background and by call.
         purge_rows: Expired rows they removed.
         purge_failures: Purges that failed; the next round tries again.
@@ -131,6 +135,7 @@ class StoreStats:
         recent_keys: Keys that are remembered in memory as seen.
         recent_hits: Questions that were answered from there.
         engine: What keeps the keys, with its version: ``"SQLite 3.40.1"``.
+        alarms: What somebody should look at now, a sentence each.
     """
 
     keys: int
@@ -140,6 +145,8 @@ class StoreStats:
     file_bytes: int
     wal_bytes: int
     free_pages: int
+    checkpoint_failures: int
+    wal_pinned: float
     purge_runs: int
     purge_rows: int
     purge_failures: int
@@ -149,3 +156,52 @@ class StoreStats:
     recent_keys: int
     recent_hits: int
     engine: str
+    alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """Whether a store's database is well; true if there is no problem.
+
+    As text it is a line for each thing that was found.
+
+    Attributes:
+        location: Where the keys are.
+        engine: What keeps them, with its version.
+        is_full: Was every row compared with every index, or only the structure read?
+        schema: Version of the schema; ``None`` where there is none.
+        settings: What is in force at the database, by its own names.
+        integrity: What is damaged, in the words of the database.
+        problems: Everything that somebody should do something about, a sentence each.
+        file_bytes: As in ``StoreStats``.
+        wal_bytes: As in ``StoreStats``.
+        free_pages: As in ``StoreStats``.
+        checkpoint_failures: As in ``StoreStats``.
+        clock_behind: Seconds by which the clock that counts is behind the newest mark,
+            or, where it is a server's, behind this machine's; 0 if it is not.
+        is_shared: Does another process, or another store, have SQLite's file open?
+    """
+
+    location: str
+    engine: str
+    is_full: bool
+    schema: int | None
+    settings: Mapping[str, str | int]
+    integrity: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    file_bytes: int = 0
+    wal_bytes: int = 0
+    free_pages: int = 0
+    checkpoint_failures: int = 0
+    clock_behind: float = 0.0
+    is_shared: bool = False
+
+    def __bool__(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        how = "full" if self.is_full else "quick"
+        lines = [f"{self.location} ({self.engine}), {how} check"]
+        lines += [f"PROBLEM: {problem}" for problem in self.problems] or ["all is well"]
+        lines += [f"{name} = {value}" for name, value in self.settings.items()]
+        return "\n".join(lines)

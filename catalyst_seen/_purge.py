@@ -33,6 +33,12 @@ class Purge:
         self.failures = 0
         self.last: float | None = None
 
+    def alarms(self) -> list[str]:
+        """Say what somebody should look at."""
+        if not self._is_failing:
+            return []
+        return ["purges fail, so that the database grows: the log says why"]
+
     async def every(self, interval: float) -> None:
         """Purge now and after each interval. A failed round is logged, not the end.
 

@@ -217,6 +217,22 @@ def check_count(value: int, argument: str, unit: str, *, least: int) -> None:
         )
 
 
+def check_mode(value: int, setting: str) -> None:
+    """Raise unless the value can be the rights of a file that its owner works with.
+
+    Raises:
+        TypeError: Not an ``int``.
+        ValueError: No rights for reading and writing, or more than nine bits.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{setting} must be an int like 0o600, not {value!r}")
+    if not 0 <= value <= 0o777 or value & 0o600 != 0o600:  # noqa: PLR2004 - as chmod
+        raise ValueError(
+            f"{setting} must be rights like 0o600 or 0o660, with those of the owner to"
+            f" read and write, not {value:#o}"
+        )
+
+
 def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
     """Raise ``ValueError`` unless the value is one of those allowed."""
     if value not in allowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import warnings
 from contextlib import suppress
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
 from ._backend import Backend, CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
 from ._claim import Claim, Claiming, confirm_all, release_all
-from ._config import SeenStoreConfig
+from ._config import SeenStoreConfig, check_path
 from ._errors import StoreClosedError, StoreUnavailableError
 from ._log import log
-from ._model import ON_ABANDONED, Record, Sighting, StoreStats
+from ._model import ON_ABANDONED, CheckReport, Record, Sighting, StoreStats
 from ._purge import Purge
 from ._registry import is_url, make_backend
 from ._rules import (
@@ -34,9 +35,9 @@ from ._rules import (
 from ._sender import Sender
 from ._session import Session
 from ._taking import take, take_all
+from ._upkeep import look_after
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import EllipsisType, TracebackType
 
@@ -152,6 +153,9 @@ class AsyncSeenStore:
         interval = seconds_or_never(self._config.purge_interval, "purge_interval")
         if interval is not None:
             self._session.run_in_background(self._purge.every(interval), "purge")
+        due = self._session.backend.upkeep
+        if due is not None:
+            self._session.run_in_background(look_after(self._session, due), "upkeep")
 
     async def aclose(self) -> None:
         """Close the store; the same as leaving ``async with``.
@@ -582,6 +586,8 @@ class AsyncSeenStore:
             file_bytes=measured.file_bytes,
             wal_bytes=measured.wal_bytes,
             free_pages=measured.free_pages,
+            checkpoint_failures=measured.checkpoint_failures,
+            wal_pinned=measured.wal_pinned,
             purge_runs=self._purge.runs,
             purge_rows=self._purge.rows,
             purge_failures=self._purge.failures,
@@ -591,7 +597,48 @@ class AsyncSeenStore:
             recent_keys=len(self._sender.recent),
             recent_hits=self._sender.recent.hits,
             engine=measured.engine,
+            alarms=(*measured.alarms, *self._purge.alarms()),
         )
+
+    async def check(self, *, full: bool = False) -> CheckReport:
+        """Look whether the database is well, while other calls go on.
+
+        On SQLite it reads the whole file: once, to find damage in its structure; with
+        ``full`` also compares every row with every index. It tells what is in force,
+        and what somebody should do something about. On a server it looks at settings
+        that would break promises.
+
+        Returns:
+            A report: true if there is no problem; as text, a line for each.
+
+        Raises:
+            StoreUnavailableError: It is so far gone that it cannot be opened.
+        """
+        check_flag(full, "full")
+        self._session.check_open()
+        checking = self._session.backend.check(is_full=full)
+        return await self._session.see_through(checking)
+
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy SQLite's database, as it is at one moment, while other calls go on.
+
+        The copy is a database of its own: open it as a store, or put it in the place of
+        one that nobody has open. It appears under its name when it is complete and on
+        the disk, readable by its owner only. Without a write-ahead log, and in memory,
+        other calls wait meanwhile.
+
+        Args:
+            path: Where to; nothing may be there yet.
+
+        Raises:
+            ConfigurationError: Something is there, or its directory is missing; or it
+                is a server, which has means of its own.
+            StoreUnavailableError: It could not be copied; there is no copy.
+        """
+        check_path(path)
+        self._session.check_open()
+        copying = self._session.backend.backup(os.fspath(path))
+        await self._session.see_through(copying)
 
     async def purge_expired(self, *, namespace: str | None = None) -> int:
         """Remove expired rows, of one namespace or of all; their space is used again.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ._backend import Backend
     from ._config import Clock, OnError, SeenStoreConfig
-    from ._model import OnAbandoned, Record, Sighting, StoreStats, Verdict
+    from ._model import CheckReport, OnAbandoned, Record, Sighting, StoreStats, Verdict
     from ._rules import Duration
 
 P = ParamSpec("P")
@@ -298,6 +298,12 @@ class SeenStore:
 
     def stats(self, *, namespace: str | None = None) -> StoreStats:
         return self._call(self._store.stats, namespace=namespace)
+
+    def check(self, *, full: bool = False) -> CheckReport:
+        return self._call(self._store.check, full=full)
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        self._call(self._store.backup, path)
 
     def purge_expired(self, *, namespace: str | None = None) -> int:
         return self._call(self._store.purge_expired, namespace=namespace)

@@ -150,8 +150,6 @@ async def stats(
         claimed=claims.get("claimed", 0),
         abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
         file_bytes=await connection.fetchval(_SIZE, table),
-        wal_bytes=0,
-        free_pages=0,
         engine=engine,
     )
 

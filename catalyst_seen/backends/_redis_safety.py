@@ -8,12 +8,17 @@ from redis.exceptions import ResponseError
 
 from .._errors import ConfigurationError, StoreUnavailableError
 from .._log import log
+from .._model import CheckReport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .._config import SeenStoreConfig
     from ._redis_nodes import Nodes
 
 _OLDEST = (7, 0)  # PEXPIRETIME
+_NEVER_SAVES = "all marks are lost when Redis ends: set appendonly yes"
+_SETTINGS = ("maxmemory", "maxmemory_policy", "aof_enabled", "connected_slaves")
 
 
 async def check_safety(
@@ -41,7 +46,7 @@ async def check_safety(
             "warning",
             "persistence_off",
             location=location,
-            problem="all marks are lost when Redis ends: set appendonly yes",
+            problem=_NEVER_SAVES,
         )
     if config.wait_replicas:
         await nodes.call(primary, "WAIT", 0, 1)  # may the user do that?
@@ -53,6 +58,56 @@ async def check_safety(
             wanted=config.wait_replicas,
             connected=int(info.get("connected_slaves", 0)),
         )
+    return _engine(info)
+
+
+async def check(nodes: Nodes, config: SeenStoreConfig, location: str) -> CheckReport:
+    """Look at each primary: what it is set up for, and whether it could save."""
+    problems: list[str] = []
+    settings: dict[str, str | int] = {}
+    engine = ""
+    for primary in await nodes.primaries():
+        info = _parsed(await nodes.call(primary, "INFO"))
+        engine = _engine(info)
+        settings |= {
+            f"{primary} {name}": info[name] for name in _SETTINGS if name in info
+        }
+        never_saves = info.get("aof_enabled") == "0" and await _never_saves(
+            nodes, primary
+        )
+        problems += [
+            f"{primary}: {problem}"
+            for problem in _problems(info, config, never_saves=never_saves)
+        ]
+    return CheckReport(
+        location=location,
+        engine=engine,
+        is_full=False,
+        schema=None,
+        settings=settings,
+        problems=tuple(problems),
+    )
+
+
+def _problems(
+    info: dict[str, str], config: SeenStoreConfig, *, never_saves: bool
+) -> Iterator[str]:
+    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+        yield (
+            f"maxmemory-policy is {info['maxmemory_policy']}, so that a full server"
+            f" throws marks away; evicted so far: {info.get('evicted_keys', '?')} keys"
+        )
+    if never_saves:
+        yield _NEVER_SAVES
+    for status in ("aof_last_write_status", "rdb_last_bgsave_status"):
+        if info.get(status, "ok") != "ok":
+            yield f"it cannot save ({status} is {info[status]}): look at its disk"
+    connected = int(info.get("connected_slaves", 0))
+    if connected < config.wait_replicas:
+        yield f"{connected} replicas are connected, wait_replicas needs more"
+
+
+def _engine(info: dict[str, str]) -> str:
     valkey = info.get("valkey_version")
     return f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version')}"
 

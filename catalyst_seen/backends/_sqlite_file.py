@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._errors import StoreUnavailableError
+from .._log import log
 
 if TYPE_CHECKING:
     from ._worker import Connection
@@ -38,14 +39,19 @@ class File:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._identity: Identity | None = None
+        self._database: Identity | None = None
+        self._log: Identity | None = None
+        self._is_gone = False
 
     def before_connecting(self) -> None:
         """Refuse a file that came by a fork, or is not the one that it was.
 
+        Its log may be another one: the last connection that closes removes it.
+
         Raises:
             StoreUnavailableError: It is one of these; it is untouched.
         """
+        self._log = None
         if _identify(self.path) in _inherited:
             raise StoreUnavailableError(
                 self.path,
@@ -53,28 +59,99 @@ class File:
                 " survive that",
                 "Close stores before a fork, or start processes by spawn or forkserver",
             )
-        if self._identity is not None:
+        if self._database is not None:
             self.check()
 
     def connected(self, connection: Connection) -> None:
         """Remember which file it is, until the connection is closed."""
-        self._identity = _identify(self.path)
-        if self._identity is not None:
-            _open[id(connection)] = self._identity
+        self._database = _identify(self.path)
+        self._log = _identify(f"{self.path}-wal")
+        if self._database is not None:
+            _open[id(connection)] = self._database
             connection.on_close = partial(_open.pop, id(connection), None)
 
     def check(self) -> None:
-        """Raise unless the path still leads to the file that was opened.
+        """Raise unless the path still leads to what was opened, file and log.
 
         Raises:
-            StoreUnavailableError: It was moved, deleted or replaced.
+            StoreUnavailableError: One was moved, deleted or replaced.
         """
-        if _identify(self.path) != self._identity:
+        if _identify(self.path) == self._database and (
+            self._log is None or _identify(f"{self.path}-wal") == self._log
+        ):
+            self._is_gone = False
+            return
+        if not self._is_gone:
+            self._is_gone = True
+            log("error", "file_gone", location=self.path)
+        raise StoreUnavailableError(
+            self.path,
+            "the file that was opened, or its log, is not there any more",
+            "Put it back, or close this store and open a new one",
+        )
+
+
+def make(path: str, mode: int) -> None:
+    """Make an empty file with these rights, unless there is one that may be written.
+
+    SQLite would make it readable for everybody; its other files take their rights from
+    this one. Only a new file may be opened here: closing any other drops the locks that
+    this process holds on it.
+
+    Raises:
+        StoreUnavailableError: It cannot be made, or may only be read.
+    """
+    if os.path.lexists(path):
+        _check_writable(path)
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:  # another process was faster
+        return
+    except OSError as exc:
+        raise StoreUnavailableError(
+            path,
+            f"it cannot be made: {exc.strerror}",
+            "Name a file in a directory that you may write to",
+        ) from exc
+    os.close(descriptor)
+    Path(path).chmod(mode)  # whatever the umask says
+
+
+def _check_writable(path: str) -> None:
+    is_effective = os.access in os.supports_effective_ids
+    for place, what in (
+        (path, "the file"),
+        (str(Path(path).resolve().parent), "the directory, where its log has to be,"),
+    ):
+        if not os.access(place, os.W_OK, effective_ids=is_effective):
             raise StoreUnavailableError(
-                self.path,
-                "the file that was opened is not there any more",
-                "Put it back, or close this store and open a new one",
+                path,
+                f"{what} is read-only for this process",
+                "Make the file and its directory writable",
             )
+
+
+def is_shared(path: str) -> bool:
+    """Does another process, or another store of this one, have it open?
+
+    Told by this process's own table, and by the locks that Linux lists: SQLite keeps
+    one on the ``-shm`` file for as long as a connection is open.
+    """
+    database = _identify(path)
+    if sum(one == database for one in list(_open.values())) > 1:
+        return True
+    shared = _identify(f"{path}-shm")
+    try:
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return False
+    owners = {
+        owner
+        for *_, owner, place, _, _ in (line.split() for line in locks)
+        if shared is not None and place.endswith(f":{shared[1]}")
+    }
+    return len(owners) > 1
 
 
 def size(path: str) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from .._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from .._log import log
-from ._sqlite_file import MEMORY, size
+from ._sqlite_file import MEMORY, make, size
 from ._sqlite_transaction import patiently, primary_code, under_lock
+from ._sqlite_wal import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,15 +69,19 @@ _UPGRADE = """INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at
     FROM old_seen WHERE typeof(id) = 'text'"""
 
 
-def look_before(location: str) -> None:
-    """Make the directory, and refuse what is not ours before anything can change it.
+def look_before(location: str, mode: int) -> None:
+    """Make directory and file, and refuse what is not ours before it can change.
 
     An ordinary connection changes nothing by looking, but for what a program that
     crashed left behind: it would roll a journal back, or checkpoint a write-ahead log.
 
+    Args:
+        location: Path of the file.
+        mode: The rights of a new one.
+
     Raises:
         SchemaError: A newer schema, another program's database, or no database.
-        StoreUnavailableError: A directory or a device, or in no directory.
+        StoreUnavailableError: A directory or a device, in no directory, or read-only.
         ConfigurationError: This Python's SQLite is too old.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
@@ -87,6 +92,7 @@ def look_before(location: str) -> None:
     if location == MEMORY:
         return
     _make_directory(location)
+    make(location, mode)
     if size(f"{location}-wal"):
         _look_read_only(location, "mode=ro")
     elif size(f"{location}-journal"):
@@ -140,6 +146,8 @@ def prepare(
     db.execute(f"PRAGMA synchronous = {config.synchronous}")
     db.execute(f"PRAGMA cache_size = {config.cache_size}")
     db.execute("PRAGMA temp_store = MEMORY")
+    db.execute(f"PRAGMA journal_size_limit = {LIMIT}").fetchall()
+    db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()  # see _sqlite_wal
     if kind == "ours":
         return
     upgraded = under_lock(db, location, lambda: _create(db, location, ttl))
@@ -163,6 +171,13 @@ def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> dict[st
     elif kind == "old":
         return _upgrade(db, ttl)
     return {}
+
+
+def missing(db: sqlite3.Connection) -> list[str]:
+    """Say what of our schema somebody has removed."""
+    there = set(db.execute(_OBJECTS))
+    ours = ("table", "seen"), ("index", "seen_hold")
+    return [f"no {kind} {name}" for kind, name in ours if (kind, name) not in there]
 
 
 def _look(db: sqlite3.Connection, location: str) -> Kind:

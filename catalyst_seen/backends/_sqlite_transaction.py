@@ -31,6 +31,17 @@ _ADVICE = {
 }
 
 
+SUSPECT = (
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CANTOPEN,
+)
+"""What a connection says that may be wrong about the file by now: make another one.
+
+A disk that is away looks corrupt to a connection that was open before.
+"""
+
 _EAGER, _PATIENT = 0.001, 0.01
 """Longest pause between two looks at a lock, in the first second and afterwards."""
 
@@ -120,7 +131,7 @@ def _commit(db: sqlite3.Connection, location: str, deadline: float) -> None:
             raise
         raise OutcomeUnknownError(
             location,
-            f"{_cause(exc)} while committing: stored or not, nobody knows",
+            f"{cause(exc)} while committing: stored or not, nobody knows",
             "Ask again to learn which; the next call connects again",
         ) from exc
 
@@ -128,7 +139,7 @@ def _commit(db: sqlite3.Connection, location: str, deadline: float) -> None:
 def unavailable(exc: sqlite3.Error, location: str) -> StoreUnavailableError:
     """Say in our words what SQLite says of the database."""
     advice = _ADVICE.get(primary_code(exc) or 0, "Nothing acknowledged is lost")
-    return StoreUnavailableError(location, _cause(exc), advice)
+    return StoreUnavailableError(location, cause(exc), advice)
 
 
 def is_busy(exc: sqlite3.Error) -> bool:
@@ -142,5 +153,6 @@ def primary_code(exc: BaseException | None) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def _cause(exc: sqlite3.Error) -> str:
+def cause(exc: sqlite3.Error) -> str:
+    """Quote SQLite, with the name of its error."""
     return f"{exc} ({getattr(exc, 'sqlite_errorname', type(exc).__name__)})"

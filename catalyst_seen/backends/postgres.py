@@ -16,6 +16,7 @@ from .._errors import ConfigurationError, OutcomeUnknownError
 from . import _exchange, _postgres_upkeep
 from ._exchange import Exchanges, ServerClock, at_once
 from ._postgres_batch import Batch
+from ._postgres_check import check
 from ._postgres_errors import translated
 from ._postgres_names import describe, located, quoted
 from ._postgres_pool import Connections
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
         Operation,
         Place,
     )
-    from .._model import Record
+    from .._model import CheckReport, Record
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class PostgresBackend:
     """Keys in a table of PostgreSQL 14, or of what is newer."""
 
     can_read_aside: ClassVar[bool] = True
+    upkeep: ClassVar[None] = None
 
     def __init__(
         self, target: str | asyncpg.Pool, config: SeenStoreConfig | None = None
@@ -218,6 +220,21 @@ class PostgresBackend:
                 connection, self._table, namespace, self._engine
             )
         )
+
+    async def check(self, *, is_full: bool) -> CheckReport:
+        return await self._read(
+            lambda connection: check(
+                connection, self.config.schema, self._location, self._engine
+            )
+        )
+
+    async def backup(self, path: str) -> None:
+        raise ConfigurationError(
+            "backup", "PostgreSQL copies itself: by pg_dump or pg_basebackup"
+        )
+
+    async def look_after(self) -> None:
+        """Nothing: servers look after themselves."""
 
     async def _remove(
         self, work: Callable[[asyncpg.Connection], Awaitable[Chunk]]

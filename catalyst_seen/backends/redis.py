@@ -16,14 +16,14 @@ from redis.exceptions import RedisClusterException, RedisError
 from .._backend import Applied, BackendStats, Chunk, Look
 from .._config import SeenStoreConfig
 from .._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
-from .._model import ON_ABANDONED, Record, Verdict
+from .._model import ON_ABANDONED, CheckReport, Record, Verdict
 from ._exchange import Exchanges, ServerClock, at_once
 from ._redis_batch import Batch
 from ._redis_client import Client, connect, describe, nodes_of
 from ._redis_errors import refused
 from ._redis_link import Link
 from ._redis_names import Names
-from ._redis_safety import check_safety
+from ._redis_safety import check, check_safety
 from ._redis_script import Cleanup
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class RedisBackend:
     """Keys in Redis 7 or Valkey 8, or what is newer."""
 
     can_read_aside: ClassVar[bool] = True
+    upkeep: ClassVar[None] = None
 
     def __init__(
         self, target: str | Client, config: SeenStoreConfig | None = None
@@ -202,10 +203,19 @@ class RedisBackend:
             claimed=claimed,
             abandoned=abandoned,
             file_bytes=0,
-            wal_bytes=0,
-            free_pages=0,
             engine=self._engine,
         )
+
+    async def check(self, *, is_full: bool) -> CheckReport:
+        return await self._ask(lambda nodes: check(nodes, self.config, self._location))
+
+    async def backup(self, path: str) -> None:
+        raise ConfigurationError(
+            "backup", "Redis copies itself: by BGSAVE, or its append-only files"
+        )
+
+    async def look_after(self) -> None:
+        """Nothing: servers look after themselves."""
 
     async def _carry_out(
         self, operations: Sequence[Operation[object]]

@@ -6,9 +6,11 @@ there.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -20,27 +22,34 @@ from .._errors import (
     StoreUnavailableError,
 )
 from .._log import log
-from .._model import ON_ABANDONED, Record
+from .._model import ON_ABANDONED, CheckReport, Record
 from .._state import step
 from . import _sqlite_rows as rows
+from ._sqlite_backup import Copy
+from ._sqlite_check import check
 from ._sqlite_file import MEMORY, File, size
 from ._sqlite_schema import look_before, pragma, prepare
+from ._sqlite_space import has_slack, is_loose, tighten
 from ._sqlite_transaction import (
     MISUSE,
+    SUSPECT,
     in_transaction,
     patiently,
     primary_code,
     unavailable,
 )
+from ._sqlite_wal import WriteAheadLog
 from ._worker import Connection, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .._backend import Confirm, Id, Operation, Place
     from .._config import SeenStoreConfig
 
 T = TypeVar("T")
+
+_TIGHTEN = ("", "")  # no row is there: a key has at least one character
 
 
 class SqliteBackend:
@@ -65,7 +74,11 @@ class SqliteBackend:
         self._path = MEMORY if path == MEMORY else str(Path(path).absolute())
         self.config = config
         self._ttl = ttl
+        self.upkeep: asyncio.Event | None = (
+            None if self._path == MEMORY else asyncio.Event()
+        )
         self._file = File(self._path)
+        self._wal = WriteAheadLog(self._path)
         self._worker: Worker | None = None
         self._connections = 0
         self._latest = 0.0
@@ -90,6 +103,11 @@ class SqliteBackend:
         self._is_closed = True
         worker, self._worker = self._worker, None
         if worker is not None:
+            try:
+                await worker.run(self._wal.end)
+            except BaseException:
+                worker.abandon()
+                raise
             await worker.aclose()
 
     def abandon(self) -> None:
@@ -100,6 +118,9 @@ class SqliteBackend:
         self, operations: Sequence[Operation[object]], *, look: bool
     ) -> Applied:
         return await self._run(lambda db: self._apply(db, operations, look=look))
+
+    async def look_after(self) -> None:
+        await self._run(self._wal.look_after)
 
     async def confirm_within(self, transaction: object, confirm: Confirm) -> bool:
         raise ConfigurationError(
@@ -136,6 +157,20 @@ class SqliteBackend:
     async def stats(self, namespace: str | None) -> BackendStats:
         return await self._look(lambda db: self._stats(db, namespace))
 
+    async def check(self, *, is_full: bool) -> CheckReport:
+        clock = self.config.clock
+        return await self._aside(
+            lambda db: check(db, self._wal, clock(), is_full=is_full)
+        )
+
+    async def backup(self, path: str) -> None:
+        copy = Copy(path, self.config.timeout)
+        copy.check()
+        try:
+            await self._aside(copy.make)
+        finally:
+            copy.is_unwanted = True
+
     async def _look(self, work: Callable[[Connection], T]) -> T:
         timeout = self.config.timeout
         return await self._run(
@@ -149,16 +184,41 @@ class SqliteBackend:
             self._drop()
             self._worker = await self._connected()
             log("warning", "connection_reopened", location=self.location)
-        return await self._worker.run(lambda db: self._perform(db, work))
+        answer = await self._worker.run(lambda db: self._perform(db, work))
+        if self._wal.is_due and self.upkeep is not None:
+            self.upkeep.set()
+        return answer
 
     async def _connected(self) -> Worker:
-        worker = Worker(self._path, self._connect, timeout=self.config.timeout)
+        worker = self._new_worker(self._connect)
         await worker.open()
         self._connections += 1
         if self._is_closed:
             worker.abandon()
             raise StoreClosedError("the store was closed while it was connecting")
         return worker
+
+    async def _aside(self, work: Callable[[Connection], T]) -> T:
+        """Read what takes long over a connection, and on a thread, of its own.
+
+        Where there is a write-ahead log, that keeps nobody from writing.
+        """
+        if self._path == MEMORY:
+            return await self._run(work)
+        worker = self._new_worker(self._prepared)
+        await worker.open()
+        try:
+            answer = await worker.run(lambda db: self._perform(db, work))
+        except BaseException:
+            worker.abandon()
+            raise
+        await worker.aclose()
+        return answer
+
+    def _new_worker(
+        self, connect: Callable[[Callable[[], Connection]], Connection]
+    ) -> Worker:
+        return Worker(self._path, connect, timeout=self.config.timeout)
 
     def _drop(self) -> None:
         worker, self._worker = self._worker, None
@@ -178,14 +238,23 @@ class SqliteBackend:
             )
         self._file.check()
         try:
-            return work(db)
+            with self._translated():
+                return work(db)
         except OutcomeUnknownError:
             db.is_suspect = True
             raise
+        except StoreUnavailableError as exc:
+            is_lasting = self._path != MEMORY  # another one would find nothing
+            db.is_suspect = is_lasting and primary_code(exc.__cause__) in SUSPECT
+            raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
         except MISUSE:
             raise
         except sqlite3.Error as exc:
-            db.is_suspect = primary_code(exc) == sqlite3.SQLITE_IOERR
             raise unavailable(exc, self.location) from exc
 
     def _now(self) -> float:
@@ -213,13 +282,28 @@ class SqliteBackend:
                 rows.write(db, found, changes)
             return applied
 
-        return in_transaction(db, self.location, work, self.config.timeout)
+        return self._in_transaction(db, work, self.config.timeout)
 
     def _remove(self, db: Connection, removal: rows.Removal, timeout: float) -> Chunk:
-        def work() -> Chunk:
-            return Chunk(*rows.remove(db, removal, self._now()))
+        if removal.after == _TIGHTEN:
+            patiently(lambda: tighten(db), time.monotonic() + timeout)
+            self._wal.written()
+            return Chunk(0, _TIGHTEN if is_loose(db) else None)
+        removed, end = self._in_transaction(
+            db, lambda: rows.remove(db, removal, self._now()), timeout
+        )
+        if end is None and has_slack(db):
+            end = _TIGHTEN
+        return Chunk(removed, end)
 
-        return in_transaction(db, self.location, work, timeout)
+    def _in_transaction(
+        self, db: Connection, work: Callable[[], T], timeout: float
+    ) -> T:
+        changes = db.total_changes
+        answer = in_transaction(db, self.location, work, timeout)
+        if db.total_changes != changes:
+            self._wal.written()
+        return answer
 
     def _stats(self, db: Connection, namespace: str | None) -> BackendStats:
         now = self._now()
@@ -229,15 +313,24 @@ class SqliteBackend:
             claimed=claims.get("claimed", 0),
             abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
             file_bytes=size(self._path),
-            wal_bytes=size(f"{self._path}-wal"),
+            wal_bytes=self._wal.bytes,
             free_pages=pragma(db, "freelist_count"),
+            checkpoint_failures=self._wal.failures,
+            wal_pinned=self._wal.pinned,
             engine=f"SQLite {sqlite3.sqlite_version}",
+            alarms=tuple(self._wal.alarms()),
         )
 
     def _connect(self, make: Callable[[], Connection]) -> Connection:
         self._file.before_connecting()
-        try:
-            look_before(self.location)
+        with self._translated():
+            look_before(self.location, self.config.file_mode)
+        db = self._prepared(make)
+        self._file.connected(db)
+        return db
+
+    def _prepared(self, make: Callable[[], Connection]) -> Connection:
+        with self._translated():
             db = make()
             try:
                 prepare(db, self.location, self.config, self._ttl)
@@ -245,9 +338,4 @@ class SqliteBackend:
             except BaseException:
                 db.close()
                 raise
-        except MISUSE:
-            raise
-        except sqlite3.Error as exc:
-            raise unavailable(exc, self.location) from exc
-        self._file.connected(db)
         return db

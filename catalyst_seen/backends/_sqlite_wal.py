@@ -1,0 +1,152 @@
+"""The write-ahead log: emptied before it grows, and what keeps it from that.
+
+SQLite would do it by itself, in whatever commit comes, and say nothing of a failure. So
+its own checkpoints are switched off, and each of these is looked at.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+from .._log import log
+from ._sqlite_file import size
+from ._sqlite_transaction import cause
+
+if TYPE_CHECKING:
+    from ._worker import Connection
+
+LIMIT = 4_000_000
+"""Bytes: at this size the log is emptied. SQLite's own figure is 1,000 pages."""
+
+INTERVAL = 1.0
+"""Seconds after which what was written is in the file proper, if the disk is fast."""
+
+_SHARE = 20  # a checkpoint's time is at most this part of all
+_OVERGROWN = 2 * LIMIT  # beyond it, the file itself is cut
+_PATIENCE = 100  # milliseconds to wait for readers then
+_ALARM = 10.0  # seconds for which a reader may keep a log long
+
+
+class WriteAheadLog:
+    """The log of one file, over all connections that a store makes to it.
+
+    Attributes:
+        failures: Checkpoints that failed.
+        problem: Why the last one failed; ``None`` if it did not.
+        is_due: Has it grown so much that it should be emptied before the time?
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location: str = location
+        self.failures: int = 0
+        self.problem: str | None = None
+        self.is_due: bool = False
+        self._path = f"{location}-wal"
+        self._enough = LIMIT
+        self._is_written = True  # by another process, perhaps
+        self._next = 0.0
+        self._pinned_since: float | None = None
+        self._is_alarmed = False
+
+    @property
+    def bytes(self) -> int:
+        """How large it is."""
+        return size(self._path)
+
+    @property
+    def pinned(self) -> float:
+        """Seconds for which a reader has kept it from being emptied; 0 if none does."""
+        if self._pinned_since is None:
+            return 0.0
+        return time.monotonic() - self._pinned_since
+
+    def written(self) -> None:
+        """Learn that a transaction has written something."""
+        self._is_written = True
+        self.is_due = self.bytes > self._enough
+
+    def alarms(self) -> list[str]:
+        """Say what somebody should look at."""
+        found = []
+        if self.problem is not None:
+            found.append(
+                f"the last checkpoint failed: {self.problem}. What was marked since the"
+                " last good one may not survive a power failure; check the disk"
+            )
+        if self.pinned >= _ALARM and self.bytes > LIMIT:
+            found.append(
+                f"a reader has pinned the write-ahead log for {self.pinned:.0f} s, it"
+                f" has {self.bytes:,} bytes by now: find the program that keeps a read"
+                " transaction open"
+            )
+        return found
+
+    def look_after(self, db: Connection) -> None:
+        """Empty it if it has grown, or if something has waited there long enough."""
+        started = time.monotonic()
+        is_time = self._is_written and started >= self._next
+        if self.is_due or is_time:
+            is_overgrown = is_time and self.bytes > _OVERGROWN
+            self._checkpoint(db, "TRUNCATE" if is_overgrown else "PASSIVE")
+            took = time.monotonic() - started
+            self._next = started + took + max(INTERVAL, _SHARE * took)
+        self.is_due = False
+        self._tell()
+
+    def end(self, db: Connection) -> None:
+        """Empty it, and cut its file, before the connection is closed."""
+        if self.bytes:
+            self._checkpoint(db, "TRUNCATE")
+
+    def _checkpoint(self, db: Connection, how: str) -> None:
+        try:
+            db.execute(f"PRAGMA busy_timeout = {_PATIENCE}").fetchall()
+            try:
+                row = db.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+            finally:
+                db.execute("PRAGMA busy_timeout = 0").fetchall()
+        except sqlite3.Error as exc:
+            self._failed(cause(exc))
+        else:
+            self._ended(*row)
+
+    def _failed(self, problem: str) -> None:
+        self.failures += 1
+        self._enough = self.bytes + LIMIT
+        if self.problem is None:
+            log("error", "checkpoint_failed", location=self.location, error=problem)
+        self.problem = problem
+
+    def _ended(self, _is_busy: int, frames: int, copied: int) -> None:
+        """Learn from SQLite's answer.
+
+        Args:
+            _is_busy: Did another connection keep it from cutting the file?
+            frames: Pages in the log; below 0 if another checkpoint was under way.
+            copied: Of these, how many are in the file proper.
+        """
+        if frames < 0:  # another connection is at it
+            return
+        self.problem = None
+        if copied < frames:
+            self._enough = self.bytes + LIMIT
+            if self._pinned_since is None:
+                self._pinned_since = time.monotonic()
+            return
+        self._is_written = False
+        self._enough = LIMIT
+        self._pinned_since = None
+
+    def _tell(self) -> None:
+        is_pinned = self.pinned >= _ALARM and self.bytes > LIMIT
+        if is_pinned and not self._is_alarmed:
+            log(
+                "warning",
+                "wal_pinned",
+                location=self.location,
+                seconds=round(self.pinned),
+                wal_bytes=self.bytes,
+            )
+        self._is_alarmed = is_pinned
