@@ -212,6 +212,9 @@ class BackendStats:
 class Backend(Protocol):
     """Keeps keys. A store owns one and has one call under way at a time.
 
+    Beside it, what takes long and only reads may be under way: ``count``, ``held``,
+    ``stats``, ``check`` and ``backup``.
+
     Durations come in, instants do not: a backend owns its clock, and on one backend
     there is one clock. The only instant a caller may give is ``Mark.ts``, which is
     data.
@@ -227,14 +230,6 @@ class Backend(Protocol):
     cancellation pass through untouched. A cancelled call may or may not take effect,
     and disturbs nothing else.
     """
-
-    @property
-    def can_read_aside(self) -> bool:
-        """May what only reads and takes long run while another call is under way?
-
-        That is ``count``, ``held`` and ``stats``.
-        """
-        ...
 
     @property
     def upkeep(self) -> asyncio.Event | None:

@@ -92,12 +92,10 @@ class Session:
         async with self.turn:
             return await work()
 
-    async def read_aside(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Call what only reads and takes long; beside other calls, if that is fine."""
-        if not self.backend.can_read_aside:
-            return await self.call(work)
+    async def read(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
+        """Call what only reads and takes long, beside other calls."""
         self.check_open()
-        return await work()
+        return await self.see_through(work())
 
     def see_through(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         """Run a task that a close waits for."""

@@ -460,7 +460,7 @@ class AsyncSeenStore:
         """
         which = _one_or_all(namespace)
         session = self._session
-        return await session.read_aside(lambda: session.backend.held(which))
+        return await session.read(lambda: session.backend.held(which))
 
     async def resolve(
         self,
@@ -563,9 +563,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         which = _one_or_all(namespace)
-        counts = await self._session.read_aside(
-            lambda: self._session.backend.count(which)
-        )
+        counts = await self._session.read(lambda: self._session.backend.count(which))
         return sum(counts.values())
 
     async def stats(self, *, namespace: str | None = None) -> StoreStats:
@@ -575,9 +573,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         which = _one_or_all(namespace)
-        measured = await self._session.read_aside(
-            lambda: self._session.backend.stats(which)
-        )
+        measured = await self._session.read(lambda: self._session.backend.stats(which))
         return StoreStats(
             keys=sum(measured.keys_by_namespace.values()),
             keys_by_namespace=measured.keys_by_namespace,
@@ -615,9 +611,8 @@ class AsyncSeenStore:
             StoreUnavailableError: It is so far gone that it cannot be opened.
         """
         check_flag(full, "full")
-        self._session.check_open()
-        checking = self._session.backend.check(is_full=full)
-        return await self._session.see_through(checking)
+        session = self._session
+        return await session.read(lambda: session.backend.check(is_full=full))
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy SQLite's database, as it is at one moment, while other calls go on.
@@ -636,9 +631,8 @@ class AsyncSeenStore:
             StoreUnavailableError: It could not be copied; there is no copy.
         """
         check_path(path)
-        self._session.check_open()
-        copying = self._session.backend.backup(os.fspath(path))
-        await self._session.see_through(copying)
+        session = self._session
+        await session.read(lambda: session.backend.backup(os.fspath(path)))
 
     async def purge_expired(self, *, namespace: str | None = None) -> int:
         """Remove expired rows, of one namespace or of all; their space is used again.

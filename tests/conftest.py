@@ -17,6 +17,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore
 
+from .faults.report import PROPERTY, Gatherer, Row, record
 from .feeds import Site, serving
 from .targets import HAVE_SERVERS, SHARED, TARGETS, Places, Target
 
@@ -30,6 +31,7 @@ NO_FORK_WARNING = ("-W", "ignore::DeprecationWarning")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Figures = Callable[[str], None]
+Fault = Callable[..., Row]
 
 
 class Clock:
@@ -94,8 +96,19 @@ class Clock:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switch to the long forms of tests that have two."""
     parser.addoption(
-        "--torture", action="store_true", help="run the long forms, forty minutes or so"
+        "--torture", action="store_true", help="run the long forms, half an hour or so"
     )
+    parser.addoption(
+        "--report", type=Path, help="where to write what faults did, as Markdown"
+    )
+
+
+_gatherer = Gatherer()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Gather what faults did."""
+    _gatherer.take(report)
 
 
 @pytest.fixture
@@ -191,8 +204,24 @@ def figures(record_property: Callable[[str, object], None]) -> Figures:
     return lambda line: record_property("figures", line)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was measured."""
+@pytest.fixture
+def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
+    """Begin a line of the report, by its number and the fault in a few words."""
+    rows: list[Row] = []
+
+    def begin(number: str, fault: str, *, may_lose: bool = False) -> Row:
+        rows.append(Row(number, fault, may_lose))
+        return rows[-1]
+
+    yield begin
+    for row in rows:
+        request.node.user_properties.append((PROPERTY, record(row)))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what was measured, and write it where it is wanted."""
     lines = [
         value
         for report in terminalreporter.getreports("passed")
@@ -203,6 +232,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in sorted(lines):
             terminalreporter.write_line(line)
+    if _gatherer.rows:
+        terminalreporter.section("faults")
+        for line in _gatherer.lines():
+            terminalreporter.write_line(line)
+        report: Path | None = config.getoption("--report")
+        if report is not None:
+            _gatherer.write(report)
 
 
 @pytest.fixture

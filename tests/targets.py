@@ -71,11 +71,6 @@ class Target:
         """Is a batch stored whole or not at all? Each key is, everywhere."""
         return not self.expires_by_itself
 
-    @property
-    def counts_in_steps(self) -> bool:
-        """Does counting take many exchanges, so that others have a turn between two?"""
-        return self.expires_by_itself
-
     def removed(self, expired: int) -> int:
         """Of so many rows that have expired, those that the store has to remove."""
         return 0 if self.expires_by_itself else expired

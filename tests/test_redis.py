@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import struct
 import time
 from collections import Counter
@@ -23,7 +22,6 @@ from catalyst_seen import (
     SchemaError,
     SeenStore,
     SeenStoreConfig,
-    StoreClosedError,
     StoreUnavailableError,
     Verdict,
 )
@@ -31,7 +29,8 @@ from catalyst_seen._backend import Id
 from catalyst_seen.backends import _redis_safety
 from catalyst_seen.backends.redis import RedisBackend
 
-from .conftest import Clock, Figures
+from .conftest import Clock, Fault
+from .faults.checker import History, Outcome
 from .link import Link
 from .servers import HOST, Valkey, ValkeyCluster, free_port
 
@@ -76,9 +75,11 @@ def commands(server: Valkey) -> Counter[str]:
 class TestOpening:
     """What is looked at before anything is promised."""
 
+    @pytest.mark.torture
     @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-    async def test_eviction(self, policy: str) -> None:
+    async def test_eviction(self, policy: str, fault: Fault) -> None:
         """A server that evicts is refused; if that is allowed, it is warned of."""
+        row = fault("H2", f"Valkey with maxmemory-policy {policy}")
         with Valkey(maxmemory_policy=policy, **DURABLE) as server:
             with pytest.raises(ConfigurationError, match=f"has {policy}.*noeviction"):
                 await to(server).open()
@@ -86,6 +87,8 @@ class TestOpening:
                 async with to(server, allow_eviction=True) as store:
                     assert await store.check_and_mark("k")
             assert [log["event"] for log in logs] == ["eviction_allowed"]
+        row.passed()
+        row.note("refused; where it is allowed, a warning")
 
     async def test_persistence(self) -> None:
         """A server that writes nothing to the disk is warned of."""
@@ -289,65 +292,21 @@ class TestRoundTrips:
                     assert not await store.filter_new(["k"])
                 assert client.info("replication")["master_repl_offset"] == before
 
-    async def test_script_is_forgotten(self, server: Valkey) -> None:
+    @pytest.mark.torture
+    async def test_script_is_forgotten(self, server: Valkey, fault: Fault) -> None:
         """A server that has lost the script gets it again, and nobody notices."""
+        row = fault("H5", "Valkey, SCRIPT FLUSH before a call")
         async with to(server) as store:
             for key in ("a", "b"):
                 with server.client() as client:
                     client.script_flush()
                 assert await store.check_and_mark(key)
                 assert not await store.check_and_mark(key)
+                row.passed()
 
 
 class TestFailures:
     """A server that is gone, or says no."""
-
-    async def test_killed_and_restarted(self, server: Valkey, figures: Figures) -> None:
-        """Marks go on when it is back; none that was acknowledged is lost."""
-        won: Counter[str] = Counter()
-        unknown: set[str] = set()
-        async with to(server, timeout=20) as store:
-
-            async def mark(task: int) -> None:
-                for number in range(200):
-                    key = f"{task}-{number}"
-                    try:
-                        won[key] += bool(await store.check_and_mark(key))
-                    except OutcomeUnknownError:
-                        unknown.add(key)
-
-            async def disturb() -> None:
-                for _ in range(3):
-                    await asyncio.sleep(random.uniform(0.05, 0.1))
-                    server.kill()
-                    server.start()
-
-            await asyncio.gather(disturb(), *(mark(task) for task in range(20)))
-            keys = [f"{task}-{number}" for task in range(20) for number in range(200)]
-            assert await store.filter_new(keys) == []
-        lost = [key for key in keys if key not in unknown and won[key] != 1]
-        assert lost == []
-        assert not unknown
-        figures(
-            f"Valkey (AOF) killed 3 times under load: {len(keys)} marks, lost or"
-            f" doubled {len(lost)}, unknown {len(unknown)}"
-        )
-
-    async def test_time_is_over(self, server: Valkey) -> None:
-        """Gone for longer than the timeout it is unavailable; later it works again."""
-        async with to(server, timeout=0.3) as store:
-            assert await store.check_and_mark("before")
-            server.kill()
-            begun = time.monotonic()
-            with pytest.raises(StoreUnavailableError, match=r"tried for 0\.3 seconds"):
-                await store.check_and_mark("k")
-            with pytest.raises(StoreUnavailableError):
-                await store.claim("k")
-            assert not await store.is_seen("before")
-            assert time.monotonic() - begun < SOON
-            server.start()
-            assert not await store.check_and_mark("before")
-            assert await store.check_and_mark("k")
 
     async def test_unknown(self, server: Valkey) -> None:
         """What was sent to a server that does not answer any more is unknown."""
@@ -363,26 +322,10 @@ class TestFailures:
             server.resume()
             assert not await store.check_and_mark("k")
 
-    @pytest.mark.parametrize("how", ["kill", "pause"])
-    async def test_close_without_it(self, server: Valkey, how: str) -> None:
-        """A store whose server is gone closes within five seconds, calls under way."""
-        store = to(server, timeout=60)
-        await store.open()
-        await store.mark_seen("k")
-        getattr(server, how)()
-        calls = [
-            asyncio.create_task(store.check_and_mark(f"{one}")) for one in range(3)
-        ]
-        await asyncio.sleep(0.05)
-        begun = time.monotonic()
-        await store.aclose()
-        assert time.monotonic() - begun < 5.5
-        for answer in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(answer, StoreClosedError | StoreUnavailableError)
-        server.resume() if how == "pause" else server.start()
-
-    async def test_out_of_memory(self) -> None:
+    @pytest.mark.torture
+    async def test_out_of_memory(self, fault: Fault) -> None:
         """A full server marks nothing more; what is seen is still answered."""
+        row = fault("H2", "Valkey full, noeviction")
         with Valkey(**DURABLE) as server:
             async with to(server) as store:
                 await store.mark_seen("before")
@@ -404,6 +347,7 @@ class TestFailures:
                 with server.client() as client:
                     client.config_set("maxmemory", 0)
                 assert await store.check_and_mark("k")
+        row.passed()
 
     async def test_becomes_a_replica(self, server: Valkey) -> None:
         """A primary that is one no more says so; when it is again, marks go on."""
@@ -563,29 +507,6 @@ class TestOthers:
             assert stats.keys_by_namespace == dict.fromkeys(namespaces, 2)
 
 
-class TestClock:
-    """Whose clock counts."""
-
-    @pytest.mark.parametrize("hours", [-1, 1])
-    async def test_of_the_client(self, server: Valkey, hours: int) -> None:
-        """A client whose clock is an hour off changes nothing."""
-        config = SeenStoreConfig(url=server.url, purge_interval=None)
-        wrong = AsyncSeenStore(
-            config, ttl=60, clock=lambda: time.time() + 3_600 * hours
-        )
-        async with wrong, AsyncSeenStore(config, ttl=60) as right:
-            await wrong.mark_seen("k")
-            record = await right.get("k")
-            assert record is not None
-            assert abs(record.last_seen - time.time()) < 60
-            assert not await right.check_and_mark("k")
-            claim = await wrong.claim("c", lease=30)
-            assert 20 < claim.remaining() <= 30
-            assert (await right.claim("c")).verdict is Verdict.IN_FLIGHT
-            await claim.confirm()
-            assert await right.is_seen("c")
-
-
 class TestExpiry:
     """Rows that go by themselves."""
 
@@ -718,36 +639,29 @@ class TestFailover:
     @pytest.mark.torture
     @pytest.mark.parametrize("replicas", [0, 1])
     async def test_in_the_middle(
-        self, figures: Figures, replicas: int, *, torture: bool
+        self, fault: Fault, replicas: int, *, torture: bool
     ) -> None:
         """What replicas did not have is lost; nothing is that was waited for."""
-        rounds, lost, acked, unknown = (10, 0, 0, 0) if torture else (1, 0, 0, 0)
-        for _ in range(rounds):
-            seen, told, doubtful = await fail_over(replicas)
-            acked += len(told)
-            lost += len(told - seen)
-            unknown += len(doubtful)
+        row = fault(
+            "H4", f"failover, link to the replica cut before, wait_replicas={replicas}",
+            may_lose=not replicas,
+        )  # fmt: skip
+        for _ in range(10 if torture else 1):
+            seen, history = await fail_over(replicas)
+            row.add(history, seen, intact=True)
         if replicas:
-            assert lost == 0
-            assert unknown
+            assert row.unknown
         else:
-            assert lost
-        figures(
-            f"failover in the middle, link to the replica cut before, wait_replicas="
-            f"{replicas}, {rounds} times: acknowledged {acked}, lost {lost}, unknown"
-            f" {unknown}"
-        )
+            assert row.lost
 
 
-async def fail_over(replicas: int) -> tuple[set[str], set[str], set[str]]:
+async def fail_over(replicas: int) -> tuple[set[str], History]:
     """Mark from many tasks while the replica is cut off, and then takes over.
 
     Returns:
-        The keys that are seen in the end; those that were acknowledged as marked; and
-        those of which nobody knows.
+        The keys that are seen in the end, and what the tasks were told.
     """
-    told: set[str] = set()
-    doubtful: set[str] = set()
+    history = History()
     is_over = asyncio.Event()
     async with replicated() as (primary, replica, link):
         options = "/0?socket_timeout=0.2&socket_connect_timeout=0.2"
@@ -757,11 +671,13 @@ async def fail_over(replicas: int) -> tuple[set[str], set[str], set[str]]:
                 number = 0
                 while not is_over.is_set():
                     key = f"{task}-{number}"
+                    begun = time.monotonic()
+                    outcome: Outcome
                     try:
-                        if await store.check_and_mark(key):
-                            told.add(key)
+                        outcome = "new" if await store.check_and_mark(key) else "dup"
                     except OutcomeUnknownError:
-                        doubtful.add(key)
+                        outcome = "unknown"
+                    history.tell(key, outcome, time.monotonic() - begun)
                     number += 1
 
             async def disturb() -> None:
@@ -776,9 +692,9 @@ async def fail_over(replicas: int) -> tuple[set[str], set[str], set[str]]:
                 is_over.set()
 
             await asyncio.gather(disturb(), *(mark(task) for task in range(20)))
-            asked = sorted(told | doubtful)
-            unseen = set(await store.filter_new(asked))
-    return set(asked) - unseen, told, doubtful
+            asked = {key for key, _ in history.told}
+            unseen = set(await store.filter_new(sorted(asked)))
+    return asked - unseen, history
 
 
 @asynccontextmanager

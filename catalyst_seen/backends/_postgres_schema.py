@@ -46,6 +46,9 @@ _CREATE = """
         WHERE on_abandoned = 'hold';
     CREATE TABLE {schema}.seen_version (version integer NOT NULL);
     INSERT INTO {schema}.seen_version VALUES ({version})"""
+# A table must not be gone after a crash, even where the newest marks may be.
+_TO_DISK = """SELECT set_config('synchronous_commit', 'on', true)
+    WHERE current_setting('synchronous_commit') = 'off'"""
 _LOCK = "SELECT pg_advisory_xact_lock($1::bigint)"
 
 
@@ -116,6 +119,7 @@ async def create(connection: asyncpg.Connection, schema: str, location: str) -> 
     if await is_prepared(connection, schema, location):
         return
     name = quoted(schema)
+    await connection.execute(_TO_DISK)
     if not (await connection.fetchrow(_LOOK, schema))["is_there"]:
         await connection.execute(_CREATE_SCHEMA.format(schema=name))
     await connection.execute(_CREATE.format(schema=name, version=SCHEMA_VERSION))

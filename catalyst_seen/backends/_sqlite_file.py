@@ -101,11 +101,12 @@ def make(path: str, mode: int) -> None:
     Raises:
         StoreUnavailableError: It cannot be made, or may only be read.
     """
-    if os.path.lexists(path):
+    if os.path.exists(path):  # noqa: PTH110 - as _identify
         _check_writable(path)
         return
+    target = os.path.realpath(path)  # of a link that leads nowhere yet
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:  # another process was faster
         return
     except OSError as exc:
@@ -123,8 +124,11 @@ def _check_writable(path: str) -> None:
     for place, what in (
         (path, "the file"),
         (str(Path(path).resolve().parent), "the directory, where its log has to be,"),
+        (f"{path}-wal", "its log"),
+        (f"{path}-shm", "the index of its log"),
     ):
-        if not os.access(place, os.W_OK, effective_ids=is_effective):
+        is_there = os.path.exists(place)  # noqa: PTH110 - as _identify
+        if is_there and not os.access(place, os.W_OK, effective_ids=is_effective):
             raise StoreUnavailableError(
                 path,
                 f"{what} is read-only for this process",

@@ -93,6 +93,13 @@ def look_before(location: str, mode: int) -> None:
         return
     _make_directory(location)
     make(location, mode)
+    if size(f"{location}-wal") and not size(location):
+        raise SchemaError(
+            location,
+            "it is empty, but its log is not: somebody has emptied it, and SQLite would"
+            " throw away what is in the log",
+            "Both are untouched; restore a backup, or remove the log to begin anew",
+        )
     if size(f"{location}-wal"):
         _look_read_only(location, "mode=ro")
     elif size(f"{location}-journal"):

@@ -24,8 +24,8 @@ INTERVAL = 1.0
 """Seconds after which what was written is in the file proper, if the disk is fast."""
 
 _SHARE = 20  # a checkpoint's time is at most this part of all
-_OVERGROWN = 2 * LIMIT  # beyond it, the file itself is cut
-_PATIENCE = 100  # milliseconds to wait for readers then
+_OVERGROWN = 16 * LIMIT  # beyond it others are made to wait, as there is no other way:
+_PATIENCE = 100  # for so many milliseconds, until those that read now have ended
 _ALARM = 10.0  # seconds for which a reader may keep a log long
 
 
@@ -46,7 +46,7 @@ class WriteAheadLog:
         self._path = f"{location}-wal"
         self._enough = LIMIT
         self._is_written = True  # by another process, perhaps
-        self._next = 0.0
+        self._next = self._next_cut = 0.0
         self._pinned_since: float | None = None
         self._is_alarmed = False
 
@@ -86,12 +86,13 @@ class WriteAheadLog:
     def look_after(self, db: Connection) -> None:
         """Empty it if it has grown, or if something has waited there long enough."""
         started = time.monotonic()
-        is_time = self._is_written and started >= self._next
-        if self.is_due or is_time:
-            is_overgrown = is_time and self.bytes > _OVERGROWN
-            self._checkpoint(db, "TRUNCATE" if is_overgrown else "PASSIVE")
-            took = time.monotonic() - started
-            self._next = started + took + max(INTERVAL, _SHARE * took)
+        if self.is_due or (self._is_written and started >= self._next):
+            is_long = self.bytes > _OVERGROWN and started >= self._next_cut
+            self._checkpoint(db, "TRUNCATE" if is_long else "PASSIVE")
+            ended = time.monotonic()
+            self._next = ended + max(INTERVAL, _SHARE * (ended - started))
+            if is_long and self.bytes > _OVERGROWN:
+                self._next_cut = self._next
         self.is_due = False
         self._tell()
 
@@ -128,6 +129,7 @@ class WriteAheadLog:
             copied: Of these, how many are in the file proper.
         """
         if frames < 0:  # another connection is at it
+            self._enough = self.bytes + LIMIT
             return
         self.problem = None
         if copied < frames:

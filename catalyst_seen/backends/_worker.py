@@ -11,16 +11,18 @@ import asyncio
 import sqlite3
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import aiosqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+
+_AGAIN = 0.02  # seconds until the next statement is interrupted as well
 
 
 class Connection(sqlite3.Connection):
@@ -44,6 +46,10 @@ class Connection(sqlite3.Connection):
     def close(self) -> None:
         super().close()
         self.on_close()
+
+
+class NoThreadError(Exception):
+    """The system lets this process start no more threads."""
 
 
 class _Finished:
@@ -95,7 +101,8 @@ class Worker:
         # thread is about to make, and promise an answer to a loop that may end first.
         connecting = asyncio.ensure_future(self._database)
         try:
-            await asyncio.shield(connecting)
+            with _starting():
+                await asyncio.shield(connecting)
         except asyncio.CancelledError:
             connecting.add_done_callback(self._discard)
             raise
@@ -115,6 +122,31 @@ class Worker:
         A cancelled caller does not stop it.
         """
         return cast("T", await self._database.execute_fetchall(cast("str", work)))
+
+    async def run_once(self, work: Callable[[Connection], T]) -> T:
+        """Open, run one function that only reads, and end.
+
+        If the caller is cancelled, so is what the function is at: the connection is
+        nobody else's. That takes a moment, but leaves nothing behind.
+        """
+        reading = asyncio.ensure_future(self._run_once(work))
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            while not reading.done():
+                if self._connection is not None:
+                    self._connection.interrupt()
+                await asyncio.wait({reading}, timeout=_AGAIN)
+            if not reading.cancelled():
+                reading.exception()  # nobody else asks for it
+            raise
+
+    async def _run_once(self, work: Callable[[Connection], T]) -> T:
+        await self.open()
+        try:
+            return await self.run(work)
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Let the thread finish what was sent, disconnect and end."""
@@ -161,6 +193,17 @@ def _on_daemon_thread(function: Callable[[], T]) -> T:
     """Call a short function on a daemon thread, and wait for it."""
     answers: list[T] = []
     thread = threading.Thread(target=lambda: answers.append(function()), daemon=True)
-    thread.start()
+    with _starting():
+        thread.start()
     thread.join()
     return answers[0]
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as exc:  # Python has no error of its own for that
+        if "start new thread" not in str(exc):
+            raise
+        raise NoThreadError(str(exc)) from exc

@@ -41,7 +41,6 @@ T = TypeVar("T")
 class PostgresBackend:
     """Keys in a table of PostgreSQL 14, or of what is newer."""
 
-    can_read_aside: ClassVar[bool] = True
     upkeep: ClassVar[None] = None
 
     def __init__(

@@ -49,7 +49,6 @@ _END = b"0"  # of a SCAN
 class RedisBackend:
     """Keys in Redis 7 or Valkey 8, or what is newer."""
 
-    can_read_aside: ClassVar[bool] = True
     upkeep: ClassVar[None] = None
 
     def __init__(

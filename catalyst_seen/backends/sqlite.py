@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .._backend import Applied, BackendStats, Chunk, Row
 from .._errors import (
@@ -39,7 +40,7 @@ from ._sqlite_transaction import (
     unavailable,
 )
 from ._sqlite_wal import WriteAheadLog
-from ._worker import Connection, Worker
+from ._worker import Connection, NoThreadError, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,8 +58,6 @@ class SqliteBackend:
 
     Any number of processes on one machine may share a file.
     """
-
-    can_read_aside: ClassVar[bool] = False
 
     def __init__(
         self, path: str | os.PathLike[str], config: SeenStoreConfig, ttl: float | None
@@ -82,6 +81,7 @@ class SqliteBackend:
         self._worker: Worker | None = None
         self._connections = 0
         self._latest = 0.0
+        self._telling = threading.Lock()
         self._is_closed = False
 
     @property
@@ -94,7 +94,10 @@ class SqliteBackend:
 
     def now(self) -> float:
         """Wall time that never runs backwards while this store is open."""
-        return max(self._latest, self.config.clock())
+        now = self.config.clock()
+        with self._telling:  # who reads aside asks as well
+            self._latest = max(self._latest, now)
+            return self._latest
 
     async def open(self) -> None:
         self._worker = await self._connected()
@@ -149,10 +152,10 @@ class SqliteBackend:
         return await self._run(lambda db: self._remove(db, removal, wait))
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        return await self._look(lambda db: rows.count(db, namespace, self._now()))
+        return await self._look(lambda db: rows.count(db, namespace, self.now()))
 
     async def held(self, namespace: str | None) -> list[Record]:
-        return await self._look(lambda db: rows.held(db, namespace, self._now()))
+        return await self._look(lambda db: rows.held(db, namespace, self.now()))
 
     async def stats(self, namespace: str | None) -> BackendStats:
         return await self._look(lambda db: self._stats(db, namespace))
@@ -173,7 +176,7 @@ class SqliteBackend:
 
     async def _look(self, work: Callable[[Connection], T]) -> T:
         timeout = self.config.timeout
-        return await self._run(
+        return await self._aside(
             lambda db: patiently(lambda: work(db), time.monotonic() + timeout)
         )
 
@@ -190,8 +193,9 @@ class SqliteBackend:
         return answer
 
     async def _connected(self) -> Worker:
-        worker = self._new_worker(self._connect)
-        await worker.open()
+        with self._translated():
+            worker = self._new_worker(self._connect)
+            await worker.open()
         self._connections += 1
         if self._is_closed:
             worker.abandon()
@@ -205,20 +209,17 @@ class SqliteBackend:
         """
         if self._path == MEMORY:
             return await self._run(work)
-        worker = self._new_worker(self._prepared)
-        await worker.open()
-        try:
-            answer = await worker.run(lambda db: self._perform(db, work))
-        except BaseException:
-            worker.abandon()
-            raise
-        await worker.aclose()
-        return answer
+        with self._translated():
+            worker = self._new_worker(self._connect_aside)
+            return await worker.run_once(lambda db: self._perform(db, work))
 
     def _new_worker(
         self, connect: Callable[[Callable[[], Connection]], Connection]
     ) -> Worker:
-        return Worker(self._path, connect, timeout=self.config.timeout)
+        database, is_uri = self._path, self._path != MEMORY
+        if is_uri:  # what is gone is not made anew
+            database = f"{Path(self._path).as_uri()}?mode=rw"
+        return Worker(database, connect, timeout=self.config.timeout, uri=is_uri)
 
     def _drop(self) -> None:
         worker, self._worker = self._worker, None
@@ -256,17 +257,19 @@ class SqliteBackend:
             raise
         except sqlite3.Error as exc:
             raise unavailable(exc, self.location) from exc
-
-    def _now(self) -> float:
-        self._latest = self.now()
-        return self._latest
+        except NoThreadError as exc:
+            raise StoreUnavailableError(
+                self.location,
+                str(exc),
+                "Raise the limit of processes (ulimit -u), or end some",
+            ) from exc
 
     def _apply(
         self, db: Connection, operations: Sequence[Operation[object]], *, look: bool
     ) -> Applied:
         def work() -> Applied:
             version = (self._connections, pragma(db, "data_version")) if look else None
-            now = self._now()
+            now = self.now()
             applied = Applied([], [], version)
             found = rows.read(db, operations)
             changes: dict[Id, Row | None] = {}
@@ -290,7 +293,7 @@ class SqliteBackend:
             self._wal.written()
             return Chunk(0, _TIGHTEN if is_loose(db) else None)
         removed, end = self._in_transaction(
-            db, lambda: rows.remove(db, removal, self._now()), timeout
+            db, lambda: rows.remove(db, removal, self.now()), timeout
         )
         if end is None and has_slack(db):
             end = _TIGHTEN
@@ -306,7 +309,7 @@ class SqliteBackend:
         return answer
 
     def _stats(self, db: Connection, namespace: str | None) -> BackendStats:
-        now = self._now()
+        now = self.now()
         claims = rows.count_claims(db, namespace, now)
         return BackendStats(
             keys_by_namespace=rows.count(db, namespace, now),
@@ -328,6 +331,10 @@ class SqliteBackend:
         db = self._prepared(make)
         self._file.connected(db)
         return db
+
+    def _connect_aside(self, make: Callable[[], Connection]) -> Connection:
+        self._file.check()
+        return self._prepared(make)
 
     def _prepared(self, make: Callable[[], Connection]) -> Connection:
         with self._translated():

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from catalyst_seen import (
     AsyncSeenStore,
     BlockingClaim,
+    CheckReport,
     Claim,
     Record,
     SeenStore,
@@ -74,9 +75,13 @@ async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
         assert_type(await store.get("k"), Record | None)
         assert_type(await store.count(), int)
         assert_type(await store.stats(), StoreStats)
+        assert_type((await store.stats()).alarms, tuple[str, ...])
+        assert_type(await store.check(full=True), CheckReport)
+        assert_type(await store.backup(Path("copy.db")), None)
         assert_type((await store.stats()).keys_by_namespace, Mapping[str, int])
         assert_type(await store.purge_expired(), int)
         assert_type(await store.cleanup_old_entries(30), int)
+        await store.check(True)  # type: ignore[call-arg]
         await store.is_seen(1)  # type: ignore[arg-type]
         await store.is_seen("k", "n")  # type: ignore[call-arg]
 
