@@ -290,6 +290,13 @@ class Backend(Protocol):
         """Do what is due between calls; called every second, if there is upkeep."""
         ...
 
+    async def look(self, looks: Sequence[Look]) -> list[Record | None] | None:
+        """Look for keys while another call is stuck, beside it.
+
+        ``None`` where this would be stuck as well.
+        """
+        ...
+
     async def confirm_within(self, transaction: object, confirm: Confirm) -> bool:
         """Confirm in a transaction of the caller's, with whose other work it commits.
 

