@@ -81,7 +81,7 @@ async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
         assert_type((await store.stats()).keys_by_namespace, Mapping[str, int])
         assert_type(await store.purge_expired(), int)
         assert_type(await store.cleanup_old_entries(30), int)
-        await store.check(True)  # type: ignore[call-arg]
+        await store.check(1)  # type: ignore[arg-type,call-arg]
         await store.is_seen(1)  # type: ignore[arg-type]
         await store.is_seen("k", "n")  # type: ignore[call-arg]
 
