@@ -26,8 +26,12 @@ class Copy:
             timeout: How long to wait for a writer, where there is no write-ahead log.
         """
         self.path: Path = Path(path).absolute()
-        self.is_unwanted: bool = False
+        self._is_unwanted = False
         self._timeout = timeout
+
+    def leave(self) -> None:
+        """End it after the next step: nobody waits any more."""
+        self._is_unwanted = True
 
     def check(self) -> None:
         """Refuse what cannot be its place.
@@ -86,7 +90,7 @@ class Copy:
             db.execute("ROLLBACK")
 
     def _go_on(self, _status: int, _remaining: int, _total: int) -> None:
-        if self.is_unwanted:
+        if self._is_unwanted:
             raise _UnwantedError
 
 

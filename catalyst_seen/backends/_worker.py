@@ -123,16 +123,23 @@ class Worker:
         """
         return cast("T", await self._database.execute_fetchall(cast("str", work)))
 
-    async def run_once(self, work: Callable[[Connection], T]) -> T:
+    async def run_once(
+        self, work: Callable[[Connection], T], leave: Callable[[], object]
+    ) -> T:
         """Open, run one function that only reads, and end.
 
-        If the caller is cancelled, so is what the function is at: the connection is
-        nobody else's. That takes a moment, but leaves nothing behind.
+        If the caller is cancelled, the statement that runs is interrupted, as the
+        connection is nobody else's. That takes a moment, but leaves nothing behind.
+
+        Args:
+            work: The function.
+            leave: Tells it that nobody waits any more, if it runs no statement.
         """
         reading = asyncio.ensure_future(self._run_once(work))
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
+            leave()
             while not reading.done():
                 if self._connection is not None:
                     self._connection.interrupt()

@@ -174,10 +174,7 @@ class SqliteBackend:
     async def backup(self, path: str) -> None:
         copy = Copy(path, self.config.timeout)
         copy.check()
-        try:
-            await self._aside(copy.make)
-        finally:
-            copy.is_unwanted = True
+        await self._aside(copy.make, leave=copy.leave)
 
     async def _look(self, work: Callable[[Connection], T]) -> T:
         timeout = self.config.timeout
@@ -207,7 +204,12 @@ class SqliteBackend:
             raise StoreClosedError("the store was closed while it was connecting")
         return worker
 
-    async def _aside(self, work: Callable[[Connection], T]) -> T:
+    async def _aside(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        leave: Callable[[], object] = lambda: None,
+    ) -> T:
         """Read what takes long over a connection, and on a thread, of its own.
 
         Where there is a write-ahead log, that keeps nobody from writing.
@@ -216,7 +218,7 @@ class SqliteBackend:
             return await self._run(work)
         with self._translated():
             worker = self._new_worker(self._connect_aside)
-            return await worker.run_once(lambda db: self._perform(db, work))
+            return await worker.run_once(lambda db: self._perform(db, work), leave)
 
     def _new_worker(
         self, connect: Callable[[Callable[[], Connection]], Connection]
