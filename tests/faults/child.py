@@ -39,14 +39,15 @@ async def mark(store: AsyncSeenStore, key: str) -> None:
     say("=", key, outcome, f"{time.monotonic() - started:.6f}")
 
 
-async def main(settings: str, first: int, count: int, at_once: int) -> None:
-    """Mark so many keys, so many at once; then purge and close."""
+async def main(settings: str, first: int, count: int, at_once: int, rest: int) -> None:
+    """Mark so many keys, so many at once; then rest for seconds, purge and close."""
     config = SeenStoreConfig(**json.loads(settings))
     async with AsyncSeenStore(config) as store:
         say("open")
         for start in range(first, first + count, at_once):
             keys = range(start, min(start + at_once, first + count))
             await asyncio.gather(*(mark(store, str(key)) for key in keys))
+        await asyncio.sleep(rest)
         try:
             await store.purge_expired()
         except StoreUnavailableError as exc:
@@ -55,4 +56,4 @@ async def main(settings: str, first: int, count: int, at_once: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:5])))
+    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:6])))

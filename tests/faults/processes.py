@@ -20,12 +20,18 @@ from .checker import History
 
 
 def command(
-    path: Path, *, first: int = 0, count: int = 200, at_once: int = 1, **settings: Any
+    path: Path,
+    *,
+    first: int = 0,
+    count: int = 200,
+    at_once: int = 1,
+    rest: int = 0,
+    **settings: Any,
 ) -> list[str]:
     """Word the command that marks ``count`` keys, from the number ``first`` on."""
     told = json.dumps({"path": str(path), "purge_interval": None, **settings})
-    words = [child.__file__, told, str(first), str(count), str(at_once)]
-    return [sys.executable, *words]
+    numbers = map(str, (first, count, at_once, rest))
+    return [sys.executable, child.__file__, told, *numbers]
 
 
 def run(

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,11 @@ from .killing import LATER, add_round, copied, look
 from .processes import command, stored
 from .report import Row
 from .shim import compiled
-from .zygote import Zygote
+from .zygote import Forked, Zygote
 
 MODES = ["NORMAL", "FULL"]
 SEED = 20_261_125
+CHANCE = random.Random(SEED)
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,26 @@ class Failure:
     zygote: Zygote
 
 
+def sometime(running: Forked, number: int) -> None:
+    """Wait until it is at work, or only just opens its store."""
+    if number % 3:
+        running.wait_for("=")
+    time.sleep(1.5 if number % 10 == 5 else CHANCE.uniform(0, 0.25))
+
+
+def resting(running: Forked, _: int) -> None:
+    """Wait until it has marked its keys, and rested for a while."""
+    running.wait_for("= 49 ")
+    time.sleep(2.5)
+
+
 def lose_power(
-    path: Path, rounds: int, script: Path, plain: Zygote, **settings: Any
+    path: Path,
+    rounds: int,
+    script: Path,
+    plain: Zygote,
+    moment: Callable[[Forked, int], None] = sometime,
+    **settings: Any,
 ) -> Iterator[Failure]:
     """Run a script on a new disk again and again; end each run by a power failure.
 
@@ -55,7 +74,6 @@ def lose_power(
     others at once. Half keep no sector that was not synced, the others every second one
     of them, by chance.
     """
-    rng = random.Random(SEED)
     library = compiled("powerloss.c")
     with Zygote(path.with_name("said"), LD_PRELOAD=str(library)) as zygote:
         for number in range(rounds):
@@ -68,9 +86,7 @@ def lose_power(
                 POWERLOSS_DISK=str(live), POWERLOSS_KEPT=str(kept),
                 POWERLOSS_LUCK="50" if number % 2 else "0",
             )  # fmt: skip
-            if number % 3:  # else it may end while the store is being opened
-                running.wait_for("=")
-            time.sleep(1.5 if number % 10 == 5 else rng.uniform(0, 0.25))
+            moment(running, number)
             assert running.kill() == -9
             left = restored(live, kept, only_synced=number % 4 < 2)
             yield Failure(running.said(), left / path.name, plain)
@@ -80,7 +96,7 @@ def lose_power(
 
 def words(script: Path, path: Path, **settings: Any) -> list[str]:
     """Word the command that marks or claims keys, one after the other, for ever."""
-    _, _, told, *rest = command(path, count=10**6, **settings)
+    _, _, told, *rest = command(path, **{"count": 10**6, **settings})
     return [sys.executable, str(script), told, *rest]
 
 
@@ -139,6 +155,21 @@ def test_only_synced_bytes(
         worst = max(worst, look_at(failure, row))
     assert row.acknowledged >= row.rounds / 2
     row.note(f"at worst {worst:,} marks lost in a round, always the newest")
+
+
+def test_after_two_seconds(
+    path: Path, fault: Fault, zygote: Zygote, *, torture: bool
+) -> None:
+    """What was marked two seconds before the power fails is there, also under NORMAL.
+
+    Whether anything is marked afterwards or not.
+    """
+    row = fault("C4", "power failure 2.5 s after the last mark, NORMAL")
+    script = Path(child.__file__)
+    rounds = 20 if torture else 2
+    for failure in lose_power(path, rounds, script, zygote, resting, count=50, rest=60):
+        look_at(failure, row)
+    assert row.acknowledged == 50 * rounds
 
 
 @pytest.mark.parametrize("synchronous", MODES)
