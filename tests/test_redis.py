@@ -637,6 +637,7 @@ class TestFailover:
     """A replica that takes its primary's place."""
 
     @pytest.mark.torture
+    @pytest.mark.timeout(300)
     @pytest.mark.parametrize("replicas", [0, 1])
     async def test_in_the_middle(
         self, fault: Fault, replicas: int, *, torture: bool

@@ -65,6 +65,7 @@ class TestOwnRetries:
     """A call that is sent again, for its answer did not come."""
 
     @pytest.mark.torture
+    @pytest.mark.timeout(600)
     async def test_stalled(
         self, server: Valkey, fault: Fault, *, torture: bool
     ) -> None:
