@@ -27,8 +27,8 @@ Each line is a fault, injected for real as often as *rounds* says. What callers 
 told is compared with what plain `sqlite3`, or the server, finds stored in the end:
 
 - **acknowledged**: calls that were told that they had marked or claimed a key;
-- **lost**: acknowledged, and not stored; *as documented* where that may be: the newest at
-  a power failure under `NORMAL`, and what a server has not saved;
+- **lost**: acknowledged, and not stored; *as documented* where that may be: the newest
+  at a power failure under `NORMAL`, and what a server has not saved;
 - **doubled**: two callers were told that they are the first;
 - **ghost**: stored, and nobody asked for it, or was refused;
 - **phantom**: called seen, and nobody ever was the first;
