@@ -212,8 +212,8 @@ class BackendStats:
 class Backend(Protocol):
     """Keeps keys. A store owns one and has one call under way at a time.
 
-    Beside it, what takes long and only reads may be under way: ``count``, ``held``,
-    ``stats``, ``check`` and ``backup``.
+    Beside it, what only reads may be under way: ``look``, and what takes long, as
+    ``count``, ``held``, ``stats``, ``check`` and ``backup``.
 
     Durations come in, instants do not: a backend owns its clock, and on one backend
     there is one clock. The only instant a caller may give is ``Mark.ts``, which is

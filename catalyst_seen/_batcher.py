@@ -111,7 +111,7 @@ class Batcher:
         self._apply = apply
         self._limit = limit
         self._waiting: deque[Call[Any]] = deque()
-        self._sent: Sequence[Call[Any]] = ()
+        self._sent: list[Call[Any]] = []
         self._relief: asyncio.TimerHandle | None = None
         self._is_sending = False
         self._is_alone = True
@@ -126,7 +126,9 @@ class Batcher:
             return await self.put(operations).answered
         async with self._session.turn:
             self.batches += 1
+            self._is_alone = False  # who is cancelled here leaves work to the others
             answers = await self._apply(operations)
+            self._is_alone = True
         failure = _failure(operations, answers)
         if failure:
             raise failure
@@ -148,6 +150,7 @@ class Batcher:
     def _end(self, _: asyncio.Task[None]) -> None:
         """Begin anew if somebody waits; or cancelled the task before it even ran."""
         self._is_sending = False
+        self._sent = []
         if self._relief is not None:
             self._relief.cancel()
         if any(not call.answered.done() for call in self._waiting):
@@ -156,7 +159,8 @@ class Batcher:
     async def _send_all(self) -> None:
         while self._waiting:
             async with self._session.turn:
-                await self._send(self._next())
+                self._sent = self._next()
+                await self._send(self._sent)
 
     def _relieve_later(self) -> None:
         if self._relief is not None:
@@ -185,11 +189,10 @@ class Batcher:
             for operation in call.operations
             if isinstance(operation, Look)
         ]
-        answers = None
-        with suppress(SeenError):  # then they wait on
+        with suppress(Exception):  # then they wait on, and their batch tells them
             answers = await self._session.backend.look(looks)
-        if answers is not None:
-            _answer(calls, answers)
+            if answers is not None:
+                _answer(calls, answers)
         if self._is_sending:
             self._relieve_later()
 
@@ -211,7 +214,6 @@ class Batcher:
         if not calls:
             return
         self.batches += 1
-        self._sent = calls
         operations = [operation for call in calls for operation in call.operations]
         try:
             answers = await self._apply(operations)

@@ -599,15 +599,16 @@ class AsyncSeenStore:
     async def check(self, *, full: bool = False) -> CheckReport:
         """Look whether the database is well, while other calls go on.
 
-        On SQLite it reads the whole file: once, to find damage in its structure; with
-        ``full`` also compares every row with every index. It tells what is in force,
-        and what somebody should do something about. On a server it looks at settings
-        that would break promises.
+        On SQLite it reads the whole file to find damage in its structure; with ``full``
+        it also compares every row with every index. It tells what is in force, and what
+        somebody should do something about. On a server it looks at settings that would
+        break promises.
 
         Returns:
             A report: true if there is no problem; as text, a line for each.
 
         Raises:
+            SchemaError: It is no store any more.
             StoreUnavailableError: It is so far gone that it cannot be opened.
         """
         check_flag(full, "full")

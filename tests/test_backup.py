@@ -248,3 +248,34 @@ def test_blocking_twin(path: Path) -> None:
         with pytest.raises(ConfigurationError):
             store.backup(copy)
     assert keys_in(copy) == {"a", "b"}
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+async def test_left_over(path: Path, suffix: str) -> None:
+    """A log that an earlier copy has left would be read with the new one: refused."""
+    copy = path.with_name("copy.db")
+    left = copy.with_name(f"copy.db{suffix}")
+    left.write_bytes(b"old")
+    async with AsyncSeenStore(path, purge_interval=None) as store:
+        await store.mark_seen("k")
+        with pytest.raises(ConfigurationError, match=f"{suffix} is there already"):
+            await store.backup(copy)
+        assert not copy.exists()
+        left.unlink()
+        await store.backup(copy)
+    assert keys_in(copy) == {"k"}
+
+
+async def test_two_at_once(path: Path) -> None:
+    """Of backups to one name, exactly one makes it, and none replaces another."""
+    async with AsyncSeenStore(path, purge_interval=None) as store:
+        await store.mark_many(map(str, range(1_000)))
+        for number in range(20):
+            copy = path.with_name(f"copy-{number}.db")
+            answers = await asyncio.gather(
+                *(store.backup(copy) for _ in range(3)), return_exceptions=True
+            )
+            assert answers.count(None) == 1
+            assert sum(isinstance(one, ConfigurationError) for one in answers) == 2
+            assert len(keys_in(copy)) == 1_000
+    assert len(list(path.parent.glob("*.partial"))) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
-from catalyst_seen.backends import _sqlite_schema, _worker
+from catalyst_seen.backends import _sqlite_file, _sqlite_schema, _sqlite_wal, _worker
 
 from .conftest import NOON, Clock, Run, open_descriptors
 
@@ -584,6 +585,50 @@ class TestFileThatChanges:
         (path.parent / "lost").rename(folder)
         assert not await store.check_and_mark("k")
         await store.aclose()
+
+    @pytest.mark.parametrize("is_kept", [True, False])
+    async def test_link(self, path: Path, *, is_kept: bool) -> None:
+        """Through a link, the log is looked after where it really is."""
+        link = path.with_name("link.db")
+        link.symlink_to(path.name)
+        async with AsyncSeenStore(link, purge_interval=None) as store:
+            await store.mark_many(map(str, range(1_000)))
+            stats = await store.stats()
+            assert stats.wal_bytes == path.with_name("seen.db-wal").stat().st_size > 0
+            assert stats.file_bytes > 0
+            if not is_kept:
+                path.with_name("seen.db-wal").unlink()
+                with pytest.raises(StoreUnavailableError, match="not there any more"):
+                    await store.mark_seen("new")
+        assert [entry.name for entry in path.parent.glob("link*")] == ["link.db"]
+
+    async def test_emptied(self, path: Path) -> None:
+        """What was emptied while it was open is no store; its log stays as it is."""
+        config = SeenStoreConfig(path, purge_interval=None, recent_staleness=0)
+        store = AsyncSeenStore(config)
+        await store.open()
+        await store.mark_many(map(str, range(100)))
+        log = path.with_name("seen.db-wal")
+        size = log.stat().st_size
+        os.truncate(path, 0)
+        for call in (store.mark_seen("k"), store.get("1"), store.count()):
+            with pytest.raises(StoreUnavailableError, match="not there any more"):
+                await call
+        assert log.stat().st_size == size
+        store._session.abandon()  # closing would be SQLite's end of it
+
+    def test_slow_readers_are_no_pin(self, path: Path) -> None:
+        """Only a checkpoint that comes no further is kept by a reader."""
+        wal = _sqlite_wal.WriteAheadLog(_sqlite_file.File(str(path)), is_used=True)
+        for copied in (0, 10, 20, 40):
+            wal._ended(0, 100, copied)
+            wal._pinned_since = time.monotonic() - 100
+        wal._ended(0, 100, 40)
+        assert wal.pinned > 99
+        wal._ended(0, 100, 60)
+        assert wal.pinned < 1
+        wal._ended(0, 100, 100)
+        assert wal.pinned == 0
 
 
 class TestErrors:

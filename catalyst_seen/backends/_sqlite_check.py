@@ -9,10 +9,12 @@ from .._config import SYNCHRONOUS
 from .._model import CheckReport
 from ._sqlite_file import is_shared, size
 from ._sqlite_schema import missing, pragma
+from ._sqlite_transaction import DAMAGED, primary_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ._sqlite_file import File
     from ._sqlite_wal import WriteAheadLog
 
 _FINDINGS = 20  # of a damaged file there could be one for each page
@@ -23,12 +25,13 @@ _NUMBERS = ("cache_size", "page_size", "journal_size_limit", "wal_autocheckpoint
 
 
 def check(
-    db: sqlite3.Connection, wal: WriteAheadLog, now: float, *, is_full: bool
+    db: sqlite3.Connection, file: File, wal: WriteAheadLog, now: float, *, is_full: bool
 ) -> CheckReport:
     """Check a database by a connection that only reads.
 
     Args:
         db: The connection, made as every other.
+        file: The file that it is on.
         wal: What the store knows of its log.
         now: What the clock says, wherever it has been before.
         is_full: Compare every row with every index as well.
@@ -36,7 +39,7 @@ def check(
     integrity = [*missing(db), *_integrity(db, is_full=is_full)]
     settings = _settings(db)
     behind = 0.0 if integrity else _newest(db) - now
-    is_in_company = is_shared(wal.location)
+    is_in_company = is_shared(file.real_path)
     problems = [f"the file is damaged: {finding}" for finding in integrity]
     problems += wal.alarms()
     if behind > _BEHIND:
@@ -48,14 +51,14 @@ def check(
         problems += _reset_bug()
     problems += _never_shrinks(db, settings)
     return CheckReport(
-        location=wal.location,
+        location=file.path,
         engine=f"SQLite {sqlite3.sqlite_version}",
         is_full=is_full,
         schema=pragma(db, "user_version"),
         settings=settings,
         integrity=tuple(integrity),
         problems=tuple(problems),
-        file_bytes=size(wal.location),
+        file_bytes=size(file.path),
         wal_bytes=wal.bytes,
         free_pages=pragma(db, "freelist_count"),
         checkpoint_failures=wal.failures,
@@ -69,6 +72,8 @@ def _integrity(db: sqlite3.Connection, *, is_full: bool) -> list[str]:
     try:
         found = db.execute(f"PRAGMA {question}({_FINDINGS})").fetchall()
     except sqlite3.DatabaseError as exc:
+        if primary_code(exc) not in DAMAGED:
+            raise
         return [str(exc)]
     return [line for (line,) in found if line != "ok"]
 

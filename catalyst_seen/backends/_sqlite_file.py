@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ Identity = tuple[int, int]
 # process.
 _open: dict[int, Identity] = {}
 _inherited: set[Identity] = set()
+_making = threading.Lock()
 
 
 def _inherit() -> None:
@@ -35,10 +37,16 @@ if hasattr(os, "register_at_fork"):
 
 
 class File:
-    """The file of one store, as it was when the store opened it."""
+    """The file of one store, as it was when the store opened it.
+
+    Attributes:
+        path: Where the user says that it is.
+        real_path: What that leads to: SQLite has its other files beside it.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.real_path = path
         self._database: Identity | None = None
         self._log: Identity | None = None
         self._is_gone = False
@@ -52,6 +60,7 @@ class File:
             StoreUnavailableError: It is one of these; it is untouched.
         """
         self._log = None
+        self.real_path = self.path if self.path == MEMORY else real_path(self.path)
         if _identify(self.path) in _inherited:
             raise StoreUnavailableError(
                 self.path,
@@ -65,7 +74,7 @@ class File:
     def connected(self, connection: Connection) -> None:
         """Remember which file it is, until the connection is closed."""
         self._database = _identify(self.path)
-        self._log = _identify(f"{self.path}-wal")
+        self._log = _identify(f"{self.real_path}-wal")
         if self._database is not None:
             _open[id(connection)] = self._database
             connection.on_close = partial(_open.pop, id(connection), None)
@@ -74,11 +83,9 @@ class File:
         """Raise unless the path still leads to what was opened, file and log.
 
         Raises:
-            StoreUnavailableError: One was moved, deleted or replaced.
+            StoreUnavailableError: One was moved, deleted, replaced or emptied.
         """
-        if _identify(self.path) == self._database and (
-            self._log is None or _identify(f"{self.path}-wal") == self._log
-        ):
+        if self._is_there():
             self._is_gone = False
             return
         if not self._is_gone:
@@ -89,6 +96,13 @@ class File:
             "the file that was opened, or its log, is not there any more",
             "Put it back, or close this store and open a new one",
         )
+
+    def _is_there(self) -> bool:
+        if self._database is None:  # in memory
+            return True
+        if _identify(self.path, least=1) != self._database:
+            return False
+        return self._log is None or _identify(f"{self.real_path}-wal") == self._log
 
 
 def make(path: str, mode: int) -> None:
@@ -101,29 +115,29 @@ def make(path: str, mode: int) -> None:
     Raises:
         StoreUnavailableError: It cannot be made, or may only be read.
     """
-    if os.path.exists(path):  # noqa: PTH110 - as _identify
-        _check_writable(path)
-        return
-    target = os.path.realpath(path)  # of a link that leads nowhere yet
-    try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError:  # another process was faster
-        return
-    except OSError as exc:
-        raise StoreUnavailableError(
-            path,
-            f"it cannot be made: {exc.strerror}",
-            "Name a file in a directory that you may write to",
-        ) from exc
-    os.close(descriptor)
-    Path(path).chmod(mode)  # whatever the umask says
+    with _making:  # nobody in this process opens it before it is closed
+        if os.path.exists(path):  # noqa: PTH110 - as _identify
+            _check_writable(path)
+            return
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:  # another process was faster
+            return
+        except OSError as exc:
+            raise StoreUnavailableError(
+                path,
+                f"it cannot be made: {exc.strerror}",
+                "Name a file in a directory that you may write to",
+            ) from exc
+        os.close(descriptor)
+        Path(path).chmod(mode)  # whatever the umask says
 
 
 def _check_writable(path: str) -> None:
     is_effective = os.access in os.supports_effective_ids
     for place, what in (
         (path, "the file"),
-        (str(Path(path).resolve().parent), "the directory, where its log has to be,"),
+        (str(Path(path).parent), "the directory, where its log has to be,"),
         (f"{path}-wal", "its log"),
         (f"{path}-shm", "the index of its log"),
     ):
@@ -134,6 +148,11 @@ def _check_writable(path: str) -> None:
                 f"{what} is read-only for this process",
                 "Make the file and its directory writable",
             )
+
+
+def real_path(path: str) -> str:
+    """Where a path leads to, through links that may lead nowhere yet."""
+    return os.path.realpath(path)
 
 
 def is_shared(path: str) -> bool:
@@ -159,21 +178,22 @@ def is_shared(path: str) -> bool:
 
 
 def size(path: str) -> int:
-    """Measure a file in bytes, without opening it; 0 if it is not there.
+    """Measure a file in bytes, without opening it; 0 if it cannot be seen.
 
     SQLite's locks belong to the process: closing any descriptor of the file drops them.
     """
     try:
         return Path(path).stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 
-def _identify(path: str) -> Identity | None:
+def _identify(path: str, least: int = 0) -> Identity | None:
+    """Tell a file from others; ``None`` if it has fewer bytes, or is not there."""
     if path == MEMORY:
         return None
     try:
         found = os.stat(path)  # noqa: PTH116 - at each call, and a third of the time
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino) if found.st_size >= least else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from .._log import log
-from ._sqlite_file import MEMORY, make, size
+from ._sqlite_file import MEMORY, make, real_path, size
 from ._sqlite_transaction import patiently, primary_code, under_lock
 from ._sqlite_wal import LIMIT
 
@@ -92,17 +92,18 @@ def look_before(location: str, mode: int) -> None:
     if location == MEMORY:
         return
     _make_directory(location)
-    make(location, mode)
-    if size(f"{location}-wal") and not size(location):
-        raise SchemaError(
-            location,
-            "it is empty, but its log is not: somebody has emptied it, and SQLite would"
-            " throw away what is in the log",
-            "Both are untouched; restore a backup, or remove the log to begin anew",
-        )
-    if size(f"{location}-wal"):
+    real = real_path(location)  # SQLite has its other files beside what a link leads to
+    make(real, mode)
+    if size(f"{real}-wal"):
+        if not size(real):
+            raise SchemaError(
+                location,
+                "it is empty, but its log is not: somebody has emptied it, and SQLite"
+                " would throw away what is in the log",
+                "Both are untouched; restore a backup, or remove the log to begin anew",
+            )
         _look_read_only(location, "mode=ro")
-    elif size(f"{location}-journal"):
+    elif size(f"{real}-journal"):
         try:
             _look_read_only(location, "immutable=1")
         except sqlite3.DatabaseError:
@@ -132,7 +133,12 @@ def _look_read_only(location: str, how: str) -> None:
 
 
 def prepare(
-    db: sqlite3.Connection, location: str, config: SeenStoreConfig, ttl: float | None
+    db: sqlite3.Connection,
+    location: str,
+    config: SeenStoreConfig,
+    ttl: float | None,
+    *,
+    may_create: bool,
 ) -> None:
     """Apply settings and schema, in the one order of which SQLite ignores nothing.
 
@@ -141,12 +147,19 @@ def prepare(
         location: Its path.
         config: The settings.
         ttl: What the rows of an old store get, counted from their ``ts``.
+        may_create: Else what is not ours yet is refused.
 
     Raises:
         SchemaError: It is not ours; nothing is changed.
         StoreUnavailableError: SQLite does not give the journal that was asked for.
     """
     kind = _look(db, location)
+    if kind != "ours" and not may_create:
+        raise SchemaError(
+            location,
+            "it was a store when it was opened, and is none any more",
+            "It is untouched; restore a backup, and open a new store",
+        )
     if kind == "empty":
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     _set_journal(db, location, config)

@@ -21,18 +21,14 @@ def has_slack(db: sqlite3.Connection) -> bool:
     return pragma(db, "auto_vacuum") == _INCREMENTAL and _free(db) > _SLACK
 
 
-def is_loose(db: sqlite3.Connection) -> bool:
-    """Should more of it go?"""
-    return _free(db) > _ENOUGH
-
-
-def tighten(db: sqlite3.Connection) -> None:
-    """Give some free pages back, in a transaction of its own.
+def tighten(db: sqlite3.Connection) -> bool:
+    """Give some free pages back, in a transaction of its own; should more of them go?
 
     The file itself is cut at the next checkpoint. ``execute`` would free one page: it
     takes one step of a statement that frees a page at each.
     """
     db.executescript(f"PRAGMA incremental_vacuum({_PAGES})")
+    return _free(db) > _ENOUGH
 
 
 def _free(db: sqlite3.Connection) -> float:

@@ -14,6 +14,8 @@ from .._errors import OutcomeUnknownError, StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._worker import Connection
+
 T = TypeVar("T")
 
 MISUSE = (sqlite3.ProgrammingError, sqlite3.InterfaceError)
@@ -31,12 +33,10 @@ _ADVICE = {
 }
 
 
-SUSPECT = (
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_CANTOPEN,
-)
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""What SQLite says of a file that is damaged."""
+
+SUSPECT = (*DAMAGED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 """What a connection says that may be wrong about the file by now: make another one.
 
 A disk that is away looks corrupt to a connection that was open before.
@@ -46,7 +46,9 @@ _EAGER, _PATIENT = 0.001, 0.01
 """Longest pause between two looks at a lock, in the first second and afterwards."""
 
 
-def patiently(work: Callable[[], T], deadline: float) -> T:
+def patiently(
+    work: Callable[[], T], deadline: float, *, db: Connection | None = None
+) -> T:
     """Call a function again as long as it finds the database locked.
 
     SQLite itself would look ever more rarely: among many writers its pauses, up to 100
@@ -56,6 +58,7 @@ def patiently(work: Callable[[], T], deadline: float) -> T:
     Args:
         work: Must not mind to run again.
         deadline: When to give up, by ``time.monotonic``.
+        db: Give up as well when this connection is unwanted.
     """
     eager_until = time.monotonic() + 1
     while True:
@@ -63,7 +66,8 @@ def patiently(work: Callable[[], T], deadline: float) -> T:
             return work()
         except sqlite3.OperationalError as exc:
             now = time.monotonic()
-            if not is_busy(exc) or now >= deadline:
+            is_over = now >= deadline or (db is not None and db.is_unwanted)
+            if not is_busy(exc) or is_over:
                 raise
             longest = _EAGER if now < eager_until else _PATIENT
             time.sleep(random.uniform(longest / 10, longest))  # noqa: S311 - no secret

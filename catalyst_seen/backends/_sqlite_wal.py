@@ -1,4 +1,4 @@
-"""The write-ahead log: emptied before it grows, and what keeps it from that.
+"""The write-ahead log: emptied when it has grown, and what keeps it from that.
 
 SQLite would do it by itself, in whatever commit comes, and say nothing of a failure. So
 its own checkpoints are switched off, and each of these is looked at.
@@ -15,10 +15,11 @@ from ._sqlite_file import size
 from ._sqlite_transaction import cause
 
 if TYPE_CHECKING:
+    from ._sqlite_file import File
     from ._worker import Connection
 
 LIMIT = 4_000_000
-"""Bytes: at this size the log is emptied. SQLite's own figure is 1,000 pages."""
+"""Bytes that the log grows by before it is emptied; SQLite's own are 1,000 pages."""
 
 INTERVAL = 1.0
 """Seconds after which what was written is in the file proper, if the disk is fast."""
@@ -38,53 +39,70 @@ class WriteAheadLog:
         is_due: Has it grown so much that it should be emptied before the time?
     """
 
-    def __init__(self, location: str) -> None:
-        self.location: str = location
+    def __init__(self, file: File, *, is_used: bool) -> None:
+        """Know nothing of it yet.
+
+        Args:
+            file: Whose log it is.
+            is_used: Is there one at all?
+        """
+        self.location: str = file.path
         self.failures: int = 0
         self.problem: str | None = None
         self.is_due: bool = False
-        self._path = f"{location}-wal"
+        self._file = file
+        self._is_used = is_used
         self._enough = LIMIT
         self._is_written = True  # by another process, perhaps
         self._next = self._next_cut = 0.0
+        self._copied = 0
         self._pinned_since: float | None = None
         self._is_alarmed = False
 
     @property
     def bytes(self) -> int:
         """How large it is."""
-        return size(self._path)
+        return size(f"{self._file.real_path}-wal") if self._is_used else 0
 
     @property
     def pinned(self) -> float:
         """Seconds for which a reader has kept it from being emptied; 0 if none does."""
-        if self._pinned_since is None:
-            return 0.0
-        return time.monotonic() - self._pinned_since
+        since = self._pinned_since  # others may be about to change it
+        return 0.0 if since is None else time.monotonic() - since
 
     def written(self) -> None:
         """Learn that a transaction has written something."""
         self._is_written = True
-        self.is_due = self.bytes > self._enough
+        found = self.bytes
+        if found <= LIMIT:
+            self._enough = LIMIT
+        self.is_due = found > self._enough
 
     def alarms(self) -> list[str]:
         """Say what somebody should look at."""
-        found = []
-        if self.problem is not None:
+        found, problem, pinned = [], self.problem, self._alarming()
+        if problem is not None:
             found.append(
-                f"the last checkpoint failed: {self.problem}. What was marked since the"
-                " last good one may not survive a power failure; check the disk"
+                f"the last checkpoint failed: {problem}. What was marked since the last"
+                " good one may not survive a power failure; check the disk"
             )
-        if self.pinned >= _ALARM and self.bytes > LIMIT:
+        if pinned:
             found.append(
-                f"a reader has pinned the write-ahead log for {self.pinned:.0f} s, it"
-                f" has {self.bytes:,} bytes by now: find the program that keeps a read"
-                " transaction open"
+                f"a reader has pinned the write-ahead log for {pinned:.0f} s, it has"
+                f" {self.bytes:,} bytes by now: find the program that keeps a read"
+                " transaction open; a backup of the store is one as well"
             )
         return found
 
+    def _alarming(self) -> float:
+        """For how long it has been pinned, if it has grown long by that; else 0."""
+        pinned = self.pinned
+        return pinned if pinned >= _ALARM and self.bytes > LIMIT else 0.0
+
     def look_after(self, db: Connection) -> None:
         """Empty it if it has grown, or if something has waited there long enough."""
+        if not self._is_used:
+            return
         started = time.monotonic()
         if self.is_due or (self._is_written and started >= self._next):
             is_long = self.bytes > _OVERGROWN and started >= self._next_cut
@@ -132,23 +150,22 @@ class WriteAheadLog:
             self._enough = self.bytes + LIMIT
             return
         self.problem = None
-        if copied < frames:
-            self._enough = self.bytes + LIMIT
-            if self._pinned_since is None:
-                self._pinned_since = time.monotonic()
-            return
-        self._is_written = False
-        self._enough = LIMIT
-        self._pinned_since = None
+        is_stuck = copied < frames and copied == self._copied
+        if not is_stuck or self._pinned_since is None:
+            self._pinned_since = time.monotonic() if copied < frames else None
+        self._copied = copied
+        self._is_written = copied < frames
+        grown = self.bytes  # a log that nobody could begin anew stays as it is
+        self._enough = grown + LIMIT if grown > LIMIT else LIMIT
 
     def _tell(self) -> None:
-        is_pinned = self.pinned >= _ALARM and self.bytes > LIMIT
-        if is_pinned and not self._is_alarmed:
+        pinned = self._alarming()
+        if pinned and not self._is_alarmed:
             log(
                 "warning",
                 "wal_pinned",
                 location=self.location,
-                seconds=round(self.pinned),
+                seconds=round(pinned),
                 wal_bytes=self.bytes,
             )
-        self._is_alarmed = is_pinned
+        self._is_alarmed = bool(pinned)

@@ -12,7 +12,6 @@ import sqlite3
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import aiosqlite
@@ -33,6 +32,7 @@ class Connection(sqlite3.Connection):
     """
 
     is_suspect = False  # whoever sees it fail in earnest sets this
+    is_unwanted = False  # nobody waits any more for what it is at
     on_close: Callable[[], object] = staticmethod(lambda: None)
 
     def execute(self, work: Any, parameters: Any = (), /) -> Any:
@@ -82,6 +82,7 @@ class Worker:
         """
         self._connect = connect
         self._is_abandoned = False
+        self._is_unwanted = False
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         # A thread inherits being a daemon from the one that makes it.
@@ -123,37 +124,39 @@ class Worker:
         """
         return cast("T", await self._database.execute_fetchall(cast("str", work)))
 
-    async def run_once(
-        self, work: Callable[[Connection], T], leave: Callable[[], object]
-    ) -> T:
+    async def run_once(self, work: Callable[[Connection], T]) -> T:
         """Open, run one function that only reads, and end.
 
         If the caller is cancelled, the statement that runs is interrupted, as the
-        connection is nobody else's. That takes a moment, but leaves nothing behind.
-
-        Args:
-            work: The function.
-            leave: Tells it that nobody waits any more, if it runs no statement.
+        connection is nobody else's; what runs between statements looks at
+        ``is_unwanted``.
         """
         reading = asyncio.ensure_future(self._run_once(work))
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
-            leave()
             while not reading.done():
-                if self._connection is not None:
-                    self._connection.interrupt()
+                self.leave()
                 await asyncio.wait({reading}, timeout=_AGAIN)
             if not reading.cancelled():
                 reading.exception()  # nobody else asks for it
             raise
+
+    def leave(self) -> None:
+        """End soon what only reads: nobody waits for it any more."""
+        self._is_unwanted = True
+        if self._connection is not None:
+            self._connection.is_unwanted = True
+            with suppress(sqlite3.ProgrammingError):  # it is closed already
+                self._connection.interrupt()
 
     async def _run_once(self, work: Callable[[Connection], T]) -> T:
         await self.open()
         try:
             return await self.run(work)
         finally:
-            await self.aclose()
+            if not self._is_abandoned:  # else nobody would answer
+                await self.aclose()
 
     async def aclose(self) -> None:
         """Let the thread finish what was sent, disconnect and end."""
@@ -167,16 +170,23 @@ class Worker:
         """The same without waiting, from any thread, also when the loop is gone."""
         if sys.is_finalizing():  # every thread has stopped, and a new one would hang
             return
+        self._is_abandoned = True
         end = threading.Thread(target=self._end, daemon=True, name="catalyst-seen end")
         with suppress(RuntimeError):  # too late for a new thread: all end together
             end.start()
 
     def _make(self, *args: Any, **kwargs: Any) -> Connection:
         self._thread = threading.current_thread()
-        self._connection = self._connect(partial(Connection, *args, **kwargs))
+
+        def make() -> Connection:
+            self._connection = connection = Connection(*args, **kwargs)
+            connection.is_unwanted = self._is_unwanted
+            return connection
+
+        connection = self._connect(make)
         if self._is_abandoned:
-            self._connection.close()
-        return self._connection
+            connection.close()
+        return connection
 
     def _discard(self, connecting: asyncio.Future[Any]) -> None:
         if connecting.cancelled() or connecting.exception() is None:
@@ -188,7 +198,6 @@ class Worker:
         On a thread of its own, ``stop`` finds no event loop to promise an answer to,
         and the connection can be closed when nobody uses it any more.
         """
-        self._is_abandoned = True
         self._database.stop()
         if self._thread is not None:
             self._thread.join()

@@ -30,11 +30,12 @@ from ._sqlite_backup import Copy
 from ._sqlite_check import check
 from ._sqlite_file import MEMORY, File, size
 from ._sqlite_schema import look_before, pragma, prepare
-from ._sqlite_space import has_slack, is_loose, tighten
+from ._sqlite_space import has_slack, tighten
 from ._sqlite_transaction import (
     MISUSE,
     SUSPECT,
     in_transaction,
+    is_busy,
     patiently,
     primary_code,
     unavailable,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_READERS = 4  # that take long, at once: each has a thread and a connection
 _TIGHTEN = ("", "")  # no row is there: a key has at least one character
 
 
@@ -77,7 +79,10 @@ class SqliteBackend:
             None if self._path == MEMORY else asyncio.Event()
         )
         self._file = File(self._path)
-        self._wal = WriteAheadLog(self._path)
+        is_logged = config.wal_mode and self._path != MEMORY
+        self._wal = WriteAheadLog(self._file, is_used=is_logged)
+        self._aside = asyncio.Semaphore(_READERS)
+        self._reading: set[Worker] = set()
         self._worker: Worker | None = None
         self._connections = 0
         self._latest = 0.0
@@ -116,6 +121,9 @@ class SqliteBackend:
     def abandon(self) -> None:
         self._is_closed = True
         self._drop()
+        for worker in list(self._reading):
+            worker.leave()
+            worker.abandon()
 
     async def apply(
         self, operations: Sequence[Operation[object]], *, look: bool
@@ -125,7 +133,7 @@ class SqliteBackend:
     async def look(self, looks: Sequence[Look]) -> list[Record | None] | None:
         if self._path == MEMORY:
             return None
-        return await self._look(lambda db: self._records(db, looks))
+        return await self._look_now(lambda db: self._records(db, looks))
 
     async def look_after(self) -> None:
         await self._run(self._wal.look_after)
@@ -167,20 +175,23 @@ class SqliteBackend:
 
     async def check(self, *, is_full: bool) -> CheckReport:
         clock = self.config.clock
-        return await self._aside(
-            lambda db: check(db, self._wal, clock(), is_full=is_full)
+        return await self._look(
+            lambda db: check(db, self._file, self._wal, clock(), is_full=is_full)
         )
 
     async def backup(self, path: str) -> None:
         copy = Copy(path, self.config.timeout)
         copy.check()
-        await self._aside(copy.make, leave=copy.leave)
+        async with self._aside:
+            await self._read(copy.make)
 
     async def _look(self, work: Callable[[Connection], T]) -> T:
-        timeout = self.config.timeout
-        return await self._aside(
-            lambda db: patiently(lambda: work(db), time.monotonic() + timeout)
-        )
+        async with self._aside:
+            return await self._look_now(work)
+
+    async def _look_now(self, work: Callable[[Connection], T]) -> T:
+        deadline = time.monotonic() + self.config.timeout
+        return await self._read(lambda db: patiently(lambda: work(db), deadline, db=db))
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         if self._is_closed:
@@ -196,7 +207,7 @@ class SqliteBackend:
 
     async def _connected(self) -> Worker:
         with self._translated():
-            worker = self._new_worker(self._connect)
+            worker = self._new_worker(self._connect, self.config.timeout)
             await worker.open()
         self._connections += 1
         if self._is_closed:
@@ -204,29 +215,32 @@ class SqliteBackend:
             raise StoreClosedError("the store was closed while it was connecting")
         return worker
 
-    async def _aside(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        leave: Callable[[], object] = lambda: None,
-    ) -> T:
+    async def _read(self, work: Callable[[Connection], T]) -> T:
         """Read what takes long over a connection, and on a thread, of its own.
 
         Where there is a write-ahead log, that keeps nobody from writing.
         """
         if self._path == MEMORY:
             return await self._run(work)
+        if self._is_closed:
+            raise StoreClosedError("the store was closed before this call was sent")
         with self._translated():
-            worker = self._new_worker(self._connect_aside)
-            return await worker.run_once(lambda db: self._perform(db, work), leave)
+            worker = self._new_worker(self._connect_to_read, timeout=0)
+            self._reading.add(worker)
+            try:
+                return await worker.run_once(lambda db: self._perform(db, work))
+            finally:
+                self._reading.discard(worker)
 
     def _new_worker(
-        self, connect: Callable[[Callable[[], Connection]], Connection]
+        self,
+        connect: Callable[[Callable[[], Connection]], Connection],
+        timeout: float,
     ) -> Worker:
         database, is_uri = self._path, self._path != MEMORY
         if is_uri:  # what is gone is not made anew
             database = f"{Path(self._path).as_uri()}?mode=rw"
-        return Worker(database, connect, timeout=self.config.timeout, uri=is_uri)
+        return Worker(database, connect, timeout=timeout, uri=is_uri)
 
     def _drop(self) -> None:
         worker, self._worker = self._worker, None
@@ -303,14 +317,15 @@ class SqliteBackend:
         return cast("list[Record | None]", answers)
 
     def _remove(self, db: Connection, removal: rows.Removal, timeout: float) -> Chunk:
+        deadline = time.monotonic() + timeout
         if removal.after == _TIGHTEN:
-            patiently(lambda: tighten(db), time.monotonic() + timeout)
+            is_more = _if_free(lambda: tighten(db), deadline)
             self._wal.written()
-            return Chunk(0, _TIGHTEN if is_loose(db) else None)
+            return Chunk(0, _TIGHTEN if is_more else None)
         removed, end = self._in_transaction(
             db, lambda: rows.remove(db, removal, self.now()), timeout
         )
-        if end is None and has_slack(db):
+        if end is None and _if_free(lambda: has_slack(db), deadline):
             end = _TIGHTEN
         return Chunk(removed, end)
 
@@ -343,21 +358,40 @@ class SqliteBackend:
         self._file.before_connecting()
         with self._translated():
             look_before(self.location, self.config.file_mode)
-        db = self._prepared(make)
+        db = self._prepared(make, may_create=True)
         self._file.connected(db)
         return db
 
-    def _connect_aside(self, make: Callable[[], Connection]) -> Connection:
+    def _connect_to_read(self, make: Callable[[], Connection]) -> Connection:
         self._file.check()
-        return self._prepared(make)
+        return self._prepared(make, may_create=False)
 
-    def _prepared(self, make: Callable[[], Connection]) -> Connection:
+    def _prepared(
+        self, make: Callable[[], Connection], *, may_create: bool
+    ) -> Connection:
+        deadline = time.monotonic() + self.config.timeout
         with self._translated():
             db = make()
+
+            def work() -> None:
+                prepare(
+                    db, self.location, self.config, self._ttl, may_create=may_create
+                )
+
             try:
-                prepare(db, self.location, self.config, self._ttl)
+                patiently(work, deadline, db=db)
                 db.execute("PRAGMA busy_timeout = 0").fetchall()  # see patiently
             except BaseException:
                 db.close()
                 raise
         return db
+
+
+def _if_free(work: Callable[[], bool], deadline: float) -> bool:
+    """Do what is a courtesy only: if others keep the lock for long, leave it."""
+    try:
+        return patiently(work, deadline)
+    except sqlite3.OperationalError as exc:
+        if not is_busy(exc):
+            raise
+        return False
