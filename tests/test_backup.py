@@ -229,13 +229,13 @@ async def test_misuse(path: Path) -> None:
         await store.backup(path.with_name("copy.db"))
 
 
-@pytest.mark.parametrize("name", SERVERS)
-async def test_servers(places: Places, path: Path, name: str) -> None:
+async def test_servers(places: Places, path: Path) -> None:
     """A server's data is copied by the means that it has, which the error says."""
-    with places.target(name, path) as target:
-        async with AsyncSeenStore(target.config()) as store:
-            with pytest.raises(ConfigurationError, match="copies itself"):
-                await store.backup(path)
+    for name in SERVERS:
+        with places.target(name, path) as target:
+            async with AsyncSeenStore(target.config()) as store:
+                with pytest.raises(ConfigurationError, match="copies itself"):
+                    await store.backup(path)
     assert not path.exists()
 
 

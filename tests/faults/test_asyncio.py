@@ -315,7 +315,7 @@ async def test_dropped(path: Path, fault: Fault, *, torture: bool) -> None:
             await mark(made[0], f"{name} {number}", history)
             await verb(made[0], f"{name} {number} verb")
             history.tell(f"{name} {number} verb", "unknown")
-            with pytest.warns(ResourceWarning, match=r"seen.db' open> was never clos"):
+            with pytest.warns(ResourceWarning, match=r"seen.db' open> was never"):
                 drop(made)
             started = time.monotonic()
             write_a_row(path, f"other {name} {number}")
