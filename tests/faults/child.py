@@ -39,15 +39,24 @@ async def mark(store: AsyncSeenStore, key: str) -> None:
     say("=", key, outcome, f"{time.monotonic() - started:.6f}")
 
 
-async def main(settings: str, first: int, count: int, at_once: int, rest: int) -> None:
-    """Mark so many keys, so many at once; then rest for seconds, purge and close."""
+async def main(settings: str, *numbers: int) -> None:
+    """Mark keys, then purge and close.
+
+    Args:
+        settings: The store's, as JSON.
+        numbers: The first key, how many there are, how many go at once; how long it
+            pauses between these, and rests in the end, in milliseconds.
+    """
+    first, count, at_once, pause, rest = numbers
     config = SeenStoreConfig(**json.loads(settings))
     async with AsyncSeenStore(config) as store:
         say("open")
         for start in range(first, first + count, at_once):
             keys = range(start, min(start + at_once, first + count))
             await asyncio.gather(*(mark(store, str(key)) for key in keys))
-        await asyncio.sleep(rest)
+            if pause:
+                await asyncio.sleep(pause / 1_000)
+        await asyncio.sleep(rest / 1_000)
         try:
             await store.purge_expired()
         except StoreUnavailableError as exc:
@@ -56,4 +65,4 @@ async def main(settings: str, first: int, count: int, at_once: int, rest: int) -
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:6])))
+    asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:7])))

@@ -25,12 +25,13 @@ def command(
     first: int = 0,
     count: int = 200,
     at_once: int = 1,
+    pause: int = 0,
     rest: int = 0,
     **settings: Any,
 ) -> list[str]:
     """Word the command that marks ``count`` keys, from the number ``first`` on."""
     told = json.dumps({"path": str(path), "purge_interval": None, **settings})
-    numbers = map(str, (first, count, at_once, rest))
+    numbers = map(str, (first, count, at_once, pause, rest))
     return [sys.executable, child.__file__, told, *numbers]
 
 

@@ -167,7 +167,8 @@ def test_after_two_seconds(
     row = fault("C4", "power failure 2.5 s after the last mark, NORMAL")
     script = Path(child.__file__)
     rounds = 20 if torture else 2
-    for failure in lose_power(path, rounds, script, zygote, resting, count=50, rest=60):
+    slowly = {"count": 50, "at_once": 10, "pause": 300, "rest": 60_000}
+    for failure in lose_power(path, rounds, script, zygote, resting, **slowly):
         look_at(failure, row)
     assert row.acknowledged == 50 * rounds
 
