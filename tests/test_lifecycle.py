@@ -93,7 +93,7 @@ class TestOpen:
         """A call that connects anew meets a close: it is refused, nothing is left."""
         store = AsyncSeenStore(path, purge_interval=None)
         await store.open()
-        worker = store._session.backend._worker  # type: ignore[attr-defined]
+        worker = store._session.backend._connections._worker  # type: ignore[attr-defined]
         worker._connection.is_suspect = True
         call = asyncio.create_task(store.mark_seen("k"))
         await asyncio.sleep(0)

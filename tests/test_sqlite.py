@@ -71,7 +71,7 @@ class TestSettings:
     async def ask(self, store: AsyncSeenStore, *pragmas: str) -> list[object]:
         """Read settings on the store's own connection."""
         backend = store._session.backend
-        return await backend._worker.run(  # type: ignore[attr-defined, no-any-return]
+        return await backend._run(  # type: ignore[attr-defined, no-any-return]
             lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
         )
 
@@ -740,7 +740,7 @@ class TestErrors:
             backend = store._session.backend
 
             async def limit(pages: int) -> None:
-                await backend._worker.run(  # type: ignore[attr-defined]
+                await backend._run(  # type: ignore[attr-defined]
                     lambda db: db.execute(f"PRAGMA max_page_count={pages}").fetchall()
                 )
 
