@@ -866,7 +866,7 @@ class TestKeepAlive:
 
     async def test_longer_by_hand(self, hasty: AsyncSeenStore) -> None:
         """A longer lease that is being asked for by hand is not taken back."""
-        backend: Any = hasty._session.backend
+        backend: Any = hasty._session.backend._connections  # type: ignore[attr-defined]
         perform = backend._perform
 
         def slow(db: object, work: object) -> object:
@@ -1269,7 +1269,7 @@ class TestCancelled:
         """
         failing, failed, overtaken, done = (threading.Event() for _ in range(4))
         async with AsyncSeenStore(path, purge_interval=None) as store:
-            backend: Any = store._session.backend
+            backend: Any = store._session.backend._connections  # type: ignore[attr-defined]
             perform, calls = backend._perform, itertools.count()
 
             def slow(db: object, work: object) -> object:

@@ -318,7 +318,7 @@ class TestClaims:
             signal.signal(signal.SIGUSR1, signal.default_int_handler)
             has_begun = sys.argv[2] == "True"
             with SeenStore(sys.argv[1], purge_interval=None) as store:
-                backend = store._store._session.backend
+                backend = store._store._session.backend._connections
                 perform = backend._perform
                 def slow(db, work):
                     if not has_begun:
