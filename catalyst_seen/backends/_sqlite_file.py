@@ -134,20 +134,29 @@ def make(path: str, mode: int) -> None:
 
 
 def _check_writable(path: str) -> None:
-    is_effective = os.access in os.supports_effective_ids
     for place, what in (
         (path, "the file"),
         (str(Path(path).parent), "the directory, where its log has to be,"),
         (f"{path}-wal", "its log"),
         (f"{path}-shm", "the index of its log"),
     ):
-        is_there = os.path.exists(place)  # noqa: PTH110 - as _identify
-        if is_there and not os.access(place, os.W_OK, effective_ids=is_effective):
+        if _is_read_only(place):
             raise StoreUnavailableError(
                 path,
                 f"{what} is read-only for this process",
                 "Make the file and its directory writable",
             )
+
+
+def _is_read_only(place: str) -> bool:
+    """Is it there, and may not be written?
+
+    Twice is not enough: SQLite, in another thread, makes and removes two of these.
+    """
+    is_effective = os.access in os.supports_effective_ids
+    may_write = partial(os.access, place, os.W_OK, effective_ids=is_effective)
+    is_there = partial(os.access, place, os.F_OK, effective_ids=is_effective)
+    return all(is_there() and not may_write() for _ in range(5))
 
 
 def real_path(path: str) -> str:
