@@ -96,7 +96,9 @@ class Clock:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the switch to the long forms of tests that have two."""
     parser.addoption(
-        "--torture", action="store_true", help="run the long forms, a quarter of an hour or so"
+        "--torture",
+        action="store_true",
+        help="run the long forms, a quarter of an hour or so",
     )
     parser.addoption(
         "--report", type=Path, help="where to write what faults did, as Markdown"
