@@ -158,6 +158,13 @@ def shared(
 
 
 @pytest.fixture
+def place(places: Places, tmp_path: Path) -> Iterator[Target]:
+    """An empty schema on PostgreSQL."""
+    with places.target("postgres", tmp_path / "unused") as made:
+        yield made
+
+
+@pytest.fixture
 async def store(target: Target, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
     """An open store on each backend; a day's TTL, the manual clock, no purge."""
     config = target.config(purge_interval=None)

@@ -11,22 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from catalyst_seen import AsyncSeenStore, SeenStoreConfig, StoreUnavailableError
+from catalyst_seen import AsyncSeenStore, StoreUnavailableError
 
 from .conftest import Clock
+from .faults.marking import settings
 from .test_sqlite import a_row, read, write_lock
-
-
-def config(path: Path, **changes: object) -> SeenStoreConfig:
-    """Settings without a purge in the background, and without a memory."""
-    return SeenStoreConfig(path, purge_interval=None, recent_staleness=0, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("reading", ["count", "stats", "held", "check"])
 async def test_flood(path: Path, reading: str) -> None:
     """However many look at once, few threads and files are used for it."""
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         await store.mark_seen("k")
         before = threading.active_count()
         calls = [asyncio.create_task(getattr(store, reading)()) for _ in range(200)]
@@ -43,7 +39,7 @@ async def test_flood(path: Path, reading: str) -> None:
 @pytest.mark.parametrize("reading", ["count", "stats", "held", "check", "backup"])
 async def test_cancelled(path: Path, reading: str, *, wal_mode: bool) -> None:
     """Who is cancelled is, even if the database is locked; and nothing else comes."""
-    async with AsyncSeenStore(config(path, wal_mode=wal_mode)) as store:
+    async with AsyncSeenStore(settings(path, wal_mode=wal_mode)) as store:
         await store.mark_many(map(str, range(2_000)))
         arguments = [path.with_name("copy.db")] if reading == "backup" else []
         with write_lock(path) as db:
@@ -66,7 +62,7 @@ async def test_cancelled(path: Path, reading: str, *, wal_mode: bool) -> None:
 
 async def test_reader_after_a_cancelled_writer(path: Path) -> None:
     """A writer that gave up leaves no reader to wait for the lock."""
-    async with AsyncSeenStore(config(path, timeout=20)) as store:
+    async with AsyncSeenStore(settings(path, timeout=20)) as store:
         await store.mark_seen("k")
         with write_lock(path):
             with pytest.raises(TimeoutError):
@@ -78,7 +74,7 @@ async def test_reader_after_a_cancelled_writer(path: Path) -> None:
 
 async def test_readers_of_a_stuck_batch(path: Path) -> None:
     """Readers that went out with writers are answered while these wait; all of them."""
-    async with AsyncSeenStore(config(path, timeout=20)) as store:
+    async with AsyncSeenStore(settings(path, timeout=20)) as store:
         await store.mark_seen("k")
         with write_lock(path) as db:
             writers = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(5)]
@@ -109,7 +105,7 @@ async def test_relief_that_fails(path: Path, clock: Clock) -> None:
         return clock()
 
     ours = {*threading.enumerate()}
-    store = AsyncSeenStore(config(path, timeout=20), clock=trembling)
+    store = AsyncSeenStore(settings(path, timeout=20), clock=trembling)
     await store.open()
     ours |= {*threading.enumerate()}
     await store.mark_seen("k")
@@ -126,7 +122,7 @@ async def test_relief_that_fails(path: Path, clock: Clock) -> None:
 
 async def test_locked_is_no_damage(path: Path) -> None:
     """A file that others are writing to is not called damaged."""
-    async with AsyncSeenStore(config(path, wal_mode=False, timeout=0.1)) as store:
+    async with AsyncSeenStore(settings(path, wal_mode=False, timeout=0.1)) as store:
         await store.mark_seen("k")
         with write_lock(path) as db:
             db.execute("COMMIT")
@@ -138,8 +134,9 @@ async def test_locked_is_no_damage(path: Path) -> None:
 
 async def test_purge_counts_what_it_removed(path: Path, clock: Clock) -> None:
     """A lock that keeps space from being given back takes no row from the count."""
-    settings = config(path, timeout=0.2)
-    async with AsyncSeenStore(settings, ttl=10, clock=clock) as store:
+    async with AsyncSeenStore(
+        settings(path, timeout=0.2), ttl=10, clock=clock
+    ) as store:
         await store.mark_many(f"{number:060}" for number in range(20_000))
         clock.advance(20)
         removing = asyncio.create_task(store.purge_expired())

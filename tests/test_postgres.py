@@ -39,13 +39,6 @@ SOON = 3.0
 
 
 @pytest.fixture
-def place(places: Places, tmp_path: Path) -> Iterator[Target]:
-    """An empty schema on the server that tests share."""
-    with places.target("postgres", tmp_path / "unused") as made:
-        yield made
-
-
-@pytest.fixture
 def server() -> Iterator[Postgres]:
     """A server of this test's own, which keeps what it has acknowledged."""
     with Postgres(durable=True) as made:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,15 +12,8 @@ import pytest
 from catalyst_seen import AsyncSeenStore, OutcomeUnknownError, StoreUnavailableError
 from catalyst_seen.backends.postgres import PostgresBackend
 
-from .targets import Places, Target
+from .targets import Target
 from .test_postgres import connected
-
-
-@pytest.fixture
-def place(places: Places, tmp_path: Path) -> Iterator[Target]:
-    """An empty schema on the server that tests share."""
-    with places.target("postgres", tmp_path / "unused") as made:
-        yield made
 
 
 class TestOwnPool:

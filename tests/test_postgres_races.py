@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -19,17 +18,10 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends._postgres_schema import lock_id
 
-from .targets import Places, Target
+from .targets import Target
 from .test_postgres import at, connected
 
 Calls = tuple[tuple[str, Callable[[str], Awaitable[Claim | Sighting]]], ...]
-
-
-@pytest.fixture
-def place(places: Places, tmp_path: Path) -> Iterator[Target]:
-    """An empty schema on the server that tests share."""
-    with places.target("postgres", tmp_path / "unused") as made:
-        yield made
 
 
 class TestInserts:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -23,13 +22,6 @@ from .lossy import Lossy, lossy
 from .servers import Postgres
 from .targets import Places, Target
 from .test_postgres import SOON, at, connected, places_log
-
-
-@pytest.fixture
-def place(places: Places, tmp_path: Path) -> Iterator[Target]:
-    """An empty schema on the server that tests share."""
-    with places.target("postgres", tmp_path / "unused") as made:
-        yield made
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ async def check_safety(
             location, "it is a replica, which is only read", "Name the primary"
         )
     _check_eviction(info, config, location)
-    if info.get("aof_enabled") == "0" and await _never_saves(nodes, primary):
+    if await _never_saves(info, nodes, primary):
         log(
             "warning",
             "persistence_off",
@@ -50,13 +50,13 @@ async def check_safety(
         )
     if config.wait_replicas:
         await nodes.call(primary, "WAIT", 0, 1)  # may the user do that?
-    if int(info.get("connected_slaves", 0)) < config.wait_replicas:
+    if _replicas(info) < config.wait_replicas:
         log(
             "warning",
             "replicas_missing",
             location=location,
             wanted=config.wait_replicas,
-            connected=int(info.get("connected_slaves", 0)),
+            connected=_replicas(info),
         )
     return _engine(info)
 
@@ -72,9 +72,7 @@ async def check(nodes: Nodes, config: SeenStoreConfig, location: str) -> CheckRe
         settings |= {
             f"{primary} {name}": info[name] for name in _SETTINGS if name in info
         }
-        never_saves = info.get("aof_enabled") == "0" and await _never_saves(
-            nodes, primary
-        )
+        never_saves = await _never_saves(info, nodes, primary)
         problems += [
             f"{primary}: {problem}"
             for problem in _problems(info, config, never_saves=never_saves)
@@ -92,9 +90,10 @@ async def check(nodes: Nodes, config: SeenStoreConfig, location: str) -> CheckRe
 def _problems(
     info: dict[str, str], config: SeenStoreConfig, *, never_saves: bool
 ) -> Iterator[str]:
-    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+    policy = _eviction(info)
+    if policy is not None:
         yield (
-            f"maxmemory-policy is {info['maxmemory_policy']}, so that a full server"
+            f"maxmemory-policy is {policy}, so that a full server"
             f" throws marks away; evicted so far: {info.get('evicted_keys', '?')} keys"
         )
     if never_saves:
@@ -102,14 +101,23 @@ def _problems(
     for status in ("aof_last_write_status", "rdb_last_bgsave_status"):
         if info.get(status, "ok") != "ok":
             yield f"it cannot save ({status} is {info[status]}): look at its disk"
-    connected = int(info.get("connected_slaves", 0))
-    if connected < config.wait_replicas:
-        yield f"{connected} replicas are connected, wait_replicas needs more"
+    if _replicas(info) < config.wait_replicas:
+        yield f"{_replicas(info)} replicas are connected, wait_replicas needs more"
 
 
 def _engine(info: dict[str, str]) -> str:
     valkey = info.get("valkey_version")
     return f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version')}"
+
+
+def _eviction(info: dict[str, str]) -> str | None:
+    """Name the rule by which a full server throws keys away, if it does."""
+    policy = info.get("maxmemory_policy", "noeviction")
+    return None if policy == "noeviction" else policy
+
+
+def _replicas(info: dict[str, str]) -> int:
+    return int(info.get("connected_slaves", 0))
 
 
 def _parsed(info: bytes) -> dict[str, str]:
@@ -128,8 +136,8 @@ def _check_version(info: dict[str, str], location: str) -> None:
 def _check_eviction(
     info: dict[str, str], config: SeenStoreConfig, location: str
 ) -> None:
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy == "noeviction":
+    policy = _eviction(info)
+    if policy is None:
         return
     if not config.allow_eviction:
         raise ConfigurationError(
@@ -141,7 +149,9 @@ def _check_eviction(
     log("warning", "eviction_allowed", location=location, policy=policy)
 
 
-async def _never_saves(nodes: Nodes, primary: str) -> bool:
+async def _never_saves(info: dict[str, str], nodes: Nodes, primary: str) -> bool:
+    if info.get("aof_enabled") != "0":
+        return False
     try:
         reply = await nodes.call(primary, "CONFIG", "GET", "save")
     except ResponseError:  # not everybody may ask

@@ -60,7 +60,8 @@ class File:
             StoreUnavailableError: It is one of these; it is untouched.
         """
         self._log = None
-        self.real_path = self.path if self.path == MEMORY else real_path(self.path)
+        if self.path != MEMORY:
+            self.real_path = os.path.realpath(self.path)
         if _identify(self.path) in _inherited:
             raise StoreUnavailableError(
                 self.path,
@@ -157,11 +158,6 @@ def _is_read_only(place: str) -> bool:
     may_write = partial(os.access, place, os.W_OK, effective_ids=is_effective)
     is_there = partial(os.access, place, os.F_OK, effective_ids=is_effective)
     return all(is_there() and not may_write() for _ in range(5))
-
-
-def real_path(path: str) -> str:
-    """Where a path leads to, through links that may lead nowhere yet."""
-    return os.path.realpath(path)
 
 
 def is_shared(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from .._log import log
-from ._sqlite_file import MEMORY, make, real_path, size
+from ._sqlite_file import MEMORY, make, size
 from ._sqlite_transaction import patiently, primary_code, under_lock
 from ._sqlite_wal import LIMIT
 
@@ -92,7 +93,7 @@ def look_before(location: str, mode: int) -> None:
     if location == MEMORY:
         return
     _make_directory(location)
-    real = real_path(location)  # SQLite has its other files beside what a link leads to
+    real = os.path.realpath(location)  # beside what a link leads to are its other files
     make(real, mode)
     if size(f"{real}-wal"):
         if not size(real):

@@ -46,7 +46,6 @@ class WriteAheadLog:
             file: Whose log it is.
             is_used: Is there one at all?
         """
-        self.location: str = file.path
         self.failures: int = 0
         self.problem: str | None = None
         self.is_due: bool = False
@@ -135,7 +134,7 @@ class WriteAheadLog:
         self.failures += 1
         self._enough = self.bytes + LIMIT
         if self.problem is None:
-            log("error", "checkpoint_failed", location=self.location, error=problem)
+            log("error", "checkpoint_failed", location=self._file.path, error=problem)
         self.problem = problem
 
     def _ended(self, _is_busy: int, frames: int, copied: int) -> None:
@@ -164,7 +163,7 @@ class WriteAheadLog:
             log(
                 "warning",
                 "wal_pinned",
-                location=self.location,
+                location=self._file.path,
                 seconds=round(pinned),
                 wal_bytes=self.bytes,
             )

@@ -172,30 +172,18 @@ class SqliteBackend:
                 (self._connections.made, pragma(db, "data_version")) if look else None
             )
             now = self.now()
-            applied = Applied([], [], version)
             found = rows.read(db, operations)
-            changes: dict[Id, Row | None] = {}
-            for operation in operations:
-                id_ = operation.namespace, operation.key
-                row = changes[id_] if id_ in changes else found.get(id_)
-                answer, after = step(row, operation, now)
-                applied.answers.append(answer)
-                applied.rows.append(after)
-                if after is not row:
-                    changes[id_] = after
+            applied, changes = _decide(found, operations, now)
             if changes:
                 rows.write(db, found, changes)
-            return applied
+            return applied._replace(version=version)
 
         return self._in_transaction(db, work, self.config.timeout)
 
     def _records(self, db: Connection, looks: Sequence[Look]) -> list[Record | None]:
         now = self.now()
-        found = rows.read(db, looks)
-        answers = [
-            step(found.get((one.namespace, one.key)), one, now)[0] for one in looks
-        ]
-        return cast("list[Record | None]", answers)
+        applied, _ = _decide(rows.read(db, looks), looks, now)
+        return cast("list[Record | None]", applied.answers)
 
     def _remove(self, db: Connection, removal: rows.Removal, timeout: float) -> Chunk:
         deadline = time.monotonic() + timeout
@@ -234,6 +222,23 @@ class SqliteBackend:
             engine=f"SQLite {sqlite3.sqlite_version}",
             alarms=tuple(self._connections.wal.alarms()),
         )
+
+
+def _decide(
+    found: Mapping[Id, Row], operations: Sequence[Operation[object]], now: float
+) -> tuple[Applied, dict[Id, Row | None]]:
+    """Answer each operation by what the ones before it left; say what has changed."""
+    applied = Applied([], [], version=None)
+    changes: dict[Id, Row | None] = {}
+    for operation in operations:
+        id_ = operation.namespace, operation.key
+        row = changes[id_] if id_ in changes else found.get(id_)
+        answer, after = step(row, operation, now)
+        applied.answers.append(answer)
+        applied.rows.append(after)
+        if after is not row:
+            changes[id_] = after
+    return applied, changes
 
 
 def _if_free(work: Callable[[], bool], deadline: float) -> bool:

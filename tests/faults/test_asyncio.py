@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,9 @@ from catalyst_seen import (
 from ..conftest import open_descriptors
 from .checker import History
 from .conftest import Fault
+from .marking import settings
 from .processes import stored
-from .test_cancelled import SEED, config, take, told, write_a_row
+from .test_cancelled import SEED, take, told, write_a_row
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
 
@@ -79,8 +79,8 @@ async def test_closes(path: Path, fault: Fault, *, torture: bool) -> None:
     row = fault("A5", "10 closes at once while 100 marks are in flight")
     rng, worst = random.Random(SEED), 0.0
     for number in range(100 if torture else 15):
-        settings = replace(config(path), max_in_flight=20)  # so many in a batch
-        store, history = AsyncSeenStore(settings), History()
+        few = settings(path, max_in_flight=20)  # in a batch
+        store, history = AsyncSeenStore(few), History()
         await store.open()
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
             marks = [f"{number} {place}" for place in range(100)]
@@ -111,7 +111,7 @@ async def test_cancelled_opens(path: Path, fault: Fault, *, torture: bool) -> No
     before = len(open_descriptors()), threading.active_count()
     opens = 200 if torture else 20
     for _ in range(opens):
-        store = AsyncSeenStore(config(path))
+        store = AsyncSeenStore(settings(path))
         opening = asyncio.create_task(store.open())
         await asyncio.sleep(rng.choice([0, rng.random() * 0.01]))
         opening.cancel()
@@ -122,7 +122,7 @@ async def test_cancelled_opens(path: Path, fault: Fault, *, torture: bool) -> No
         except asyncio.CancelledError:
             endings["were cancelled"] += 1
     await settle(before)
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         history = History()
         await mark(store, "k", history)
     keys, intact = stored(path)
@@ -145,7 +145,7 @@ async def test_failing_opens(path: Path, fault: Fault, *, torture: bool) -> None
     for bad in (folder, junk, text / "seen.db", Path("/proc/seen.db")):
         for _ in range(opens):
             with pytest.raises(SeenError, match=bad.name):
-                await AsyncSeenStore(config(bad)).open()
+                await AsyncSeenStore(settings(bad)).open()
         await settle(before)
         row.passed(opens)
     assert junk.read_bytes() == b"junk" * 1_000
@@ -217,7 +217,7 @@ async def test_flood(path: Path, fault: Fault, *, torture: bool) -> None:
     row = fault("A12", f"{marks:,} marks at once")
     history, latencies, probe = History(), list[float](), Probe()
     watching = asyncio.create_task(probe.run())
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
 
         async def timed(key: str) -> None:
             started = time.monotonic()
@@ -310,7 +310,7 @@ async def test_dropped(path: Path, fault: Fault, *, torture: bool) -> None:
     history, rounds = History(), 20 if torture else 2
     for number in range(rounds):
         for name, verb in VERBS.items():
-            made = [AsyncSeenStore(config(path))]
+            made = [AsyncSeenStore(settings(path))]
             await made[0].open()
             await mark(made[0], f"{name} {number}", history)
             await verb(made[0], f"{name} {number} verb")

@@ -15,10 +15,11 @@ from typing import TypeVar
 
 import pytest
 
-from catalyst_seen import AsyncSeenStore, Claim, SeenStoreConfig, Sighting
+from catalyst_seen import AsyncSeenStore, Claim, Sighting
 
 from .checker import History, Outcome
 from .conftest import Fault
+from .marking import settings
 from .processes import stored
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
@@ -26,11 +27,6 @@ pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
 T = TypeVar("T")
 
 SEED = 20_261_125
-
-
-def config(path: Path) -> SeenStoreConfig:
-    """A store that asks the database each time, and purges when it is told to."""
-    return SeenStoreConfig(path, purge_interval=None, recent_staleness=0)
 
 
 class Nemesis:
@@ -107,7 +103,7 @@ async def test_marks(path: Path, fault: Fault, *, torture: bool) -> None:
     row = fault("A1", "marks cancelled after 0 to 6 turns of the loop, or in a hop")
     nemesis, history = Nemesis(), History()
     cancels = 1_000 if torture else 200
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         await nemesis.measure(store)
 
         async def mark(key: str) -> None:
@@ -139,7 +135,7 @@ async def test_claims(path: Path, fault: Fault, *, torture: bool) -> None:
     row = fault("A2", "claims cancelled while they are taken")
     nemesis, history = Nemesis(), History()
     claims, at_once = 500 if torture else 100, 0
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         await nemesis.measure(store)
         for number in range(claims):
             key = f"key {number}"
@@ -173,7 +169,7 @@ async def test_ends_of_claims(
     """A confirm or release that has begun is carried out, though it is cancelled."""
     row = fault("A2", f"{verb}s cancelled")
     nemesis, history, ends = Nemesis(), History(), 200 if torture else 50
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         await nemesis.measure(store)
         for number in range(ends):
             key = f"key {number}"
@@ -206,7 +202,7 @@ async def test_batches(path: Path, fault: Fault, *, torture: bool) -> None:
     row = fault("A2", "batches of 1,000 cancelled")
     nemesis, history, batches = Nemesis(), History(), 100 if torture else 15
     sizes: Counter[int] = Counter()
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         nemesis._hop = 0.02
         for number in range(batches):
             keys = [f"{number} {place}" for place in range(1_000)]
@@ -228,7 +224,7 @@ async def test_purges(path: Path, fault: Fault, *, torture: bool) -> None:
     row = fault("A2", "purges cancelled")
     nemesis, history, purges = Nemesis(), History(), 50 if torture else 10
     removed = 0
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         nemesis._hop = 0.02
         for number in range(purges):
             await store.mark_many((f"old {place}" for place in range(3_000)), ts=1_000)
@@ -251,7 +247,7 @@ async def test_looks(path: Path, fault: Fault, *, torture: bool) -> None:
     row = fault("A2", "counts, stats, checks and copies cancelled")
     nemesis, history = Nemesis(), History()
     copy, threads = path.with_name("copy.db"), threading.active_count()
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         nemesis._hop = 0.01
         looks: list[Callable[[], Coroutine[None, None, object]]] = [
             store.count, store.stats, store.held, store.check,
@@ -284,7 +280,7 @@ async def test_between_answer_and_caller(
     row = fault("A3", "cancelled between the answer and its caller")
     rng, history, kept = random.Random(SEED), History(), []
     calls = 200 if torture else 30
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         for number in range(calls):
             key = f"key {number}"
             call = asyncio.create_task(store.check_and_mark(key))
@@ -324,7 +320,7 @@ async def test_timeouts(path: Path, fault: Fault, *, torture: bool) -> None:
     """A mark that timed out is unknown, and asking again is right either way."""
     row = fault("A4", "timeouts of 1 ms while the worker is busy")
     history, already, busy = History(), 0, 1.0 if torture else 0.1
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         for number in range(10 if torture else 4):
             keys = [f"{number} {place}" for place in range(20)]
             with closing(sqlite3.connect(path, isolation_level=None)) as other:

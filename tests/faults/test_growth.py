@@ -15,10 +15,11 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from catalyst_seen import AsyncSeenStore, SeenStoreConfig, StoreUnavailableError
+from catalyst_seen import AsyncSeenStore, StoreUnavailableError
 
 from ..conftest import DAY, Clock
 from .conftest import Fault
+from .marking import settings
 from .processes import stored
 from .report import Row
 
@@ -114,16 +115,11 @@ def log_bytes(path: Path) -> int:
     return 0
 
 
-def config(path: Path, **changes: object) -> SeenStoreConfig:
-    """Settings without a purge in the background, and without a memory."""
-    return SeenStoreConfig(path, purge_interval=None, recent_staleness=0, **changes)  # type: ignore[arg-type]
-
-
 async def test_pinned_log(path: Path, fault: Fault, *, torture: bool) -> None:
     """A reader that pins the log raises an alarm; when it is gone the log shrinks."""
     length = 60 if torture else 12
     row = fault("E1", f"a reader pins the log for {length} s under load")
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         await store.mark_seen("k")
         with capture_logs() as logs:
             async with loaded(store, path, pause=0.1) as load:
@@ -167,7 +163,7 @@ async def test_full_load(path: Path, fault: Fault, *, torture: bool) -> None:
     """Without such a reader the log stays small, however much is written."""
     length = 20 if torture else 2
     row = fault("E1", f"100 tasks mark as fast as they can for {length} s")
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         async with loaded(store, path) as load:
             await asyncio.sleep(length)
         stats = await store.stats()
@@ -183,11 +179,11 @@ async def test_purge_under_load(path: Path, fault: Fault, *, torture: bool) -> N
     expired, kept = (1_000_000, 100_000) if torture else (30_000, 3_000)
     purging = fault("E2", f"a purge of {expired:,} rows while 20 tasks mark")
     shrinking = fault("E3", f"the file shrinks after a purge of {expired:,} rows")
-    async with AsyncSeenStore(config(path)):
+    async with AsyncSeenStore(settings(path)):
         pass
     fill(path, expired, kept)
     before = path.stat().st_size
-    async with AsyncSeenStore(config(path)) as store:
+    async with AsyncSeenStore(settings(path)) as store:
         async with loaded(store, path, pause=0.01, tasks=20) as load:
             started = time.monotonic()
             assert await store.purge_expired() == expired
@@ -256,7 +252,7 @@ async def test_steady_load(
     days, keys = (30, 60) if torture else (8, 20)
     row = fault("E4", f"{days} days of {144 * keys:,} marks a day, TTL one day")
     sizes: list[tuple[int, int, int]] = []
-    async with AsyncSeenStore(config(path), ttl=DAY, clock=clock) as store:
+    async with AsyncSeenStore(settings(path), ttl=DAY, clock=clock) as store:
         for step in range(days * 144):
             clock.advance(600)
             await store.mark_many(os.urandom(16).hex() for _ in range(keys))
@@ -282,7 +278,7 @@ async def test_write_lock(path: Path, fault: Fault, *, torture: bool) -> None:
     length = 10 if torture else 2
     row = fault("E5", f"write lock held elsewhere for {length} s, timeout 1 s")
     reads: list[float] = []
-    async with AsyncSeenStore(config(path, timeout=1, on_error="raise")) as store:
+    async with AsyncSeenStore(settings(path, timeout=1, on_error="raise")) as store:
         await store.mark_seen("k")
         with transaction(path, "BEGIN IMMEDIATE"):
             await read(store, reads, length / 4)
