@@ -86,6 +86,8 @@ class TestOpening:
             with capture_logs() as logs:
                 async with to(server, allow_eviction=True) as store:
                     assert await store.check_and_mark("k")
+                    (problem,) = (await store.check()).problems
+                    assert f"maxmemory-policy is {policy}" in problem
             assert [log["event"] for log in logs] == ["eviction_allowed"]
         row.passed()
         row.note("refused; where it is allowed, a warning")
@@ -93,13 +95,14 @@ class TestOpening:
     async def test_persistence(self) -> None:
         """A server that writes nothing to the disk is warned of."""
         with Valkey() as server, capture_logs() as logs:
-            async with to(server):
-                pass
+            async with to(server) as store:
+                (problem,) = (await store.check()).problems
+                assert "all marks are lost" in problem
             assert [log["event"] for log in logs] == ["persistence_off"]
             with server.client() as client:
                 client.config_set("save", "3600 1")
-            async with to(server):
-                pass
+            async with to(server) as store:
+                assert await store.check()
         assert len(logs) == 1
 
     async def test_old(self, server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
