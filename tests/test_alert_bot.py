@@ -59,8 +59,8 @@ def bot(command: list[str]) -> Bot:
 
 def delivered(log: Path) -> Counter[str]:
     """Count how often the webhook took each entry."""
-    lines = log.read_text().splitlines() if log.exists() else []
-    return Counter(json.loads(line)["key"] for line in lines)
+    *lines, _ = log.read_text().split("\n") if log.exists() else [""]
+    return Counter(json.loads(line)["key"] for line in lines)  # not one half written
 
 
 @pytest.mark.skipif(
