@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._claim import Claim
+from ._claims.claim import Claim
 from ._config import SeenStoreConfig
 from ._errors import (
     ConfigurationError,
@@ -14,18 +14,32 @@ from ._errors import (
     StoreClosedError,
     StoreUnavailableError,
 )
-from ._model import CheckReport, Record, Sighting, StoreStats, Verdict
 from ._store import AsyncSeenStore
 from ._sync import BlockingClaim, SeenStore, should_filter
+from ._types import (
+    CheckReport,
+    OnAbandoned,
+    Record,
+    Sighting,
+    StoreStats,
+    Verdict,
+)
+from ._validation import Duration
+from .backends.base import Backend
+
+__version__ = "0.1.0"
 
 __all__ = [
     "AsyncSeenStore",
+    "Backend",
     "BlockingClaim",
     "CheckReport",
     "Claim",
     "ConfigurationError",
+    "Duration",
     "InvalidKeyError",
     "LeaseLostError",
+    "OnAbandoned",
     "OutcomeUnknownError",
     "Record",
     "SchemaError",
@@ -37,5 +51,6 @@ __all__ = [
     "StoreStats",
     "StoreUnavailableError",
     "Verdict",
+    "__version__",
     "should_filter",
 ]

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from ._errors import ConfigurationError
-from ._model import ON_ABANDONED, OnAbandoned
-from ._rules import (
+from ._tuning import Tuning
+from ._types import ON_ABANDONED, OnAbandoned
+from ._validation import (
     MAX_COUNT,
     MAX_SECONDS,
     MIN_SECONDS,
@@ -92,6 +93,8 @@ class SeenStoreConfig:
             makes items new again that were handled; otherwise it is refused.
         wait_replicas: How many of Redis's replicas must have a change before it is
             acknowledged; with fewer in a second, it is an ``OutcomeUnknownError``.
+        tuning: Internal limits, for the project's own tests. They are no settings, and
+            may change in any release.
 
     Raises:
         TypeError: A setting has the wrong type.
@@ -117,6 +120,7 @@ class SeenStoreConfig:
     schema: str = "catalyst_seen"
     allow_eviction: bool = False
     wait_replicas: int = 0
+    tuning: Tuning = field(default=Tuning(), repr=False)
 
     def __post_init__(self) -> None:
         check_path(self.path)

@@ -11,15 +11,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
-from ._backend import Backend, CheckAndMark, Forget, Look, Mark, Resolve, TakeClaim
-from ._claim import Claim, Claiming, confirm_all, release_all
+from ._claims.claim import Claim, PendingClaim, confirm_all, release_all
+from ._claims.lease import acquire, acquire_many
 from ._config import SeenStoreConfig, check_path
-from ._errors import StoreClosedError, StoreUnavailableError
-from ._log import log
-from ._model import ON_ABANDONED, CheckReport, Record, Sighting, StoreStats
-from ._purge import Purge
-from ._registry import is_url, make_backend
-from ._rules import (
+from ._engine.dispatcher import Dispatcher
+from ._engine.lifecycle import Lifecycle
+from ._engine.maintenance import Maintenance
+from ._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
+from ._logging import log
+from ._types import ON_ABANDONED, CheckReport, Record, Sighting, StoreStats
+from ._validation import (
     Duration,
     check_choice,
     check_flag,
@@ -29,20 +30,19 @@ from ._rules import (
     days,
     seconds,
     seconds_or_never,
-    shown,
     timestamp,
+    truncated_repr,
 )
-from ._sender import Sender
-from ._session import Session
-from ._taking import take, take_all
-from ._upkeep import look_after
+from .backends._registry import is_url, make_backend
+from .backends.base import Backend, SupportsBackup, SupportsInspection
+from .backends.operations import Acquire, CheckAndMark, Forget, Get, Mark, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError
-    from ._model import OnAbandoned
+    from ._types import OnAbandoned
 
 T = TypeVar("T")
 
@@ -119,13 +119,14 @@ class AsyncSeenStore:
         self._ttl = config.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
         if not isinstance(target, Backend):
             target = make_backend(self._config, self._ttl)
-        self._session = Session(target)
-        self._sender = Sender(self._session, self._config)
-        self._purge = Purge(self._session, self._sender.recent)
+        tuning = self._config.tuning
+        self._lifecycle = Lifecycle(target, tuning.close_timeout)
+        self._dispatcher = Dispatcher(self._lifecycle, self._config)
+        self._maintenance = Maintenance(self._lifecycle, self._dispatcher.cache, tuning)
         self._tokens: list[str] = []
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._session}>"
+        return f"<{type(self).__name__} {self._lifecycle}>"
 
     @property
     def location(self) -> str:
@@ -133,7 +134,7 @@ class AsyncSeenStore:
 
         It never holds a password.
         """
-        return self._session.backend.location
+        return self._lifecycle.backend.location
 
     async def open(self) -> None:
         """Open the store; the same as entering ``async with``.
@@ -149,13 +150,9 @@ class AsyncSeenStore:
             StoreUnavailableError: It cannot be opened.
             StoreClosedError: The store is open already, or was closed.
         """
-        await self._session.open()
+        await self._lifecycle.open()
         interval = seconds_or_never(self._config.purge_interval, "purge_interval")
-        if interval is not None:
-            self._session.run_in_background(self._purge.every(interval), "purge")
-        due = self._session.backend.upkeep
-        if due is not None:
-            self._session.run_in_background(look_after(self._session, due), "upkeep")
+        self._maintenance.start(interval)
 
     async def aclose(self) -> None:
         """Close the store; the same as leaving ``async with``.
@@ -169,9 +166,9 @@ class AsyncSeenStore:
         so until its lease ends; who waits for a key is told that it is ``IN_FLIGHT``.
         """
         with suppress(StoreClosedError):
-            self._session.check_open()
-            self._sender.end_waiting()
-        await self._session.aclose()
+            self._lifecycle.check_open()
+            self._dispatcher.waiters.close()
+        await self._lifecycle.aclose()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -186,12 +183,12 @@ class AsyncSeenStore:
         await self.aclose()
 
     def __del__(self) -> None:
-        session: Session | None = getattr(self, "_session", None)
-        if session is None:
+        lifecycle: Lifecycle | None = getattr(self, "_lifecycle", None)
+        if lifecycle is None:
             return
         leak = f"{self!r} was never closed: use `async with`, or await its aclose()"
-        is_leaking = session.is_leaking
-        session.abandon()
+        is_leaking = lifecycle.is_leaking
+        lifecycle.abandon()
         if is_leaking:
             warnings.warn(leak, ResourceWarning, source=self, stacklevel=2)
 
@@ -204,9 +201,9 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
         """
-        look = Look(check_namespace(namespace), check_key(key))
+        get = Get(check_namespace(namespace), check_key(key))
         try:
-            record = await self._sender.ask(look)
+            record = await self._dispatcher.query(get)
         except StoreUnavailableError as exc:
             if self._config.on_error == "raise":
                 raise
@@ -242,7 +239,7 @@ class AsyncSeenStore:
         mark = Mark(
             check_namespace(namespace), check_key(key), self._seconds(ttl), _instant(ts)
         )
-        await self._sender.send(mark)
+        await self._dispatcher.execute(mark)
 
     async def mark_many(
         self,
@@ -261,7 +258,7 @@ class AsyncSeenStore:
         namespace, lasting = check_namespace(namespace), self._seconds(ttl)
         instant = _instant(ts)
         mark = partial(Mark, namespace, ttl=lasting, ts=instant)
-        await self._sender.send_all(await _for_each(keys, mark))
+        await self._dispatcher.execute_many(await _for_each(keys, mark))
 
     async def check_and_mark(
         self,
@@ -283,7 +280,7 @@ class AsyncSeenStore:
         check = CheckAndMark(
             check_namespace(namespace), check_key(key), self._seconds(ttl)
         )
-        return await self._sender.ask(check)
+        return await self._dispatcher.query(check)
 
     async def check_and_mark_many(
         self,
@@ -303,7 +300,7 @@ class AsyncSeenStore:
         """
         namespace, lasting = check_namespace(namespace), self._seconds(ttl)
         check = partial(CheckAndMark, namespace, ttl=lasting)
-        return await self._sender.ask_all(await _for_each(keys, check))
+        return await self._dispatcher.query_many(await _for_each(keys, check))
 
     def claim(
         self,
@@ -315,7 +312,7 @@ class AsyncSeenStore:
         keep_alive: bool = False,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         namespace: str = "",
-    ) -> Claiming:
+    ) -> PendingClaim:
         """Claim a key while its item is handled; true when the caller owns it.
 
         Await it, and confirm or release by hand; or enter it with ``async with``, which
@@ -350,7 +347,7 @@ class AsyncSeenStore:
             OutcomeUnknownError: It failed while committing; it is given back.
         """
         check_flag(keep_alive, "keep_alive")
-        claim = TakeClaim(
+        claim = Acquire(
             check_namespace(namespace),
             check_key(key),
             self._token(),
@@ -359,11 +356,11 @@ class AsyncSeenStore:
             self._policy(on_abandoned),
         )
         waiting = seconds(wait, "wait", least=0)
-        return Claiming(self._claim(claim, waiting, keep_alive=keep_alive))
+        return PendingClaim(self._claim(claim, waiting, keep_alive=keep_alive))
 
-    async def _claim(self, claim: TakeClaim, wait: float, *, keep_alive: bool) -> Claim:
-        state = await take(self._sender, claim, wait)
-        return Claim(self._sender, claim, state, keep_alive=keep_alive)
+    async def _claim(self, claim: Acquire, wait: float, *, keep_alive: bool) -> Claim:
+        state = await acquire(self._dispatcher, claim, wait)
+        return Claim(self._dispatcher, claim, state, keep_alive=keep_alive)
 
     async def claim_many(
         self,
@@ -391,7 +388,7 @@ class AsyncSeenStore:
         leasing, policy = seconds(lease, "lease"), self._policy(on_abandoned)
         claims = await _for_each(
             keys,
-            lambda key: TakeClaim(
+            lambda key: Acquire(
                 namespace,
                 key,
                 self._token(),
@@ -400,9 +397,9 @@ class AsyncSeenStore:
                 policy,
             ),
         )
-        states = await take_all(self._sender, claims)
+        states = await acquire_many(self._dispatcher, claims)
         return [
-            Claim(self._sender, claim, state, keep_alive=False)
+            Claim(self._dispatcher, claim, state, keep_alive=False)
             for claim, state in zip(claims, states, strict=True)
         ]
 
@@ -422,7 +419,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; none is confirmed.
             OutcomeUnknownError: It failed while committing; confirm again to learn.
         """
-        confirmed = await confirm_all(self._sender, claims, ttl)
+        confirmed = await confirm_all(self._dispatcher, claims, ttl)
         lost = confirmed.count(False)
         if lost:
             log(
@@ -447,7 +444,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; their leases run on.
             OutcomeUnknownError: It failed while committing.
         """
-        return await release_all(self._sender, claims, delay)
+        return await release_all(self._dispatcher, claims, delay)
 
     async def held(self, *, namespace: str | None = None) -> list[Record]:
         """List the keys that are ``HELD``, of one namespace or of all, in their order.
@@ -459,8 +456,8 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         which = _one_or_all(namespace)
-        session = self._session
-        return await session.read(lambda: session.backend.held(which))
+        inspection = self._inspection()
+        return await self._lifecycle.read(lambda: inspection.held(which))
 
     async def resolve(
         self,
@@ -485,7 +482,7 @@ class AsyncSeenStore:
         resolve = Resolve(
             check_namespace(namespace), check_key(key), handled, self._seconds(ttl)
         )
-        return await self._sender.send(resolve)
+        return await self._dispatcher.execute(resolve)
 
     @overload
     async def filter_new(
@@ -525,11 +522,11 @@ class AsyncSeenStore:
             check_keys(names, "key of items", start)
             for name, item in zip(names, chunk, strict=True):
                 first.setdefault(name, item)
-        self._session.check_open()
+        self._lifecycle.check_open()
         fresh: list[T] = []
         async for _, names in _chunks(first, "items"):
-            looks = [Look(namespace, name) for name in names]
-            records = await self._sender.ask_all(looks)
+            gets = [Get(namespace, name) for name in names]
+            records = await self._dispatcher.query_many(gets)
             fresh += [
                 first[name]
                 for name, record in zip(names, records, strict=True)
@@ -544,7 +541,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
             OutcomeUnknownError: It failed while committing.
         """
-        return await self._sender.send(
+        return await self._dispatcher.execute(
             Forget(check_namespace(namespace), check_key(key))
         )
 
@@ -554,7 +551,9 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        return await self._sender.send(Look(check_namespace(namespace), check_key(key)))
+        return await self._dispatcher.execute(
+            Get(check_namespace(namespace), check_key(key))
+        )
 
     async def count(self, *, namespace: str | None = None) -> int:
         """Count the seen keys of one namespace, or of all; reads every row of them.
@@ -563,7 +562,8 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         which = _one_or_all(namespace)
-        counts = await self._session.read(lambda: self._session.backend.count(which))
+        inspection = self._inspection()
+        counts = await self._lifecycle.read(lambda: inspection.count(which))
         return sum(counts.values())
 
     async def stats(self, *, namespace: str | None = None) -> StoreStats:
@@ -573,7 +573,8 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         which = _one_or_all(namespace)
-        measured = await self._session.read(lambda: self._session.backend.stats(which))
+        inspection = self._inspection()
+        measured = await self._lifecycle.read(lambda: inspection.stats(which))
         return StoreStats(
             keys=sum(measured.keys_by_namespace.values()),
             keys_by_namespace=measured.keys_by_namespace,
@@ -584,16 +585,16 @@ class AsyncSeenStore:
             free_pages=measured.free_pages,
             checkpoint_failures=measured.checkpoint_failures,
             wal_pinned=measured.wal_pinned,
-            purge_runs=self._purge.runs,
-            purge_rows=self._purge.rows,
-            purge_failures=self._purge.failures,
-            last_purge=self._purge.last,
-            operations=dict(self._sender.sent),
-            batches=self._sender.batcher.batches,
-            recent_keys=len(self._sender.recent),
-            recent_hits=self._sender.recent.hits,
+            purge_runs=self._maintenance.runs,
+            purge_rows=self._maintenance.rows,
+            purge_failures=self._maintenance.failures,
+            last_purge=self._maintenance.last,
+            operations=dict(self._dispatcher.executor.executed),
+            batches=self._dispatcher.batcher.batches,
+            recent_keys=len(self._dispatcher.cache),
+            recent_hits=self._dispatcher.cache.hits,
             engine=measured.engine,
-            alarms=(*measured.alarms, *self._purge.alarms()),
+            alarms=(*measured.alarms, *self._maintenance.alarms()),
         )
 
     async def check(self, *, full: bool = False) -> CheckReport:
@@ -612,8 +613,8 @@ class AsyncSeenStore:
             StoreUnavailableError: It is so far gone that it cannot be opened.
         """
         check_flag(full, "full")
-        session = self._session
-        return await session.read(lambda: session.backend.check(is_full=full))
+        inspection = self._inspection()
+        return await self._lifecycle.read(lambda: inspection.check(is_full=full))
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy SQLite's database, as it is at one moment, while other calls go on.
@@ -632,8 +633,14 @@ class AsyncSeenStore:
             StoreUnavailableError: It could not be copied; there is no copy.
         """
         check_path(path)
-        session = self._session
-        await session.read(lambda: session.backend.backup(os.fspath(path)))
+        backend = self._lifecycle.backend
+        if not isinstance(backend, SupportsBackup):
+            raise ConfigurationError(
+                "backup",
+                f"the database at {backend.location} copies itself: Redis by BGSAVE or"
+                " its append-only files, PostgreSQL by pg_dump or pg_basebackup",
+            )
+        await self._lifecycle.read(partial(backend.backup, os.fspath(path)))
 
     async def purge_expired(self, *, namespace: str | None = None) -> int:
         """Remove expired rows, of one namespace or of all; their space is used again.
@@ -649,7 +656,7 @@ class AsyncSeenStore:
             OutcomeUnknownError: It failed while committing a step.
         """
         which = _one_or_all(namespace)
-        return await self._purge.expired(which)
+        return await self._maintenance.purge_expired(which)
 
     async def cleanup_old_entries(
         self, days_old: float = 30, *, namespace: str | None = None
@@ -670,12 +677,20 @@ class AsyncSeenStore:
         which = _one_or_all(namespace)
         age = days(days_old, "days_old")
         try:
-            return await self._purge.older_than(age, which)
+            return await self._maintenance.cleanup(self._inspection(), age, which)
         except StoreUnavailableError as exc:
             if self._config.on_error == "raise":
                 raise
             log("error", "cleanup_failed", location=exc.location, error=str(exc))
             return 0
+
+    def _inspection(self) -> SupportsInspection:
+        backend = self._lifecycle.backend
+        if not isinstance(backend, SupportsInspection):
+            raise ConfigurationError(
+                "backend", f"{type(backend).__name__} cannot inspect whole namespaces"
+            )
+        return backend
 
     def _token(self) -> str:
         """Draw a random token; many at once, for asking the system takes its time.
@@ -736,7 +751,9 @@ async def _chunks(
     A str is an iterable of its characters, which is never what was meant.
     """
     if isinstance(items, str | bytes):
-        raise TypeError(f"{argument} must be an iterable of keys, not {shown(items)}")
+        raise TypeError(
+            f"{argument} must be an iterable of keys, not {truncated_repr(items)}"
+        )
     listed = list(items)
     for first in range(0, len(listed), _CHUNK):
         if first:

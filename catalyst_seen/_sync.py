@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 import weakref
@@ -11,21 +10,22 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast, overload
 
-from ._claim import Claim
+from ._claims.claim import Claim
 from ._config import env_flag
 from ._errors import ConfigurationError, StoreClosedError
-from ._loop_thread import LoopThread
-from ._session import CLOSE_TIMEOUT
+from ._fork import Owner
+from ._portal import LoopThread
 from ._store import LEASE, AsyncSeenStore
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from types import EllipsisType, TracebackType
 
-    from ._backend import Backend
     from ._config import Clock, OnError, SeenStoreConfig
-    from ._model import CheckReport, OnAbandoned, Record, Sighting, StoreStats, Verdict
-    from ._rules import Duration
+    from ._types import CheckReport, OnAbandoned, Record, Sighting, StoreStats, Verdict
+    from ._validation import Duration
+    from .backends.base import Backend
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,11 +72,12 @@ class SeenStore:
             on_abandoned=on_abandoned,
             clock=clock,
         )
-        self._pid = os.getpid()
+        self._owner = Owner()
+        self._close_timeout = self._store._config.tuning.close_timeout
         self._gate = threading.Condition()
         self._calls = 0
         self._is_closed = False
-        self._thread = LoopThread(self._store)
+        self._thread = LoopThread(self._store, self._close_timeout)
         self._finalizer = weakref.finalize(self, self._thread.stop)
 
     def __repr__(self) -> str:
@@ -94,12 +95,12 @@ class SeenStore:
         for the disk. Closing again, or from many threads at once, is closing once. In a
         forked child it does nothing.
         """
-        if os.getpid() != self._pid:
+        if not self._owner.is_current:
             return
-        self._thread.post(self._store._sender.end_waiting)
+        self._thread.post(self._store._dispatcher.waiters.close)
         with self._gate:
             self._is_closed = True
-            self._gate.wait_for(lambda: self._calls == 0, CLOSE_TIMEOUT)
+            self._gate.wait_for(lambda: self._calls == 0, self._close_timeout)
         self._finalizer.detach()
         self._thread.stop()
 
@@ -117,7 +118,7 @@ class SeenStore:
     def __del__(self) -> None:
         finalizer: weakref.finalize[..., SeenStore] | None
         finalizer = getattr(self, "_finalizer", None)
-        if finalizer is not None and finalizer.alive and os.getpid() == self._pid:
+        if finalizer is not None and finalizer.alive and self._owner.is_current:
             warnings.warn(
                 f"{self!r} was never closed: use `with`, or store.close()",
                 ResourceWarning,
@@ -330,11 +331,7 @@ class SeenStore:
     @contextmanager
     def _calling(self) -> Iterator[None]:
         """Let a close wait for the call inside; refuse it if there was one."""
-        if os.getpid() != self._pid:
-            raise StoreClosedError(
-                f"{self!r} was opened before a fork: close it before, and open one in"
-                " each process"
-            )
+        self._owner.check(repr(self))
         with self._gate:
             if self._is_closed:
                 raise StoreClosedError(f"{self!r} is closed: make a new store")
@@ -427,7 +424,7 @@ class BlockingClaim:
         self._store._call(self._claim.renew, lease)
 
     def __enter__(self) -> Self:
-        if self._claim._keep_alive:
+        if self._claim._renewer:
             try:
                 self._store._call(self._claim.__aenter__)
             except KeyboardInterrupt as exc:  # there will be no block to leave

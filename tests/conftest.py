@@ -9,9 +9,8 @@ import textwrap
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -19,7 +18,7 @@ from catalyst_seen import AsyncSeenStore
 
 from .faults.report import PROPERTY, Gatherer, Row, record
 from .feeds import Site, serving
-from .targets import HAVE_SERVERS, SHARED, TARGETS, Places, Target
+from .targets import SHARED, TARGETS, Places, Target
 
 NOON = 4_000_000_000.0
 """In 2096: what Redis keeps until then, it does not expire by its own clock."""
@@ -38,19 +37,7 @@ class Clock:
     """Wall time that moves only when told; also that of servers, where it rules."""
 
     def __init__(self) -> None:
-        self._hands: list[Callable[[float], None]] = []
-        self._now = NOON
-
-    @property
-    def now(self) -> float:
-        """What time it is."""
-        return self._now
-
-    @now.setter
-    def now(self, now: float) -> None:
-        self._now = now
-        for move in self._hands:
-            move(now)
+        self.now = NOON
 
     def __call__(self) -> float:
         """Tell the time."""
@@ -59,38 +46,6 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
-
-    @contextmanager
-    def ruling(self) -> Iterator[Self]:
-        """Let every server go by it: what stores send to them tells the time.
-
-        Nothing but a server's clock counts there, and that cannot be set.
-        """
-        if not HAVE_SERVERS:
-            yield self
-            return
-        from catalyst_seen.backends import (
-            _exchange,
-            _postgres_statements,
-            _redis_script,
-        )
-
-        script, now = _redis_script.SCRIPT.text, _redis_script.NOW
-        assert now in script
-        with pytest.MonkeyPatch.context() as patch:
-
-            def move(time: float) -> None:
-                told = _redis_script.Script(
-                    script.replace(now, f"local now = {time}\n")
-                )
-                patch.setattr(_redis_script, "SCRIPT", told)
-                patch.setattr(_postgres_statements, "NOW", f"{time}::float8")
-
-            patch.setattr(_exchange, "monotonic", lambda: self.now)
-            self._hands = [move]
-            self.now = self._now
-            yield self
-            self._hands = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -120,10 +75,11 @@ def torture(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def clock() -> Iterator[Clock]:
-    """A clock that stands at noon, and rules."""
-    with Clock().ruling() as made:
-        yield made
+def clock(places: Places) -> Iterator[Clock]:
+    """A clock that stands at noon; stores on servers go by it as well."""
+    places.server_time = made = Clock()
+    yield made
+    places.server_time = None
 
 
 @pytest.fixture

@@ -46,10 +46,12 @@ class Target:
     location: str
     engine: str
     wipe: Callable[[], object]
+    places: Places
 
     def config(self, **changes: Any) -> SeenStoreConfig:
         """Settings of a store at this place."""
-        return replace(self.settings, **changes)
+        tuning = replace(self.settings.tuning, server_time=self.places.server_time)
+        return replace(self.settings, **{"tuning": tuning, **changes})
 
     @property
     def is_server(self) -> bool:
@@ -83,6 +85,7 @@ class Places:
         self._running = ExitStack()
         self._numbers = itertools.count()
         self._schemas: list[str] = []  # nobody needs them any more
+        self.server_time: Callable[[], float] | None = None
 
     def close(self) -> None:
         """End the servers."""
@@ -120,7 +123,8 @@ class Places:
         if name in SQLITE:
             place = path if name == "file" else ":memory:"
             wipe = partial(_wipe_file, path)
-            yield Target(name, SeenStoreConfig(place), str(place), "SQLite 3.", wipe)
+            settings = SeenStoreConfig(place)
+            yield Target(name, settings, str(place), "SQLite 3.", wipe, self)
         elif name == "postgres":
             with self._postgres() as target:
                 yield target
@@ -134,7 +138,7 @@ class Places:
         prefix = f"Test-{next(self._numbers)}"
         settings = SeenStoreConfig(url=server.url, prefix=prefix)
         port = server.url.rpartition(":")[2]
-        yield Target(name, settings, port, "Valkey 9.", server.clear)
+        yield Target(name, settings, port, "Valkey 9.", server.clear, self)
         server.clear()
 
     @contextmanager
@@ -143,7 +147,8 @@ class Places:
         schema = f"Test-{next(self._numbers)}"
         settings = SeenStoreConfig(url=server.url, schema=schema)
         wipe = partial(server.execute, f'DELETE FROM "{schema}".seen')
-        yield Target("postgres", settings, f":{server.port}/", "PostgreSQL 18.", wipe)
+        location = f":{server.port}/"
+        yield Target("postgres", settings, location, "PostgreSQL 18.", wipe, self)
         self._schemas.append(schema)
         if len(self._schemas) == _AT_ONCE:
             drop = 'DROP SCHEMA IF EXISTS "{}" CASCADE'

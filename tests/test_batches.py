@@ -17,9 +17,9 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
-from catalyst_seen._backend import Operation
-from catalyst_seen._state import step
-from catalyst_seen.backends import sqlite
+from catalyst_seen.backends._state_machine import transition
+from catalyst_seen.backends.operations import Operation
+from catalyst_seen.backends.sqlite import backend as sqlite
 
 from .targets import Target
 from .test_sqlite import read, refuse, write_lock
@@ -35,13 +35,15 @@ def sent(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> Batches:
 
 def watch(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> Batches:
     """Note the keys of every batch that a store sends."""
-    backend = store._session.backend
+    backend = store._lifecycle.backend
     batches: Batches = []
     apply = backend.apply
 
-    async def noting(operations: Sequence[Operation[object]], *, look: bool) -> object:
+    async def noting(
+        operations: Sequence[Operation[object]], *, sample_version: bool
+    ) -> object:
         batches.append([operation.key for operation in operations])
-        return await apply(operations, look=look)
+        return await apply(operations, sample_version=sample_version)
 
     monkeypatch.setattr(backend, "apply", noting)
     return batches
@@ -219,9 +221,9 @@ class TestApart:
         def picky(row: Any, operation: Operation[Any], now: float) -> Any:
             if operation.key == "bad":
                 raise ZeroDivisionError("a bad operation")
-            return step(row, operation, now)
+            return transition(row, operation, now)
 
-        monkeypatch.setattr(sqlite, "step", picky)
+        monkeypatch.setattr(sqlite, "transition", picky)
         async with AsyncSeenStore(path) as store:
             *answers, many = await asyncio.gather(
                 *(store.check_and_mark(key) for key in ("0", "1", "bad", "2")),
@@ -344,18 +346,18 @@ class TestApart:
         self, store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The same while it sends the calls of a batch one by one."""
-        backend = store._session.backend
+        backend = store._lifecycle.backend
         apply = backend.apply
 
         async def picky(
-            operations: Sequence[Operation[object]], *, look: bool
+            operations: Sequence[Operation[object]], *, sample_version: bool
         ) -> object:
             task = asyncio.current_task()
             if len(operations) > 1:
                 raise ZeroDivisionError("a bad operation")
             if task is not None and task.get_name() == "catalyst-seen calls":
                 task.cancel()
-            return await apply(operations, look=look)
+            return await apply(operations, sample_version=sample_version)
 
         monkeypatch.setattr(backend, "apply", picky)
         calls = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(10)]

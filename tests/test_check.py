@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreClosedError,
 )
-from catalyst_seen.backends import _sqlite_check
+from catalyst_seen._tuning import Tuning
 
 from .conftest import Clock
 from .faults.test_growth import transaction
@@ -150,28 +151,25 @@ async def test_clock_behind(path: Path, kind: str, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("others", ["a store", "a process"])
-async def test_shared(
-    path: Path, kind: str, others: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_shared(path: Path, kind: str, others: str) -> None:
     """A file that several have open is told; it is a problem where SQLite has one."""
     config = await filled(path, 10)
 
-    async def shared() -> CheckReport:
+    async def shared(fixed: tuple[int, int, int]) -> CheckReport:
+        tuned = replace(config, tuning=Tuning(wal_reset_fixed=fixed))
         if others == "a store":
-            async with AsyncSeenStore(config):
-                return await check(kind, config)
+            async with AsyncSeenStore(tuned):
+                return await check(kind, tuned)
         with transaction(path, "SELECT * FROM seen"):
-            return await check(kind, config)
+            return await check(kind, tuned)
 
-    monkeypatch.setattr(_sqlite_check, "_RESET_BUG_FIXED", (99, 0, 0))
-    report = await shared()
+    report = await shared((99, 0, 0))
     assert report.is_shared
     assert not report
     assert "WAL-reset bug" in report.problems[0]
     assert sqlite3.sqlite_version in report.problems[0]
     assert await check(kind, config), "alone, it is no matter"
-    monkeypatch.setattr(_sqlite_check, "_RESET_BUG_FIXED", (3, 0, 0))
-    report = await shared()
+    report = await shared((3, 0, 0))
     assert report.is_shared
     assert report
 
@@ -201,7 +199,7 @@ async def test_never_shrinks(path: Path, kind: str) -> None:
 async def test_while_others_mark(path: Path) -> None:
     """Marks go on while a check reads the whole file."""
     async with AsyncSeenStore(await filled(path, 100_000)) as store:
-        checking = store._session.see_through(store.check(full=True))
+        checking = store._lifecycle.track(store.check(full=True))
         marks = 0
         while not checking.done():
             assert await store.check_and_mark(f"m{marks}")

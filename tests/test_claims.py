@@ -25,10 +25,9 @@ from catalyst_seen import (
     StoreClosedError,
     StoreUnavailableError,
     Verdict,
-    _lease,
-    _taking,
 )
-from catalyst_seen.backends import _worker
+from catalyst_seen._tuning import Tuning
+from catalyst_seen.backends.sqlite import worker
 
 from .conftest import DAY, NOON, Clock, Figures
 from .targets import Target
@@ -250,8 +249,12 @@ class TestBlock:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A release that takes too long goes on after the block has ended."""
-        monkeypatch.setattr(_lease, "RELEASE_TIMEOUT", 0.1)
-        config = SeenStoreConfig(path, timeout=20, purge_interval=None)
+        config = SeenStoreConfig(
+            path,
+            timeout=20,
+            purge_interval=None,
+            tuning=Tuning(release_timeout=0.1),
+        )
         async with AsyncSeenStore(config) as store:
             with pytest.raises(ValueError, match="mine"):
                 async with store.claim("k"):
@@ -866,7 +869,7 @@ class TestKeepAlive:
 
     async def test_longer_by_hand(self, hasty: AsyncSeenStore) -> None:
         """A longer lease that is being asked for by hand is not taken back."""
-        backend: Any = hasty._session.backend._connections  # type: ignore[attr-defined]
+        backend: Any = hasty._lifecycle.backend._connections  # type: ignore[attr-defined]
         perform = backend._perform
 
         def slow(db: object, work: object) -> object:
@@ -984,7 +987,7 @@ class TestWait:
 
         What is seen then, it learns without asking the database.
         """
-        monkeypatch.setattr(_taking, "_FIRST_POLL", 60)
+        never_poll(live, monkeypatch)
         owner = await live.claim("k")
         ends: dict[str, Callable[[], Awaitable[object]]] = {
             "confirm": owner.confirm,
@@ -1076,20 +1079,20 @@ class TestWait:
         await asyncio.gather(*waiters)
         assert turns == 100
         assert (await live.stats()).operations["claim"] < 1_500
-        assert not live._sender._watchers
+        assert not live._dispatcher.waiters._waiting
 
     async def test_passed_on(
         self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A waiter that is cancelled when it is woken leaves the key to the next."""
-        monkeypatch.setattr(_taking, "_FIRST_POLL", 60)
+        never_poll(live, monkeypatch)
         owner = await live.claim("k")
         first, second = (
             asyncio.create_task(live.claim("k", wait=60)) for _ in range(2)
         )
         await asyncio.sleep(0.05)
         release = asyncio.create_task(owner.release())
-        while not live._sender._watchers["", "k"][0].is_set():
+        while not live._dispatcher.waiters._waiting["", "k"][0].is_set():
             await asyncio.sleep(0)
         first.cancel()
         assert await release
@@ -1100,7 +1103,7 @@ class TestWait:
         self, hasty: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A waiter whose claim fails leaves the key to the next as well."""
-        monkeypatch.setattr(_taking, "_FIRST_POLL", 60)
+        never_poll(hasty, monkeypatch)
         owner = await hasty.claim("k")
         first, second = (
             asyncio.create_task(hasty.claim("k", wait=60)) for _ in range(2)
@@ -1143,7 +1146,7 @@ class TestWait:
         waiter.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiter
-        assert not live._sender._watchers
+        assert not live._dispatcher.waiters._waiting
         await owner.confirm()
 
 
@@ -1237,9 +1240,9 @@ class TestCancelled:
         Its release is on the broken connection, and has to be sent again.
         """
         began, go_on = threading.Event(), threading.Event()
-        execute = _worker.Connection.execute
+        execute = worker.Connection.execute
 
-        def slow(db: _worker.Connection, work: object, *rest: object) -> object:
+        def slow(db: worker.Connection, work: object, *rest: object) -> object:
             if work == "COMMIT" and not began.is_set():
                 began.set()
                 assert go_on.wait(5)
@@ -1247,8 +1250,8 @@ class TestCancelled:
 
         async with AsyncSeenStore(path, purge_interval=None) as store:
             refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", [True])
-            execute = _worker.Connection.execute
-            monkeypatch.setattr(_worker.Connection, "execute", slow)
+            execute = worker.Connection.execute
+            monkeypatch.setattr(worker.Connection, "execute", slow)
             claim = asyncio.create_task(store.claim("k"))
             assert await asyncio.to_thread(began.wait, 5)
             claim.cancel()
@@ -1269,7 +1272,7 @@ class TestCancelled:
         """
         failing, failed, overtaken, done = (threading.Event() for _ in range(4))
         async with AsyncSeenStore(path, purge_interval=None) as store:
-            backend: Any = store._session.backend._connections  # type: ignore[attr-defined]
+            backend: Any = store._lifecycle.backend._connections  # type: ignore[attr-defined]
             perform, calls = backend._perform, itertools.count()
 
             def slow(db: object, work: object) -> object:
@@ -1316,6 +1319,12 @@ class TestCancelled:
                     await (await task).release()
             async with AsyncSeenStore(shared.config()) as store:
                 assert (await store.stats()).claimed == 0
+
+
+def never_poll(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let waiters rely on being woken."""
+    dispatcher = store._dispatcher
+    monkeypatch.setattr(dispatcher, "tuning", Tuning(first_poll=60))
 
 
 async def _one(store: AsyncSeenStore, key: str) -> list[Claim]:

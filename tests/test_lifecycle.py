@@ -20,6 +20,7 @@ from catalyst_seen import (
     StoreClosedError,
     StoreUnavailableError,
 )
+from catalyst_seen._tuning import Tuning
 
 from .conftest import NO_FORK_WARNING, Run, open_descriptors
 from .targets import Target
@@ -93,11 +94,11 @@ class TestOpen:
         """A call that connects anew meets a close: it is refused, nothing is left."""
         store = AsyncSeenStore(path, purge_interval=None)
         await store.open()
-        worker = store._session.backend._connections._worker  # type: ignore[attr-defined]
+        worker = store._lifecycle.backend._connections._worker  # type: ignore[attr-defined]
         worker._connection.is_suspect = True
         call = asyncio.create_task(store.mark_seen("k"))
         await asyncio.sleep(0)
-        store._session.backend.abandon()
+        store._lifecycle.backend.abandon()
         with pytest.raises(StoreClosedError, match="while it was connecting"):
             await call
         await store.aclose()
@@ -214,8 +215,10 @@ class TestClose:
 
     async def test_bounded(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A close does not wait for a disk that hangs; the thread ends when it can."""
-        monkeypatch.setattr("catalyst_seen._session.CLOSE_TIMEOUT", 0.1)
-        store = AsyncSeenStore(SeenStoreConfig(path, timeout=2, purge_interval=None))
+        config = SeenStoreConfig(
+            path, timeout=2, purge_interval=None, tuning=Tuning(close_timeout=0.1)
+        )
+        store = AsyncSeenStore(config)
         await store.open()
         with write_lock(path):
             stuck = asyncio.create_task(store.mark_seen("k"))
@@ -244,7 +247,7 @@ class TestOneAtATime:
     async def test_lock(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whatever the callers do at once, calls reach it one after the other."""
         async with AsyncSeenStore(path, purge_interval=0.001) as store:
-            backend = store._session.backend
+            backend = store._lifecycle.backend
             run, under_way, most = backend._run, 0, 0  # type: ignore[attr-defined]
 
             async def count(work: object) -> object:

@@ -31,7 +31,7 @@ from catalyst_seen import (
     SeenStore,
     Verdict,
 )
-from catalyst_seen._model import ON_ABANDONED
+from catalyst_seen._types import ON_ABANDONED
 
 from .conftest import NOON, Clock, Fault
 from .targets import SHARED, Places
@@ -97,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
     def start(self) -> None:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            self.clock = stack.enter_context(Clock().ruling())
+            self.clock = self.places.server_time = Clock()
             self.target = stack.enter_context(
                 self.places.target(self.backend, folder / "seen.db")
             )
@@ -122,6 +122,7 @@ class StoreMachine(RuleBasedStateMachine):
             for store in self.stores:
                 store.close()
             self.place.close()
+            self.places.server_time = None
 
     @property
     def now(self) -> float:
@@ -361,7 +362,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.now > NOON and not self.staleness)
     @rule()
     def crash(self) -> None:
-        self.stores[MORTAL]._store._session.abandon()
+        self.stores[MORTAL]._store._lifecycle.abandon()
         self.stores[MORTAL].close()
         self.restart()
 

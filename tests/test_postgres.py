@@ -26,9 +26,9 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
-from catalyst_seen.backends import _postgres_schema
-from catalyst_seen.backends._postgres_schema import create, lock_id
-from catalyst_seen.backends.postgres import PostgresBackend
+from catalyst_seen._tuning import Tuning
+from catalyst_seen.backends.postgres import PostgresBackend, schema
+from catalyst_seen.backends.postgres.schema import create, lock_id
 
 from .conftest import Fault, Run
 from .servers import HOST, Postgres, free_port
@@ -133,7 +133,7 @@ class TestOpening:
         self, place: Target, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A schema is created whole, or not at all."""
-        monkeypatch.setattr(_postgres_schema, "_CREATE", "SELECT 1 / 0")
+        monkeypatch.setattr(schema, "_CREATE", "SELECT 1 / 0")
         with pytest.raises(asyncpg.DivisionByZeroError):
             await at(place).open()
         async with connected(place.settings.url) as other:
@@ -198,13 +198,11 @@ class TestOpening:
         with pytest.raises(StoreUnavailableError, match="Create the database"):
             await AsyncSeenStore(url).open()
 
-    async def test_old_server(
-        self, place: Target, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_old_server(self, place: Target) -> None:
         """A server that is too old is refused."""
-        monkeypatch.setattr(_postgres_schema, "_OLDEST_SERVER", 10**9)
+        old = at(place, tuning=Tuning(oldest_postgres=10**9))
         with pytest.raises(ConfigurationError, match="14 is needed"):
-            await at(place).open()
+            await old.open()
 
     async def test_encoding(self, place: Target) -> None:
         """A database that could not keep every key is refused."""
@@ -545,7 +543,9 @@ class TestPurge:
             async with connected(place.settings.url) as other, other.transaction():
                 lock = lock_id(table, "purge")
                 await other.execute(f"SELECT pg_advisory_xact_lock({lock})")
-                assert await store._purge.expired(None, patience=0.1) == 0
+                assert (
+                    await store._maintenance.purge_expired(None, lock_timeout=0.1) == 0
+                )
             removed = await asyncio.gather(
                 store.purge_expired(), another.purge_expired()
             )

@@ -16,7 +16,7 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
-from catalyst_seen.backends._postgres_schema import lock_id
+from catalyst_seen.backends.postgres.schema import lock_id
 
 from .targets import Target
 from .test_postgres import at, connected

@@ -17,8 +17,8 @@ from catalyst_seen import (
     AsyncSeenStore,
     SeenStoreConfig,
     StoreUnavailableError,
-    _purge,
 )
+from catalyst_seen._tuning import Tuning
 
 from .conftest import Clock
 from .targets import Target
@@ -173,7 +173,7 @@ class TestFailures:
                     rows.fetchone()
                 started = time.monotonic()
                 with pytest.raises(StoreUnavailableError, match="locked"):
-                    await store._purge.expired(None, patience=0.05)
+                    await store._maintenance.purge_expired(None, lock_timeout=0.05)
                 assert time.monotonic() - started < 10  # the timeout is 30 seconds
                 rows.close()
             assert await store.purge_expired() == 2
@@ -250,7 +250,8 @@ class TestChunks:
         chunk: int,
     ) -> None:
         """Wherever the steps end, in one namespace and in all, no row is left out."""
-        monkeypatch.setattr(_purge, "_CHUNK", chunk)
+        tuning = Tuning(removal_page=chunk)
+        monkeypatch.setattr(store._maintenance, "_tuning", tuning)
         keys = [str(number) for number in range(7)]
         for namespace in ("", "a", "b", "c"):
             await store.mark_many(keys, ttl=1, namespace=namespace)

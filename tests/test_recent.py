@@ -17,7 +17,7 @@ from catalyst_seen import (
     SeenStoreConfig,
     Verdict,
 )
-from catalyst_seen._backend import Look, Operation, Row
+from catalyst_seen.backends.operations import Get, Operation, Row
 
 from .conftest import DAY, Clock
 from .targets import Target
@@ -63,16 +63,16 @@ async def asked(store: AsyncSeenStore) -> int:
 def learning(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """An event that is set in the middle of what a store learns from a batch."""
     begun = asyncio.Event()
-    recent = store._sender.recent
-    learn = recent._learn
+    cache = store._dispatcher.cache
+    update = cache._update_page
 
     def noting(
         operations: Sequence[Operation[object]], rows: Sequence[Row | None]
     ) -> None:
-        learn(operations, rows)
+        update(operations, rows)
         begun.set()
 
-    monkeypatch.setattr(recent, "_learn", noting)
+    monkeypatch.setattr(cache, "_update_page", noting)
     return begun
 
 
@@ -190,14 +190,14 @@ class TestForgotten:
         """An answer that was under way when a key was forgotten is not remembered."""
         await store.mark_seen("k")
         await store.forget("other")
-        backend = store._session.backend
+        backend = store._lifecycle.backend
         apply = backend.apply
         async with AsyncSeenStore(config(shared), ttl=DAY, clock=clock) as other:
 
             async def slowly(
-                operations: Sequence[Operation[object]], *, look: bool
+                operations: Sequence[Operation[object]], *, sample_version: bool
             ) -> object:
-                answers = await apply(operations, look=look)
+                answers = await apply(operations, sample_version=sample_version)
                 await other.forget("k")
                 return answers
 
@@ -269,13 +269,13 @@ class TestForgotten:
     ) -> None:
         """An answer that took long to come is as old as the question."""
         async with AsyncSeenStore(config(shared, staleness=0.1)) as store:
-            backend = store._session.backend
+            backend = store._lifecycle.backend
             apply = backend.apply
 
             async def slowly(
-                operations: Sequence[Operation[object]], *, look: bool
+                operations: Sequence[Operation[object]], *, sample_version: bool
             ) -> object:
-                answers = await apply(operations, look=look)
+                answers = await apply(operations, sample_version=sample_version)
                 await asyncio.to_thread(shared.wipe)
                 await asyncio.sleep(0.2)
                 return answers
@@ -377,11 +377,11 @@ class TestSize:
         """A key that is asked for again and again is not lost to new ones."""
         async with AsyncSeenStore(config(shared, keys=10)) as store:
             await store.mark_seen("k")
-            before = (await store.stats()).operations.get("look", 0)
+            before = (await store.stats()).operations.get("get", 0)
             for number in range(100):
                 await store.check_and_mark(str(number))
                 assert await store.is_seen("k")
-            assert (await store.stats()).operations.get("look", 0) == before
+            assert (await store.stats()).operations.get("get", 0) == before
 
     async def test_others_go_on_beside_many(self, path: Path) -> None:
         """Nor does one that asks for very many keys at once."""
@@ -389,7 +389,7 @@ class TestSize:
         async with AsyncSeenStore(config(path, keys=100_000)) as store:
             await store.mark_many(keys)
             asking = asyncio.create_task(
-                store._sender.ask_all([Look("", k) for k in keys])
+                store._dispatcher.query_many([Get("", k) for k in keys])
             )
             turns = 0
             while not asking.done():

@@ -25,8 +25,8 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
-from catalyst_seen._backend import Id
-from catalyst_seen.backends import _redis_safety
+from catalyst_seen._tuning import Tuning
+from catalyst_seen.backends.operations import Id
 from catalyst_seen.backends.redis import RedisBackend
 
 from .conftest import Clock, Fault
@@ -105,11 +105,11 @@ class TestOpening:
                 assert await store.check()
         assert len(logs) == 1
 
-    async def test_old(self, server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_old(self, server: Valkey) -> None:
         """A server that is too old is refused."""
-        monkeypatch.setattr(_redis_safety, "_OLDEST", (99, 0))
+        old = to(server, tuning=Tuning(oldest_redis=(99, 0)))
         with pytest.raises(ConfigurationError, match=r"7\.0 is needed"):
-            await to(server).open()
+            await old.open()
 
     async def test_replica(self, server: Valkey) -> None:
         """A replica is refused: it could mark nothing."""

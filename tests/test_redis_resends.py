@@ -17,7 +17,7 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
-from catalyst_seen._model import OnAbandoned
+from catalyst_seen._types import OnAbandoned
 
 from .conftest import Fault
 from .lossy import Lossy, lossy

@@ -22,7 +22,7 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
-from catalyst_seen.backends import _sqlite_file, _sqlite_schema, _sqlite_wal, _worker
+from catalyst_seen.backends.sqlite import files, schema, wal, worker
 
 from .conftest import NOON, Clock, Run, open_descriptors
 
@@ -70,7 +70,7 @@ class TestSettings:
 
     async def ask(self, store: AsyncSeenStore, *pragmas: str) -> list[object]:
         """Read settings on the store's own connection."""
-        backend = store._session.backend
+        backend = store._lifecycle.backend
         return await backend._run(  # type: ignore[attr-defined, no-any-return]
             lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
         )
@@ -199,7 +199,7 @@ class TestUpgrade:
         script = """
             import asyncio, os, sys
             from catalyst_seen import AsyncSeenStore
-            from catalyst_seen.backends import _sqlite_schema as schema
+            from catalyst_seen.backends.sqlite import schema
             upgrade = schema._upgrade
             def die(*args):
                 upgrade(*args)
@@ -249,19 +249,19 @@ class TestUpgrade:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A schema that another process creates just now is not a stranger's."""
-        execute = _worker.Connection.execute
+        execute = worker.Connection.execute
 
-        def meanwhile(db: _worker.Connection, work: object, *rest: object) -> object:
+        def meanwhile(db: worker.Connection, work: object, *rest: object) -> object:
             if isinstance(work, str) and "FROM sqlite_master" in work:
                 with (
                     suppress(sqlite3.OperationalError),  # locked: it has to wait
                     closing(sqlite3.connect(path, timeout=0)) as other,
                 ):
-                    for statement in _sqlite_schema._CREATE:
+                    for statement in schema._CREATE:
                         other.execute(statement)
             return execute(db, work, *rest)
 
-        monkeypatch.setattr(_worker.Connection, "execute", meanwhile)
+        monkeypatch.setattr(worker.Connection, "execute", meanwhile)
         async with AsyncSeenStore(path) as store:
             assert await store.check_and_mark("k")
 
@@ -290,7 +290,7 @@ class TestUpgrade:
                 WHERE expires_at IS NOT NULL""",
             *["CREATE INDEX seen_hold ON seen (namespace, id) WHERE on_abandoned"]
             * (version > 1),
-            f"PRAGMA application_id = {_sqlite_schema.APPLICATION_ID}",
+            f"PRAGMA application_id = {schema.APPLICATION_ID}",
             f"PRAGMA user_version = {version}",
             """INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)
                 VALUES ('n', ?, 1, 2, ?)""",
@@ -615,20 +615,20 @@ class TestFileThatChanges:
             with pytest.raises(StoreUnavailableError, match="not there any more"):
                 await call
         assert log.stat().st_size == size
-        store._session.abandon()  # closing would be SQLite's end of it
+        store._lifecycle.abandon()  # closing would be SQLite's end of it
 
     def test_slow_readers_are_no_pin(self, path: Path) -> None:
         """Only a checkpoint that comes no further is kept by a reader."""
-        wal = _sqlite_wal.WriteAheadLog(_sqlite_file.File(str(path)), is_used=True)
+        log = wal.WriteAheadLog(files.DatabaseFile(str(path)), is_used=True)
         for copied in (0, 10, 20, 40):
-            wal._ended(0, 100, copied)
-            wal._pinned_since = time.monotonic() - 100
-        wal._ended(0, 100, 40)
-        assert wal.pinned > 99
-        wal._ended(0, 100, 60)
-        assert wal.pinned < 1
-        wal._ended(0, 100, 100)
-        assert wal.pinned == 0
+            log._ended(0, 100, copied)
+            log._pinned_since = time.monotonic() - 100
+        log._ended(0, 100, 40)
+        assert log.pinned > 99
+        log._ended(0, 100, 60)
+        assert log.pinned < 1
+        log._ended(0, 100, 100)
+        assert log.pinned == 0
 
 
 class TestErrors:
@@ -737,7 +737,7 @@ class TestErrors:
         """A full disk refuses marks, keeps what it has, and works again after."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
             await store.mark_many(map(str, range(1_000)))
-            backend = store._session.backend
+            backend = store._lifecycle.backend
 
             async def limit(pages: int) -> None:
                 await backend._run(  # type: ignore[attr-defined]
@@ -812,7 +812,7 @@ class TestErrors:
     async def test_bugs_pass_untouched(self, path: Path) -> None:
         """Misuse of the driver is not dressed up as an unavailable store."""
         async with AsyncSeenStore(path) as store:
-            backend = store._session.backend
+            backend = store._lifecycle.backend
             with pytest.raises(sqlite3.ProgrammingError):
                 await backend._run(lambda db: db.execute("SELECT ?", ()))  # type: ignore[attr-defined]
 
@@ -824,11 +824,11 @@ def refuse(
     are_done: Sequence[bool] = (False,),
 ) -> list[str]:
     """Let a statement fail the first times it comes, carried out or not."""
-    execute = _worker.Connection.execute
+    execute = worker.Connection.execute
     refused: list[str] = []
     left = list(are_done)
 
-    def fail(self: _worker.Connection, work: object, *rest: object) -> object:
+    def fail(self: worker.Connection, work: object, *rest: object) -> object:
         if isinstance(work, str) and work.startswith(statement) and left:
             refused.append(work)
             if left.pop(0):
@@ -839,7 +839,7 @@ def refuse(
             raise exc
         return execute(self, work, *rest)
 
-    monkeypatch.setattr(_worker.Connection, "execute", fail)
+    monkeypatch.setattr(worker.Connection, "execute", fail)
     return refused
 
 

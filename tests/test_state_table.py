@@ -257,7 +257,7 @@ async def test_renew(
     assert (await store.claim("k")).retry_after == 10
     clock.advance(10)
     assert (await store.claim("k")).verdict is ABANDONED[
-        key.owner._lease.taken.on_abandoned
+        key.owner._lease.acquired.on_abandoned
     ]
 
 

@@ -266,7 +266,7 @@ class TestClaims:
                 except KeyboardInterrupt:
                     print(time.monotonic() - started < 5)
                 time.sleep(0.3)
-                print(not store._store._sender._watchers)
+                print(not store._store._dispatcher._watchers)
                 owner.release()
                 time.sleep(0.3)
                 print(store.claim("k").verdict)
@@ -318,7 +318,7 @@ class TestClaims:
             signal.signal(signal.SIGUSR1, signal.default_int_handler)
             has_begun = sys.argv[2] == "True"
             with SeenStore(sys.argv[1], purge_interval=None) as store:
-                backend = store._store._session.backend._connections
+                backend = store._store._lifecycle.backend._connections
                 perform = backend._perform
                 def slow(db, work):
                     if not has_begun:

@@ -1,1 +1,60 @@
-"""One module per database. Importing one imports its driver."""
+"""The seam between a store and its database, public for other backends.
+
+``Backend`` and the capability protocols are the contract; the operations, ``Row``,
+``BatchResult`` and ``PageResult`` are what passes through it. ``memory.MemoryBackend``
+is the shortest implementation. Importing this package imports no driver.
+"""
+
+from __future__ import annotations
+
+from .base import (
+    Backend,
+    BackendStats,
+    BatchResult,
+    Cursor,
+    PageResult,
+    SupportsBackup,
+    SupportsInspection,
+    SupportsMaintenance,
+    SupportsPurge,
+    SupportsReadAside,
+    SupportsTransactions,
+)
+from .operations import (
+    Acquire,
+    CheckAndMark,
+    Confirm,
+    Forget,
+    Get,
+    Mark,
+    Operation,
+    Release,
+    Renew,
+    Resolve,
+    Row,
+)
+
+__all__ = [
+    "Acquire",
+    "Backend",
+    "BackendStats",
+    "BatchResult",
+    "CheckAndMark",
+    "Confirm",
+    "Cursor",
+    "Forget",
+    "Get",
+    "Mark",
+    "Operation",
+    "PageResult",
+    "Release",
+    "Renew",
+    "Resolve",
+    "Row",
+    "SupportsBackup",
+    "SupportsInspection",
+    "SupportsMaintenance",
+    "SupportsPurge",
+    "SupportsReadAside",
+    "SupportsTransactions",
+]

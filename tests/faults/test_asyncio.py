@@ -294,9 +294,9 @@ class BrokenClock:
 
 async def until(store: AsyncSeenStore, what: str) -> None:
     """Wait for two more purges that run, or fail: the first may be under way."""
-    before = getattr(store._purge, what)
+    before = getattr(store._maintenance, what)
     async with asyncio.timeout(PATIENCE):
-        while getattr(store._purge, what) < before + 2:
+        while getattr(store._maintenance, what) < before + 2:
             await asyncio.sleep(0.01)
 
 

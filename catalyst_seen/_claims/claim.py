@@ -1,0 +1,279 @@
+"""The claim that a caller holds, its block, and the claim that is not acquired yet."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Never, Self
+
+from .._validation import seconds, seconds_or_never
+from .lease import Lease, finish_many
+from .renewer import LeaseRenewer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+    from types import EllipsisType, TracebackType
+
+    from .._engine.dispatcher import Dispatcher
+    from .._types import ClaimState, Verdict
+    from .._validation import Duration
+    from ..backends.operations import Acquire
+
+
+class Claim:
+    """The answer to a claim, and the lease on the key; true if the caller was given it.
+
+    ::
+
+        async with store.claim(key) as claim:
+            if claim:
+                await send(item)
+
+    Leaving the block normally confirms, also by ``return``, ``break`` or ``continue``;
+    leaving it by an exception or a cancellation releases, and the exception goes on. By
+    hand it is ``await claim.confirm()`` or ``await claim.release()``, in a block as
+    well: then its end changes nothing any more, but repeats what failed. The end of a
+    block whose claim is false does nothing. A claim that nobody ends stays until its
+    lease ends, whatever becomes of the store.
+
+    The token in the store's record is a fence: once another caller owns the key, this
+    claim cannot be confirmed any more. It guards the record, not the effect: a message
+    that its owner sent too late is sent.
+
+    Attributes:
+        key: The key.
+        namespace: Its namespace.
+        verdict: What the store says; the claim is as true as its verdict.
+        attempt: How often the key has been claimed, with this claim if it is owned: 1
+            for the first.
+        token: The random fence of this claim.
+        retry_after: Seconds until it may be claimed; only for ``IN_FLIGHT``.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        acquired: Acquire,
+        state: ClaimState,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        """Created by a store; see ``claim`` and ``claim_many``."""
+        self.key: str = acquired.key
+        self.namespace: str = acquired.namespace
+        self.verdict: Verdict = state.verdict
+        self.attempt: int = state.attempt
+        self.token: str = acquired.token
+        self.retry_after: float | None = state.retry_after
+        self._lease = Lease(dispatcher, acquired, state)
+        self._renewer = LeaseRenewer(self._lease) if keep_alive and self else None
+        self._is_entered = False
+
+    @property
+    def lease_until(self) -> float | None:
+        """When the lease ends, in seconds since 1970 by the store's clock.
+
+        For ``IN_FLIGHT`` the other owner's, else ``None``.
+        """
+        return self._lease.until
+
+    def __bool__(self) -> bool:
+        return bool(self.verdict)
+
+    def __repr__(self) -> str:
+        where = f" namespace={self.namespace!r}" if self.namespace else ""
+        if self:
+            time = f" remaining={self.remaining():.3f}"
+        else:
+            time = f" retry_after={self.retry_after:.3f}" if self.retry_after else ""
+        return (
+            f"<{type(self).__name__} {self.key!r}{where} {self.verdict}"
+            f" attempt={self.attempt}{time}>"
+        )
+
+    def remaining(self) -> float:
+        """Tell how many seconds of the lease are left.
+
+        0 if it is over, was confirmed or released, or never owned.
+        """
+        return self._lease.remaining()
+
+    async def confirm(
+        self,
+        ttl: Duration | EllipsisType | None = ...,
+        *,
+        connection: object = None,
+    ) -> None:
+        """Mark the key as seen: its item is handled. The TTL counts from now.
+
+        Confirming again has no effect. It also succeeds after the lease has ended, or
+        after a release, as long as nobody else has claimed the key, for one TTL. A
+        caller that is cancelled does not keep it from being done.
+
+        Args:
+            ttl: For this mark, in seconds or as a ``timedelta``; ``None`` is for ever,
+                and by default the claim's.
+            connection: A connection of yours in a transaction, an
+                ``asyncpg.Connection`` to the database that the store is in: what you
+                write there and the mark are committed together, or not at all. The end
+                of the claim's block then changes nothing, but releases if it is left by
+                an exception; if you roll back without one, the lease ends by itself.
+
+        Raises:
+            ConfigurationError: The store is not on PostgreSQL, and was given a
+                connection.
+            LeaseLostError: The claim is not owned any more; nothing was changed.
+            StoreUnavailableError: The store failed; it is not confirmed.
+            OutcomeUnknownError: It failed while committing; confirm again to learn.
+        """
+        if connection is not None:
+            await self._lease.confirm_in_transaction(connection, self._seconds(ttl))
+            return
+        await self._lease.finish(self._lease.confirm(self._seconds(ttl)))
+
+    async def release(self, delay: Duration = 0.0) -> bool:
+        """Give the key back, for the next attempt: its item is not handled.
+
+        A caller that is cancelled does not keep it from being done.
+
+        Args:
+            delay: Seconds, or a ``timedelta``, before it can be claimed again.
+
+        Returns:
+            True if it was given back; False if it was not owned any more, and nothing
+            was changed.
+
+        Raises:
+            StoreUnavailableError: The store failed; the lease runs on.
+            OutcomeUnknownError: It failed while committing.
+        """
+        pause = seconds(delay, "delay", least=0)
+        return await self._lease.finish(self._lease.release(pause))
+
+    async def renew(self, lease: Duration | EllipsisType = ...) -> None:
+        """Begin the lease anew, also after its end or a release, if the key is free.
+
+        Args:
+            lease: Seconds from now, or a ``timedelta``, for ``keep_alive`` as well; by
+                default as it was.
+
+        Raises:
+            LeaseLostError: The claim is not owned any more; nothing was changed.
+            StoreUnavailableError: The store failed; the old lease runs on.
+            OutcomeUnknownError: It failed while committing.
+        """
+        if lease is not ...:
+            self._lease.length = seconds(lease, "lease")
+        await self._lease.renew()
+
+    async def __aenter__(self) -> Self:
+        if self._is_entered or (self and self._lease.is_finished):
+            raise RuntimeError(
+                f"{self!r} cannot be entered: it has a block already, or was confirmed"
+                " or released"
+            )
+        self._is_entered = True
+        if self._renewer:
+            self._renewer.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_entered = False
+        lost = self._renewer.stop(exc) if self._renewer else None
+        if lost:
+            raise lost from exc
+        await self._lease.finish_block(exc)
+
+    def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
+        return self._lease.acquired.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
+
+
+_NOT_ACQUIRED = (
+    "the claim is not taken yet: write `claim = await store.claim(...)` or"
+    " `async with store.claim(...) as claim:`"
+)
+
+
+class PendingClaim(Coroutine[object, None, Claim]):
+    """A claim that is not acquired yet: await it, or enter it with ``async with``."""
+
+    def __init__(self, acquiring: Coroutine[object, None, Claim]) -> None:
+        self._acquiring = acquiring
+
+    def __bool__(self) -> bool:
+        raise TypeError(_NOT_ACQUIRED)
+
+    def __await__(self) -> Generator[object, None, Claim]:
+        return self._acquiring.__await__()
+
+    def send(self, value: None, /) -> object:
+        """Resume it, as ``create_task`` does and the coroutine protocol demands."""
+        return self._acquiring.send(value)
+
+    def throw(self, *exception: Any) -> object:  # noqa: ANN401 - as in Coroutine
+        """Raise an exception inside it."""
+        return self._acquiring.throw(*exception)
+
+    def close(self) -> None:
+        """Discard it; nothing was acquired."""
+        self._acquiring.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {_NOT_ACQUIRED}>"
+
+    if not TYPE_CHECKING:  # a type checker reports missing attributes itself
+
+        def __getattr__(self, name: str) -> Never:
+            """Explain the likely mistake."""
+            raise AttributeError(f"no attribute {name!r}: {_NOT_ACQUIRED}")
+
+    async def __aenter__(self) -> Claim:
+        self._claim = await self._acquiring
+        return await self._claim.__aenter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._claim.__aexit__(exc_type, exc, traceback)
+
+
+async def confirm_all(
+    dispatcher: Dispatcher, claims: Iterable[Claim], ttl: Duration | EllipsisType | None
+) -> list[bool]:
+    """Confirm claims in one batch; true for each that is confirmed."""
+    checked = _checked(dispatcher, claims)
+    confirms = [claim._lease.confirm(claim._seconds(ttl)) for claim in checked]
+    return await finish_many(dispatcher, [claim._lease for claim in checked], confirms)
+
+
+async def release_all(
+    dispatcher: Dispatcher, claims: Iterable[Claim], delay: Duration
+) -> list[bool]:
+    """Release claims in one batch; true for each that was owned."""
+    checked, pause = _checked(dispatcher, claims), seconds(delay, "delay", least=0)
+    releases = [claim._lease.release(pause) for claim in checked]
+    return await finish_many(dispatcher, [claim._lease for claim in checked], releases)
+
+
+def _checked(dispatcher: Dispatcher, claims: Iterable[Claim]) -> list[Claim]:
+    """List the claims; refuse one that this store did not make."""
+    if isinstance(claims, Claim):
+        raise TypeError(f"claims must be an iterable of claims, not {claims!r}")
+    checked = list(claims)
+    for index, claim in enumerate(checked):
+        if not isinstance(claim, Claim):
+            raise TypeError(
+                f"claims[{index}] must be a Claim, not {type(claim).__name__}"
+            )
+        if claim._lease.dispatcher is not dispatcher:
+            raise ValueError(
+                f"claims[{index}], {claim!r}, must be a claim that this store made"
+            )
+    return checked

@@ -1,0 +1,264 @@
+"""The lease behind a claim: acquired, renewed, and finished by a confirm or a release.
+
+What a cancelled caller changes is stated in ``_engine.detached``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from .._errors import (
+    ConfigurationError,
+    LeaseLostError,
+    OutcomeUnknownError,
+    StoreClosedError,
+)
+from ..backends.base import SupportsTransactions
+from ..backends.operations import Confirm, Release, Renew
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._engine.dispatcher import Dispatcher
+    from .._types import ClaimState
+    from ..backends.operations import Acquire
+
+_MIN_PAUSE = 0.02
+"""Seconds to wait for a lease that should have ended, by a clock that stands still."""
+
+
+async def acquire(
+    dispatcher: Dispatcher, operation: Acquire, wait: float
+) -> ClaimState:
+    """Acquire a claim; while it is in flight, retry until ``wait`` seconds are over."""
+    if not wait:
+        (state,) = await acquire_many(dispatcher, [operation])
+        return state
+    time = asyncio.get_running_loop().time
+    deadline, backoff = time() + wait, dispatcher.tuning.first_poll
+    waiters = dispatcher.waiters
+    with waiters.subscribe((operation.namespace, operation.key)) as ended:
+        while True:
+            ended.clear()
+            try:
+                (state,) = await acquire_many(dispatcher, [operation])
+            except BaseException:
+                ended.set()  # another waiter may succeed
+                raise
+            left = deadline - time()
+            if state.retry_after is None or left <= 0:
+                return state
+            jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
+            pause = min(left, backoff * jitter, max(state.retry_after, _MIN_PAUSE))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await ended.wait()
+            if waiters.is_closing:
+                return state
+            backoff = min(backoff * 2, dispatcher.tuning.last_poll)
+
+
+async def acquire_many(
+    dispatcher: Dispatcher, operations: Sequence[Acquire]
+) -> list[ClaimState]:
+    """Acquire claims in one batch; release them if the caller cannot get the result."""
+    try:
+        return await dispatcher.query_many(operations)
+    except asyncio.CancelledError:
+        with suppress(StoreClosedError):
+            dispatcher.detached.submit_with_retry(_releases(operations))
+        raise
+    except OutcomeUnknownError:
+        with suppress(StoreClosedError):
+            releases = _releases(operations)
+            await asyncio.wait({dispatcher.detached.submit_with_retry(releases)})
+        raise
+
+
+def _releases(operations: Sequence[Acquire]) -> list[Release]:
+    return [
+        Release(one.namespace, one.key, one.token, 0.0, one.ttl) for one in operations
+    ]
+
+
+class Lease:
+    """Renews and finishes an owned claim, and records what was requested and done.
+
+    Attributes:
+        dispatcher: The store that made the claim.
+        acquired: The operation that acquired it.
+        state: The backend's result of that operation.
+        until: The end of the lease; a lower bound if the outcome of a renewal is
+            unknown.
+        length: Length of the next renewal, in seconds.
+        requested: The confirm or release that was requested, if any.
+        changed: Set for the renewer when the lease was renewed or finished, or when
+            that failed.
+        in_user_transaction: Whether it was confirmed in a transaction of the caller's.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, acquired: Acquire, state: ClaimState
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.acquired = acquired
+        self.state = state
+        self.until = state.lease_until
+        self.length = acquired.lease
+        self.requested: Confirm | Release | None = None
+        self.changed: asyncio.Event | None = None
+        self.in_user_transaction = False
+        self._finishing: asyncio.Future[list[bool]] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Is it confirmed or released, or about to be?"""
+        finishing = self._finishing
+        if finishing is None or not finishing.done():
+            return finishing is not None
+        return not finishing.cancelled() and finishing.exception() is None
+
+    def remaining(self) -> float:
+        """Return the seconds left; 0 if it is over, finished or was never owned."""
+        if self.until is None or not self.state.verdict or self.is_finished:
+            return 0.0
+        return max(0.0, self.until - self.dispatcher.lifecycle.backend.now())
+
+    def confirm(self, ttl: float | None) -> Confirm:
+        """Create the operation that confirms it."""
+        acquired = self.acquired
+        return Confirm(acquired.namespace, acquired.key, acquired.token, ttl)
+
+    def release(self, delay: float = 0.0) -> Release:
+        """Create the operation that releases it."""
+        acquired = self.acquired
+        return Release(
+            acquired.namespace, acquired.key, acquired.token, delay, acquired.ttl
+        )
+
+    async def renew(self) -> None:
+        """Renew it; a successful renewal supersedes an earlier confirm or release."""
+        acquired, finishing = self.acquired, self._finishing
+        # If cancelled we do not know the new deadline, so keep the earlier one.
+        until = self.dispatcher.lifecycle.backend.now() + self.length
+        self.until = min(self.until or until, until)
+        renew = Renew(
+            acquired.namespace,
+            acquired.key,
+            acquired.token,
+            self.length,
+            acquired.ttl,
+            acquired.on_abandoned,
+        )
+        try:
+            renewed_until = await self.dispatcher.execute(renew)
+        finally:
+            self._notify()
+        if renewed_until is None:
+            raise self.lost()
+        self.until = renewed_until
+        if self._finishing is finishing:  # nothing was requested meanwhile
+            self.requested = self._finishing = None
+
+    async def finish(self, operation: Confirm | Release) -> bool:
+        """Confirm or release it; true if it was still owned.
+
+        Raises:
+            LeaseLostError: A confirm found that it is not owned any more.
+        """
+        (is_done,) = await finish_many(self.dispatcher, [self], [operation])
+        if not is_done and isinstance(operation, Confirm):
+            raise self.lost()
+        return is_done
+
+    def start_finish(
+        self, operation: Confirm | Release, results: asyncio.Future[list[bool]]
+    ) -> None:
+        """Record that a detached call is about to confirm or release it."""
+        self.requested, self._finishing = operation, results
+        if self.changed:
+            results.add_done_callback(self._notify)
+
+    async def confirm_in_transaction(
+        self, transaction: object, ttl: float | None
+    ) -> None:
+        """Confirm it inside the caller's transaction; it is confirmed iff that commits.
+
+        Raises:
+            ConfigurationError: The database has no such transactions.
+            LeaseLostError: It is not owned any more.
+        """
+        lifecycle = self.dispatcher.lifecycle
+        lifecycle.check_open()
+        backend = lifecycle.backend
+        if not isinstance(backend, SupportsTransactions):
+            raise ConfigurationError(
+                "connection",
+                f"the database at {backend.location} has no transactions that a caller"
+                " could share; only a store on PostgreSQL can confirm in a transaction"
+                " of yours",
+            )
+        if not await backend.confirm_in_transaction(transaction, self.confirm(ttl)):
+            raise self.lost()
+        self.in_user_transaction = True
+
+    async def finish_block(self, exc: BaseException | None) -> None:
+        """Finish it at the end of its block.
+
+        Retries the requested confirm or release, if any; otherwise confirms after a
+        normal end and releases after an exception.
+        """
+        if self.in_user_transaction and exc is None:
+            return
+        tuning = self.dispatcher.tuning
+        timeout = None if exc is None else tuning.release_timeout
+        if self._finishing:  # its caller may not have waited for it
+            await asyncio.wait({self._finishing}, timeout=timeout)
+        if not self.state.verdict or self.is_finished:
+            return
+        if exc is None:
+            await self.finish(self.requested or self.confirm(self.acquired.ttl))
+            return
+        with suppress(StoreClosedError):  # then it ends with its lease
+            self._finishing = self.dispatcher.detached.submit_with_retry(
+                [self.requested or self.release()]
+            )
+            await asyncio.wait({self._finishing}, timeout=timeout)
+
+    def _notify(self, _: object = None) -> None:
+        if self.changed:
+            self.changed.set()
+
+    def lost(self) -> LeaseLostError:
+        """Create the error that states why it is not owned."""
+        if self.state.verdict:
+            problem = (
+                "it is lost: another owner has claimed the key since the lease ended,"
+                " or it was confirmed, marked, forgotten or resolved. Nothing was"
+                " changed; if the lease was too short, take a longer one, or a block"
+                " with keep_alive"
+            )
+        else:
+            problem = (
+                f"it was never owned, its verdict is {self.state.verdict}. Nothing was"
+                " changed; handle an item only `if claim:`"
+            )
+        acquired = self.acquired
+        return LeaseLostError(
+            acquired.key, acquired.namespace, self.state.attempt, problem
+        )
+
+
+async def finish_many(
+    dispatcher: Dispatcher,
+    leases: Sequence[Lease],
+    operations: Sequence[Confirm | Release],
+) -> list[bool]:
+    """Confirm or release leases in one detached call; true for each that was owned."""
+    call = dispatcher.detached.submit(operations)
+    for lease, operation in zip(leases, operations, strict=True):
+        lease.start_finish(operation, call.results)
+    return await dispatcher.detached.wait(call)

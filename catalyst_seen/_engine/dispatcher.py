@@ -1,0 +1,98 @@
+"""Dispatches the operations of a verb: to the cache, or to the next batch."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from .._validation import seconds
+from .batcher import Batcher
+from .cache import SeenCache
+from .detached import DetachedCalls
+from .executor import Executor
+from .waiters import KeyWaiters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._config import SeenStoreConfig
+    from ..backends.operations import CacheableOperation, Operation, Result_co
+    from .lifecycle import Lifecycle
+
+
+class Dispatcher:
+    """The entrance of the engine: every operation of every verb passes here.
+
+    Attributes:
+        lifecycle: The open store.
+        cache: The keys known to be seen.
+        executor: Executes the batches.
+        batcher: Forms the batches.
+        detached: Calls that complete although their caller is cancelled.
+        waiters: Callers that wait for a claimed key.
+        tuning: Internal limits.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, config: SeenStoreConfig) -> None:
+        backend = lifecycle.backend
+        self.lifecycle = lifecycle
+        self.tuning = config.tuning
+        self.waiters: KeyWaiters = KeyWaiters()
+        self.cache: SeenCache = SeenCache(
+            config.recent_keys,
+            seconds(config.recent_staleness, "recent_staleness", least=0),
+            backend.now,
+            backend.database,
+            self.tuning.cache_page,
+        )
+        self.executor: Executor = Executor(backend, self.cache, self.waiters)
+        self.batcher: Batcher = Batcher(
+            lifecycle, self.executor, config.max_in_flight, self.tuning.stall_after
+        )
+        self.detached: DetachedCalls = DetachedCalls(lifecycle, self.batcher)
+
+    async def execute(self, operation: Operation[Result_co]) -> Result_co:
+        """Execute one operation in a batch."""
+        self.lifecycle.check_open()
+        (result,) = await self.batcher.send([operation])
+        return result
+
+    async def execute_many(
+        self, operations: Sequence[Operation[Result_co]]
+    ) -> list[Result_co]:
+        """Execute the operations of one call in a batch; none cost nothing."""
+        self.lifecycle.check_open()
+        return await self.batcher.send(operations) if operations else []
+
+    async def query(self, operation: CacheableOperation[Result_co]) -> Result_co:
+        """Execute one operation, from the cache if its key is known to be seen."""
+        self.lifecycle.check_open()
+        result = self.cache.get(operation)
+        if result is None:
+            (result,) = await self.batcher.send([operation])
+        elif not self.cache.hits % self.tuning.cache_page:
+            await asyncio.sleep(0)  # a loop of hits must not block the event loop
+        return result
+
+    async def query_many(
+        self, operations: Sequence[CacheableOperation[Result_co]]
+    ) -> list[Result_co]:
+        """Execute the operations of one call, those on cached keys from the cache."""
+        if len(operations) == 1:
+            return [await self.query(operations[0])]
+        self.lifecycle.check_open()
+        page = self.tuning.cache_page
+        cached: list[Result_co | None] = []
+        for first in range(0, len(operations), page):
+            if first:
+                await asyncio.sleep(0)
+            cached += map(self.cache.get, operations[first : first + page])
+        if None not in cached:
+            return cast("list[Result_co]", cached)
+        missed = [
+            operation
+            for operation, result in zip(operations, cached, strict=True)
+            if result is None
+        ]
+        results = iter(await self.batcher.send(missed))
+        return [next(results) if result is None else result for result in cached]

@@ -1,0 +1,166 @@
+"""The lifecycle of a store: one backend, open in one event loop and one process."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._errors import StoreClosedError
+from .._fork import Owner
+from .._logging import log
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from ..backends.base import Backend
+
+T = TypeVar("T")
+
+
+class _State(enum.Enum):
+    NEW = "not open yet: use `async with` or `await store.open()`"
+    OPENING = "still opening"
+    OPEN = "open"
+    CLOSING = "closing: make a new store"
+    CLOSED = "closed: make a new store"
+
+
+class Lifecycle:
+    """Opens a backend, serialises the calls to it, and closes it.
+
+    The event loop and the process that opened the store are recorded, because aiosqlite
+    would wait for ever in any other.
+
+    Attributes:
+        backend: The backend.
+        lock: The store's ``asyncio.Lock``; its holder may call the backend.
+    """
+
+    def __init__(self, backend: Backend, close_timeout: float) -> None:
+        self.backend = backend
+        self.lock: asyncio.Lock = asyncio.Lock()
+        self._close_timeout = close_timeout
+        self._state = _State.NEW
+        self._owner = Owner()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()  # asyncio keeps weak references
+        self._closing: asyncio.Task[None] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.backend.location!r} {self._state.name.lower()}"
+
+    @property
+    def is_leaking(self) -> bool:
+        """Would dropping this store now leave a thread behind in this process?"""
+        return self._state is _State.OPEN and self._owner.is_current
+
+    async def open(self) -> None:
+        """Open the backend; after a failure or cancellation it may be tried again."""
+        if self._state is not _State.NEW:
+            location = self.backend.location
+            raise StoreClosedError(f"cannot open {location!r}: {self._state.value}")
+        self._state = _State.OPENING
+        try:
+            await self.backend.open()
+        except BaseException:
+            if self._state is _State.OPENING:
+                self._state = _State.NEW
+            raise
+        if self._state is not _State.OPENING:
+            await self.backend.aclose()
+            raise StoreClosedError(f"store {self} was closed while it was opening")
+        self._state = _State.OPEN
+        self._loop = asyncio.get_running_loop()
+        self._owner = Owner()
+
+    def check_open(self, *, or_closing: bool = False) -> None:
+        """Raise ``StoreClosedError`` unless calls are allowed here and now."""
+        if self._state is not _State.OPEN and not (
+            or_closing and self._state is _State.CLOSING
+        ):
+            raise StoreClosedError(
+                f"store {self.backend.location!r} is {self._state.value}"
+            )
+        if not self._owner.is_current:
+            self._owner.check(f"store {self}")
+        if asyncio.get_running_loop() is not self._loop:
+            raise StoreClosedError(
+                f"store {self} was opened in another event loop: open one in each"
+            )
+
+    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Call the backend under the lock."""
+        self.check_open()
+        async with self.lock:
+            return await work()
+
+    async def read(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
+        """Run a long read beside other calls."""
+        self.check_open()
+        return await self.track(work())
+
+    def track(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        """Start a task that a close waits for."""
+        task = asyncio.create_task(work, name="catalyst-seen calls")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return task
+
+    def run_in_background(
+        self, work: Coroutine[None, None, None], name: str
+    ) -> asyncio.Task[None]:
+        """Start a task that a close cancels and awaits."""
+        task = asyncio.create_task(work, name=f"catalyst-seen {name}")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def aclose(self) -> None:
+        """Complete the calls under way, then close, within ``close_timeout``."""
+        if not self._owner.is_current:
+            self._state = _State.CLOSED
+            return
+        if self._closing is None:
+            if self._loop not in {None, asyncio.get_running_loop()}:
+                self.abandon()
+                return
+            self._state = _State.CLOSING
+            self._closing = asyncio.create_task(
+                self._close(), name="catalyst-seen close"
+            )
+        await asyncio.shield(self._closing)
+
+    def abandon(self) -> None:
+        """Close without waiting, from any thread; in a forked child, do nothing."""
+        self._state = _State.CLOSED
+        if not self._owner.is_current:
+            return
+        self.backend.abandon()
+        if self._loop is not None and not self._loop.is_closed():
+            for task in list(self._background):
+                self._loop.call_soon_threadsafe(task.cancel)
+
+    async def _close(self) -> None:
+        try:
+            background = set(self._background)
+            for task in background:
+                task.cancel()
+            completing = asyncio.create_task(self._complete())
+            await asyncio.wait({completing, *background}, timeout=self._close_timeout)
+            if completing.done():
+                completing.result()
+            else:
+                completing.cancel()
+                log("warning", "close_abandoned", location=self.backend.location)
+        finally:
+            self._state = _State.CLOSED
+            self.backend.abandon()  # the rest, if the loop ended or the disk hangs
+
+    async def _complete(self) -> None:
+        while self._calls:
+            await asyncio.wait(self._calls)
+        async with self.lock:  # after every call that was made before
+            self._state = _State.CLOSED
+            await self.backend.aclose()

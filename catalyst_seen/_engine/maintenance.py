@@ -1,0 +1,186 @@
+"""Work beside the calls: purges, cleanups, and the maintenance of the backend.
+
+Long removals run in bounded pages, so that callers hardly notice them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .._errors import StoreClosedError, StoreUnavailableError
+from .._logging import log
+from ..backends.base import PageResult, SupportsMaintenance, SupportsPurge
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .._tuning import Tuning
+    from ..backends.base import Cursor, SupportsInspection
+    from .cache import SeenCache
+    from .lifecycle import Lifecycle
+
+_LOCK_TIMEOUT = 0.25
+"""Seconds that a background purge waits for the lock of another writer."""
+
+
+class Maintenance:
+    """Purges expired rows, on request or in the background, and maintains the backend.
+
+    Attributes:
+        runs: Number of complete purges.
+        rows: Number of rows that purges removed.
+        failures: Number of failed purges.
+        last: When the last complete purge ended, by the backend's clock.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, cache: SeenCache, tuning: Tuning) -> None:
+        self._lifecycle = lifecycle
+        self._cache = cache
+        self._tuning = tuning
+        self._is_failing = False
+        self.runs = 0
+        self.rows = 0
+        self.failures = 0
+        self.last: float | None = None
+
+    def start(self, purge_interval: float | None) -> None:
+        """Start the background tasks of an open store.
+
+        Args:
+            purge_interval: Seconds between two background purges; ``None`` for none.
+        """
+        backend = self._lifecycle.backend
+        if purge_interval is not None:
+            self._lifecycle.run_in_background(
+                self._purge_periodically(purge_interval), "purge"
+            )
+        if isinstance(backend, SupportsMaintenance) and backend.maintenance_due:
+            self._lifecycle.run_in_background(
+                self._maintain_periodically(backend, backend.maintenance_due),
+                "maintenance",
+            )
+
+    def alarms(self) -> list[str]:
+        """Return the conditions that need an operator."""
+        if not self._is_failing:
+            return []
+        return ["purges fail, so that the database grows: the log says why"]
+
+    async def purge_expired(
+        self, namespace: str | None, lock_timeout: float | None = None
+    ) -> int:
+        """Remove the expired rows of one namespace, or of all."""
+        backend = self._lifecycle.backend
+
+        async def purge_page(cursor: Cursor | None) -> PageResult:
+            if not isinstance(backend, SupportsPurge):  # the database expires them
+                return PageResult(0, None)
+            page = await backend.purge(
+                namespace=namespace,
+                limit=self._tuning.removal_page,
+                cursor=cursor,
+                lock_timeout=lock_timeout,
+            )
+            self.rows += page.removed
+            return page
+
+        try:
+            removed = await self._remove_in_pages(purge_page)
+        except Exception:
+            self.failures += 1
+            raise
+        self.runs += 1
+        self.last = backend.now()
+        return removed
+
+    async def cleanup(
+        self, backend: SupportsInspection, age: float, namespace: str | None
+    ) -> int:
+        """Remove the rows last marked over ``age`` seconds ago."""
+
+        async def cleanup_page(cursor: Cursor | None) -> PageResult:
+            try:
+                return await backend.cleanup(
+                    age,
+                    namespace=namespace,
+                    limit=self._tuning.removal_page,
+                    cursor=cursor,
+                )
+            finally:
+                self._cache.invalidate_all()
+
+        return await self._remove_in_pages(cleanup_page)
+
+    async def _remove_in_pages(
+        self, remove_page: Callable[[Cursor | None], Awaitable[PageResult]]
+    ) -> int:
+        """Remove page by page, and pause after each for as long as it took.
+
+        SQLite's waiting writers poll for the lock, and would never find it free.
+        """
+        removed = 0
+        cursor = None
+        while True:
+            started = time.monotonic()
+            page = await self._lifecycle.call(partial(remove_page, cursor))
+            removed += page.removed
+            cursor = page.cursor
+            if cursor is None:
+                return removed
+            await asyncio.sleep(time.monotonic() - started)
+
+    async def _purge_periodically(self, interval: float) -> None:
+        """Purge now and after each interval. A failed purge is logged.
+
+        A purge that finds the database locked leaves its rows to the next one.
+        """
+        while True:
+            try:
+                await self.purge_expired(None, lock_timeout=_LOCK_TIMEOUT)
+            except StoreClosedError:
+                return
+            except Exception as exc:  # noqa: BLE001 - the next purge may succeed
+                if not self._is_failing:
+                    log(
+                        "warning",
+                        "purge_failed",
+                        location=self._lifecycle.backend.location,
+                        error=str(exc),
+                        next_round_in=interval,
+                    )
+                self._is_failing = True
+            else:
+                self._is_failing = False
+            await asyncio.sleep(interval)
+
+    async def _maintain_periodically(
+        self, backend: SupportsMaintenance, due: asyncio.Event
+    ) -> None:
+        """Maintain the backend at every interval, and whenever it is due.
+
+        Errors of the database are not raised here: callers see them, the backend logs
+        state changes, and the loop keeps running.
+        """
+        is_failing = False
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._tuning.maintenance_interval):
+                    await due.wait()
+            due.clear()
+            try:
+                await self._lifecycle.call(backend.maintain)
+            except StoreClosedError:
+                return
+            except StoreUnavailableError:
+                continue
+            except Exception as exc:  # noqa: BLE001 - the next run may succeed
+                if not is_failing:
+                    location = self._lifecycle.backend.location
+                    log("error", "upkeep_failed", location=location, error=repr(exc))
+                is_failing = True
+            else:
+                is_failing = False

@@ -1,0 +1,87 @@
+"""What happens to a store when its process forks.
+
+A fork copies the memory of a process, but none of its threads and none of its file
+locks. So a store that is open during a fork belongs to the parent alone:
+
+- The parent is not affected.
+- In the child, every verb raises ``StoreClosedError``; a close and a garbage collection
+  do nothing, for the threads and connections belong to the parent. ``Owner`` recognises
+  the child by its process id.
+- In the child, a new store on the same SQLite file raises ``StoreUnavailableError``.
+  SQLite keeps one table of files and locks per process; the child inherits the table
+  without the locks, and a new connection to one of these files would rely on locks that
+  it does not have, and lose what it writes. ``OpenFiles`` remembers such files.
+
+Programs close their stores before a fork, or start processes by ``spawn`` or
+``forkserver``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+from ._errors import StoreClosedError
+
+FileId = tuple[int, int]
+"""Device and inode of a file."""
+
+
+class Owner:
+    """The process that opened something, and alone may use it."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def is_current(self) -> bool:
+        """Is the running process the one that opened it?"""
+        return os.getpid() == self._pid
+
+    def check(self, store: object) -> None:
+        """Raise ``StoreClosedError`` in a forked child."""
+        if os.getpid() != self._pid:
+            raise StoreClosedError(
+                f"{store} was opened before a fork: close it before, and open one in"
+                " each process"
+            )
+
+
+class OpenFiles:
+    """The SQLite files that this process has open, and those it inherited by a fork.
+
+    State of the process, as SQLite's own table of files and locks is.
+    """
+
+    _open: ClassVar[dict[int, FileId]] = {}
+    _inherited: ClassVar[set[FileId]] = set()
+
+    @classmethod
+    def add(cls, connection: int, file: FileId) -> None:
+        """Record that a connection, named by its ``id``, has a file open."""
+        cls._open[connection] = file
+
+    @classmethod
+    def discard(cls, connection: int) -> None:
+        """Record that a connection is closed."""
+        cls._open.pop(connection, None)
+
+    @classmethod
+    def count(cls, file: FileId | None) -> int:
+        """Count the connections of this process to a file."""
+        return sum(one == file for one in list(cls._open.values()))
+
+    @classmethod
+    def is_inherited(cls, file: FileId | None) -> bool:
+        """Was the file open when this process was forked?"""
+        return file in cls._inherited
+
+    @classmethod
+    def inherit(cls) -> None:
+        """Move all files to the inherited ones; runs in a forked child."""
+        cls._inherited.update(cls._open.values())
+        cls._open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=OpenFiles.inherit)

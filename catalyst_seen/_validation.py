@@ -1,0 +1,266 @@
+"""What keys, namespaces, durations, instants and choices may be, on every backend."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ._errors import InvalidKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_KEY_BYTES = 2_048
+"""UTF-8 bytes in a key: below the 2,704 that a PostgreSQL B-tree entry can hold."""
+
+MAX_NAMESPACE_BYTES = 256
+
+MAX_NAME_BYTES = 63
+"""What PostgreSQL allows for the name of a schema."""
+
+MIN_SECONDS = 0.001
+"""Shorter than a call takes; and added to the time of day, it must change it."""
+
+MAX_SECONDS = 36_525 * 86_400.0
+"""A hundred years; "never" is spelled ``None``."""
+
+MAX_TIMESTAMP = 253_402_300_800.0
+"""The end of the year 9999, in seconds since 1970."""
+
+MAX_COUNT = 2**31 - 1
+"""What a whole number may be: SQLite counts its pages in 31 bits."""
+
+_SHOWN_CHARACTERS = 60
+
+Duration = float | timedelta
+"""Seconds, or a ``timedelta``."""
+
+
+def check_key(key: str, argument: str = "key") -> str:
+    """Return the key unchanged, or say why it cannot be one.
+
+    Raises:
+        TypeError: It is not a ``str``.
+        InvalidKeyError: Empty, blank, too long, or holding a NUL or a lone surrogate.
+    """
+    _check_text(key, argument, MAX_KEY_BYTES)
+    if not key or key.isspace():
+        raise InvalidKeyError(
+            argument, f"{key!r} is empty or blank; a key must name one item"
+        )
+    return key
+
+
+def check_keys(keys: Sequence[str], argument: str, first: int) -> Sequence[str]:
+    """Return the keys unchanged, or say which one cannot be one, and why.
+
+    Raises:
+        TypeError: One is not a ``str``.
+        InvalidKeyError: As in ``check_key``.
+    """
+    if not all(map(_is_plain, keys)):
+        for place, key in enumerate(keys, first):
+            check_key(key, f"{argument}[{place}]")
+    return keys
+
+
+def _is_plain(key: object) -> bool:
+    """Tell a key that needs no closer look: nearly all are such."""
+    return (
+        type(key) is str
+        and key.isascii()
+        and 0 < len(key) <= MAX_KEY_BYTES
+        and "\0" not in key
+        and not key.isspace()
+    )
+
+
+def check_namespace(namespace: str) -> str:
+    """Return the namespace unchanged, or say why it cannot be one; it may be empty.
+
+    Raises:
+        TypeError: It is not a ``str``.
+        InvalidKeyError: Blank, too long, or holding a NUL or a lone surrogate.
+    """
+    _check_text(namespace, "namespace", MAX_NAMESPACE_BYTES)
+    if namespace.isspace():
+        raise InvalidKeyError(
+            "namespace", f'{namespace!r} is blank; the default namespace is ""'
+        )
+    return namespace
+
+
+def _check_text(text: str, argument: str, limit: int) -> None:
+    if not isinstance(text, str):
+        raise TypeError(
+            f"{argument} must be a str, not {type(text).__name__}:"
+            f" {truncated_repr(text)}"
+        )
+    if "\0" in text:
+        raise InvalidKeyError(argument, f"{truncated_repr(text)} holds a NUL character")
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidKeyError(
+            argument,
+            f"{truncated_repr(text)} holds a lone surrogate, which has no UTF-8 form",
+        ) from None
+    if size > limit:
+        raise InvalidKeyError(
+            argument,
+            f"{truncated_repr(text)} is {size:,} bytes of UTF-8, {limit:,} are allowed;"
+            " digest it yourself if the text is the identity",
+        )
+
+
+def truncated_repr(value: object) -> str:
+    """Return how a value looks, at a length that fits a message."""
+    text = repr(value)
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def seconds_or_never(duration: Duration | None, argument: str) -> float | None:
+    """Return a duration in seconds; ``None``, which is never, stays ``None``.
+
+    Raises:
+        TypeError: Neither a number nor a ``timedelta``; a ``bool`` is no number here.
+        ValueError: Under a millisecond, not finite, or over a hundred years.
+    """
+    if duration is None:
+        return None
+    return _seconds(duration, argument, MIN_SECONDS, "; None means never")
+
+
+def seconds(duration: Duration, argument: str, least: float = MIN_SECONDS) -> float:
+    """Return a duration that has an end, in seconds.
+
+    Raises:
+        TypeError: Neither a number nor a ``timedelta``; a ``bool`` is no number here.
+        ValueError: Under ``least`` seconds, not finite, or over a hundred years.
+    """
+    return _seconds(duration, argument, least, "")
+
+
+def _seconds(duration: Duration, argument: str, least: float, advice: str) -> float:
+    if isinstance(duration, timedelta):
+        length = duration.total_seconds()
+    else:
+        length = number(duration, argument, "seconds or a timedelta")
+    if not least <= length <= MAX_SECONDS:
+        raise ValueError(
+            f"{argument} must be at least {least:g} seconds and at most 100 years,"
+            f" not {duration!r}{advice}"
+        )
+    return length
+
+
+def timestamp(ts: float, argument: str = "ts") -> float:
+    """Return an instant in seconds since 1970.
+
+    Raises:
+        TypeError: Not a number; a ``bool`` is none here.
+        ValueError: Not finite, before 1970 or after the year 9999.
+    """
+    instant = number(ts, argument, "seconds since 1970")
+    if not 0 <= instant < MAX_TIMESTAMP:
+        raise ValueError(
+            f"{argument} must be seconds since 1970, before the year 10000,"
+            f" not {ts!r}; milliseconds must be divided by 1000"
+        )
+    return instant
+
+
+def days(age: float, argument: str) -> float:
+    """Return an age in days as seconds; zero is allowed.
+
+    Raises:
+        TypeError: Not a number; a ``bool`` is none here.
+        ValueError: Negative, not finite, or over a hundred years.
+    """
+    length = number(age, argument, "a number of days") * 86_400
+    if not 0 <= length <= MAX_SECONDS:
+        raise ValueError(
+            f"{argument} must be at least 0 and at most 36,525 days, not {age!r}"
+        )
+    return length
+
+
+def number(value: float, argument: str, wanted: str) -> float:
+    """Return a number as a float; too large a one as infinity.
+
+    Raises:
+        TypeError: Not a number; a ``bool`` is none here.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{argument} must be {wanted}, not {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def check_count(value: int, argument: str, unit: str, *, least: int) -> None:
+    """Raise unless the value is a whole number that is neither too small nor too large.
+
+    Raises:
+        TypeError: Not an ``int``; a ``bool`` is none here.
+        ValueError: Under ``least`` or over ``MAX_COUNT``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} must be a whole number of {unit}, not {value!r}")
+    if not least <= value <= MAX_COUNT:
+        raise ValueError(
+            f"{argument} must be at least {least:,} and at most {MAX_COUNT:,} {unit},"
+            f" not {value!r}"
+        )
+
+
+def check_mode(value: int, setting: str) -> None:
+    """Raise unless the value can be the rights of a file that its owner works with.
+
+    Raises:
+        TypeError: Not an ``int``.
+        ValueError: No rights for reading and writing, or more than nine bits.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{setting} must be an int like 0o600, not {value!r}")
+    if not 0 <= value <= 0o777 or value & 0o600 != 0o600:  # noqa: PLR2004 - as chmod
+        raise ValueError(
+            f"{setting} must be rights like 0o600 or 0o660, with those of the owner to"
+            f" read and write, not {value:#o}"
+        )
+
+
+def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
+    """Raise ``ValueError`` unless the value is one of those allowed."""
+    if value not in allowed:
+        raise ValueError(
+            f"{setting} must be one of {', '.join(allowed)}, not {value!r}"
+        )
+
+
+def check_flag(value: bool, argument: str) -> None:  # noqa: FBT001 - what is checked
+    """Raise ``TypeError`` unless the value is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False, not {value!r}")
+
+
+def check_name(value: str, setting: str) -> None:
+    """Raise unless the value can name something in a database.
+
+    Raises:
+        TypeError: Not a ``str``.
+        ValueError: Empty, over 63 bytes, which is PostgreSQL's limit, or with anything
+            that is not printed, or with a blank, a colon or a quotation mark.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{setting} must be a str, not {type(value).__name__}")
+    is_plain = value.isprintable() and not set(value) & set(" \"':")
+    if not is_plain or not 0 < len(value.encode(errors="replace")) <= MAX_NAME_BYTES:
+        raise ValueError(
+            f"{setting} must be 1 to {MAX_NAME_BYTES} printable characters without"
+            f" blanks, colons and quotation marks, not {truncated_repr(value)}"
+        )

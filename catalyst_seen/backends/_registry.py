@@ -1,0 +1,122 @@
+"""From a URL to a backend. A driver is imported only when its scheme is asked for."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from .._config import check_path
+from .._errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .._config import SeenStoreConfig
+    from .base import Backend
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
+_SETTING = "url (SEEN_STORE_URL)"
+
+
+def is_url(text: str) -> bool:
+    """Tell a URL from a path."""
+    return _SCHEME.match(text) is not None
+
+
+def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
+    """Make the backend that a configuration asks for; no I/O.
+
+    Args:
+        config: Its ``url`` decides, else its ``path``.
+        ttl: The store's TTL in seconds.
+
+    Raises:
+        ConfigurationError: The URL is none, or no backend knows its scheme, or the
+            driver of that backend is not installed.
+    """
+    if config.url is None:
+        return _sqlite_file(str(config.path), config, ttl)
+    match = _SCHEME.fullmatch(config.url)
+    if match is None:
+        raise ConfigurationError(
+            _SETTING,
+            "must be like sqlite:///seen.db (relative), sqlite:////var/seen.db,"
+            " redis://host or postgresql://host/database; a plain path goes into path"
+            " (SEEN_DB_PATH)",
+        )
+    scheme, rest = match.groups()
+    if scheme.lower() not in _FACTORIES:
+        raise ConfigurationError(
+            _SETTING, f"no backend for {scheme}://, there is {_known()}"
+        )
+    return _FACTORIES[scheme.lower()](rest, config, ttl)
+
+
+def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
+    """Three slashes begin a relative path, four an absolute one."""
+    host, _, path = rest.partition("/")
+    if host or "?" in path or "#" in path:
+        raise ConfigurationError(
+            _SETTING,
+            "a sqlite URL has no host and no options: sqlite:///relative.db or"
+            " sqlite:////absolute.db; settings go into SeenStoreConfig",
+        )
+    file = unquote(path) or ":memory:"
+    try:
+        check_path(file)
+    except ValueError as exc:
+        raise ConfigurationError(_SETTING, str(exc)) from exc
+    return _sqlite_file(file, config, ttl)
+
+
+def _sqlite_file(path: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
+    from .sqlite.backend import SqliteBackend
+
+    return SqliteBackend(path, config, ttl)
+
+
+def _redis(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
+    with _driver("redis"):
+        from .redis.backend import RedisBackend
+
+    return RedisBackend(str(config.url), config)
+
+
+def _postgres(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
+    with _driver("postgres"):
+        from .postgres.backend import PostgresBackend
+
+    return PostgresBackend(str(config.url), config)
+
+
+@contextmanager
+def _driver(extra: str) -> Iterator[None]:
+    """Say which extra is missing, if an import fails."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            _SETTING,
+            f"{exc.name} is not installed: pip install 'catalyst-seen[{extra}]'",
+        ) from exc
+
+
+_FACTORIES: dict[str, Callable[[str, SeenStoreConfig, float | None], Backend]] = {
+    "sqlite": _sqlite_url,
+    **dict.fromkeys(
+        (
+            f"{server}{how}"
+            for server in ("redis", "valkey")
+            for how in ("", "s", "+unix", "+cluster", "s+cluster")
+        ),
+        _redis,
+    ),
+    "postgresql": _postgres,
+    "postgres": _postgres,
+}
+
+
+def _known() -> str:
+    return ", ".join(f"{scheme}://" for scheme in _FACTORIES)

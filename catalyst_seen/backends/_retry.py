@@ -1,0 +1,222 @@
+"""Retries of requests to a server, with backoff, one request at a time.
+
+``RetryingChannel`` serialises the requests of a store to its server and retries those
+whose connection failed: a Redis or PostgreSQL that restarts costs its callers time, not
+an error. The drivers' own retries are switched off, because only the channel knows
+whether an earlier attempt may have been applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from .operations import Forget, Release, Resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from .._errors import SeenError
+    from .operations import Operation
+
+T = TypeVar("T")
+
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.02, 1.0
+"""Seconds between two attempts: doubled after each, with jitter."""
+
+
+class TransientError(Exception):
+    """A request failed in a way that another attempt may mend.
+
+    The modules of a backend that talk to its driver raise it; none leaves the backend.
+
+    Attributes:
+        cause: The driver's exception.
+        maybe_applied: Whether the server may have applied the request.
+        advice: The remedy if every attempt fails.
+    """
+
+    def __init__(
+        self,
+        cause: BaseException,
+        *,
+        maybe_applied: bool,
+        advice: str = "The store works again when the server does",
+    ) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.maybe_applied = maybe_applied
+        self.advice = advice
+
+
+class RetryingChannel:
+    """Sends one request to a server at a time, and retries it until ``timeout``.
+
+    A cancelled caller does not cancel its request: the request completes, so that no
+    later request of the same caller can overtake it.
+    """
+
+    def __init__(self, location: str, timeout: float) -> None:
+        self.location: str = location
+        self._timeout = timeout
+        self._lock = asyncio.Lock()
+        self._running: asyncio.Task[object] | None = None
+        self._is_closed = False
+
+    async def request(
+        self, attempt: Callable[[bool], Awaitable[T]], *, is_change: bool
+    ) -> T:
+        """Send a request after the one under way, with retries.
+
+        Args:
+            attempt: Sends the request once. Its argument is whether an earlier attempt
+                may have been applied. It raises ``TransientError`` to be retried.
+            is_change: Whether an applied attempt changes the database.
+
+        Raises:
+            StoreUnavailableError: The timeout is over, and nothing was applied.
+            OutcomeUnknownError: The timeout is over, and it may have been applied.
+            StoreClosedError: The channel was closed before.
+        """
+        await self._lock.acquire()
+        task = asyncio.create_task(self._retry(attempt, is_change=is_change))
+        task.add_done_callback(lambda _: self._lock.release())
+        self._running = task
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and self._is_closed:
+                self._check_open()
+            raise
+
+    async def _retry(
+        self, attempt: Callable[[bool], Awaitable[T]], *, is_change: bool
+    ) -> T:
+        self._check_open()
+        deadline = time.monotonic() + self._timeout
+        maybe_applied, backoff = False, _FIRST_BACKOFF
+        while True:
+            try:
+                return await attempt(maybe_applied)
+            except TransientError as failure:
+                maybe_applied = maybe_applied or (failure.maybe_applied and is_change)
+                if time.monotonic() + backoff > deadline:
+                    error = self._exhausted(failure, maybe_applied=maybe_applied)
+                    raise error from failure.cause
+            except StoreUnavailableError as refusal:
+                if maybe_applied:
+                    raise as_outcome_unknown(refusal) from refusal
+                raise
+            jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
+            await asyncio.sleep(backoff * jitter)
+            backoff = min(2 * backoff, _LAST_BACKOFF)
+
+    def _exhausted(self, failure: TransientError, *, maybe_applied: bool) -> SeenError:
+        cause = str(failure.cause) or type(failure.cause).__name__
+        cause += f" (tried for {self._timeout:g} seconds)"
+        error = StoreUnavailableError(self.location, cause, failure.advice)
+        return as_outcome_unknown(error) if maybe_applied else error
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreClosedError(f"store {self.location!r} was closed meanwhile")
+
+    async def aclose(self) -> None:
+        """Complete the request under way; refuse later ones."""
+        self._is_closed = True
+        if self._running and not self._running.done():
+            await asyncio.wait({self._running})
+
+    def abandon(self) -> None:
+        """Cancel the request under way and refuse later ones, from any thread."""
+        self._is_closed = True
+        if self._running and not self._running.done():
+            with suppress(RuntimeError):  # its loop has ended
+                self._running.get_loop().call_soon_threadsafe(self._running.cancel)
+
+
+def as_outcome_unknown(refusal: StoreUnavailableError) -> OutcomeUnknownError:
+    """Convert the refusal of a retry whose first attempt may have been applied."""
+    if isinstance(refusal, OutcomeUnknownError):
+        return refusal
+    return OutcomeUnknownError(
+        refusal.location,
+        f"{refusal.cause}: carried out or not before that, nobody knows",
+        f"{refusal.advice}. Ask again to learn which",
+    )
+
+
+def ambiguous(
+    operation: Operation[object], location: str
+) -> OutcomeUnknownError | None:
+    """Return the error of a retried operation that had no effect, if it is ambiguous.
+
+    Forget, Release and Resolve write no token by which a retry could recognise its
+    first attempt; every other operation does.
+    """
+    if not isinstance(operation, Forget | Release | Resolve):
+        return None
+    return OutcomeUnknownError(
+        location,
+        f"the connection broke, and whether {operation.verb} was done before it did,"
+        " nobody knows",
+        "Ask for the key to learn how it is",
+    )
+
+
+@contextmanager
+def no_retry(location: str) -> Iterator[None]:
+    """Convert a ``TransientError`` to ``StoreUnavailableError`` instead of retrying."""
+    try:
+        yield
+    except TransientError as exc:
+        raise StoreUnavailableError(
+            location,
+            f"{str(exc.cause) or 'no answer'} ({type(exc.cause).__name__})",
+            "Is the server running, and is this its address?",
+        ) from exc.cause
+
+
+class ServerClock:
+    """An estimate of the server's time that needs no request.
+
+    It errs fast, by at most one round trip, so that ``remaining()`` of a lease never
+    overestimates.
+    """
+
+    def __init__(
+        self,
+        server_time: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start with no estimate.
+
+        Args:
+            server_time: Replaces the server's clock; see ``Tuning``.
+            monotonic: The local clock that interpolates between two observations.
+        """
+        self._server_time = server_time
+        self.monotonic = monotonic
+        self._offset = 0.0
+
+    def observe(self, now: float, sent: float) -> None:
+        """Record the server's time in the reply to a request sent at ``sent``.
+
+        A more precise observation, of a shorter round trip, stays: otherwise time would
+        run backwards by the difference of two round trips.
+        """
+        if not now - self.monotonic() <= self._offset <= now - sent:
+            self._offset = now - sent
+
+    def override(self) -> float | None:
+        """Return the time that replaces the server's clock; ``None`` outside tests."""
+        return None if self._server_time is None else self._server_time()
+
+    def now(self) -> float:
+        """Return the server's time, in seconds since 1970."""
+        now = self.override()
+        return self.monotonic() + self._offset if now is None else now

@@ -1,0 +1,271 @@
+"""The contract of a backend: a small core, and capabilities that a database may have.
+
+A backend executes batches. A batch is a sequence of operations, each on one key; the
+results come back in the same order. A batch costs one hop to a worker thread or one
+round trip to a server.
+
+``Backend`` is enough for every verb on keys. What else a database can do is a protocol
+of its own, and a store checks with ``isinstance`` whether its backend implements it:
+
+=========================  ========================================================
+``SupportsInspection``     count, list and check whole namespaces; remove old rows
+``SupportsPurge``          expired rows stay until they are purged
+``SupportsMaintenance``    the database needs work between calls
+``SupportsReadAside``      reads while a batch is blocked
+``SupportsTransactions``   confirm inside the caller's own transaction
+``SupportsBackup``         copy the database to a file
+=========================  ========================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+
+    from .._config import SeenStoreConfig
+    from .._types import CheckReport, OnAbandoned, Record
+    from .operations import Confirm, Get, Operation, Row
+
+Cursor = tuple[str, str]
+"""Opaque cursor of a paged scan, meaningful only to the backend that issued it."""
+
+
+class BatchResult(NamedTuple):
+    """The outcome of a batch.
+
+    Attributes:
+        results: One result per operation, in order; a ``SeenError`` in place of the
+            result of an operation that failed alone, as where a batch is distributed
+            over several servers.
+        rows: The row that each operation left; ``None`` is no row.
+        version: Change counter of the database, such as SQLite's ``data_version``:
+            equal as long as no other program has written. ``None``: not sampled.
+            Backends without a counter return a new object each time, which
+            invalidates the cache.
+    """
+
+    results: list[object]
+    rows: list[Row | None]
+    version: object
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """The outcome of one bounded page of a long removal.
+
+    Attributes:
+        removed: Number of rows that the page removed.
+        cursor: Argument of the next page; ``None`` when the removal is complete.
+    """
+
+    removed: int
+    cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStats:
+    """The part of ``StoreStats`` that the backend measures."""
+
+    keys_by_namespace: Mapping[str, int]
+    claimed: int
+    abandoned: Mapping[OnAbandoned, int]
+    file_bytes: int
+    engine: str
+    wal_bytes: int = 0
+    free_pages: int = 0
+    checkpoint_failures: int = 0
+    wal_pinned: float = 0.0
+    alarms: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Stores keys. A store owns one backend and runs one batch at a time on it.
+
+    Calls that only read may run beside a batch: those of ``SupportsInspection``,
+    ``SupportsReadAside`` and ``SupportsBackup``.
+
+    Callers pass durations, never instants: a backend owns its clock, and all stores on
+    one backend share that clock. The only instant that a caller may pass is
+    ``Mark.ts``, which is data.
+
+    Each operation follows the state table of ``_state_machine``: a key is seen while
+    ``now < expires_at``, and an expired key is unseen whether its row is still there or
+    not; a claim belongs to its owner while ``now < lease_until``, and after that until
+    another caller acquires it. The token in the row is the fence: no other token
+    changes the row. Each key is atomic; a whole batch is all or nothing where the
+    database has transactions.
+
+    Every failure of the database is raised as ``StoreUnavailableError``; a failure
+    after which the batch may or may not be stored, as ``OutcomeUnknownError``. Bugs and
+    cancellation pass through untouched. A cancelled call may or may not take effect,
+    and disturbs nothing else.
+    """
+
+    @property
+    def config(self) -> SeenStoreConfig:
+        """The settings of this backend."""
+        ...
+
+    @property
+    def location(self) -> str:
+        """The address of the database, for people; never with a password."""
+        ...
+
+    @property
+    def database(self) -> str:
+        """The identity of the database: equal for every path or name that reaches it.
+
+        Stores of one process share cache invalidation by it. A collision only causes
+        extra invalidation.
+        """
+        ...
+
+    def now(self) -> float:
+        """Return the backend's time without I/O, in seconds since 1970."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, and create or upgrade the schema. A failed open leaves nothing.
+
+        Raises:
+            ConfigurationError: Its driver is missing, or the settings of the database
+                would break a promise of the store.
+            SchemaError: A newer schema, or another program's data; it is untouched.
+            StoreUnavailableError: Cannot connect.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was sent, then disconnect. Idempotent."""
+        ...
+
+    def abandon(self) -> None:
+        """Disconnect without waiting, from any thread, with or without a loop."""
+        ...
+
+    async def apply(
+        self, operations: Sequence[Operation[object]], *, sample_version: bool
+    ) -> BatchResult:
+        """Execute a batch in order, and sample the change counter if requested.
+
+        A later operation of the batch sees the effect of an earlier one on the same
+        key.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsInspection(Protocol):
+    """Counts, lists and checks whole namespaces, beside other calls.
+
+    ``namespace`` is one namespace, or ``None`` for all of them.
+    """
+
+    async def count(self, namespace: str | None) -> Mapping[str, int]:
+        """Count the seen keys of each namespace that has any."""
+        ...
+
+    async def held(self, namespace: str | None) -> list[Record]:
+        """List the held keys, ordered by namespace and key."""
+        ...
+
+    async def stats(self, namespace: str | None) -> BackendStats:
+        """Measure the database."""
+        ...
+
+    async def check(self, *, is_full: bool) -> CheckReport:
+        """Run a health check: damage, and settings that would break a promise."""
+        ...
+
+    async def cleanup(
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+    ) -> PageResult:
+        """Remove those of the next ``limit`` rows last marked ``age`` seconds ago.
+
+        Neither a live lease nor a held key is removed. Unlike the other members this
+        one writes, and never runs beside a batch.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPurge(Protocol):
+    """Keeps expired rows until they are purged."""
+
+    async def purge(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None,
+    ) -> PageResult:
+        """Remove up to ``limit`` expired rows of one namespace, or of all.
+
+        ``lock_timeout`` bounds the wait for other writers, in seconds; ``None`` waits
+        as long as any call.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsMaintenance(Protocol):
+    """Needs work between calls, such as checkpoints.
+
+    Attributes:
+        maintenance_due: Set when ``maintain`` should run at once; ``None`` if this
+            database needs no maintenance.
+    """
+
+    maintenance_due: asyncio.Event | None
+
+    async def maintain(self) -> None:
+        """Run the maintenance that is due; the engine calls it every second."""
+        ...
+
+
+@runtime_checkable
+class SupportsReadAside(Protocol):
+    """Reads keys while a batch is blocked, as by another program's write lock."""
+
+    async def read_aside(self, gets: Sequence[Get]) -> list[Record | None] | None:
+        """Read keys beside the blocked batch; ``None`` if this would block as well."""
+        ...
+
+
+@runtime_checkable
+class SupportsTransactions(Protocol):
+    """Shares a transaction with its caller."""
+
+    async def confirm_in_transaction(
+        self, transaction: object, confirm: Confirm
+    ) -> bool:
+        """Confirm in the caller's transaction, which commits or rolls it back.
+
+        Raises:
+            ConfigurationError: ``transaction`` is not a usable one of this database.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsBackup(Protocol):
+    """Copies its database to a file."""
+
+    async def backup(self, path: str) -> None:
+        """Copy a snapshot of the whole database, beside other calls.
+
+        Raises:
+            ConfigurationError: The path is occupied, or cannot hold a copy.
+        """
+        ...

@@ -1,0 +1,61 @@
+"""Is a PostgreSQL server set up to keep what it acknowledges, and is the table well?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..._types import CheckReport
+from .dsn import quoted
+from .schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import asyncpg
+
+_SETTINGS = """SELECT name, setting FROM pg_settings WHERE name IN
+    ('fsync', 'full_page_writes', 'synchronous_commit', 'autovacuum',
+    'server_encoding', 'data_checksums', 'max_connections') ORDER BY name"""
+_TABLE = """SELECT pg_total_relation_size($1::regclass) AS bytes,
+    coalesce(max(n_live_tup), 0) AS live, coalesce(max(n_dead_tup), 0) AS dead,
+    (SELECT array_agg(indexrelid::regclass::text) FROM pg_index
+        WHERE indrelid = $1::regclass AND NOT indisvalid) AS invalid
+    FROM pg_stat_user_tables WHERE relid = $1::regclass"""
+_MANY_DEAD = 100_000
+
+
+async def check(
+    connection: asyncpg.Connection, schema: str, location: str, engine: str
+) -> CheckReport:
+    """Look at settings and table; reading every row is ``amcheck``'s work."""
+    settings = dict(await connection.fetch(_SETTINGS))
+    table = await connection.fetchrow(_TABLE, f"{quoted(schema)}.seen")
+    invalid = tuple(f"index {name} is not valid" for name in table["invalid"] or ())
+    return CheckReport(
+        location=location,
+        engine=engine,
+        is_full=False,
+        schema=SCHEMA_VERSION,
+        settings=settings,
+        integrity=invalid,
+        problems=(*invalid, *_risks(settings), *_bloat(table)),
+        file_bytes=table["bytes"],
+    )
+
+
+def _risks(settings: Mapping[str, str]) -> Iterator[str]:
+    for name in ("fsync", "full_page_writes"):
+        if settings.get(name) == "off":
+            yield f"{name} is off: a power failure may damage the database"
+    if settings.get("synchronous_commit") == "off":
+        yield "synchronous_commit is off: a crash of the server loses the newest marks"
+    if settings.get("autovacuum") == "off":
+        yield "autovacuum is off: the table grows with every mark that expires"
+
+
+def _bloat(table: Mapping[str, int]) -> Iterator[str]:
+    if table["dead"] > max(table["live"], _MANY_DEAD):
+        yield (
+            f"{table['dead']:,} dead rows beside {table['live']:,} live ones: let"
+            " autovacuum come sooner, see docs/operations.md"
+        )
