@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalyst_seen import SeenStoreConfig
+from catalyst_seen._tuning import Tuning
 
 if TYPE_CHECKING:
     from .servers import Postgres, Valkey, ValkeyCluster
@@ -35,14 +36,14 @@ class Target:
 
     Attributes:
         name: One of ``TARGETS``.
-        settings: How a store gets there.
+        base: How a store gets there, by the server's own clock.
         location: How its location ends, for people.
         engine: How the name of its software begins.
         wipe: Removes every row of every store there, as another program would.
     """
 
     name: str
-    settings: SeenStoreConfig
+    base: SeenStoreConfig
     location: str
     engine: str
     wipe: Callable[[], object]
@@ -50,8 +51,12 @@ class Target:
 
     def config(self, **changes: Any) -> SeenStoreConfig:
         """Settings of a store at this place."""
-        tuning = replace(self.settings.tuning, server_time=self.places.server_time)
-        return replace(self.settings, **{"tuning": tuning, **changes})
+        return replace(self.settings, **changes)
+
+    @property
+    def settings(self) -> SeenStoreConfig:
+        """The settings of a store at this place, by the clock of the test."""
+        return replace(self.base, tuning=Tuning(server_time=self.places.server_time))
 
     @property
     def is_server(self) -> bool:
