@@ -21,7 +21,9 @@ from catalyst_seen.backends._state_machine import transition
 from catalyst_seen.backends.operations import Operation
 from catalyst_seen.backends.sqlite import backend as sqlite
 
-from ..backends.sqlite.test_sqlite import read, refuse, write_lock
+from ..support.locks import write_lock
+from ..support.sqlite_faults import refuse
+from ..support.sqlite_files import read
 from ..support.targets import Target
 
 Batches = list[list[str]]

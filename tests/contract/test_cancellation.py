@@ -12,23 +12,11 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore
 
-from ..backends.sqlite.test_sqlite import a_row, read, write, write_lock
-from ..conftest import Clock
+from ..support.cancellation import cancel_after, time_of_two_calls
+from ..support.clock import Clock
+from ..support.locks import write_lock
+from ..support.sqlite_files import a_row, read, write
 from ..support.targets import Target
-
-
-async def cancel_after(task: asyncio.Task[object], turns: int, pause: float) -> str:
-    """Cancel a task after some turns of the loop and a pause; say how it ended."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    if pause:
-        await asyncio.sleep(pause)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError:
-        return "cancelled"
-    return "done"
 
 
 @pytest.mark.parametrize("verb", ["mark_seen", "check_and_mark", "forget"])
@@ -37,7 +25,7 @@ async def test_thousand_marks(target: Target, path: Path, verb: str) -> None:
     calls = 300 if target.is_server else 1_000
     rng = random.Random(20_261_123)
     async with AsyncSeenStore(target.config()) as store:
-        hop = await time_of_a_hop(store)
+        hop = await time_of_two_calls(store)
         endings: Counter[str] = Counter()
         for number in range(calls):
             call = asyncio.create_task(getattr(store, verb)(f"key {number}"))
@@ -169,14 +157,3 @@ async def test_cleanup(store: AsyncSeenStore, clock: Clock) -> None:
     left = await store.count()
     assert 0 < left < 5_000
     assert await store.cleanup_old_entries(1e-5) == left
-
-
-async def time_of_a_hop(store: AsyncSeenStore) -> float:
-    """Measure how long two calls take here, in seconds."""
-    for number in range(40):
-        if number == 20:  # the first ones also prepare what is used again
-            started = time.perf_counter()
-        await store.mark_seen(f"next {number}")
-    took = time.perf_counter() - started
-    await store.cleanup_old_entries(0)
-    return took / 10

@@ -29,10 +29,12 @@ from catalyst_seen import (
 from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends.sqlite import worker
 
-from ..backends.sqlite.test_sqlite import refuse, write_lock
-from ..conftest import DAY, NOON, Clock, Figures
+from ..support.cancellation import time_of_two_calls
+from ..support.clock import DAY, NOON, Clock
+from ..support.figures import Figures
+from ..support.locks import write_lock
+from ..support.sqlite_faults import refuse
 from ..support.targets import Target
-from .test_cancellation import time_of_a_hop
 
 Pair = tuple[AsyncSeenStore, AsyncSeenStore]
 
@@ -1163,7 +1165,7 @@ class TestCancelled:
         endings: Counter[str] = Counter()
         worst = 0.0
         async with AsyncSeenStore(target.config(purge_interval=None)) as store:
-            hop = await time_of_a_hop(store)
+            hop = await time_of_two_calls(store)
             for number in range(calls):
                 keys = [f"{number} {place}" for place in range(20 if many else 1)]
                 calling = store.claim_many(keys) if many else _one(store, keys[0])
@@ -1221,7 +1223,7 @@ class TestCancelled:
         rng = random.Random(11)
         given_up = 0
         async with AsyncSeenStore(target.config(purge_interval=None)) as store:
-            hop = await time_of_a_hop(store)
+            hop = await time_of_two_calls(store)
             for number in range(200):
                 try:
                     async with asyncio.timeout(rng.random() * hop):

@@ -9,7 +9,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, Record, Verdict
 
-from ..conftest import DAY, NOON, Clock
+from ..support.clock import DAY, NOON, Clock
 from ..support.targets import SQLITE, Target
 
 HOUR = 3_600.0

@@ -33,7 +33,8 @@ from catalyst_seen import (
 )
 from catalyst_seen._types import ON_ABANDONED
 
-from ..conftest import NOON, Clock, Fault
+from ..faults.harness.report import Fault
+from ..support.clock import NOON, Clock
 from ..support.targets import SHARED, Places
 
 KEYS = st.sampled_from(["a", "a", "b"])

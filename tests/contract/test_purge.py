@@ -20,8 +20,9 @@ from catalyst_seen import (
 )
 from catalyst_seen._tuning import Tuning
 
-from ..backends.sqlite.test_sqlite import a_row, read, write, write_lock
-from ..conftest import Clock
+from ..support.clock import Clock
+from ..support.locks import write_lock
+from ..support.sqlite_files import a_row, read, write
 from ..support.targets import Target
 
 

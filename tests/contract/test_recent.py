@@ -19,8 +19,9 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends.operations import Get, Operation, Row
 
-from ..backends.sqlite.test_sqlite import refuse, write
-from ..conftest import DAY, Clock
+from ..support.clock import DAY, Clock
+from ..support.sqlite_faults import refuse
+from ..support.sqlite_files import write
 from ..support.targets import Target
 
 LONG = 1_000.0

@@ -9,7 +9,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, Claim, LeaseLostError, Record, Verdict
 
-from ..conftest import DAY, NOON, Clock
+from ..support.clock import DAY, NOON, Clock
 from ..support.targets import Target
 
 HOUR = 3_600.0

@@ -20,9 +20,9 @@ import pytest
 
 from catalyst_seen import SeenStore
 
-from ..backends.sqlite.test_sqlite import read
-from ..conftest import Figures
 from ..support.feeds import REAL_FEEDS, ROOT, Site, ids_of, numbered
+from ..support.figures import Figures
+from ..support.sqlite_files import read
 
 SCRIPT = ROOT / "examples" / "alert_bot.py"
 

@@ -26,9 +26,10 @@ import structlog
 
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig
 
-from ..backends.sqlite.test_sqlite import read, write_lock
-from ..conftest import DAY, Clock
+from ..support.clock import DAY, Clock
 from ..support.feeds import REAL_FEEDS, ROOT, Site, ids_of, numbered, rss
+from ..support.locks import write_lock
+from ..support.sqlite_files import read
 
 SCRIPT = ROOT / "examples" / "feed_poller.py"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Run
+from ..support.scripts import Run
 from ..support.targets import Places
 
 ROOT = Path(__file__).parents[2]

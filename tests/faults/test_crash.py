@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Fault
 from .harness.checker import History
 from .harness.killing import add_round, look
 from .harness.processes import command
+from .harness.report import Fault
 from .harness.zygote import Zygote
 
 SEED = 20_261_125

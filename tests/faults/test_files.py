@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 
 from catalyst_seen import AsyncSeenStore, SeenStore, StoreUnavailableError
 
-from .conftest import Fault
 from .harness.checker import History
 from .harness.disks import as_another, folder_of_another, mode
 from .harness.marking import crashed, mark, settings
 from .harness.processes import stored
+from .harness.report import Fault
 
 Logs = list[MutableMapping[str, Any]]
 

@@ -23,12 +23,11 @@ from hypothesis import strategies as st
 
 from catalyst_seen import AsyncSeenStore, InvalidKeyError, SeenStore, SeenStoreConfig
 
-from ..contract.test_bad_input import KEY_VERBS, NAMESPACE_VERBS
 from ..support.targets import Target
-from .conftest import Fault
+from ..support.verbs import KEY_VERBS, NAMESPACE_VERBS
 from .harness.checker import History
 from .harness.processes import stored
-from .harness.report import Row
+from .harness.report import Fault, Row
 
 
 class Name(str):

@@ -17,13 +17,13 @@ from structlog.testing import capture_logs
 
 from catalyst_seen import AsyncSeenStore, SeenStore, StoreUnavailableError
 
-from .conftest import Fault
 from .harness import child
 from .harness.checker import History
 from .harness.disks import identity
 from .harness.ext4 import Ext4
 from .harness.marking import mark, settings
 from .harness.processes import command, run, stored, strace
+from .harness.report import Fault
 
 Round = tuple[Path, History, subprocess.CompletedProcess[str]]
 

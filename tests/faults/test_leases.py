@@ -15,14 +15,13 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, LeaseLostError, SeenStore, Verdict
 
-from ..backends.sqlite.test_sqlite import read
-from ..conftest import Clock
+from ..support.clock import Clock
+from ..support.sqlite_files import read
 from ..support.targets import Places, Target
-from .conftest import Fault
 from .harness import workers
 from .harness.crowd import go_on, is_stopped, start, until
 from .harness.places import is_intact, seen_tokens, settings_of
-from .harness.report import Row
+from .harness.report import Fault, Row
 from .harness.zygote import Forked, Zygote
 
 WORKERS = 12

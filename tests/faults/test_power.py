@@ -17,13 +17,12 @@ import pytest
 
 from catalyst_seen import SeenStore, SeenStoreConfig
 
-from .conftest import Fault
 from .harness import child, claimer
 from .harness.checker import History, check
 from .harness.ext4 import Ext4
 from .harness.killing import LATER, add_round, copied, look
 from .harness.processes import command, stored
-from .harness.report import Row
+from .harness.report import Fault, Row
 from .harness.shim import compiled
 from .harness.zygote import Forked, Zygote
 

@@ -11,15 +11,15 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig, Verdict
 
-from ..backends.sqlite.test_sqlite import read
-from ..conftest import Clock
+from ..support.clock import Clock
+from ..support.sqlite_files import read
 from ..support.targets import Places, Target
-from .conftest import Fault
 from .harness import workers
 from .harness.checker import History
 from .harness.crowd import begin_together, start
 from .harness.places import is_intact, seen_tokens, settings_of
 from .harness.processes import stored
+from .harness.report import Fault
 from .harness.zygote import Zygote
 
 TASKS = 64

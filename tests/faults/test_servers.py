@@ -26,8 +26,8 @@ from catalyst_seen import (
 )
 
 from ..support.targets import SERVERS, Places
-from .conftest import Fault
 from .harness.checker import History, Outcome
+from .harness.report import Fault
 
 if TYPE_CHECKING:
     from ..support.servers import Postgres, Valkey

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from .conftest import Fault
 from .harness.checker import History
 from .harness.processes import stored
+from .harness.report import Fault
 from .harness.zygote import Zygote
 
 SETTINGS = {"purge_interval": 0.5, "recent_keys": 2_000}

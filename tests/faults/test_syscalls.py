@@ -8,10 +8,10 @@ import pytest
 
 from catalyst_seen import SeenStore
 
-from .conftest import Fault
 from .harness.checker import History
 from .harness.killing import CALLS, add_round, killed_at, sweep
 from .harness.processes import command
+from .harness.report import Fault
 from .harness.zygote import Zygote
 
 _QUICK = {"write": 11, "sync": 7, "truncate": 2, "open": 5, "unlink": 2}

@@ -11,10 +11,10 @@ import pytest
 
 from catalyst_seen import SchemaError, SeenStore
 
-from .conftest import Fault
 from .harness.checker import History
 from .harness.killing import add_round, copied, sweep
 from .harness.processes import command
+from .harness.report import Fault
 from .harness.zygote import Zygote
 
 ROWS = 2_000

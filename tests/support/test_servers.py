@@ -11,11 +11,11 @@ import pytest
 
 from catalyst_seen import SeenStore
 
-from ..conftest import Run
-from ..contract.test_lifecycle import CODES, LEAKS
 from . import guardian
 from .feeds import ROOT
+from .scripts import Run
 from .targets import SERVERS, Target
+from .unclosed import CODES, LEAKS
 
 SCRIPT = """
     import os, signal, sys

@@ -13,9 +13,10 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, StoreUnavailableError
 
-from ..backends.sqlite.test_sqlite import a_row, read, write_lock
-from ..conftest import Clock
 from ..faults.harness.marking import settings
+from ..support.clock import Clock
+from ..support.locks import write_lock
+from ..support.sqlite_files import a_row, read
 
 
 @pytest.mark.usefixtures("nothing_left")

@@ -13,7 +13,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, ConfigurationError, SeenStoreConfig
 
-from ..conftest import DAY, Clock
+from ..support.clock import DAY, Clock
 
 
 class TestDefaults:

@@ -23,7 +23,7 @@ from catalyst_seen import (
     _errors,
 )
 
-from ..conftest import Run
+from ..support.scripts import Run
 
 ERRORS = [
     ConfigurationError("setting", "problem"),

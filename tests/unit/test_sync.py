@@ -28,8 +28,10 @@ from catalyst_seen import (
     should_filter,
 )
 
-from ..backends.sqlite.test_sqlite import read, write, write_lock
-from ..conftest import DAY, NO_FORK_WARNING, NOON, Clock, Run
+from ..support.clock import DAY, NOON, Clock
+from ..support.locks import write_lock
+from ..support.scripts import NO_FORK_WARNING, Run
+from ..support.sqlite_files import read, write
 from ..support.targets import Target
 
 

@@ -6,8 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -30,12 +29,13 @@ from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends.postgres import PostgresBackend, schema
 from catalyst_seen.backends.postgres.schema import create, lock_id
 
-from ...conftest import Fault, Run
+from ...faults.harness.report import Fault
+from ...support.postgres_stores import SOON, at, connected, places_log
+from ...support.scripts import Run
 from ...support.servers import HOST, Postgres, free_port
 from ...support.targets import Places, Target
 
 SECRET = "s3cret-w0rd"  # noqa: S105 - of a server that lives for a test
-SOON = 3.0
 
 
 @pytest.fixture
@@ -43,29 +43,6 @@ def server() -> Iterator[Postgres]:
     """A server of this test's own, which keeps what it has acknowledged."""
     with Postgres(durable=True) as made:
         yield made
-
-
-def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
-    """A store on a server, without a purge or a memory."""
-    config = {
-        "purge_interval": None,
-        "recent_staleness": 0,
-        "timeout": SOON,
-        **settings,
-    }
-    if isinstance(place, Postgres):
-        return AsyncSeenStore(SeenStoreConfig(url=place.url, **config))  # type: ignore[arg-type]
-    return AsyncSeenStore(place.config(**config))
-
-
-@asynccontextmanager
-async def connected(url: str | None) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of another program."""
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 class TestOpening:
@@ -413,12 +390,6 @@ def left_in_the_loop() -> list[str]:
     """What stores have under way in this loop."""
     names = [task.get_name() for task in asyncio.all_tasks()]
     return [name for name in names if "catalyst" in name]
-
-
-def places_log(place: Target) -> str:
-    """What the server that tests share has said."""
-    server = getattr(place.wipe, "func", None)
-    return str(server.__self__.log) if server else ""
 
 
 class TestTransaction:

@@ -12,8 +12,8 @@ import pytest
 from catalyst_seen import AsyncSeenStore, OutcomeUnknownError, StoreUnavailableError
 from catalyst_seen.backends.postgres import PostgresBackend
 
+from ...support.postgres_stores import connected
 from ...support.targets import Target
-from .test_postgres import connected
 
 
 class TestOwnPool:

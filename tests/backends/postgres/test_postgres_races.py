@@ -18,8 +18,8 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends.postgres.schema import lock_id
 
+from ...support.postgres_stores import at, connected
 from ...support.targets import Target
-from .test_postgres import at, connected
 
 Calls = tuple[tuple[str, Callable[[str], Awaitable[Claim | Sighting]]], ...]
 

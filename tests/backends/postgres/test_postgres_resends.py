@@ -19,9 +19,9 @@ from catalyst_seen import (
 )
 
 from ...support.lossy import Lossy, lossy
+from ...support.postgres_stores import SOON, at, connected, places_log
 from ...support.servers import Postgres
 from ...support.targets import Places, Target
-from .test_postgres import SOON, at, connected, places_log
 
 
 @pytest.fixture

@@ -29,18 +29,14 @@ from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends.operations import Id
 from catalyst_seen.backends.redis import RedisBackend
 
-from ...conftest import Clock, Fault
 from ...faults.harness.checker import History, Outcome
+from ...faults.harness.report import Fault
+from ...support.clock import Clock
 from ...support.link import Link
+from ...support.redis_stores import DURABLE, SOON, to
 from ...support.servers import HOST, Valkey, ValkeyCluster, free_port
 
 SECRET = "s3cret-w0rd"  # noqa: S105 - of a server that lives for a test
-DURABLE = {
-    "appendonly": "yes",
-    "appendfsync": "everysec",
-    "repl_diskless_sync_delay": "0",
-}
-SOON = 3.0
 
 
 @pytest.fixture
@@ -48,19 +44,6 @@ def server() -> Iterator[Valkey]:
     """A server of this test's own."""
     with Valkey(**DURABLE) as made:
         yield made
-
-
-def to(
-    server: Valkey | ValkeyCluster, options: str = "", **settings: object
-) -> AsyncSeenStore:
-    """A store on a server, with options of redis-py, without a purge or a memory."""
-    config = {
-        "purge_interval": None,
-        "recent_staleness": 0,
-        "timeout": SOON,
-        **settings,
-    }
-    return AsyncSeenStore(SeenStoreConfig(url=server.url + options, **config))  # type: ignore[arg-type]
 
 
 def commands(server: Valkey) -> Counter[str]:

@@ -16,8 +16,8 @@ from catalyst_seen import (
     StoreUnavailableError,
 )
 
+from ...support.redis_stores import DURABLE, SOON, to
 from ...support.servers import HOST, ValkeyCluster
-from .test_redis import DURABLE, SOON, to
 
 PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
 

@@ -19,10 +19,10 @@ from catalyst_seen import (
 )
 from catalyst_seen._types import OnAbandoned
 
-from ...conftest import Fault
+from ...faults.harness.report import Fault
 from ...support.lossy import Lossy, lossy
+from ...support.redis_stores import DURABLE, SOON, to
 from ...support.servers import HOST, Valkey
-from .test_redis import DURABLE, SOON, to
 
 Call = Callable[[AsyncSeenStore], Awaitable[object]]
 

@@ -20,7 +20,7 @@ from catalyst_seen import (
     StoreUnavailableError,
 )
 
-from ...conftest import Figures
+from ...support.figures import Figures
 from ...support.targets import SERVERS, Places
 
 TASKS = 50

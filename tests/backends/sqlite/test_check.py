@@ -20,10 +20,10 @@ from catalyst_seen import (
 )
 from catalyst_seen._tuning import Tuning
 
-from ...conftest import Clock
-from ...faults.test_growth import transaction
+from ...support.clock import Clock
+from ...support.locks import transaction
+from ...support.sqlite_files import write
 from ...support.targets import Target
-from .test_sqlite import write
 
 PAGE = 4_096
 

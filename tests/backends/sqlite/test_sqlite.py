@@ -7,8 +7,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -24,45 +23,14 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends.sqlite import files, schema, wal, worker
 
-from ...conftest import NOON, Clock, Run, open_descriptors
+from ...support.clock import NOON, Clock
+from ...support.leaks import open_descriptors
+from ...support.locks import write_lock
+from ...support.scripts import Run
+from ...support.sqlite_faults import refuse
+from ...support.sqlite_files import a_row, read, write
 
 HOUR = 3_600.0
-
-
-def write(
-    path: Path, *statements: str, rows: Sequence[tuple[object, ...]] = ()
-) -> None:
-    """Make a database with plain sqlite3; the last statement runs once per row."""
-    with closing(sqlite3.connect(path)) as db, db:
-        for statement in statements[: -1 if rows else None]:
-            db.execute(statement)
-        if rows:
-            db.executemany(statements[-1], rows)
-
-
-def read(path: Path, sql: str) -> list[tuple[object, ...]]:
-    """Ask a database with plain sqlite3."""
-    with closing(sqlite3.connect(path)) as db:
-        return db.execute(sql).fetchall()
-
-
-def a_row(namespace: str, key: str, expires_at: float | None = None) -> str:
-    """Write the statement that marks a key, as another process would."""
-    values = (namespace, key, 0.0, 0.0, "NULL" if expires_at is None else expires_at)
-    return (
-        "INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)"
-        " VALUES ('{}', '{}', {}, {}, {})".format(*values)
-    )
-
-
-@contextmanager
-def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
-    """Hold the write lock of a database, from another connection."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("BEGIN IMMEDIATE")
-        yield db
-        if db.in_transaction:
-            db.execute("ROLLBACK")
 
 
 class TestSettings:
@@ -815,32 +783,6 @@ class TestErrors:
             backend = store._lifecycle.backend
             with pytest.raises(sqlite3.ProgrammingError):
                 await backend._run(lambda db: db.execute("SELECT ?", ()))  # type: ignore[attr-defined]
-
-
-def refuse(
-    monkeypatch: pytest.MonkeyPatch,
-    statement: str,
-    error: str,
-    are_done: Sequence[bool] = (False,),
-) -> list[str]:
-    """Let a statement fail the first times it comes, carried out or not."""
-    execute = worker.Connection.execute
-    refused: list[str] = []
-    left = list(are_done)
-
-    def fail(self: worker.Connection, work: object, *rest: object) -> object:
-        if isinstance(work, str) and work.startswith(statement) and left:
-            refused.append(work)
-            if left.pop(0):
-                execute(self, work, *rest)
-            exc = sqlite3.OperationalError("refused")
-            exc.sqlite_errorcode = getattr(sqlite3, error)
-            exc.sqlite_errorname = error
-            raise exc
-        return execute(self, work, *rest)
-
-    monkeypatch.setattr(worker.Connection, "execute", fail)
-    return refused
 
 
 def _break(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...backends.sqlite.test_sqlite import read
+from ...support.sqlite_files import read
 from ...support.targets import Places, Target
 from .processes import stored
 

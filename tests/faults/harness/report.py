@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -104,6 +104,9 @@ class Row:
     def note(self, text: str) -> None:
         """Add what else was measured."""
         self.notes.append(text)
+
+
+Fault = Callable[..., Row]
 
 
 class Gatherer:
