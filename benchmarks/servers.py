@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self
 
-from tests.servers import Postgres, Valkey, ValkeyCluster
+from tests.support.servers import Postgres, Valkey, ValkeyCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

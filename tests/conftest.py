@@ -16,9 +16,9 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore
 
-from .faults.report import PROPERTY, Gatherer, Row, record
-from .feeds import Site, serving
-from .targets import SHARED, TARGETS, Places, Target
+from .faults.harness.report import PROPERTY, Gatherer, Row, record
+from .support.feeds import Site, serving
+from .support.targets import SHARED, TARGETS, Places, Target
 
 NOON = 4_000_000_000.0
 """In 2096: what Redis keeps until then, it does not expire by its own clock."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ..conftest import Fault
-from .zygote import Zygote
+from .harness.zygote import Zygote
 
 __all__ = ["Fault"]
 

@@ -23,10 +23,10 @@ from catalyst_seen import (
 )
 
 from ..conftest import open_descriptors
-from .checker import History
 from .conftest import Fault
-from .marking import settings
-from .processes import stored
+from .harness.checker import History
+from .harness.marking import settings
+from .harness.processes import stored
 from .test_cancelled import SEED, take, told, write_a_row
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for

@@ -17,10 +17,10 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, Claim, Sighting
 
-from .checker import History, Outcome
 from .conftest import Fault
-from .marking import settings
-from .processes import stored
+from .harness.checker import History, Outcome
+from .harness.marking import settings
+from .harness.processes import stored
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
 

@@ -22,10 +22,10 @@ from catalyst_seen import (
 )
 
 from ..conftest import DAY, NOON
-from .checker import History
 from .conftest import Fault
-from .processes import run, stored
-from .shim import compiled
+from .harness.checker import History
+from .harness.processes import run, stored
+from .harness.shim import compiled
 from .test_cancelled import SEED, told
 from .test_endings import PATIENCE, figures, script
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from ..conftest import NO_FORK_WARNING
-from .checker import History
 from .conftest import Fault
-from .processes import command, run, stored
+from .harness.checker import History
+from .harness.processes import command, run, stored
 from .test_cancelled import SEED
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for

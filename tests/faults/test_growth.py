@@ -19,9 +19,9 @@ from catalyst_seen import AsyncSeenStore, StoreUnavailableError
 
 from ..conftest import DAY, Clock
 from .conftest import Fault
-from .marking import settings
-from .processes import stored
-from .report import Row
+from .harness.marking import settings
+from .harness.processes import stored
+from .harness.report import Row
 
 TASKS = 100
 MB = 1_000_000

@@ -17,15 +17,15 @@ import pytest
 
 from catalyst_seen import SeenStore, SeenStoreConfig
 
-from . import child, claimer
-from .checker import History, check
 from .conftest import Fault
-from .ext4 import Ext4
-from .killing import LATER, add_round, copied, look
-from .processes import command, stored
-from .report import Row
-from .shim import compiled
-from .zygote import Forked, Zygote
+from .harness import child, claimer
+from .harness.checker import History, check
+from .harness.ext4 import Ext4
+from .harness.killing import LATER, add_round, copied, look
+from .harness.processes import command, stored
+from .harness.report import Row
+from .harness.shim import compiled
+from .harness.zygote import Forked, Zygote
 
 MODES = ["NORMAL", "FULL"]
 SEED = 20_261_125

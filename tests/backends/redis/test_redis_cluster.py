@@ -1,0 +1,292 @@
+"""What only a cluster of Redis or Valkey can do to a store; real nodes, real faults."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    ConfigurationError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+)
+
+from ...support.servers import HOST, ValkeyCluster
+from .test_redis import DURABLE, SOON, to
+
+PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[ValkeyCluster]:
+    """A cluster that tests share; their slots may move from the first to the second."""
+    with ValkeyCluster(**DURABLE) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(running: ValkeyCluster) -> ValkeyCluster:
+    """The same, empty."""
+    running.clear()
+    return running
+
+
+def of_node(number: int, keys: list[str]) -> list[str]:
+    """Those keys that one of the three nodes has, as slots are given at first."""
+    return [
+        key for key in keys if key_slot(f"seen::{key}".encode()) * 3 >> 14 == number
+    ]
+
+
+class TestNodes:
+    """Keys on three primaries."""
+
+    async def test_spread(self, cluster: ValkeyCluster) -> None:
+        """A batch goes to every node, and comes back in order."""
+        async with to(cluster) as store:
+            keys = [f"k{number}" for number in range(500)]
+            sightings = await store.check_and_mark_many(keys)
+            assert [sighting.key for sighting in sightings] == keys
+            assert all(sightings)
+            assert await store.filter_new(keys) == []
+            sizes = []
+            for node in cluster.nodes:
+                with node.client() as client:
+                    sizes.append(client.dbsize())
+            assert min(sizes) > 100
+            assert sum(sizes) == await store.count() == 500
+            assert await store.cleanup_old_entries(0) == 500
+
+    async def test_one_evicts(self, cluster: ValkeyCluster) -> None:
+        """Every node is looked at when a store opens."""
+        for node in cluster.nodes:
+            with node.client() as client:
+                client.config_set("maxmemory-policy", "allkeys-lru")
+                with pytest.raises(ConfigurationError, match="allkeys-lru"):
+                    await to(cluster).open()
+                client.config_set("maxmemory-policy", "noeviction")
+
+
+class TestSlots:
+    """Slots that go from node to node."""
+
+    async def test_slot_moves(self) -> None:
+        """While slots move from node to node, every key has one true verdict."""
+        with ValkeyCluster(**DURABLE) as cluster:
+            async with (
+                to(cluster, timeout=20) as store,
+                to(cluster, timeout=20) as other,
+            ):
+                keys = [f"k{number}" for number in range(300)]
+                assert all(await store.check_and_mark_many(keys[:100]))
+                for slot in range(0, 5_400, 60):
+                    move(cluster, slot, 0, 1, finish=slot % 120 == 0)
+                assert not any(await store.check_and_mark_many(keys[:100]))
+                assert all(await store.check_and_mark_many(keys[100:]))
+                assert not any(await other.check_and_mark_many(keys))
+                assert await other.count() >= 300
+
+    async def test_moved(self, cluster: ValkeyCluster) -> None:
+        """Slots that have moved for good are asked for where they are."""
+        async with to(cluster) as store:
+            keys = of_node(0, [f"moved{number}" for number in range(60)])
+            assert all(await store.check_and_mark_many(keys))
+            for key in keys:
+                slot = key_slot(f"seen::{key}".encode())
+                move(cluster, slot, 0, 1, finish=True)
+            assert not any(await store.check_and_mark_many(keys))
+
+    async def test_on_two_nodes(self, cluster: ValkeyCluster) -> None:
+        """Keys of a slot that is about to move are answered, wherever each is."""
+        async with to(cluster, timeout=20) as store:
+            await store.mark_many(["{f}old1", "{f}old2"])
+            move(cluster, key_slot(b"f"), 0, 1, finish=False)
+            await store.mark_many(["{f}old3"])
+            begun = time.monotonic()
+            new = await store.check_and_mark_many(["{f}new2", "{f}new3"])
+            assert list(map(bool, new)) == [True, True]
+            both = await store.check_and_mark_many(["{f}old1", "{f}new4"])
+            assert list(map(bool, both)) == [False, True]
+            keys = [f"{{f}}old{number}" for number in (1, 2, 3)]
+            assert not any(await store.check_and_mark_many(keys))
+            assert time.monotonic() - begun < SOON
+
+    async def test_node_leaves(self) -> None:
+        """A node that has given its slots away, and ends, is asked no more."""
+        with ValkeyCluster(**PARTIAL) as cluster:
+            async with to(cluster) as store, to(cluster, timeout=0.5) as idle:
+                keys = [f"k{number}" for number in range(60)]
+                assert await idle.count() == 0
+                empty(cluster, 2, 0)
+                cluster.nodes[2].kill()
+                assert all(await store.check_and_mark_many(keys))
+                assert not any(await store.check_and_mark_many(keys))
+                await until_counted(idle, 60)
+
+
+class TestLostNodes:
+    """Nodes that are gone."""
+
+    async def test_node_is_gone(self) -> None:
+        """A node that is gone fails its keys only, in time; they come back with it."""
+        with ValkeyCluster(cluster_require_full_coverage="no", **DURABLE) as cluster:
+            async with to(cluster, timeout=0.5) as store:
+                keys = [f"k{number}" for number in range(60)]
+                assert all(await store.check_and_mark_many(keys))
+                cluster.nodes[2].kill()
+                calls = [store.check_and_mark(key) for key in keys]
+                answers = await asyncio.gather(*calls, return_exceptions=True)
+                failed = [one for one in answers if isinstance(one, Exception)]
+                assert all(isinstance(one, StoreUnavailableError) for one in failed)
+                assert 0 < len(failed) < 60
+                assert not any(one for one in answers if not isinstance(one, Exception))
+                with pytest.raises(StoreUnavailableError):
+                    await store.check_and_mark_many(keys)
+                cluster.nodes[2].start()
+                assert not any([await until_known(store, key) for key in keys])
+
+    async def test_only_its_keys(self) -> None:
+        """It fails its keys, in whatever batch they are, and no other."""
+        with ValkeyCluster(**PARTIAL) as cluster:
+            async with to(cluster, timeout=0.5) as store:
+                keys = [f"k{number}" for number in range(60)]
+                lost = of_node(2, keys)
+                await asyncio.gather(*map(store.is_seen, keys))
+                cluster.nodes[2].kill()
+                answers = dict(
+                    zip(
+                        keys,
+                        await asyncio.gather(
+                            *map(store.check_and_mark, keys), return_exceptions=True
+                        ),
+                        strict=True,
+                    )
+                )
+                failed = [
+                    key
+                    for key, answer in answers.items()
+                    if isinstance(answer, StoreUnavailableError)
+                ]
+                assert failed == lost
+                assert all(answers[key] for key in keys if key not in lost)
+                more = [f"m{number}" for number in range(30)]
+                with pytest.raises(OutcomeUnknownError, match=r"of 30 keys failed"):
+                    await store.check_and_mark_many(more)
+
+    async def test_other_stalls(self) -> None:
+        """If another one stalls, that one may have done it: nobody knows."""
+        with ValkeyCluster(**PARTIAL) as cluster:
+            options = "?socket_timeout=0.2&socket_connect_timeout=0.2"
+            async with to(cluster, options, timeout=0.5) as store:
+                keys = [f"k{number}" for number in range(12)]
+                await store.mark_many(keys)
+                gone, stalled = of_node(2, keys)[0], of_node(1, keys)[0]
+                cluster.nodes[2].kill()
+                assert not await store.is_seen(gone)
+                with pytest.raises(StoreUnavailableError) as caught:
+                    await store.mark_seen(gone)
+                assert not isinstance(caught.value, OutcomeUnknownError)
+                assert await store.is_seen(stalled)
+                cluster.nodes[1].pause()
+                with pytest.raises(OutcomeUnknownError):
+                    await store.mark_many([gone, stalled])
+                cluster.nodes[1].resume()
+
+    async def test_idle(self) -> None:
+        """Who has asked nothing meanwhile can count again when it is back."""
+        with ValkeyCluster(**PARTIAL) as cluster:
+            async with to(cluster, timeout=0.5) as store:
+                await store.mark_many(f"k{number}" for number in range(60))
+                cluster.nodes[2].kill()
+                with pytest.raises(StoreUnavailableError):
+                    await store.count()
+                cluster.nodes[2].start()
+                await until_counted(store, 60)
+
+    async def test_all_refuse(self) -> None:
+        """A cluster that has lost a node, and so refuses all, is waited for."""
+        with ValkeyCluster(**DURABLE) as cluster:
+            async with to(cluster, timeout=15) as store:
+                (key, *_) = of_node(0, [str(number) for number in range(99)])
+                await store.mark_seen("before")
+                cluster.nodes[2].kill()
+                with cluster.nodes[0].client() as client:
+                    while "cluster_state:fail" not in str(
+                        client.execute_command("CLUSTER", "INFO")
+                    ):
+                        await asyncio.sleep(0.02)
+                    marking = asyncio.create_task(store.check_and_mark(key))
+                    while "errorstat_CLUSTERDOWN" not in client.info("errorstats"):
+                        await asyncio.sleep(0.01)
+                assert not marking.done()
+                cluster.nodes[2].start()
+                assert await marking
+
+
+async def until_counted(store: AsyncSeenStore, number: int) -> None:
+    """Count until there is an answer; it is that number."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            assert await store.count() == number
+        except StoreUnavailableError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+async def until_known(store: AsyncSeenStore, key: str) -> object:
+    """Ask until the answer is one."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return await store.check_and_mark(key)
+        except StoreUnavailableError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+def move(
+    cluster: ValkeyCluster, slot: int, source: int, target: int, *, finish: bool
+) -> None:
+    """Move a slot and its keys from one node to another; or stop halfway."""
+    with cluster.nodes[source].client() as old, cluster.nodes[target].client() as new:
+        old_id, new_id = (
+            str(one.execute_command("CLUSTER", "MYID")) for one in (old, new)
+        )
+        new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
+        old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+        for name in old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000):
+            old.migrate(HOST, cluster.nodes[target].port, name, 0, 5_000)
+        if finish:
+            for one in (new, old):
+                one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+
+
+def empty(cluster: ValkeyCluster, source: int, target: int) -> None:
+    """Give all slots of a node, which has no keys, to another one; all learn of it."""
+    with cluster.nodes[target].client() as new, cluster.nodes[source].client() as old:
+        new_id, old_id = (
+            str(one.execute_command("CLUSTER", "MYID")) for one in (new, old)
+        )
+        slots = range(*(16_384 * place // 3 for place in (source, source + 1)))
+        with new.pipeline(transaction=False) as pipe:
+            for how, node_id in (("IMPORTING", old_id), ("NODE", new_id)):
+                for slot in slots:
+                    pipe.execute_command("CLUSTER", "SETSLOT", slot, how, node_id)
+            pipe.execute()
+    deadline = time.monotonic() + 15
+    for node in cluster.nodes:
+        with node.client() as client:
+            while old_id in (
+                primary[2]
+                for _, _, primary, *_ in client.execute_command("CLUSTER", "SLOTS")
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
