@@ -132,7 +132,7 @@ class AsyncSeenStore:
 
     @property
     def location(self) -> str:
-        """The address of the database: an absolute path, ``:memory:`` or a server's URL.
+        """The address of the database: an absolute path, ``:memory:`` or a URL.
 
         It never contains a password.
         """
