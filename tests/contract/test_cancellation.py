@@ -91,7 +91,7 @@ async def test_batch_is_all_or_nothing(shared: Target) -> None:
             )
             turns, pause = rng.choice([(rng.randrange(5), 0), (0, rng.random() * 0.02)])
             endings[await cancel_after(call, turns, pause)] += 1
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await other.mark_seen("k", namespace="other")
                 assert await other.forget("k", namespace="other")
             stored[await store.count(namespace=namespace)] += 1
@@ -172,11 +172,11 @@ async def test_cleanup(store: AsyncSeenStore, clock: Clock) -> None:
 
 
 async def time_of_a_hop(store: AsyncSeenStore) -> float:
-    """Measure how long two calls take here, in seconds."""
+    """Measure how long two calls take here, in seconds, when the machine is at rest."""
+    times = []
     for number in range(40):
-        if number == 20:  # the first ones also prepare what is used again
-            started = time.perf_counter()
+        started = time.perf_counter()
         await store.mark_seen(f"next {number}")
-    took = time.perf_counter() - started
+        times.append(time.perf_counter() - started)
     await store.cleanup_old_entries(0)
-    return took / 10
+    return 2 * sorted(times)[10]
