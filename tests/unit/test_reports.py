@@ -7,7 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from . import conftest
+from .. import conftest
 
 ROOT = Path(conftest.__file__).parents[1]
 
