@@ -1046,7 +1046,7 @@ class TestWait:
         self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A waiter claims the key as soon as its lease is over."""
-        monkeypatch.setattr(_taking, "_FIRST_POLL", 120)
+        never_poll(live, monkeypatch)
         owner = await live.claim("k", lease=0.3)
         async with asyncio.timeout(30):
             claim = await live.claim("k", wait=60)
@@ -1117,7 +1117,7 @@ class TestWait:
         self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A release wakes one waiter: many that take turns ask a few times each."""
-        monkeypatch.setattr(_taking, "_FIRST_POLL", 120)
+        never_poll(live, monkeypatch)
         turns = 0
 
         async def work() -> None:
