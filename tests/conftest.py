@@ -19,6 +19,7 @@ pytest_plugins = [
     f"{__package__}.faults.harness.plugin",
     f"{__package__}.support.figures",
     f"{__package__}.support.leaks",
+    f"{__package__}.support.reports",
     f"{__package__}.support.scripts",
 ]
 

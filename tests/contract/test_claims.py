@@ -62,6 +62,35 @@ async def hasty(path: Path) -> AsyncIterator[AsyncSeenStore]:
         yield store
 
 
+@pytest.fixture
+async def steady(shared: Target, clock: Clock) -> AsyncIterator[Pair]:
+    """Two open stores at one place, whose leases do not run while the machine stalls.
+
+    Their clock is the manual one; ``keep_alive`` notices within a third of a lease, in
+    real seconds, that it has been advanced.
+    """
+    config = shared.config(purge_interval=None)
+    async with (
+        AsyncSeenStore(config, ttl=DAY, clock=clock) as store,
+        AsyncSeenStore(config, ttl=DAY, clock=clock) as other,
+    ):
+        yield store, other
+
+
+async def until(condition: Callable[..., bool]) -> None:
+    """Wait until a condition holds; fail if that takes much longer than it may."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def operations(store: AsyncSeenStore, name: str, count: int) -> None:
+    """Wait until a store has done so many operations of a kind."""
+    async with asyncio.timeout(60):
+        while (await store.stats()).operations.get(name, 0) < count:
+            await asyncio.sleep(0.001)
+
+
 async def verdict(store: AsyncSeenStore, key: str = "k") -> Verdict:
     """Ask by a claim that is given back at once, if it is owned."""
     claim = await store.claim(key)
@@ -121,7 +150,8 @@ class TestBlock:
     async def test_timeout_releases(self, store: AsyncSeenStore) -> None:
         """So does one that takes too long."""
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01), store.claim("k"):
+            async with asyncio.timeout(None) as timeout, store.claim("k"):
+                timeout.reschedule(0)
                 await asyncio.sleep(60)
         assert await verdict(store) is Verdict.RETRY
 
@@ -253,18 +283,18 @@ class TestBlock:
         """A release that takes too long goes on after the block has ended."""
         config = SeenStoreConfig(
             path,
-            timeout=20,
+            timeout=200,
             purge_interval=None,
             tuning=Tuning(release_timeout=0.1),
         )
         async with AsyncSeenStore(config) as store:
             with pytest.raises(ValueError, match="mine"):
-                async with store.claim("k"):
+                async with asyncio.timeout(60), store.claim("k"):
                     lock = write_lock(path)
                     lock.__enter__()
                     started = time.monotonic()
                     raise ValueError("mine")
-            assert 0.1 <= time.monotonic() - started < 2
+            assert time.monotonic() - started >= 0.1
             lock.__exit__(None, None, None)
             assert await verdict(store) is Verdict.RETRY
 
@@ -341,7 +371,7 @@ class TestBlock:
 
         With the options it was asked with, and also if nobody waited for it to fail.
         """
-        options = {"ttl": 5} if verb == "confirm" else {"delay": 5}
+        options = {"ttl": 500} if verb == "confirm" else {"delay": 500}
         for number in range(2):
             key = f"k {number}"
             with suppress(ValueError):
@@ -365,11 +395,11 @@ class TestBlock:
             other = await hasty.claim(key)
             if verb == "confirm":
                 assert record is not None
-                assert record.expires_at == record.last_seen + 5
+                assert record.expires_at == record.last_seen + 500
             else:
                 assert record is None
                 assert other.retry_after is not None
-                assert 4 < other.retry_after <= 5
+                assert 400 < other.retry_after <= 500
 
     async def test_renew_and_settle_at_once(self, live: AsyncSeenStore) -> None:
         """A renewal that ends after a release or confirm began does not undo it."""
@@ -693,20 +723,17 @@ class TestPolicies:
 class TestKeepAlive:
     """keep_alive=True."""
 
-    async def test_outlives_the_lease(self, pair: Pair) -> None:
+    async def test_outlives_the_lease(self, steady: Pair, clock: Clock) -> None:
         """The lease of a block that runs on never ends; nobody else gets the key."""
-        store, other = pair
+        store, other = steady
         async with store.claim("k", lease=0.6, keep_alive=True) as claim:
-            until = time.monotonic() + 1.5
-            while time.monotonic() < until:
+            for _ in range(6):
+                clock.advance(0.25)
+                await until(lambda: claim.remaining() > 0.5)
                 assert (await other.claim("k")).verdict is Verdict.IN_FLIGHT
-                await asyncio.sleep(0.01)
-            assert claim.remaining() > 0
-        renewals = (await store.stats()).operations["renew"]
-        assert 4 <= renewals <= 10
+        assert (await store.stats()).operations["renew"] == 6
         assert await store.is_seen("k")
-        await asyncio.sleep(0.3)
-        assert (await store.stats()).operations["renew"] == renewals
+        await asyncio.sleep(0)
         names = {task.get_name() for task in asyncio.all_tasks()}
         assert "catalyst-seen keep alive" not in names
 
@@ -717,7 +744,7 @@ class TestKeepAlive:
             async with live.claim("k", lease=0.1, keep_alive=True):
                 await live.forget("k")
                 try:
-                    await asyncio.sleep(10)
+                    await asyncio.sleep(60)
                 except asyncio.CancelledError:
                     cancelled = True
                     raise
@@ -729,20 +756,21 @@ class TestKeepAlive:
 
     async def test_lost_and_cancelled(self, live: AsyncSeenStore) -> None:
         """A block that is also cancelled from outside ends cancelled."""
-        entered = asyncio.Event()
+        entered, lost = asyncio.Event(), asyncio.Event()
 
         async def work() -> None:
             async with live.claim("k", lease=0.1, keep_alive=True):
                 entered.set()
                 try:
-                    await asyncio.sleep(10)
+                    await asyncio.sleep(60)
                 finally:
-                    await asyncio.sleep(0.2)
+                    lost.set()
+                    await asyncio.sleep(60)
 
         task = asyncio.create_task(work())
         await entered.wait()
         await live.forget("k")
-        await asyncio.sleep(0.1)
+        await lost.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -753,7 +781,7 @@ class TestKeepAlive:
             async with live.claim("k", lease=0.1, keep_alive=True):
                 await live.forget("k")
                 with suppress(asyncio.CancelledError):
-                    await asyncio.sleep(10)
+                    await asyncio.sleep(60)
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
@@ -762,10 +790,12 @@ class TestKeepAlive:
         """A timeout around the block is a timeout, and the key is given back."""
         with pytest.raises(TimeoutError):
             async with (
-                asyncio.timeout(0.3),
+                asyncio.timeout(None) as timeout,
                 live.claim("k", lease=0.2, keep_alive=True),
             ):
-                await asyncio.sleep(10)
+                await operations(live, "renew", 1)
+                timeout.reschedule(0)
+                await asyncio.sleep(60)
         assert await verdict(live) is Verdict.RETRY
 
     async def test_store_fails_for_a_while(
@@ -778,10 +808,8 @@ class TestKeepAlive:
         with capture_logs() as logs:
             async with hasty.claim("k", lease=0.3, keep_alive=True) as claim:
                 with write_lock(path):
-                    await asyncio.sleep(0.5)
-                    assert claim.remaining() == 0
-                while claim.remaining() == 0:
-                    await asyncio.sleep(0.01)
+                    await until(lambda: bool(logs) and claim.remaining() == 0)
+                await until(lambda: claim.remaining() > 0)
         assert [log["event"] for log in logs] == ["renew_failed"]
         assert await hasty.is_seen("k")
 
@@ -789,11 +817,12 @@ class TestKeepAlive:
         """Each time that renewing begins to fail is logged, once."""
         with capture_logs() as logs:
             async with hasty.claim("k", lease=0.3, keep_alive=True) as claim:
-                for _ in range(2):
+                for failures in (1, 2):
                     with write_lock(path):
-                        await asyncio.sleep(0.4)
-                    while claim.remaining() == 0:
-                        await asyncio.sleep(0.01)
+                        await until(
+                            lambda: len(logs) >= failures and claim.remaining() == 0  # noqa: B023 - awaited here
+                        )
+                    await until(lambda: claim.remaining() > 0)
         assert [log["event"] for log in logs] == ["renew_failed"] * 2
 
     async def test_clock_fails(self, path: Path) -> None:
@@ -812,50 +841,51 @@ class TestKeepAlive:
         async with AsyncSeenStore(path, clock=clock) as store:
             with capture_logs() as logs:
                 async with store.claim("k", lease=0.3, keep_alive=True) as claim:
-                    is_broken = True
-                    await asyncio.sleep(1)
-                    assert claim.remaining() > 0
+                    is_broken, before = True, claim.lease_until
+                    await until(lambda: not times and claim.lease_until > before)
         assert times == []
         assert {log["event"] for log in logs} == {"renew_failed"}
 
-    async def test_follows_the_lease(self, pair: Pair) -> None:
+    async def test_follows_the_lease(self, steady: Pair, clock: Clock) -> None:
         """However the lease came to be as long as it is, it is renewed in time."""
-        store, other = pair
+        store, other = steady
 
-        async def shorter() -> None:
-            async with store.claim("shorter", lease=60, keep_alive=True) as claim:
-                await claim.renew(0.3)
-                await asyncio.sleep(0.7)
-                assert await verdict(other, "shorter") is Verdict.IN_FLIGHT
+        async def goes_on(claim: Claim) -> None:
+            for _ in range(5):
+                clock.advance(claim.remaining() * 0.6)
+                before = claim.lease_until
+                await until(lambda before=before: claim.lease_until > before)
+                assert await verdict(other, claim.key) is Verdict.IN_FLIGHT
 
-        async def late() -> None:
-            claim = await store.claim("late", lease=0.6, keep_alive=True)
-            await asyncio.sleep(0.5)
-            async with claim:
-                await asyncio.sleep(0.4)
-                assert await verdict(other, "late") is Verdict.IN_FLIGHT
+        async with store.claim("shorter", lease=6_000, keep_alive=True) as claim:
+            await claim.renew(0.3)
+            await goes_on(claim)
+        claim = await store.claim("late", lease=0.6, keep_alive=True)
+        clock.advance(0.5)
+        async with claim:
+            await until(lambda: claim.remaining() > 0.5)
+            await goes_on(claim)
+        async with store.claim("again", lease=0.3, keep_alive=True) as claim:
+            await claim.release()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await claim.renew()
+            await goes_on(claim)
 
-        async def again() -> None:
-            async with store.claim("again", lease=0.3, keep_alive=True) as claim:
-                await claim.release()
-                await asyncio.sleep(0.1)
-                await claim.renew()
-                await asyncio.sleep(0.7)
-                assert await verdict(other, "again") is Verdict.IN_FLIGHT
-
-        await asyncio.gather(shorter(), late(), again())
-
-    async def test_renew_that_failed(self, path: Path, hasty: AsyncSeenStore) -> None:
+    async def test_renew_that_failed(self, path: Path, clock: Clock) -> None:
         """A renewal by hand that fails leaves the lease to be renewed as it was."""
+        config = SeenStoreConfig(path, timeout=0.001, purge_interval=None)
         async with (
-            AsyncSeenStore(path) as other,
-            hasty.claim("k", lease=0.6, keep_alive=True) as claim,
+            AsyncSeenStore(config, clock=clock) as other,
+            AsyncSeenStore(config, clock=clock) as store,
+            store.claim("k", lease=0.6, keep_alive=True) as claim,
         ):
             with write_lock(path), pytest.raises(StoreUnavailableError):
-                await claim.renew(300)
-            await asyncio.sleep(1)
-            assert await verdict(other) is Verdict.IN_FLIGHT
-            assert claim.remaining() > 0
+                await claim.renew(3_000)
+            for _ in range(3):
+                clock.advance(0.25)
+                await until(lambda: claim.remaining() > 0.5)
+                assert await verdict(other) is Verdict.IN_FLIGHT
 
     async def test_confirm_that_failed(self, path: Path) -> None:
         """A confirm that fails, and takes its time, leaves the lease to be renewed."""
@@ -887,10 +917,10 @@ class TestKeepAlive:
         assert retry_after is not None
         assert retry_after > 50
 
-    async def test_shorter_and_cancelled(self, pair: Pair) -> None:
+    async def test_shorter_and_cancelled(self, steady: Pair, clock: Clock) -> None:
         """A renewal that is cancelled may hold: the shorter lease is counted on."""
-        store, other = pair
-        async with store.claim("k", lease=60, keep_alive=True) as claim:
+        store, other = steady
+        async with store.claim("k", lease=6_000, keep_alive=True) as claim:
             await asyncio.sleep(0.01)
             renewal = asyncio.create_task(claim.renew(0.3))
             for _ in range(3):
@@ -898,9 +928,11 @@ class TestKeepAlive:
             renewal.cancel()
             with suppress(asyncio.CancelledError):
                 await renewal
-            assert claim.remaining() <= 0.3
-            await asyncio.sleep(0.7)
-            assert await verdict(other) is Verdict.IN_FLIGHT
+            assert claim.remaining() < 1
+            for _ in range(3):
+                clock.advance(0.2)
+                await until(lambda: claim.remaining() > 0.2)
+                assert await verdict(other) is Verdict.IN_FLIGHT
 
     async def test_standing_clock(self, path: Path, clock: Clock) -> None:
         """A clock that stands still just before a renewal is looked at now and then."""
@@ -917,19 +949,20 @@ class TestKeepAlive:
         ):
             clock.advance(20 - 1e-6)
             await asyncio.sleep(0.01)
-            looks = 0
+            looks, started = 0, time.monotonic()
             await asyncio.sleep(0.5)
-        assert looks < 30
+            took = time.monotonic() - started
+        assert looks < 3 * (took / 0.05 + 1)
 
     async def test_lost_in_a_cancelled_task(self, live: AsyncSeenStore) -> None:
         """A task that was cancelled before, and went on, learns of a loss as well."""
 
         async def work() -> None:
             with suppress(asyncio.CancelledError):
-                await asyncio.sleep(10)
+                await asyncio.sleep(60)
             async with live.claim("k", lease=0.1, keep_alive=True):
                 await live.forget("k")
-                await asyncio.sleep(10)
+                await asyncio.sleep(60)
 
         task = asyncio.create_task(work())
         await asyncio.sleep(0)
@@ -937,23 +970,28 @@ class TestKeepAlive:
         with pytest.raises(LeaseLostError):
             await task
 
-    async def test_settled_inside(self, live: AsyncSeenStore) -> None:
+    async def test_settled_inside(self, steady: Pair) -> None:
         """A block that goes on after its confirm or release is not taken for lost."""
+        store, _ = steady
         for verb in ("confirm", "release"):
-            async with live.claim(verb, lease=0.06, keep_alive=True) as claim:
+            async with store.claim(verb, lease=0.06, keep_alive=True) as claim:
                 await getattr(claim, verb)()
                 await asyncio.sleep(0.2)
-        assert "renew" not in (await live.stats()).operations
-        assert await verdict(live, "release") is Verdict.RETRY
+        assert "renew" not in (await store.stats()).operations
+        assert await verdict(store, "release") is Verdict.RETRY
 
-    async def test_only_in_a_block_of_an_owner(self, live: AsyncSeenStore) -> None:
+    async def test_only_in_a_block_of_an_owner(
+        self, steady: Pair, clock: Clock
+    ) -> None:
         """By hand, or for a claim that is not owned, nothing is renewed."""
-        claim = await live.claim("k", lease=0.1, keep_alive=True)
-        async with live.claim("k", lease=0.06, keep_alive=True) as other:
+        store, _ = steady
+        claim = await store.claim("k", lease=0.1, keep_alive=True)
+        async with store.claim("k", lease=0.06, keep_alive=True) as other:
+            clock.advance(0.1)
             await asyncio.sleep(0.2)
         assert not other
         assert claim.remaining() == 0
-        assert "renew" not in (await live.stats()).operations
+        assert "renew" not in (await store.stats()).operations
 
     @pytest.mark.usefixtures("nothing_left")
     async def test_store_closes_first(self, target: Target) -> None:
@@ -997,24 +1035,24 @@ class TestWait:
             "mark": lambda: live.mark_many(["other", "k"]),
             "forget": lambda: live.forget("k"),
         }
-        waiter = asyncio.create_task(live.claim("k", wait=30))
-        await asyncio.sleep(0.01)
-        started = time.monotonic()
-        await ends[end]()
-        claim = await waiter
+        waiter = asyncio.create_task(live.claim("k", wait=60))
+        await operations(live, "claim", 2)
+        async with asyncio.timeout(30):
+            await ends[end]()
+            claim = await waiter
         assert claim.verdict is expected
-        assert time.monotonic() - started < 5
         asked = 2 if expected is Verdict.DUPLICATE else 3
         assert (await live.stats()).operations["claim"] == asked
 
-    async def test_lease_ends(self, live: AsyncSeenStore) -> None:
+    async def test_lease_ends(
+        self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A waiter claims the key as soon as its lease is over."""
+        never_poll(live, monkeypatch)
         owner = await live.claim("k", lease=0.3)
-        started = time.monotonic()
-        claim = await live.claim("k", wait=30)
-        took = time.monotonic() - started
+        async with asyncio.timeout(30):
+            claim = await live.claim("k", wait=60)
         assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
-        assert 0.25 < took < 1
         with pytest.raises(LeaseLostError):
             await owner.confirm()
 
@@ -1022,33 +1060,50 @@ class TestWait:
         """Then it is IN_FLIGHT; meanwhile it asked now and then, not all the time."""
         await live.claim("k")
         started = time.monotonic()
-        claim = await live.claim("k", wait=1)
+        async with asyncio.timeout(30):  # the lease is 60 seconds
+            claim = await live.claim("k", wait=1)
         assert claim.verdict is Verdict.IN_FLIGHT
-        assert 1 <= time.monotonic() - started < 1.5
-        assert 3 <= (await live.stats()).operations["claim"] <= 12
+        took = time.monotonic() - started
+        assert took >= 1
+        assert 3 <= (await live.stats()).operations["claim"] <= 12 * took
 
     async def test_another_process(self, pair: Pair) -> None:
-        """What another store did is noticed within little more than a second."""
+        """What another store did is noticed within little more than a second.
+
+        The control sleeps for a second, and claims as the waiter does.
+        """
         store, other = pair
 
-        async def wait_for(end: str, expected: Verdict) -> None:
-            owner = await other.claim(end)
-            waiter = asyncio.create_task(store.claim(end, wait=30))
+        async def lag(end: str, expected: Verdict, number: int) -> float:
+            owner = await other.claim(f"{end} {number}")
+            waiter = asyncio.create_task(store.claim(owner.key, wait=60))
             await asyncio.sleep(2)
-            started = time.monotonic()
             await getattr(owner, end)()
+            started = time.monotonic()
+            control = asyncio.create_task(asyncio.sleep(1))
             assert (await waiter).verdict is expected
-            assert time.monotonic() - started < 1.5
+            took = time.monotonic() - started
+            await control
+            await store.claim(f"{owner.key} free")
+            return took / (time.monotonic() - started)
 
-        await asyncio.gather(
-            wait_for("release", Verdict.RETRY), wait_for("confirm", Verdict.DUPLICATE)
+        async def is_noticed(end: str, expected: Verdict) -> bool:
+            for number in range(5):
+                if await lag(end, expected, number) < 1.5:
+                    return True
+            return False
+
+        noticed = await asyncio.gather(
+            is_noticed("release", Verdict.RETRY),
+            is_noticed("confirm", Verdict.DUPLICATE),
         )
+        assert noticed == [True, True]
 
     async def test_every_waiter(self, live: AsyncSeenStore) -> None:
         """Of many waiters one claims what is released, all see what is confirmed."""
         owner = await live.claim("k")
-        waiters = [asyncio.create_task(live.claim("k", wait=30)) for _ in range(50)]
-        await asyncio.sleep(0.05)
+        waiters = [asyncio.create_task(live.claim("k", wait=50)) for _ in range(50)]
+        await operations(live, "claim", 51)
         await owner.release()
         done, waiting = await asyncio.wait(waiters, return_when="FIRST_COMPLETED")
         (first,) = [task.result() for task in done]
@@ -1060,8 +1115,11 @@ class TestWait:
         verdicts = {claim.verdict for claim in await asyncio.gather(*waiting)}
         assert verdicts == {Verdict.DUPLICATE}
 
-    async def test_one_after_the_other(self, live: AsyncSeenStore) -> None:
+    async def test_one_after_the_other(
+        self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A release wakes one waiter: many that take turns ask a few times each."""
+        never_poll(live, monkeypatch)
         turns = 0
 
         async def work() -> None:
@@ -1074,7 +1132,7 @@ class TestWait:
         owner = await live.claim("k")
         waiters = [asyncio.create_task(work()) for _ in range(100)]
         given_up = [asyncio.create_task(live.claim("k", wait=50)) for _ in range(20)]
-        await asyncio.sleep(0.02)
+        await operations(live, "claim", 121)
         await owner.release()
         for task in given_up:  # woken or not, they do not use it
             task.cancel()
@@ -1092,13 +1150,13 @@ class TestWait:
         first, second = (
             asyncio.create_task(live.claim("k", wait=60)) for _ in range(2)
         )
-        await asyncio.sleep(0.05)
+        await operations(live, "claim", 3)
         release = asyncio.create_task(owner.release())
         while not live._dispatcher.waiters._waiting["", "k"][0].is_set():
             await asyncio.sleep(0)
         first.cancel()
         assert await release
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await second
 
     async def test_passed_on_by_a_failure(
@@ -1110,12 +1168,12 @@ class TestWait:
         first, second = (
             asyncio.create_task(hasty.claim("k", wait=60)) for _ in range(2)
         )
-        await asyncio.sleep(0.05)
+        await operations(hasty, "claim", 3)
         await owner.release()
         refuse(monkeypatch, "BEGIN", "SQLITE_FULL")
         with pytest.raises(StoreUnavailableError):
             await first
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await second
 
     async def test_closed_meanwhile(self, target: Target) -> None:
@@ -1124,27 +1182,26 @@ class TestWait:
         await store.open()
         await store.claim("k")
         waiters = [asyncio.create_task(store.claim("k", wait=60)) for _ in range(10)]
-        await asyncio.sleep(0.05)
-        started = time.monotonic()
-        await store.aclose()
-        claims = await asyncio.gather(*waiters)
+        await operations(store, "claim", 11)
+        async with asyncio.timeout(30):
+            await store.aclose()
+            claims = await asyncio.gather(*waiters)
         assert {claim.verdict for claim in claims} == {Verdict.IN_FLIGHT}
-        assert time.monotonic() - started < 2
 
     async def test_seen_key_does_not_wait(self, live: AsyncSeenStore) -> None:
         """Only a key in flight is waited for."""
         await live.mark_seen("k")
         await live.claim("held", lease=0.001, on_abandoned="hold")
         await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
-            assert (await live.claim("k", wait=30)).verdict is Verdict.DUPLICATE
-            assert (await live.claim("held", wait=30)).verdict is Verdict.HELD
+        async with asyncio.timeout(30):
+            assert (await live.claim("k", wait=60)).verdict is Verdict.DUPLICATE
+            assert (await live.claim("held", wait=60)).verdict is Verdict.HELD
 
     async def test_cancelled(self, live: AsyncSeenStore) -> None:
         """A waiter that is cancelled leaves nothing behind."""
         owner = await live.claim("k")
         waiter = asyncio.create_task(live.claim("k", wait=30))
-        await asyncio.sleep(0.02)
+        await operations(live, "claim", 2)
         waiter.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiter
@@ -1159,7 +1216,10 @@ class TestCancelled:
     async def test_at_random(
         self, target: Target, figures: Figures, *, many: bool
     ) -> None:
-        """Of many claims cancelled at random, each key is free within a second."""
+        """Of many claims cancelled at random, each key is free before its lease ends.
+
+        The lease is 60 seconds.
+        """
         calls = 500 if target.name == "file" else 100
         rng = random.Random(20_261_123)
         endings: Counter[str] = Counter()
@@ -1185,14 +1245,13 @@ class TestCancelled:
                     await store.release_many(claims)
                 started = time.monotonic()
                 for key in keys:
-                    claim = await store.claim(key, wait=5)
+                    claim = await store.claim(key, wait=30)
                     assert claim
                     endings["had been taken"] += claim.verdict is Verdict.RETRY
                     await claim.confirm()
                 worst = max(worst, time.monotonic() - started)
             assert (await store.stats()).claimed == 0
         assert endings["cancelled"] > calls / 10
-        assert worst < 1
         verb = "claim_many" if many else "claim"
         figures(
             f"{target.name}: {verb} cancelled {endings['cancelled']} of {calls} times,"
@@ -1206,17 +1265,17 @@ class TestCancelled:
         async with AsyncSeenStore(target.config(purge_interval=None)) as store:
             loop = asyncio.get_running_loop()
             tasks = [asyncio.create_task(store.claim(f"{n}")) for n in range(500)]
-            for task in tasks:
-                loop.call_later(rng.random() * 0.3, task.cancel)
+            for number, task in enumerate(tasks):
+                if number % 5:  # some are cancelled at once, some never
+                    pause = rng.random() * 0.3 if number % 5 > 1 else 0
+                    loop.call_later(pause, task.cancel)
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             taken = [claim for claim in outcomes if isinstance(claim, Claim)]
             kinds = {type(outcome) for outcome in outcomes}
             assert kinds == {Claim, asyncio.CancelledError}
             await store.release_many(taken)
-            started = time.monotonic()
             claims = await store.claim_many(f"{number}" for number in range(500))
             assert all(claims)
-            assert time.monotonic() - started < 1
 
     async def test_again_at_once(self, target: Target) -> None:
         """Whoever gives up a claim and asks again is not told of the own ghost."""
@@ -1247,7 +1306,7 @@ class TestCancelled:
         def slow(db: worker.Connection, work: object, *rest: object) -> object:
             if work == "COMMIT" and not began.is_set():
                 began.set()
-                assert go_on.wait(5)
+                assert go_on.wait(60)
             return execute(db, work, *rest)
 
         async with AsyncSeenStore(path, purge_interval=None) as store:
@@ -1255,14 +1314,14 @@ class TestCancelled:
             execute = worker.Connection.execute
             monkeypatch.setattr(worker.Connection, "execute", slow)
             claim = asyncio.create_task(store.claim("k"))
-            assert await asyncio.to_thread(began.wait, 5)
+            assert await asyncio.to_thread(began.wait, 60)
             claim.cancel()
             for _ in range(5):
                 await asyncio.sleep(0)
             go_on.set()
             with pytest.raises(asyncio.CancelledError):
                 await claim
-            again = await store.claim("k", wait=5)
+            again = await store.claim("k", wait=30)
             assert (again.verdict, again.attempt) == (Verdict.RETRY, 2)
 
     async def test_over_a_broken_connection(
@@ -1281,9 +1340,9 @@ class TestCancelled:
                 number = next(calls)
                 if number == 0:  # the mark, whose commit fails
                     failing.set()
-                    assert failed.wait(5)
+                    assert failed.wait(60)
                 elif number == 1:  # the claim, behind it
-                    assert overtaken.wait(5)
+                    assert overtaken.wait(60)
                 try:
                     return perform(db, work)
                 finally:
@@ -1293,7 +1352,7 @@ class TestCancelled:
             monkeypatch.setattr(backend, "_perform", slow)
             refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC")
             mark = asyncio.create_task(store.mark_seen("other"))
-            assert await asyncio.to_thread(failing.wait, 5)
+            assert await asyncio.to_thread(failing.wait, 60)
             mark.cancel()
             await asyncio.sleep(0)
             claim = asyncio.create_task(store.claim("k"))
@@ -1307,7 +1366,7 @@ class TestCancelled:
             assert {type(one) for one in outcomes} == {asyncio.CancelledError}
             await store.is_seen("k")  # behind the release
             overtaken.set()
-            assert await asyncio.to_thread(done.wait, 5)
+            assert await asyncio.to_thread(done.wait, 60)
             assert await store.claim("k")
 
     async def test_given_back_while_closing(self, shared: Target) -> None:

@@ -17,7 +17,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue(place)  # the descriptors of its server do not count
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline and (
         set(threading.enumerate()) > threads
         or len(open_descriptors()) > len(descriptors)

@@ -23,7 +23,7 @@ from typing import Any
 from . import guardian
 
 HOST = "127.0.0.1"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds in which a server starts, or ends when it is asked to."""
 
 _PORTS = range(20_000, 32_000)

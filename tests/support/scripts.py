@@ -21,7 +21,7 @@ def run_script(tmp_path: Path) -> Run:
     """Run a script in a new interpreter; a script that hangs fails the test."""
 
     def run(
-        script: str, *args: str, options: tuple[str, ...] = (), timeout: float = 20
+        script: str, *args: str, options: tuple[str, ...] = (), timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *options, "-c", textwrap.dedent(script), *args],

@@ -48,7 +48,11 @@ class Ext4:
         self._mounted.close()
 
     def lose_power(self) -> None:
-        """Shut it down: what is not on the disk by now never gets there."""
+        """Shut it down: what is not on the disk by now never gets there.
+
+        No process may be in a system call there. Linux reports success to an fdatasync
+        that meets the shutdown half done, though nothing reaches the disk any more.
+        """
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _WITHOUT_LOG))

@@ -58,6 +58,14 @@ class Forked:
         """Let it begin, if it was held."""
         self.said_path.with_suffix(".go").touch()
 
+    def freeze(self) -> None:
+        """Stop it for good: no thread of it is in a system call afterwards."""
+        os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + _PATIENCE
+        while not all(map(_is_stopped, Path(f"/proc/{self.pid}/task").iterdir())):
+            assert time.monotonic() < deadline, "it does not stop"
+            time.sleep(0.001)
+
     def kill(self) -> int:
         """Kill it at once, and see it gone; it may have ended before."""
         os.kill(self.pid, signal.SIGKILL)
@@ -121,6 +129,10 @@ class Zygote:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         return int(self._process.stdout.readline())
+
+
+def _is_stopped(thread: Path) -> bool:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def _serve() -> None:
