@@ -11,8 +11,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
-from ._claims.claim import Claim, PendingClaim, confirm_all, release_all
-from ._claims.lease import acquire, acquire_many
+from ._claims.claim import (
+    Claim,
+    PendingClaim,
+    acquire_claim,
+    acquire_claims,
+    confirm_all,
+    release_all,
+)
 from ._config import SeenStoreConfig, check_path
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
@@ -32,6 +38,7 @@ from ._validation import (
     seconds_or_never,
     timestamp,
     truncated_repr,
+    ttl_seconds,
 )
 from .backends._registry import is_url, make_backend
 from .backends.base import Backend, SupportsBackup, SupportsInspection
@@ -241,7 +248,10 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; the mark may be stored.
         """
         mark = Mark(
-            check_namespace(namespace), check_key(key), self._seconds(ttl), _instant(ts)
+            check_namespace(namespace),
+            check_key(key),
+            ttl_seconds(ttl, self._ttl),
+            _instant(ts),
         )
         await self._dispatcher.execute(mark)
 
@@ -259,7 +269,10 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; no key is marked.
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
-        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        namespace, lasting = (
+            check_namespace(namespace),
+            ttl_seconds(ttl, self._ttl),
+        )
         instant = _instant(ts)
         mark = partial(Mark, namespace, ttl=lasting, ts=instant)
         await self._dispatcher.execute_many(await _for_each(keys, mark))
@@ -282,7 +295,9 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; the mark may be stored.
         """
         check = CheckAndMark(
-            check_namespace(namespace), check_key(key), self._seconds(ttl)
+            check_namespace(namespace),
+            check_key(key),
+            ttl_seconds(ttl, self._ttl),
         )
         return await self._dispatcher.query(check)
 
@@ -303,7 +318,10 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; no key is marked.
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
-        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        namespace, lasting = (
+            check_namespace(namespace),
+            ttl_seconds(ttl, self._ttl),
+        )
         check = partial(CheckAndMark, namespace, ttl=lasting)
         return await self._dispatcher.query_many(await _for_each(keys, check))
 
@@ -352,21 +370,20 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; the key is not claimed.
             OutcomeUnknownError: The commit failed; the claim is released.
         """
-        check_flag(keep_alive, "keep_alive")
-        claim = Acquire(
-            check_namespace(namespace),
-            check_key(key),
-            self._token(),
-            seconds(lease, "lease"),
-            self._seconds(ttl),
-            self._policy(on_abandoned),
+        policy = self._policy(on_abandoned)
+        operation = Acquire(
+            token=self._token(),
+            namespace=check_namespace(namespace),
+            key=check_key(key),
+            lease=seconds(lease, "lease"),
+            ttl=ttl_seconds(ttl, self._ttl),
+            on_abandoned=policy,
         )
         waiting = seconds(wait, "wait", least=0)
-        return PendingClaim(self._claim(claim, waiting, keep_alive=keep_alive))
-
-    async def _claim(self, claim: Acquire, wait: float, *, keep_alive: bool) -> Claim:
-        state = await acquire(self._dispatcher, claim, wait)
-        return Claim(self._dispatcher, claim, state, keep_alive=keep_alive)
+        check_flag(keep_alive, "keep_alive")
+        return PendingClaim(
+            acquire_claim(self._dispatcher, operation, waiting, keep_alive=keep_alive)
+        )
 
     async def claim_many(
         self,
@@ -390,7 +407,10 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; no key is claimed.
             OutcomeUnknownError: The commit failed; the claims are released.
         """
-        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        namespace, lasting = (
+            check_namespace(namespace),
+            ttl_seconds(ttl, self._ttl),
+        )
         leasing, policy = seconds(lease, "lease"), self._policy(on_abandoned)
         claims = await _for_each(
             keys,
@@ -403,11 +423,7 @@ class AsyncSeenStore:
                 policy,
             ),
         )
-        states = await acquire_many(self._dispatcher, claims)
-        return [
-            Claim(self._dispatcher, claim, state, keep_alive=False)
-            for claim, state in zip(claims, states, strict=True)
-        ]
+        return await acquire_claims(self._dispatcher, claims)
 
     async def confirm_many(
         self, claims: Iterable[Claim], *, ttl: Duration | EllipsisType | None = ...
@@ -487,7 +503,10 @@ class AsyncSeenStore:
         """
         check_flag(handled, "handled")
         resolve = Resolve(
-            check_namespace(namespace), check_key(key), handled, self._seconds(ttl)
+            check_namespace(namespace),
+            check_key(key),
+            handled,
+            ttl_seconds(ttl, self._ttl),
         )
         return await self._dispatcher.execute(resolve)
 
@@ -718,9 +737,6 @@ class AsyncSeenStore:
             return self._config.on_abandoned
         check_choice(on_abandoned, ON_ABANDONED, "on_abandoned")
         return on_abandoned
-
-    def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
-        return self._ttl if ttl is ... else seconds_or_never(ttl, "ttl")
 
 
 def _configuration(

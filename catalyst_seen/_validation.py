@@ -10,6 +10,7 @@ from ._errors import InvalidKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import EllipsisType
 
 MAX_KEY_BYTES = 2_048
 """UTF-8 bytes in a key: below the 2,704 that a PostgreSQL B-tree entry can hold."""
@@ -171,6 +172,18 @@ def timestamp(ts: float, argument: str = "ts") -> float:
             f" not {ts!r}; milliseconds must be divided by 1000"
         )
     return instant
+
+
+def ttl_seconds(
+    ttl: Duration | EllipsisType | None, default: float | None
+) -> float | None:
+    """Return a TTL in seconds; ``None`` is "never", and ``...`` the default.
+
+    Raises:
+        TypeError: It is not a duration.
+        ValueError: It is out of range.
+    """
+    return default if ttl is ... else seconds_or_never(ttl, "ttl")
 
 
 def days(age: float, argument: str) -> float:

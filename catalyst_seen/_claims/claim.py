@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Never, Self
 
-from .._validation import seconds, seconds_or_never
-from .lease import Lease, finish_many
+from .._validation import seconds, ttl_seconds
+from .lease import Lease, acquire, acquire_many, finish_many
 from .renewer import LeaseRenewer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
     from types import EllipsisType, TracebackType
 
     from .._engine.dispatcher import Dispatcher
@@ -126,9 +126,13 @@ class Claim:
             OutcomeUnknownError: The commit failed; confirm again to learn the outcome.
         """
         if connection is not None:
-            await self._lease.confirm_in_transaction(connection, self._seconds(ttl))
+            await self._lease.confirm_in_transaction(
+                connection, ttl_seconds(ttl, self._lease.acquired.ttl)
+            )
             return
-        await self._lease.finish(self._lease.confirm(self._seconds(ttl)))
+        await self._lease.finish(
+            self._lease.confirm(ttl_seconds(ttl, self._lease.acquired.ttl))
+        )
 
     async def release(self, delay: Duration = 0.0) -> bool:
         """Make the key claimable again: its item is not handled.
@@ -188,9 +192,6 @@ class Claim:
             raise lost from exc
         await self._lease.finish_block(exc)
 
-    def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
-        return self._lease.acquired.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
-
 
 _NOT_ACQUIRED = (
     "the claim is not taken yet: write `claim = await store.claim(...)` or"
@@ -244,12 +245,34 @@ class PendingClaim(Coroutine[object, None, Claim]):
         await self._claim.__aexit__(exc_type, exc, traceback)
 
 
+async def acquire_claim(
+    dispatcher: Dispatcher, operation: Acquire, wait: float, *, keep_alive: bool
+) -> Claim:
+    """Acquire a claim; while it is in flight, retry for ``wait`` seconds."""
+    state = await acquire(dispatcher, operation, wait)
+    return Claim(dispatcher, operation, state, keep_alive=keep_alive)
+
+
+async def acquire_claims(
+    dispatcher: Dispatcher, operations: Sequence[Acquire]
+) -> list[Claim]:
+    """Acquire claims in one batch."""
+    states = await acquire_many(dispatcher, operations)
+    return [
+        Claim(dispatcher, operation, state, keep_alive=False)
+        for operation, state in zip(operations, states, strict=True)
+    ]
+
+
 async def confirm_all(
     dispatcher: Dispatcher, claims: Iterable[Claim], ttl: Duration | EllipsisType | None
 ) -> list[bool]:
     """Confirm claims in one batch; true for each that is confirmed."""
     checked = _checked(dispatcher, claims)
-    confirms = [claim._lease.confirm(claim._seconds(ttl)) for claim in checked]
+    confirms = [
+        claim._lease.confirm(ttl_seconds(ttl, claim._lease.acquired.ttl))
+        for claim in checked
+    ]
     return await finish_many(dispatcher, [claim._lease for claim in checked], confirms)
 
 

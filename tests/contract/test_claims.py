@@ -1139,7 +1139,7 @@ class TestWait:
         await asyncio.gather(*waiters)
         assert turns == 100
         assert (await live.stats()).operations["claim"] < 1_500
-        assert not live._dispatcher.waiters._waiting
+        assert not live._dispatcher.waiters.waiting
 
     async def test_passed_on(
         self, live: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
@@ -1152,7 +1152,7 @@ class TestWait:
         )
         await operations(live, "claim", 3)
         release = asyncio.create_task(owner.release())
-        while not live._dispatcher.waiters._waiting["", "k"][0].is_set():
+        while not live._dispatcher.waiters.waiting["", "k"][0].is_set():
             await asyncio.sleep(0)
         first.cancel()
         assert await release
@@ -1205,7 +1205,7 @@ class TestWait:
         waiter.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiter
-        assert not live._dispatcher.waiters._waiting
+        assert not live._dispatcher.waiters.waiting
         await owner.confirm()
 
 
