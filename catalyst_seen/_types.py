@@ -128,7 +128,7 @@ class StoreStats:
         purge_failures: Purges that failed; the next round tries again.
         last_purge: When the last one ended well, in seconds since 1970.
         operations: Operations sent to the backend; a batch counts its keys. By kind:
-            ``look`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
+            ``get`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
             ``check_and_mark``, ``forget``, ``claim``, ``confirm``, ``release``,
             ``renew``, ``resolve``.
         batches: Transactions that carried them; the fewer, the more callers shared one.
