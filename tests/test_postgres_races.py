@@ -78,7 +78,7 @@ class TestInserts:
                 assert kept == ["theirs", until, until + 9]
 
     async def test_ended_concurrent_claim_is_in_flight(self, place: Target) -> None:
-        """A claim that loses to an insert is IN_FLIGHT, even if that lease has ended."""
+        """A claim that loses to an insert is IN_FLIGHT, even if its lease has ended."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
             calls: Calls = (("a", store.claim), ("b", store.check_and_mark))

@@ -237,7 +237,7 @@ class TestInterrupted:
     async def test_disconnect_between_statements_retries(
         self, place: Target, way: Lossy, tag: bytes
     ) -> None:
-        """A connection lost between two statements is replaced; the batch is retried."""
+        """A connection lost between statements is replaced; the batch is retried."""
         async with through(place, way) as store:
             await store.mark_seen("before")
             way.end_after = tag
