@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -42,3 +43,12 @@ def places_log(place: Target) -> str:
     """Return the log of the server that tests share."""
     server = getattr(place.wipe, "func", None)
     return str(server.__self__.log) if server else ""
+
+
+async def until_blocked(connection: asyncpg.Connection) -> None:
+    """Wait until another connection of the server waits for a lock."""
+    async with asyncio.timeout(20):
+        while not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+        ):
+            await asyncio.sleep(0.01)
