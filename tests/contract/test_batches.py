@@ -19,10 +19,10 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends._state_machine import transition
 from catalyst_seen.backends.operations import Operation
-from catalyst_seen.backends.sqlite import backend as sqlite
+from catalyst_seen.backends.sqlite import batch
 
 from ..support.locks import write_lock
-from ..support.sqlite_faults import refuse
+from ..support.sqlite_faults import SqliteFaults
 from ..support.sqlite_files import read
 from ..support.targets import Target
 
@@ -225,7 +225,7 @@ class TestApart:
                 raise ZeroDivisionError("a bad operation")
             return transition(row, operation, now)
 
-        monkeypatch.setattr(sqlite, "transition", picky)
+        monkeypatch.setattr(batch, "transition", picky)
         async with AsyncSeenStore(path) as store:
             *answers, many = await asyncio.gather(
                 *(store.check_and_mark(key) for key in ("0", "1", "bad", "2")),
@@ -247,21 +247,20 @@ class TestApart:
     async def test_failed_transaction(
         self,
         path: Path,
-        monkeypatch: pytest.MonkeyPatch,
         error: str,
         expected: type[Exception],
     ) -> None:
         """Its error reaches exactly those in it, each as an exception of its own."""
-        async with AsyncSeenStore(path, purge_interval=None) as store:
+        faults = SqliteFaults()
+        config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
+        async with AsyncSeenStore(config) as store:
             await store.mark_seen("before")
-            calls = [asyncio.create_task(store.mark_seen("first"))]
-            with monkeypatch.context() as broken:
-                refuse(broken, "COMMIT", error, [False, False])
-                calls += [
-                    asyncio.create_task(store.mark_seen(f"{number}"))
-                    for number in range(20)
-                ]
-                ends = await asyncio.gather(*calls, return_exceptions=True)
+            faults.refuse("COMMIT", error, [False, False])
+            calls = [
+                asyncio.create_task(store.mark_seen(key))
+                for key in ["first", *map(str, range(20))]
+            ]
+            ends = await asyncio.gather(*calls, return_exceptions=True)
             assert [type(end) for end in ends] == [expected] * 21
             assert all(str(path) in str(end) for end in ends)
             assert len({id(end) for end in ends}) == 21
@@ -297,9 +296,11 @@ class TestApart:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A batch of readers that fails is not sent again."""
-        async with AsyncSeenStore(path, purge_interval=None) as store:
+        faults = SqliteFaults()
+        config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
+        async with AsyncSeenStore(config) as store:
             sent = watch(store, monkeypatch)
-            refuse(monkeypatch, "COMMIT", "SQLITE_FULL", [True] * 10)
+            faults.refuse("COMMIT", "SQLITE_FULL", [True] * 10)
             ends = await asyncio.gather(
                 *(store.get(key) for key in "abc"), return_exceptions=True
             )

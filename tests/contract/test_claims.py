@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import threading
 import time
@@ -27,13 +26,13 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen._tuning import Tuning
-from catalyst_seen.backends.sqlite import worker
+from catalyst_seen.backends.sqlite.database import Database
 
 from ..support.cancellation import time_of_two_calls
 from ..support.clock import DAY, NOON, Clock
 from ..support.figures import Figures
 from ..support.locks import write_lock
-from ..support.sqlite_faults import refuse
+from ..support.sqlite_faults import SqliteFaults, sqlite_error
 from ..support.targets import Target
 
 Pair = tuple[AsyncSeenStore, AsyncSeenStore]
@@ -55,9 +54,25 @@ async def pair(shared: Target) -> AsyncIterator[Pair]:
 
 
 @pytest.fixture
-async def hasty(path: Path) -> AsyncIterator[AsyncSeenStore]:
+def faults() -> SqliteFaults:
+    """Faults of the SQLite connections of ``hasty`` and ``faulty``."""
+    return SqliteFaults()
+
+
+@pytest.fixture
+async def faulty(path: Path, faults: SqliteFaults) -> AsyncIterator[AsyncSeenStore]:
+    """An open store on a file, with the real clock, whose statements may fail."""
+    config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
+    async with AsyncSeenStore(config) as store:
+        yield store
+
+
+@pytest.fixture
+async def hasty(path: Path, faults: SqliteFaults) -> AsyncIterator[AsyncSeenStore]:
     """An open store on a file, with the real clock, that waits for no lock."""
-    config = SeenStoreConfig(path, timeout=0.001, purge_interval=None)
+    config = SeenStoreConfig(
+        path, timeout=0.001, purge_interval=None, tuning=faults.tuning
+    )
     async with AsyncSeenStore(config) as store:
         yield store
 
@@ -277,9 +292,7 @@ class TestBlock:
                 await store.aclose()
                 raise ValueError("mine")
 
-    async def test_release_is_bounded(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_release_is_bounded(self, path: Path) -> None:
         """A release that takes too long goes on after the block has ended."""
         config = SeenStoreConfig(
             path,
@@ -531,35 +544,33 @@ class TestByHand:
 
     @pytest.mark.parametrize("is_done", [False, True])
     async def test_unknown_confirm(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, *, is_done: bool
+        self, faulty: AsyncSeenStore, faults: SqliteFaults, *, is_done: bool
     ) -> None:
         """An I/O error at the commit of a confirm is named; confirming again is fine.
 
         A block that ends with it raises it, and does not release.
         """
-        async with AsyncSeenStore(path, purge_interval=None) as store:
-            with pytest.raises(OutcomeUnknownError, match="Ask again"):
-                async with store.claim("k") as claim:
-                    refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", [is_done])
-            assert await store.is_seen("k") is is_done
-            assert "release" not in (await store.stats()).operations
-            await claim.confirm()
-            assert await store.is_seen("k")
+        with pytest.raises(OutcomeUnknownError, match="Ask again"):
+            async with faulty.claim("k") as claim:
+                faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC", [is_done])
+        assert await faulty.is_seen("k") is is_done
+        assert "release" not in (await faulty.stats()).operations
+        await claim.confirm()
+        assert await faulty.is_seen("k")
 
     @pytest.mark.parametrize("are_done", [[True], [True, False]], ids=[1, 2])
     async def test_unknown_claim_is_given_back(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, are_done: list[bool]
+        self, faulty: AsyncSeenStore, faults: SqliteFaults, are_done: list[bool]
     ) -> None:
         """A claim whose commit met an I/O error is leased to nobody, if it is there.
 
         Also if its release meets another.
         """
-        async with AsyncSeenStore(path, purge_interval=None) as store:
-            refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", are_done)
-            with pytest.raises(OutcomeUnknownError):
-                await store.claim("k")
-            claim = await store.claim("k")
-            assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
+        faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC", are_done)
+        with pytest.raises(OutcomeUnknownError):
+            await faulty.claim("k")
+        claim = await faulty.claim("k")
+        assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
 
 
 class TestMany:
@@ -899,20 +910,23 @@ class TestKeepAlive:
             while claim.remaining() == 0:
                 await asyncio.sleep(0.01)
 
-    async def test_longer_by_hand(self, hasty: AsyncSeenStore) -> None:
+    async def test_longer_by_hand(
+        self, hasty: AsyncSeenStore, faults: SqliteFaults
+    ) -> None:
         """A longer lease that is being asked for by hand is not taken back."""
-        backend: Any = hasty._lifecycle.backend._connections  # type: ignore[attr-defined]
-        perform = backend._perform
+        is_slow = False
 
-        def slow(db: object, work: object) -> object:
-            time.sleep(0.15)
-            return perform(db, work)
+        def begin(execute: Callable[[], object]) -> object:
+            if is_slow:
+                time.sleep(0.15)
+            return execute()
 
+        faults.replace("BEGIN", begin)
         async with hasty.claim("k", lease=0.3, keep_alive=True) as claim:
-            backend._perform = slow
+            is_slow = True
             await claim.renew(60)  # meanwhile a renewal is due, and waits behind it
             await asyncio.sleep(0.3)
-            backend._perform = perform
+            is_slow = False
             retry_after = (await hasty.claim("k")).retry_after
         assert retry_after is not None
         assert retry_after > 50
@@ -1160,7 +1174,10 @@ class TestWait:
             assert await second
 
     async def test_passed_on_by_a_failure(
-        self, hasty: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+        self,
+        hasty: AsyncSeenStore,
+        faults: SqliteFaults,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A waiter whose claim fails leaves the key to the next as well."""
         never_poll(hasty, monkeypatch)
@@ -1170,7 +1187,7 @@ class TestWait:
         )
         await operations(hasty, "claim", 3)
         await owner.release()
-        refuse(monkeypatch, "BEGIN", "SQLITE_FULL")
+        faults.refuse("BEGIN", "SQLITE_FULL")
         with pytest.raises(StoreUnavailableError):
             await first
         async with asyncio.timeout(30):
@@ -1294,80 +1311,81 @@ class TestCancelled:
         assert given_up > 20
 
     async def test_unknown_and_cancelled(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
+        self, faulty: AsyncSeenStore, faults: SqliteFaults
     ) -> None:
         """A cancelled claim whose commit met an I/O error is given back all the same.
 
         Its release is on the broken connection, and has to be sent again.
         """
         began, go_on = threading.Event(), threading.Event()
-        execute = worker.Connection.execute
 
-        def slow(db: worker.Connection, work: object, *rest: object) -> object:
-            if work == "COMMIT" and not began.is_set():
-                began.set()
-                assert go_on.wait(60)
-            return execute(db, work, *rest)
+        def slow(commit: Callable[[], object]) -> object:
+            if began.is_set():
+                return commit()
+            began.set()
+            assert go_on.wait(60)
+            commit()
+            raise sqlite_error("SQLITE_IOERR_FSYNC")
 
-        async with AsyncSeenStore(path, purge_interval=None) as store:
-            refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC", [True])
-            execute = worker.Connection.execute
-            monkeypatch.setattr(worker.Connection, "execute", slow)
-            claim = asyncio.create_task(store.claim("k"))
-            assert await asyncio.to_thread(began.wait, 60)
-            claim.cancel()
-            for _ in range(5):
-                await asyncio.sleep(0)
-            go_on.set()
-            with pytest.raises(asyncio.CancelledError):
-                await claim
-            again = await store.claim("k", wait=30)
-            assert (again.verdict, again.attempt) == (Verdict.RETRY, 2)
+        faults.replace("COMMIT", slow)
+        claim = asyncio.create_task(faulty.claim("k"))
+        assert await asyncio.to_thread(began.wait, 60)
+        claim.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await claim
+        again = await faulty.claim("k", wait=30)
+        assert (again.verdict, again.attempt) == (Verdict.RETRY, 2)
 
     async def test_over_a_broken_connection(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        faulty: AsyncSeenStore,
+        faults: SqliteFaults,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """What was cancelled behind an I/O error is not carried out after all.
 
         Its release goes over a new connection, and would come too early.
         """
         failing, failed, overtaken, done = (threading.Event() for _ in range(4))
-        async with AsyncSeenStore(path, purge_interval=None) as store:
-            backend: Any = store._lifecycle.backend._connections  # type: ignore[attr-defined]
-            perform, calls = backend._perform, itertools.count()
+        databases: list[Database] = []
+        apply = Database.apply
 
-            def slow(db: object, work: object) -> object:
-                number = next(calls)
-                if number == 0:  # the mark, whose commit fails
-                    failing.set()
-                    assert failed.wait(60)
-                elif number == 1:  # the claim, behind it
-                    assert overtaken.wait(60)
-                try:
-                    return perform(db, work)
-                finally:
-                    if number == 1:
-                        done.set()
+        def slow(database: Database, *args: Any, **options: Any) -> object:
+            databases.append(database)
+            number = len(databases)
+            if number == 1:  # the mark, whose commit fails
+                failing.set()
+                assert failed.wait(60)
+            elif number == 2:  # the claim, behind it
+                assert overtaken.wait(60)
+            try:
+                return apply(database, *args, **options)
+            finally:
+                if number == 2:
+                    done.set()
 
-            monkeypatch.setattr(backend, "_perform", slow)
-            refuse(monkeypatch, "COMMIT", "SQLITE_IOERR_FSYNC")
-            mark = asyncio.create_task(store.mark_seen("other"))
-            assert await asyncio.to_thread(failing.wait, 60)
-            mark.cancel()
+        monkeypatch.setattr(Database, "apply", slow)
+        faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC")
+        mark = asyncio.create_task(faulty.mark_seen("other"))
+        assert await asyncio.to_thread(failing.wait, 60)
+        mark.cancel()
+        await asyncio.sleep(0)
+        claim = asyncio.create_task(faulty.claim("k"))
+        for _ in range(5):
             await asyncio.sleep(0)
-            claim = asyncio.create_task(store.claim("k"))
-            for _ in range(5):
-                await asyncio.sleep(0)
-            failed.set()
-            while not backend._worker.is_suspect:
-                await asyncio.sleep(0)
-            claim.cancel()
-            outcomes = await asyncio.gather(mark, claim, return_exceptions=True)
-            assert {type(one) for one in outcomes} == {asyncio.CancelledError}
-            await store.is_seen("k")  # behind the release
-            overtaken.set()
-            assert await asyncio.to_thread(done.wait, 60)
-            assert await store.claim("k")
+        failed.set()
+        while not databases[0].needs_reconnect:
+            await asyncio.sleep(0)
+        claim.cancel()
+        outcomes = await asyncio.gather(mark, claim, return_exceptions=True)
+        assert {type(one) for one in outcomes} == {asyncio.CancelledError}
+        await faulty.is_seen("k")  # behind the release
+        overtaken.set()
+        assert await asyncio.to_thread(done.wait, 60)
+        assert await faulty.claim("k")
 
     async def test_given_back_while_closing(self, shared: Target) -> None:
         """Also if the store closes right after."""

@@ -97,8 +97,8 @@ class TestOpen:
         """A call that connects anew meets a close: it is refused, nothing is left."""
         store = AsyncSeenStore(path, purge_interval=None)
         await store.open()
-        worker = store._lifecycle.backend._connections._worker  # type: ignore[attr-defined]
-        worker._connection.is_suspect = True
+        worker = store._lifecycle.backend._connections._writer  # type: ignore[attr-defined]
+        worker.database.needs_reconnect = True
         call = asyncio.create_task(store.mark_seen("k"))
         await asyncio.sleep(0)
         store._lifecycle.backend.abandon()
@@ -216,7 +216,7 @@ class TestClose:
             await closing
         await store.aclose()
 
-    async def test_bounded(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_bounded(self, path: Path) -> None:
         """A close does not wait for a disk that hangs; the thread ends when it can."""
         config = SeenStoreConfig(
             path, timeout=2, purge_interval=None, tuning=Tuning(close_timeout=0.1)
@@ -253,12 +253,12 @@ class TestOneAtATime:
             backend = store._lifecycle.backend
             run, under_way, most = backend._run, 0, 0  # type: ignore[attr-defined]
 
-            async def count(work: object) -> object:
+            async def count(*args: object, **options: object) -> object:
                 nonlocal under_way, most
                 under_way += 1
                 most = max(most, under_way)
                 try:
-                    return await run(work)
+                    return await run(*args, **options)
                 finally:
                     under_way -= 1
 

@@ -20,7 +20,7 @@ from catalyst_seen import (
 from catalyst_seen.backends.operations import Get, Operation, Row
 
 from ..support.clock import DAY, Clock
-from ..support.sqlite_faults import refuse
+from ..support.sqlite_faults import SqliteFaults
 from ..support.sqlite_files import write
 from ..support.targets import Target
 
@@ -239,30 +239,28 @@ class TestForgotten:
             assert await store.filter_new(LARGE) == LARGE
 
     @pytest.mark.parametrize("is_done", [True, False])
-    async def test_outcome_unknown(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, *, is_done: bool
-    ) -> None:
+    async def test_outcome_unknown(self, path: Path, *, is_done: bool) -> None:
         """If nobody knows whether it was forgotten, the database is asked."""
-        async with AsyncSeenStore(config(path)) as store:
+        faults = SqliteFaults()
+        tuned = replace(config(path), tuning=faults.tuning)
+        async with AsyncSeenStore(tuned) as store:
             await store.mark_seen("k")
-            with monkeypatch.context() as broken:
-                refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC", [is_done])
-                with pytest.raises(OutcomeUnknownError):
-                    await store.forget("k")
+            faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC", [is_done])
+            with pytest.raises(OutcomeUnknownError):
+                await store.forget("k")
             assert await store.is_seen("k") is not is_done
 
-    async def test_outcome_unknown_beside_another(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_outcome_unknown_beside_another(self, path: Path) -> None:
         """That does not hide what another store has forgotten before."""
-        async with AsyncSeenStore(config(path)) as store:
+        faults = SqliteFaults()
+        tuned = replace(config(path), tuning=faults.tuning)
+        async with AsyncSeenStore(tuned) as store:
             await store.mark_many(["k", "other"])
             async with AsyncSeenStore(config(path)) as by:
                 await by.forget("other")
-            with monkeypatch.context() as broken:
-                refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC", [True])
-                with pytest.raises(OutcomeUnknownError):
-                    await store.forget("k")
+            faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC", [True])
+            with pytest.raises(OutcomeUnknownError):
+                await store.forget("k")
             assert not await store.is_seen("other")
 
     async def test_by_another_program_meanwhile(
@@ -299,16 +297,15 @@ class TestForgotten:
                     await asyncio.sleep(0.001)
                     assert time.monotonic() - gone < staleness + 0.2
 
-    async def test_while_disconnected(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_while_disconnected(self, path: Path) -> None:
         """Nor is it overlooked if it comes while this store must connect again."""
-        async with AsyncSeenStore(config(path, staleness=0.05)) as store:
+        faults = SqliteFaults()
+        tuned = replace(config(path, staleness=0.05), tuning=faults.tuning)
+        async with AsyncSeenStore(tuned) as store:
             await store.mark_seen("k")
-            with monkeypatch.context() as broken:
-                refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
-                with pytest.raises(OutcomeUnknownError):
-                    await store.mark_seen("other")
+            faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC")
+            with pytest.raises(OutcomeUnknownError):
+                await store.mark_seen("other")
             write(path, "DELETE FROM seen")
             await asyncio.sleep(0.1)
             await store.get("other")

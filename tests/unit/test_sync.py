@@ -317,19 +317,19 @@ class TestClaims:
         script = """
             import signal, sys, threading, time
             from catalyst_seen import SeenStore
+            from catalyst_seen.backends.sqlite.database import Database
             signal.signal(signal.SIGUSR1, signal.default_int_handler)
             has_begun = sys.argv[2] == "True"
             with SeenStore(sys.argv[1], purge_interval=None) as store:
-                backend = store._store._lifecycle.backend._connections
-                perform = backend._perform
-                def slow(db, work):
+                apply = Database.apply
+                def slow(*args, **options):
                     if not has_begun:
                         time.sleep(0.3)
-                    answer = perform(db, work)
+                    answer = apply(*args, **options)
                     if has_begun:
                         time.sleep(0.3)
                     return answer
-                backend._perform = slow
+                Database.apply = slow
                 interrupt = lambda: signal.pthread_kill(
                     threading.main_thread().ident, signal.SIGUSR1
                 )
@@ -337,7 +337,7 @@ class TestClaims:
                 try:
                     store.claim("k")
                 except KeyboardInterrupt:
-                    backend._perform = perform
+                    Database.apply = apply
                     print(bool(store.claim("k", wait=5)))
         """
         done = run_script(script, str(path), str(has_begun))

@@ -7,6 +7,7 @@ import hashlib
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -21,13 +22,13 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
-from catalyst_seen.backends.sqlite import files, schema, wal, worker
+from catalyst_seen.backends.sqlite import files, schema, wal
 
 from ...support.clock import NOON, Clock
 from ...support.leaks import open_descriptors
 from ...support.locks import write_lock
 from ...support.scripts import Run
-from ...support.sqlite_faults import refuse
+from ...support.sqlite_faults import SqliteFaults, execute
 from ...support.sqlite_files import a_row, read, write
 
 HOUR = 3_600.0
@@ -38,10 +39,7 @@ class TestSettings:
 
     async def ask(self, store: AsyncSeenStore, *pragmas: str) -> list[object]:
         """Read settings on the store's own connection."""
-        backend = store._lifecycle.backend
-        return await backend._run(  # type: ignore[attr-defined, no-any-return]
-            lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
-        )
+        return [(await execute(store, f"PRAGMA {name}"))[0][0] for name in pragmas]
 
     async def test_defaults(self, path: Path) -> None:
         """WAL, NORMAL, 10,000 pages, temp store in memory, incremental vacuum."""
@@ -89,15 +87,17 @@ class TestUpgrade:
     OLD = "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)"
     INSERT = "INSERT INTO seen VALUES (?, ?)"
 
-    async def test_failed(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_failed(self, path: Path) -> None:
         """An upgrade that could not be stored is not reported, and comes again."""
         write(path, self.OLD, self.INSERT, rows=[("k", int(time.time()))])
-        with capture_logs() as logs, monkeypatch.context() as broken:
-            refuse(broken, "COMMIT", "SQLITE_FULL")
+        faults = SqliteFaults()
+        faults.refuse("COMMIT", "SQLITE_FULL")
+        config = SeenStoreConfig(path, tuning=faults.tuning)
+        with capture_logs() as logs:
             with pytest.raises(StoreUnavailableError):
-                await AsyncSeenStore(path).open()
+                await AsyncSeenStore(config).open()
             assert logs == []
-            async with AsyncSeenStore(path) as store:
+            async with AsyncSeenStore(config) as store:
                 assert await store.is_seen("k")
         assert [log["event"] for log in logs] == ["schema_upgraded"]
 
@@ -201,37 +201,39 @@ class TestUpgrade:
         write(path, self.OLD, self.INSERT, rows=[(str(n), 9**9) for n in range(1_000)])
         assert _open_in_eight(path, run_script, "ttl=None") == ["1000"] * 8
 
-    async def test_refused_without_waiting(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_refused_without_waiting(self, path: Path) -> None:
         """Of two that change the journal at once, SQLite refuses one: it tries again.
 
         Eight processes that open a fresh file meet it once in 40 rounds.
         """
-        refused = refuse(monkeypatch, "PRAGMA journal_mode", "SQLITE_BUSY")
-        async with AsyncSeenStore(path) as store:
+        faults = SqliteFaults()
+        refused = faults.refuse("PRAGMA journal_mode = wal", "SQLITE_BUSY")
+        config = SeenStoreConfig(path, tuning=faults.tuning)
+        async with AsyncSeenStore(config) as store:
             assert await store.check_and_mark("k")
-        assert refused == ["PRAGMA journal_mode = wal"]
+        assert len(refused) == 1
 
-    async def test_schema_that_appears_while_looking(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_schema_that_appears_while_looking(self, path: Path) -> None:
         """A schema that another process creates just now is not a stranger's."""
-        execute = worker.Connection.execute
+        attempts = 0
 
-        def meanwhile(db: worker.Connection, work: object, *rest: object) -> object:
-            if isinstance(work, str) and "FROM sqlite_master" in work:
-                with (
-                    suppress(sqlite3.OperationalError),  # locked: it has to wait
-                    closing(sqlite3.connect(path, timeout=0)) as other,
-                ):
-                    for statement in schema._CREATE:
-                        other.execute(statement)
-            return execute(db, work, *rest)
+        def meanwhile(read: Callable[[], object]) -> object:
+            nonlocal attempts
+            attempts += 1
+            with (
+                suppress(sqlite3.OperationalError),  # locked: it has to wait
+                closing(sqlite3.connect(path, timeout=0)) as other,
+            ):
+                for statement in schema._CREATE:
+                    other.execute(statement)
+            return read()
 
-        monkeypatch.setattr(worker.Connection, "execute", meanwhile)
-        async with AsyncSeenStore(path) as store:
+        faults = SqliteFaults()
+        faults.replace("SELECT type, name FROM sqlite_master", meanwhile)
+        config = SeenStoreConfig(path, tuning=faults.tuning)
+        async with AsyncSeenStore(config) as store:
             assert await store.check_and_mark("k")
+        assert attempts
 
     def test_fresh_file_in_many_processes(self, path: Path, run_script: Run) -> None:
         """Eight processes that open a file that is not there all get one schema."""
@@ -530,21 +532,22 @@ class TestFileThatChanges:
                 await store.mark_seen("k")
             assert path.read_bytes() == b""
 
-    async def test_gone_when_connecting_again(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_gone_when_connecting_again(self, path: Path) -> None:
         """After an I/O error no new database is made where the old one was."""
         folder = path.parent / "volume"
+        faults = SqliteFaults()
         config = SeenStoreConfig(
-            folder / "seen.db", purge_interval=None, recent_staleness=0
+            folder / "seen.db",
+            purge_interval=None,
+            recent_staleness=0,
+            tuning=faults.tuning,
         )
         store = AsyncSeenStore(config)
         await store.open()
         await store.mark_seen("k")
-        with monkeypatch.context() as broken:
-            refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
-            with pytest.raises(OutcomeUnknownError):
-                await store.mark_seen("new")
+        faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC")
+        with pytest.raises(OutcomeUnknownError):
+            await store.mark_seen("new")
         folder.rename(path.parent / "lost")
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match="not there any more"):
@@ -589,13 +592,13 @@ class TestFileThatChanges:
         """Only a checkpoint that comes no further is kept by a reader."""
         log = wal.WriteAheadLog(files.DatabaseFile(str(path)), is_used=True)
         for copied in (0, 10, 20, 40):
-            log._ended(0, 100, copied)
+            log._record_checkpoint(0, 100, copied)
             log._pinned_since = time.monotonic() - 100
-        log._ended(0, 100, 40)
+        log._record_checkpoint(0, 100, 40)
         assert log.pinned > 99
-        log._ended(0, 100, 60)
+        log._record_checkpoint(0, 100, 60)
         assert log.pinned < 1
-        log._ended(0, 100, 100)
+        log._record_checkpoint(0, 100, 100)
         assert log.pinned == 0
 
 
@@ -683,16 +686,15 @@ class TestErrors:
                 write(path, "DELETE FROM seen")
             assert await store.check_and_mark("0")
 
-    async def test_io_error_at_commit_is_unknown(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_io_error_at_commit_is_unknown(self, path: Path) -> None:
         """An I/O error at the commit is OutcomeUnknownError, and connects anew."""
-        async with AsyncSeenStore(path, purge_interval=None) as store:
+        faults = SqliteFaults()
+        config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
+        async with AsyncSeenStore(config) as store:
             await store.mark_seen("before")
-            with monkeypatch.context() as broken:
-                refuse(broken, "COMMIT", "SQLITE_IOERR_FSYNC")
-                with pytest.raises(OutcomeUnknownError, match="IOERR_FSYNC") as caught:
-                    await store.mark_seen("k")
+            faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC")
+            with pytest.raises(OutcomeUnknownError, match="IOERR_FSYNC") as caught:
+                await store.mark_seen("k")
             assert "Ask again" in str(caught.value)
             descriptors = len(open_descriptors())
             with capture_logs() as logs:
@@ -705,19 +707,12 @@ class TestErrors:
         """A full disk refuses marks, keeps what it has, and works again after."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
             await store.mark_many(map(str, range(1_000)))
-            backend = store._lifecycle.backend
-
-            async def limit(pages: int) -> None:
-                await backend._run(  # type: ignore[attr-defined]
-                    lambda db: db.execute(f"PRAGMA max_page_count={pages}").fetchall()
-                )
-
-            await limit(1)
+            await execute(store, "PRAGMA max_page_count = 1")
             with pytest.raises(StoreUnavailableError, match=r"full.*Free some space"):
                 await store.mark_many(f"more {number}" for number in range(1_000))
             assert await store.count() == 1_000
             assert await store.is_seen("0")
-            await limit(1_000_000)
+            await execute(store, "PRAGMA max_page_count = 1000000")
             await store.mark_many(f"more {number}" for number in range(1_000))
             assert await store.count() == 2_000
 
@@ -780,9 +775,8 @@ class TestErrors:
     async def test_bugs_pass_untouched(self, path: Path) -> None:
         """Misuse of the driver is not dressed up as an unavailable store."""
         async with AsyncSeenStore(path) as store:
-            backend = store._lifecycle.backend
             with pytest.raises(sqlite3.ProgrammingError):
-                await backend._run(lambda db: db.execute("SELECT ?", ()))  # type: ignore[attr-defined]
+                await execute(store, "SELECT ?")
 
 
 def _break(path: Path) -> None:
