@@ -1,4 +1,4 @@
-"""What every server's backend goes by: exchanges to their end, a clock not its own."""
+"""Retries of requests to a server, and the estimate of the server's time."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from catalyst_seen.backends.operations import CheckAndMark, Get
 Attempt = Callable[[bool], Awaitable[None]]
 
 
-class Ends:
-    """Attempts that end when they may, and what has ended."""
+class Attempts:
+    """Attempts that wait for a gate, and the names of the completed ones."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
-        self.names: list[str] = []
+        self.completed: list[str] = []
 
-    def of(self, name: str, *, waits: bool = False) -> Attempt:
-        """An attempt; it waits for the gate, or ends at once."""
+    def attempt(self, name: str, *, waits: bool = False) -> Attempt:
+        """Return an attempt that waits for the gate, or completes at once."""
 
         async def attempt(_: bool) -> None:
             if waits:
                 await self.gate.wait()
-            self.names.append(name)
+            self.completed.append(name)
 
         return attempt
 
 
-async def cancelled(exchanges: RetryingChannel, attempt: Attempt) -> None:
-    """Cancel who has an exchange, once it is under way."""
-    first = asyncio.create_task(exchanges.request(attempt, is_change=True))
+async def cancel_request(channel: RetryingChannel, attempt: Attempt) -> None:
+    """Cancel the caller of a request that is under way."""
+    first = asyncio.create_task(channel.request(attempt, is_change=True))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     first.cancel()
@@ -48,91 +48,91 @@ async def cancelled(exchanges: RetryingChannel, attempt: Attempt) -> None:
 
 
 class TestRetryingChannel:
-    """One at a time, each to its end."""
+    """Requests are serialised, and each one completes."""
 
-    async def test_cancelled(self) -> None:
-        """Who is cancelled leaves the exchange to its end: no other overtakes it."""
-        exchanges, ends = RetryingChannel("here", 1), Ends()
-        await cancelled(exchanges, ends.of("first", waits=True))
+    async def test_cancelled_request_completes_first(self) -> None:
+        """A cancelled caller's request completes before the next request starts."""
+        channel, attempts = RetryingChannel("here", 1), Attempts()
+        await cancel_request(channel, attempts.attempt("first", waits=True))
         second = asyncio.create_task(
-            exchanges.request(ends.of("second"), is_change=True)
+            channel.request(attempts.attempt("second"), is_change=True)
         )
         await asyncio.sleep(0.01)
-        ends.gate.set()
+        attempts.gate.set()
         await second
-        assert ends.names == ["first", "second"]
+        assert attempts.completed == ["first", "second"]
 
-    async def test_close_waits(self) -> None:
-        """What a cancelled caller has left under way is brought to its end."""
-        exchanges, ends = RetryingChannel("here", 1), Ends()
-        await cancelled(exchanges, ends.of("first", waits=True))
-        closing = asyncio.create_task(exchanges.aclose())
+    async def test_close_waits_for_a_cancelled_request(self) -> None:
+        """Closing completes a cancelled caller's request, and refuses later ones."""
+        channel, attempts = RetryingChannel("here", 1), Attempts()
+        await cancel_request(channel, attempts.attempt("first", waits=True))
+        closing = asyncio.create_task(channel.aclose())
         await asyncio.sleep(0.01)
         assert not closing.done()
-        ends.gate.set()
+        attempts.gate.set()
         await closing
-        assert ends.names == ["first"]
+        assert attempts.completed == ["first"]
         with pytest.raises(StoreClosedError):
-            await exchanges.request(ends.of("second"), is_change=True)
-        assert ends.names == ["first"]
+            await channel.request(attempts.attempt("second"), is_change=True)
+        assert attempts.completed == ["first"]
 
     @pytest.mark.parametrize(
         ("maybe_applied", "is_change", "is_unknown"),
         [(True, True, True), (True, False, False), (False, True, False)],
     )
-    async def test_refused_later(
+    async def test_refused_retry_of_a_sent_change(
         self, *, maybe_applied: bool, is_change: bool, is_unknown: bool
     ) -> None:
-        """A refusal after a change that was sent tells nothing of that one."""
-        told: list[bool] = []
+        """A refused retry is unknown if an earlier attempt may have been applied."""
+        earlier: list[bool] = []
 
-        async def attempt(again: bool) -> None:
-            told.append(again)
-            if len(told) == 1:
+        async def attempt(maybe_applied_before: bool) -> None:
+            earlier.append(maybe_applied_before)
+            if len(earlier) == 1:
                 raise TransientError(OSError("gone"), maybe_applied=maybe_applied)
             raise StoreUnavailableError("here", "full", "wait")
 
         with pytest.raises(StoreUnavailableError, match="full") as caught:
             await RetryingChannel("here", 1).request(attempt, is_change=is_change)
-        assert told == [False, is_unknown]
+        assert earlier == [False, is_unknown]
         assert isinstance(caught.value, OutcomeUnknownError) is is_unknown
 
 
-def test_clock_keeps_what_is_better() -> None:
-    """A slow exchange does not set the clock ahead, so that a fast one sets it back."""
+def test_clock_keeps_the_precise_estimate() -> None:
+    """A slow round trip does not replace the estimate of a fast one."""
     here = 10.0
     clock = ServerClock(monotonic=lambda: here)
-    told = []
+    offsets = []
     for took in (0.01, 1.0, 0.01):
         sent, here = here, here + took
         clock.observe(100 + here - took / 2, sent)
-        told.append(clock.now() - here)
-    assert told == pytest.approx([100.005] * 3)
+        offsets.append(clock.now() - here)
+    assert offsets == pytest.approx([100.005] * 3)
 
 
 class TestPartlyFailed:
-    """What a call raises of which some operations failed alone."""
+    """The error of a call of which some operations failed."""
 
     UNAVAILABLE = StoreUnavailableError("here", "full", "wait")
     UNKNOWN = OutcomeUnknownError("here", "lost", "ask")
     MARKS = (CheckAndMark("", "a", ttl=None), CheckAndMark("", "b", ttl=None))
-    LOOKS = (Get("", "a"), Get("", "b"))
+    GETS = (Get("", "a"), Get("", "b"))
 
-    def test_unknown_first(self) -> None:
-        """What nobody knows counts, whatever else has failed."""
+    def test_unknown_outcome_takes_precedence(self) -> None:
+        """An unknown outcome takes precedence over every other failure."""
         unknown = self.UNKNOWN
         assert _call_failure(self.MARKS, [self.UNAVAILABLE, unknown]) is unknown
         assert _call_failure(self.MARKS, [True, unknown]) is unknown
 
-    def test_others_are_done(self) -> None:
-        """A call of which a part was done is no call that did nothing."""
+    def test_partial_success_is_unknown(self) -> None:
+        """A call that was applied in part is unknown."""
         failure = _call_failure(self.MARKS, [True, self.UNAVAILABLE])
         assert isinstance(failure, OutcomeUnknownError)
         assert "1 of 2 keys failed" in str(failure)
 
-    def test_nothing_is_done(self) -> None:
-        """If all has failed, or nothing was to be done, that is what is said."""
+    def test_complete_failure_is_raised(self) -> None:
+        """If every operation failed, or none writes, the failure itself is raised."""
         refused = self.UNAVAILABLE
         assert _call_failure(self.MARKS, [refused, refused]) is refused
-        assert _call_failure(self.LOOKS, [None, refused]) is refused
+        assert _call_failure(self.GETS, [None, refused]) is refused
         assert _call_failure(self.MARKS, [True, True]) is None

@@ -1,4 +1,4 @@
-"""What only Redis and Valkey can do to a store; real servers, real faults."""
+"""Behaviour of a store that is specific to Redis and Valkey, with real faults."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ SECRET = "s3cret-w0rd"  # noqa: S105 - of a server that lives for a test
 
 @pytest.fixture
 def server() -> Iterator[Valkey]:
-    """A server of this test's own."""
+    """A server that belongs to this test alone."""
     with Valkey(**DURABLE) as made:
         yield made
 
 
 def commands(server: Valkey) -> Counter[str]:
-    """How often the server was asked for what."""
+    """Count the calls of each command of a server."""
     with server.client() as client:
         stats = client.info("commandstats")
     return Counter(
@@ -56,12 +56,14 @@ def commands(server: Valkey) -> Counter[str]:
 
 
 class TestOpening:
-    """What is looked at before anything is promised."""
+    """The checks at open."""
 
     @pytest.mark.torture
     @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-    async def test_eviction(self, policy: str, fault: Fault) -> None:
-        """A server that evicts is refused; if that is allowed, it is warned of."""
+    async def test_open_refuses_an_evicting_server(
+        self, policy: str, fault: Fault
+    ) -> None:
+        """A server that evicts keys is refused, or if that is allowed, warned of."""
         row = fault("H2", f"Valkey with maxmemory-policy {policy}")
         with Valkey(maxmemory_policy=policy, **DURABLE) as server:
             with pytest.raises(ConfigurationError, match=f"has {policy}.*noeviction"):
@@ -75,8 +77,8 @@ class TestOpening:
         row.passed()
         row.note("refused; where it is allowed, a warning")
 
-    async def test_persistence(self) -> None:
-        """A server that writes nothing to the disk is warned of."""
+    async def test_open_warns_without_persistence(self) -> None:
+        """Opening warns of a server that writes nothing to the disk."""
         with Valkey() as server, capture_logs() as logs:
             async with to(server) as store:
                 (problem,) = (await store.check()).problems
@@ -88,22 +90,22 @@ class TestOpening:
                 assert await store.check()
         assert len(logs) == 1
 
-    async def test_old(self, server: Valkey) -> None:
-        """A server that is too old is refused."""
+    async def test_open_refuses_an_old_server(self, server: Valkey) -> None:
+        """A server version below the minimum is refused."""
         old = to(server, tuning=Tuning(oldest_redis=(99, 0)))
         with pytest.raises(ConfigurationError, match=r"7\.0 is needed"):
             await old.open()
 
-    async def test_replica(self, server: Valkey) -> None:
-        """A replica is refused: it could mark nothing."""
+    async def test_open_refuses_a_replica(self, server: Valkey) -> None:
+        """A replica is refused, because it accepts no writes."""
         with (
             Valkey(replicaof=f"{HOST} {server.port}", **DURABLE) as replica,
             pytest.raises(StoreUnavailableError, match=r"replica.*the primary"),
         ):
             await to(replica).open()
 
-    async def test_nobody_there(self) -> None:
-        """An address where nobody answers is said at once, and may be tried again."""
+    async def test_open_fails_fast_then_reopens(self) -> None:
+        """An unreachable address fails without retries; the store can open later."""
         port = free_port()
         store = AsyncSeenStore(f"redis://:{SECRET}@{HOST}:{port}")
         with pytest.raises(StoreUnavailableError, match=str(port)) as caught:
@@ -119,16 +121,16 @@ class TestOpening:
             ("?no_such_option=1", "make nothing of it"),
         ],
     )
-    def test_bad_url(self, options: str, problem: str) -> None:
-        """A URL of which redis-py can make nothing is refused without showing it."""
+    def test_bad_url_is_not_repeated(self, options: str, problem: str) -> None:
+        """A URL that redis-py refuses is refused, and not repeated in the message."""
         for scheme in ("redis", "valkey+cluster"):
             with pytest.raises(ConfigurationError, match=problem) as caught:
                 AsyncSeenStore(f"{scheme}://:{SECRET}@{HOST}:1{options}")
             assert SECRET not in str(caught.value)
             assert caught.value.__cause__ is None
 
-    async def test_wrong_password(self) -> None:
-        """A wrong password is said at once, and appears nowhere."""
+    async def test_wrong_password_is_not_retried(self) -> None:
+        """A wrong password fails without retries, and appears in no message."""
         with Valkey(requirepass="another", **DURABLE) as server:
             for user in (f":{SECRET}@", ""):
                 store = AsyncSeenStore(f"redis://{user}{HOST}:{server.port}")
@@ -138,8 +140,8 @@ class TestOpening:
                 assert time.monotonic() - begun < SOON
                 assert SECRET not in f"{caught.value!r} {caught.value} {store!r}"
 
-    async def test_password(self) -> None:
-        """The right one appears nowhere either, in errors and logs of a lost server."""
+    async def test_password_is_never_shown(self) -> None:
+        """The password appears in no error and no log event of a lost server."""
         with capture_logs() as logs, Valkey(requirepass=SECRET, **DURABLE) as server:
             config = SeenStoreConfig(url=server.url, purge_interval=None, timeout=0.1)
             async with AsyncSeenStore(config) as store:
@@ -153,13 +155,13 @@ class TestOpening:
         assert "lookup_failed" in shown
         assert SECRET not in shown
 
-    async def test_wrong_database(self, server: Valkey) -> None:
-        """A database that the server does not have is said at once."""
+    async def test_missing_database_is_not_retried(self, server: Valkey) -> None:
+        """A database that the server does not have fails without retries."""
         with pytest.raises(StoreUnavailableError, match="database that the server has"):
             await to(server, "/99").open()
 
-    async def test_forbidden(self, server: Valkey) -> None:
-        """A user who may not run scripts is told so."""
+    async def test_open_names_a_missing_permission(self, server: Valkey) -> None:
+        """A user without permission to run scripts is refused with that reason."""
         with server.client() as client:
             client.acl_setuser(
                 "poller", enabled=True, passwords=["+pw"], keys=["*"],
@@ -170,8 +172,8 @@ class TestOpening:
             await store.open()
         assert isinstance(caught.value.__cause__, NoPermissionError)
 
-    async def test_few_rights(self, server: Valkey) -> None:
-        """A user who may not look at the configuration can use a store all the same."""
+    async def test_config_permission_is_optional(self, server: Valkey) -> None:
+        """A user without permission to read the configuration can use a store."""
         with server.client() as client:
             client.acl_setuser(
                 "poller", enabled=True, passwords=["+pw"], keys=["seen:*"],
@@ -181,8 +183,8 @@ class TestOpening:
             assert await store.check_and_mark("k")
             assert await store.count() == 1
 
-    async def test_blocking_twin(self, server: Valkey) -> None:
-        """SeenStore takes the same URLs."""
+    async def test_blocking_store_takes_a_url(self, server: Valkey) -> None:
+        """SeenStore accepts the same URLs."""
         with SeenStore(server.url) as store:
             assert store.check_and_mark("k")
             assert not store.check_and_mark("k")
@@ -190,18 +192,18 @@ class TestOpening:
 
 @asynccontextmanager
 async def at_port(port: int) -> AsyncIterator[Valkey]:
-    """A server on a port that was free."""
+    """Run a server on a port that was free."""
     server = Valkey(**DURABLE)
     server.port = port
     with server:
         yield server
 
 
-class TestOwnClient:
-    """A client that the user brings along."""
+class TestUsersClient:
+    """A client that the user passes."""
 
-    async def test_server(self, server: Valkey) -> None:
-        """It is used with its settings, and not closed."""
+    async def test_store_uses_the_users_client(self, server: Valkey) -> None:
+        """The user's client is used with its settings, and not closed."""
         client = Redis(host=HOST, port=server.port, decode_responses=True)
         async with client:
             config = SeenStoreConfig(prefix="mine", purge_interval=None)
@@ -213,8 +215,8 @@ class TestOwnClient:
             async with AsyncSeenStore(RedisBackend(client, config)) as store:
                 assert await store.is_seen("k", namespace="a:b")
 
-    async def test_cluster(self) -> None:
-        """The same for a client of a cluster."""
+    async def test_store_uses_a_cluster_client(self) -> None:
+        """The user's cluster client is used, and not closed."""
         with ValkeyCluster(**DURABLE) as cluster:
             async with RedisCluster.from_url(
                 cluster.nodes[1].url.replace("valkey", "redis")
@@ -223,16 +225,16 @@ class TestOwnClient:
                     assert await store.check_and_mark("k")
                 assert await client.exists("seen::k") == 1
 
-    async def test_stays_connected(self, server: Valkey) -> None:
-        """Its connections are as they were when the store has closed."""
+    async def test_users_connections_stay_open(self, server: Valkey) -> None:
+        """The connections of the user's client survive the close of the store."""
         async with Redis(host=HOST, port=server.port) as client:
             before = await client.client_id()
             async with AsyncSeenStore(RedisBackend(client)) as store:
                 assert await store.check_and_mark("k")
             assert await client.client_id() == before
 
-    async def test_pool_is_used_up(self, server: Valkey) -> None:
-        """Without a free connection for too long, that is what is said."""
+    async def test_exhausted_pool_is_reported(self, server: Valkey) -> None:
+        """If the pool has no free connection for too long, the error says so."""
         pool = BlockingConnectionPool(
             host=HOST, port=server.port, max_connections=1, timeout=0.05
         )
@@ -246,17 +248,17 @@ class TestOwnClient:
                 assert await store.check_and_mark("k")
         await pool.aclose()
 
-    def test_no_client(self) -> None:
-        """What is neither a URL nor a client is refused."""
+    def test_other_targets_are_refused(self) -> None:
+        """A target that is neither a URL nor a client is refused."""
         with pytest.raises(TypeError, match="must be a URL"):
             RedisBackend(object())  # type: ignore[arg-type]
 
 
 class TestRoundTrips:
-    """Group commit, to a server."""
+    """Group commit over the network."""
 
-    async def test_one_for_many(self, server: Valkey) -> None:
-        """What a hundred tasks ask at once is one call of the script, or two."""
+    async def test_many_tasks_share_a_round_trip(self, server: Valkey) -> None:
+        """Calls of a hundred tasks are sent as one or two script calls."""
         async with to(server) as store:
             await store.check_and_mark("before")
             before = commands(server)["evalsha"]
@@ -266,7 +268,7 @@ class TestRoundTrips:
             assert commands(server)["evalsha"] - before <= 2
 
     async def test_duplicates_write_nothing(self, server: Valkey) -> None:
-        """A duplicate, and a claim that is not given, write nothing."""
+        """A duplicate, and a claim that is refused, write nothing."""
         async with to(server) as store:
             await store.mark_seen("k")
             await store.claim("c")
@@ -279,8 +281,10 @@ class TestRoundTrips:
                 assert client.info("replication")["master_repl_offset"] == before
 
     @pytest.mark.torture
-    async def test_script_is_forgotten(self, server: Valkey, fault: Fault) -> None:
-        """A server that has lost the script gets it again, and nobody notices."""
+    async def test_lost_script_is_loaded_again(
+        self, server: Valkey, fault: Fault
+    ) -> None:
+        """A server that has lost the script receives it again, unnoticed by callers."""
         row = fault("H5", "Valkey, SCRIPT FLUSH before a call")
         async with to(server) as store:
             for key in ("a", "b"):
@@ -292,10 +296,10 @@ class TestRoundTrips:
 
 
 class TestFailures:
-    """A server that is gone, or says no."""
+    """A server that fails or refuses."""
 
-    async def test_unknown(self, server: Valkey) -> None:
-        """What was sent to a server that does not answer any more is unknown."""
+    async def test_stalled_server_leaves_it_unknown(self, server: Valkey) -> None:
+        """A change sent to a server that stalls is unknown; a read is unavailable."""
         async with to(
             server, "/0?socket_timeout=0.1&socket_connect_timeout=0.1", timeout=0.3
         ) as store:
@@ -309,8 +313,8 @@ class TestFailures:
             assert not await store.check_and_mark("k")
 
     @pytest.mark.torture
-    async def test_out_of_memory(self, fault: Fault) -> None:
-        """A full server marks nothing more; what is seen is still answered."""
+    async def test_full_server_still_reads(self, fault: Fault) -> None:
+        """A full server stores no new mark, and still reports the stored ones."""
         row = fault("H2", "Valkey full, noeviction")
         with Valkey(**DURABLE) as server:
             async with to(server) as store:
@@ -335,8 +339,8 @@ class TestFailures:
                 assert await store.check_and_mark("k")
         row.passed()
 
-    async def test_becomes_a_replica(self, server: Valkey) -> None:
-        """A primary that is one no more says so; when it is again, marks go on."""
+    async def test_demoted_primary_is_reported(self, server: Valkey) -> None:
+        """A primary that became a replica is reported; its promotion mends that."""
         with Valkey(**DURABLE) as other:
             async with to(server) as store:
                 with server.client() as client:
@@ -346,8 +350,8 @@ class TestFailures:
                     client.replicaof("NO", "ONE")
                 assert await store.check_and_mark("k")
 
-    async def test_loading(self) -> None:
-        """A server that still loads what it had is waited for."""
+    async def test_loading_server_is_retried(self) -> None:
+        """Calls are retried while a restarted server loads its data."""
         with Valkey(
             key_load_delay="4000", loading_process_events_interval_bytes="1024"
         ) as server:
@@ -367,8 +371,8 @@ class TestFailures:
                 with server.client() as client:
                     assert "errorstat_LOADING" in client.info("errorstats")
 
-    async def test_cancelled_claim(self, server: Valkey) -> None:
-        """A claim that is cancelled while the server stalls is given back after it."""
+    async def test_cancelled_claim_is_released(self, server: Valkey) -> None:
+        """A claim cancelled while the server stalls is released afterwards."""
         async with to(server) as store:
             server.pause()
             claiming = asyncio.ensure_future(store.claim("k"))
@@ -382,11 +386,11 @@ class TestFailures:
             assert claim.verdict in {Verdict.NEW, Verdict.RETRY}
 
 
-class TestOthers:
-    """Other programs' keys, and other stores, in the same database."""
+class TestForeignKeys:
+    """Keys of other programs and of other stores in the same database."""
 
-    async def test_foreign_key(self, server: Valkey) -> None:
-        """Another program's key under our name is left alone, and hinders no other."""
+    async def test_foreign_value_is_untouched(self, server: Valkey) -> None:
+        """Another program's value is untouched, and fails only its own key."""
         async with to(server) as store:
             with server.client() as client:
                 client.set("seen::text", "hello")
@@ -406,10 +410,10 @@ class TestOthers:
 
     @pytest.mark.parametrize("size", [1, 60])
     @pytest.mark.parametrize("letter", "msc")
-    async def test_looks_like_ours(
+    async def test_similar_value_is_foreign(
         self, server: Valkey, letter: str, size: int
     ) -> None:
-        """A text that begins like a value of ours, or is as long, is another's."""
+        """A text with the letter or the size of our values is another program's."""
         text = letter * size
         async with to(server) as store:
             with server.client() as client:
@@ -429,8 +433,8 @@ class TestOthers:
                     assert client.get("seen::k") == text
             assert await store.cleanup_old_entries(0) == 8
 
-    async def test_among_claims(self, server: Valkey) -> None:
-        """Of claims beside a key of another program's, nobody knows; none is kept."""
+    async def test_foreign_key_among_claims(self, server: Valkey) -> None:
+        """If one key of many is foreign, the claims of the others are released."""
         async with to(server) as store:
             with server.client() as client:
                 client.set("seen::text", "message")
@@ -441,8 +445,8 @@ class TestOthers:
             with pytest.raises(SchemaError):
                 await store.claim("text")
 
-    async def test_names(self, server: Valkey) -> None:
-        """Names like ours that are none, or no text, disturb nobody who lists keys."""
+    async def test_foreign_names_are_not_listed(self, server: Valkey) -> None:
+        """Keys of other programs that match the prefix are skipped by every listing."""
         names = [b"seen:abc", b"seen:\xff:k", b"seen::\xff\xfe", b"seen:", b"seen"]
         async with to(server) as store:
             with server.client() as client:
@@ -460,8 +464,8 @@ class TestOthers:
                 assert await store.cleanup_old_entries(0) == 1
                 assert client.exists(*names) == len(names)
 
-    async def test_other_prefix(self, server: Valkey) -> None:
-        """A prefix that begins with another one is another store."""
+    async def test_longer_prefix_is_another_store(self, server: Valkey) -> None:
+        """A prefix that begins with another prefix belongs to another store."""
         async with to(server) as store, to(server, prefix="seen2") as other:
             await other.mark_many(["a", "b"])
             assert await store.count() == 0
@@ -470,8 +474,8 @@ class TestOthers:
             assert await store.cleanup_old_entries(0) == 1
             assert await other.count() == 2
 
-    async def test_pattern(self, server: Valkey) -> None:
-        """A prefix or a namespace is no pattern."""
+    async def test_wildcards_match_only_themselves(self, server: Valkey) -> None:
+        """Wildcards in a prefix or a namespace match only themselves."""
         namespaces = ["a*", "ab", "a?", "[ab]", "a", "\\", "^"]
         async with to(server, prefix="s[ab]*") as store:
             with server.client() as client:
@@ -482,8 +486,8 @@ class TestOthers:
                 assert await store.count(namespace=namespace) == 1
             assert await store.count() == len(namespaces)
 
-    async def test_escaped(self, server: Valkey) -> None:
-        """Namespaces that look alike when they are escaped are two."""
+    async def test_escaped_namespaces_are_distinct(self, server: Valkey) -> None:
+        """Namespaces that look alike when escaped stay distinct."""
         namespaces = ["a:b", "a%3Ab", "a%253Ab", "a"]
         async with to(server) as store:
             for namespace in namespaces:
@@ -494,10 +498,10 @@ class TestOthers:
 
 
 class TestExpiry:
-    """Rows that go by themselves."""
+    """Expiry by the server."""
 
-    async def test_rows_go(self, server: Valkey) -> None:
-        """What has expired, marks and abandoned claims, is gone without a purge."""
+    async def test_expired_rows_need_no_purge(self, server: Valkey) -> None:
+        """Expired marks and abandoned claims disappear without a purge."""
         async with to(server, ttl_days=0.2 / 86_400) as store:
             await store.mark_many(["a", "b"])
             await store.claim("c", lease=0.1)
@@ -512,27 +516,27 @@ class TestExpiry:
             assert await store.count() == 1
 
     @pytest.mark.parametrize("part", [0.0, 0.0004, 0.0005])
-    async def test_part_of_a_millisecond(
+    async def test_no_row_expires_early(
         self, server: Valkey, clock: Clock, part: float
     ) -> None:
-        """No row goes before its time, be that not a whole millisecond."""
+        """No row expires before its TTL, even where that is no whole millisecond."""
         clock.advance(part)
-        async with to(server) as store:
+        async with to(server, tuning=Tuning(server_time=clock)) as store:
             await store.mark_seen("k", ttl=1)
             clock.advance(1 - 0.0001)
             assert await store.is_seen("k")
             clock.advance(0.0012)
             assert not await store.is_seen("k")
 
-    async def test_shown_twice(self, server: Valkey) -> None:
-        """A key that Redis shows twice while it is scanned is counted once."""
+    async def test_scan_repeats_are_counted_once(self, server: Valkey) -> None:
+        """A key that SCAN returns twice is counted once."""
 
         class Twice(RedisBackend):
-            async def _page(
+            async def _scan_page(
                 self, primary: str, cursor: str, namespace: str | None, size: int
-            ) -> tuple[bytes, list[Id]]:
-                _, ids = await super()._page(primary, cursor, namespace, size)
-                return (b"7" if cursor == "0" else b"0"), [*ids, *ids]
+            ) -> tuple[str, list[Id]]:
+                _, ids = await super()._scan_page(primary, cursor, namespace, size)
+                return ("7" if cursor == "0" else "0"), [*ids, *ids]
 
         async with Redis(host=HOST, port=server.port) as client:
             config = SeenStoreConfig(purge_interval=None)
@@ -540,8 +544,8 @@ class TestExpiry:
                 await store.mark_many(["a", "b"])
                 assert await store.count() == 2
 
-    async def test_very_many_attempts(self, server: Valkey) -> None:
-        """Attempts are counted up to 65,535, and no claim is spoiled by one more."""
+    async def test_attempt_counter_saturates(self, server: Valkey) -> None:
+        """The attempt counter stops at 65,535, and the next claim still succeeds."""
         stored = b"\xc5c" + struct.pack("<ddHdB", 1, 1, 65_535, 1, 0) + b"token"
         async with to(server) as store:
             with redis.Redis(port=server.port) as client:
@@ -551,8 +555,8 @@ class TestExpiry:
                 assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 65_535)
                 assert await claim.release()
 
-    async def test_count_of_many(self, server: Valkey) -> None:
-        """While all keys are counted, others are marked: nobody waits for the end."""
+    async def test_marks_proceed_during_a_count(self, server: Valkey) -> None:
+        """Marks of other tasks proceed while all keys are counted."""
         async with to(server) as store:
             await store.mark_many(f"k{number}" for number in range(30_000))
             counting = asyncio.create_task(store.count())
@@ -565,10 +569,10 @@ class TestExpiry:
 
 
 class TestReplicas:
-    """wait_replicas."""
+    """``wait_replicas``."""
 
-    async def test_wait(self, server: Valkey) -> None:
-        """With a replica that takes over in time, a change is acknowledged."""
+    async def test_change_waits_for_replicas(self, server: Valkey) -> None:
+        """A change is acknowledged only after a replica has it; else it is unknown."""
         with Valkey(replicaof=f"{HOST} {server.port}", **DURABLE) as replica:
             with replica.client() as client:
                 while client.info("replication")["master_link_status"] != "up":
@@ -592,8 +596,8 @@ class TestReplicas:
                 assert (await store.claim("d")).verdict is Verdict.RETRY
                 assert await store.check_and_mark("again")
 
-    async def test_lost_while_it_waits(self) -> None:
-        """What was sent twice, for the script was gone, is waited for both times."""
+    async def test_resent_change_waits_for_replicas(self) -> None:
+        """A change resent after the script was loaded waits for replicas both times."""
         async with replicated() as (primary, replica, link):
             async with to(primary, "/0?socket_timeout=2", wait_replicas=1) as store:
                 await store.check_and_mark("before")
@@ -610,8 +614,8 @@ class TestReplicas:
             with replica.client() as client:
                 assert not client.exists("seen::k")
 
-    async def test_missing(self, server: Valkey) -> None:
-        """Without a replica that is said at opening, and at each change."""
+    async def test_missing_replica_is_reported(self, server: Valkey) -> None:
+        """A missing replica is logged at open, and makes each change unknown."""
         with capture_logs() as logs:
             async with to(server, wait_replicas=1) as store:
                 with pytest.raises(OutcomeUnknownError):
@@ -620,15 +624,15 @@ class TestReplicas:
 
 
 class TestFailover:
-    """A replica that takes its primary's place."""
+    """A replica that replaces its primary."""
 
     @pytest.mark.torture
     @pytest.mark.timeout(300)
     @pytest.mark.parametrize("replicas", [0, 1])
-    async def test_in_the_middle(
+    async def test_failover_loses_no_replicated_mark(
         self, fault: Fault, replicas: int, *, torture: bool
     ) -> None:
-        """What replicas did not have is lost; nothing is that was waited for."""
+        """A failover loses marks that were not replicated, and none that were."""
         row = fault(
             "H4", f"failover, link to the replica cut before, wait_replicas={replicas}",
             may_lose=not replicas,
@@ -643,10 +647,10 @@ class TestFailover:
 
 
 async def fail_over(replicas: int) -> tuple[set[str], History]:
-    """Mark from many tasks while the replica is cut off, and then takes over.
+    """Mark from many tasks while the replica is cut off and then promoted.
 
     Returns:
-        The keys that are seen in the end, and what the tasks were told.
+        The keys that are seen in the end, and the outcomes that the tasks received.
     """
     history = History()
     is_over = asyncio.Event()
@@ -679,14 +683,14 @@ async def fail_over(replicas: int) -> tuple[set[str], History]:
                 is_over.set()
 
             await asyncio.gather(disturb(), *(mark(task) for task in range(20)))
-            asked = {key for key, _ in history.told}
-            unseen = set(await store.filter_new(sorted(asked)))
-    return asked - unseen, history
+            tried = {key for key, _ in history.told}
+            unseen = set(await store.filter_new(sorted(tried)))
+    return tried - unseen, history
 
 
 @asynccontextmanager
 async def replicated() -> AsyncIterator[tuple[Valkey, Valkey, Link]]:
-    """A primary and its replica, that has all that it has, and the link between."""
+    """Run a primary, a replica in sync with it, and the link between them."""
     with (
         Valkey(**DURABLE) as primary,
         Link(primary.port) as link,

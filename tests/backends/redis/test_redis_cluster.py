@@ -1,4 +1,4 @@
-"""What only a cluster of Redis or Valkey can do to a store; real nodes, real faults."""
+"""Behaviour of a store that is specific to a cluster, with real faults."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[ValkeyCluster]:
-    """A cluster that tests share; their slots may move from the first to the second."""
+    """A cluster shared by tests, whose slots may move from the first to the second."""
     with ValkeyCluster(**DURABLE) as made:
         yield made
 
 
 @pytest.fixture
 def cluster(running: ValkeyCluster) -> ValkeyCluster:
-    """The same, empty."""
+    """The shared cluster, empty."""
     running.clear()
     return running
 
 
 def of_node(number: int, keys: list[str]) -> list[str]:
-    """Those keys that one of the three nodes has, as slots are given at first."""
+    """Select the keys of one node, by the initial assignment of slots."""
     return [
         key for key in keys if key_slot(f"seen::{key}".encode()) * 3 >> 14 == number
     ]
@@ -46,8 +46,8 @@ def of_node(number: int, keys: list[str]) -> list[str]:
 class TestNodes:
     """Keys on three primaries."""
 
-    async def test_spread(self, cluster: ValkeyCluster) -> None:
-        """A batch goes to every node, and comes back in order."""
+    async def test_batch_spans_all_nodes(self, cluster: ValkeyCluster) -> None:
+        """A batch is spread over all nodes, and its results keep their order."""
         async with to(cluster) as store:
             keys = [f"k{number}" for number in range(500)]
             sightings = await store.check_and_mark_many(keys)
@@ -62,8 +62,8 @@ class TestNodes:
             assert sum(sizes) == await store.count() == 500
             assert await store.cleanup_old_entries(0) == 500
 
-    async def test_one_evicts(self, cluster: ValkeyCluster) -> None:
-        """Every node is looked at when a store opens."""
+    async def test_open_checks_every_node(self, cluster: ValkeyCluster) -> None:
+        """Opening checks every node, so one that evicts is refused."""
         for node in cluster.nodes:
             with node.client() as client:
                 client.config_set("maxmemory-policy", "allkeys-lru")
@@ -73,10 +73,10 @@ class TestNodes:
 
 
 class TestSlots:
-    """Slots that go from node to node."""
+    """Slots in migration."""
 
-    async def test_slot_moves(self) -> None:
-        """While slots move from node to node, every key has one true verdict."""
+    async def test_one_new_per_key_while_slots_move(self) -> None:
+        """Every key has one true verdict while slots move between nodes."""
         with ValkeyCluster(**DURABLE) as cluster:
             async with (
                 to(cluster, timeout=20) as store,
@@ -91,8 +91,8 @@ class TestSlots:
                 assert not any(await other.check_and_mark_many(keys))
                 assert await other.count() >= 300
 
-    async def test_moved(self, cluster: ValkeyCluster) -> None:
-        """Slots that have moved for good are asked for where they are."""
+    async def test_moved_slots_are_followed(self, cluster: ValkeyCluster) -> None:
+        """Keys of moved slots are found on their new node."""
         async with to(cluster) as store:
             keys = of_node(0, [f"moved{number}" for number in range(60)])
             assert all(await store.check_and_mark_many(keys))
@@ -101,8 +101,8 @@ class TestSlots:
                 move(cluster, slot, 0, 1, finish=True)
             assert not any(await store.check_and_mark_many(keys))
 
-    async def test_on_two_nodes(self, cluster: ValkeyCluster) -> None:
-        """Keys of a slot that is about to move are answered, wherever each is."""
+    async def test_half_moved_slot_is_readable(self, cluster: ValkeyCluster) -> None:
+        """Keys of a slot in migration are found on whichever node has each."""
         async with to(cluster, timeout=20) as store:
             await store.mark_many(["{f}old1", "{f}old2"])
             move(cluster, key_slot(b"f"), 0, 1, finish=False)
@@ -116,8 +116,8 @@ class TestSlots:
             assert not any(await store.check_and_mark_many(keys))
             assert time.monotonic() - begun < SOON
 
-    async def test_node_leaves(self) -> None:
-        """A node that has given its slots away, and ends, is asked no more."""
+    async def test_left_node_is_not_contacted(self) -> None:
+        """A node that has left the cluster is no longer contacted."""
         with ValkeyCluster(**PARTIAL) as cluster:
             async with to(cluster) as store, to(cluster, timeout=0.5) as idle:
                 keys = [f"k{number}" for number in range(60)]
@@ -130,35 +130,35 @@ class TestSlots:
 
 
 class TestLostNodes:
-    """Nodes that are gone."""
+    """Nodes that are lost."""
 
-    async def test_node_is_gone(self) -> None:
-        """A node that is gone fails its keys only, in time; they come back with it."""
+    async def test_lost_node_returns(self) -> None:
+        """A lost node fails only its own keys, within the timeout, until it returns."""
         with ValkeyCluster(cluster_require_full_coverage="no", **DURABLE) as cluster:
             async with to(cluster, timeout=0.5) as store:
                 keys = [f"k{number}" for number in range(60)]
                 assert all(await store.check_and_mark_many(keys))
                 cluster.nodes[2].kill()
                 calls = [store.check_and_mark(key) for key in keys]
-                answers = await asyncio.gather(*calls, return_exceptions=True)
-                failed = [one for one in answers if isinstance(one, Exception)]
+                results = await asyncio.gather(*calls, return_exceptions=True)
+                failed = [one for one in results if isinstance(one, Exception)]
                 assert all(isinstance(one, StoreUnavailableError) for one in failed)
                 assert 0 < len(failed) < 60
-                assert not any(one for one in answers if not isinstance(one, Exception))
+                assert not any(one for one in results if not isinstance(one, Exception))
                 with pytest.raises(StoreUnavailableError):
                     await store.check_and_mark_many(keys)
                 cluster.nodes[2].start()
                 assert not any([await until_known(store, key) for key in keys])
 
-    async def test_only_its_keys(self) -> None:
-        """It fails its keys, in whatever batch they are, and no other."""
+    async def test_lost_node_fails_only_its_keys(self) -> None:
+        """A lost node fails its keys in every batch, and no key of another node."""
         with ValkeyCluster(**PARTIAL) as cluster:
             async with to(cluster, timeout=0.5) as store:
                 keys = [f"k{number}" for number in range(60)]
                 lost = of_node(2, keys)
                 await asyncio.gather(*map(store.is_seen, keys))
                 cluster.nodes[2].kill()
-                answers = dict(
+                results = dict(
                     zip(
                         keys,
                         await asyncio.gather(
@@ -169,17 +169,17 @@ class TestLostNodes:
                 )
                 failed = [
                     key
-                    for key, answer in answers.items()
-                    if isinstance(answer, StoreUnavailableError)
+                    for key, result in results.items()
+                    if isinstance(result, StoreUnavailableError)
                 ]
                 assert failed == lost
-                assert all(answers[key] for key in keys if key not in lost)
+                assert all(results[key] for key in keys if key not in lost)
                 more = [f"m{number}" for number in range(30)]
                 with pytest.raises(OutcomeUnknownError, match=r"of 30 keys failed"):
                     await store.check_and_mark_many(more)
 
-    async def test_other_stalls(self) -> None:
-        """If another one stalls, that one may have done it: nobody knows."""
+    async def test_stalled_node_leaves_it_unknown(self) -> None:
+        """If one node is lost and another stalls, the outcome is unknown."""
         with ValkeyCluster(**PARTIAL) as cluster:
             options = "?socket_timeout=0.2&socket_connect_timeout=0.2"
             async with to(cluster, options, timeout=0.5) as store:
@@ -197,8 +197,8 @@ class TestLostNodes:
                     await store.mark_many([gone, stalled])
                 cluster.nodes[1].resume()
 
-    async def test_idle(self) -> None:
-        """Who has asked nothing meanwhile can count again when it is back."""
+    async def test_idle_store_finds_a_returned_node(self) -> None:
+        """A store that was idle while a node was lost counts again after its return."""
         with ValkeyCluster(**PARTIAL) as cluster:
             async with to(cluster, timeout=0.5) as store:
                 await store.mark_many(f"k{number}" for number in range(60))
@@ -208,8 +208,8 @@ class TestLostNodes:
                 cluster.nodes[2].start()
                 await until_counted(store, 60)
 
-    async def test_all_refuse(self) -> None:
-        """A cluster that has lost a node, and so refuses all, is waited for."""
+    async def test_call_waits_for_a_failed_cluster(self) -> None:
+        """Calls are retried while a cluster that lost a node refuses all commands."""
         with ValkeyCluster(**DURABLE) as cluster:
             async with to(cluster, timeout=15) as store:
                 (key, *_) = of_node(0, [str(number) for number in range(99)])
@@ -229,7 +229,7 @@ class TestLostNodes:
 
 
 async def until_counted(store: AsyncSeenStore, number: int) -> None:
-    """Count until there is an answer; it is that number."""
+    """Count until that succeeds, and compare the number."""
     deadline = time.monotonic() + 15
     while True:
         try:
@@ -242,7 +242,7 @@ async def until_counted(store: AsyncSeenStore, number: int) -> None:
 
 
 async def until_known(store: AsyncSeenStore, key: str) -> object:
-    """Ask until the answer is one."""
+    """Check and mark a key until that succeeds."""
     deadline = time.monotonic() + 15
     while True:
         try:
@@ -255,7 +255,7 @@ async def until_known(store: AsyncSeenStore, key: str) -> object:
 def move(
     cluster: ValkeyCluster, slot: int, source: int, target: int, *, finish: bool
 ) -> None:
-    """Move a slot and its keys from one node to another; or stop halfway."""
+    """Move a slot and its keys from one node to another, or stop halfway."""
     with cluster.nodes[source].client() as old, cluster.nodes[target].client() as new:
         old_id, new_id = (
             str(one.execute_command("CLUSTER", "MYID")) for one in (old, new)
@@ -270,7 +270,7 @@ def move(
 
 
 def empty(cluster: ValkeyCluster, source: int, target: int) -> None:
-    """Give all slots of a node, which has no keys, to another one; all learn of it."""
+    """Assign all slots of an empty node to another one, and wait for all nodes."""
     with cluster.nodes[target].client() as new, cluster.nodes[source].client() as old:
         new_id, old_id = (
             str(one.execute_command("CLUSTER", "MYID")) for one in (new, old)

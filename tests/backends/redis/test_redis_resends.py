@@ -1,4 +1,4 @@
-"""Answers of Redis that are lost, and calls that are sent again for it."""
+"""Retries to Redis after a lost reply."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ Call = Callable[[AsyncSeenStore], Awaitable[object]]
 
 @pytest.fixture
 def server() -> Iterator[Valkey]:
-    """A server of this test's own."""
+    """A server that belongs to this test alone."""
     with Valkey(**DURABLE) as made:
         yield made
 
 
 @pytest.fixture
 async def way(server: Valkey) -> AsyncIterator[Lossy]:
-    """A way to it, on which answers get lost."""
+    """A proxy to the server, which loses replies."""
     async with lossy(server.port) as made:
         yield made
 
 
 @asynccontextmanager
-async def through(way: Lossy, patience: float = SOON) -> AsyncIterator[AsyncSeenStore]:
-    """A store at the other end, without a purge or a memory."""
+async def through(way: Lossy, retry_for: float = SOON) -> AsyncIterator[AsyncSeenStore]:
+    """Open a store behind the proxy; no purge, no cache."""
     config = SeenStoreConfig(
         url=f"redis://{HOST}:{way.port}",
-        timeout=patience,
+        timeout=retry_for,
         purge_interval=None,
         recent_staleness=0,
     )
@@ -55,21 +55,21 @@ async def through(way: Lossy, patience: float = SOON) -> AsyncIterator[AsyncSeen
 
 
 async def lost(way: Lossy) -> None:
-    """Wait until the answer has been lost: before the call is sent again."""
+    """Wait until the reply is lost, which is before the retry."""
     async with asyncio.timeout(SOON):
         while way.lose:
             await asyncio.sleep(0)
 
 
-class TestOwnRetries:
-    """A call that is sent again, for its answer did not come."""
+class TestStalledServer:
+    """Retries after a stall of the server."""
 
     @pytest.mark.torture
     @pytest.mark.timeout(600)
-    async def test_stalled(
+    async def test_retry_recognises_its_own_mark(
         self, server: Valkey, fault: Fault, *, torture: bool
     ) -> None:
-        """A server that stalls longer than its client waits calls nothing seen."""
+        """A retry after a stall reports no mark or claim of its own as seen."""
         row = fault("H1", "Valkey stalled for 0.35 s, socket timeout 0.2 s")
         rounds, verdicts = 200 if torture else 10, Counter[str]()
         async with to(
@@ -78,11 +78,11 @@ class TestOwnRetries:
             for number in range(rounds):
                 server.pause()
                 asyncio.get_running_loop().call_later(0.35, server.resume)
-                answers = await asyncio.gather(
+                results = await asyncio.gather(
                     *(store.check_and_mark(f"m{number}-{one}") for one in range(3)),
                     *(store.claim(f"c{number}-{one}") for one in range(3)),
                 )
-                verdicts.update(str(getattr(one, "verdict", one)) for one in answers)
+                verdicts.update(str(getattr(one, "verdict", one)) for one in results)
             confirmed = await store.confirm_many([await store.claim("last", lease=60)])
             assert confirmed == [True]
         assert verdicts == {"new": 6 * rounds}
@@ -90,8 +90,8 @@ class TestOwnRetries:
         row.acknowledged = verdicts.total()
         row.note(f"own marks and claims called seen 0 of {6 * rounds:,}")
 
-    async def test_retried_claim(self, server: Valkey) -> None:
-        """What was a retry is one when it is sent again, with the same attempt."""
+    async def test_retry_keeps_verdict_and_attempt(self, server: Valkey) -> None:
+        """A retry after a stall reports RETRY with the same attempt number."""
         async with to(
             server, "/0?socket_timeout=0.2&socket_connect_timeout=0.2"
         ) as store:
@@ -105,8 +105,8 @@ class TestOwnRetries:
             assert (sighting.verdict, sighting.attempt) == (Verdict.RETRY, 1)
             assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
 
-    async def test_cannot_tell(self, server: Valkey) -> None:
-        """Who cannot know whether a first attempt was carried out is told so."""
+    async def test_retried_forget_is_unknown(self, server: Valkey) -> None:
+        """A forget retried after a stall is unknown; a confirm or a read is not."""
         async with to(
             server, "/0?socket_timeout=0.2&socket_connect_timeout=0.2"
         ) as store:
@@ -126,11 +126,11 @@ class TestOwnRetries:
             await claim.confirm()
 
 
-class TestLostAnswers:
-    """What was carried out, and its answer did not come."""
+class TestLostReplies:
+    """Calls that were applied, and whose reply was lost."""
 
-    async def test_takes_back(self, way: Lossy) -> None:
-        """Who cannot know whether it was he who took something away is told so."""
+    async def test_lost_reply_of_forget_and_resolve(self, way: Lossy) -> None:
+        """A forget or a resolve whose reply is lost is unknown, and took effect."""
         async with through(way) as store:
             await store.mark_seen("a")
             assert await store.claim("b", lease=0.01, on_abandoned="hold")
@@ -148,8 +148,8 @@ class TestLostAnswers:
             assert not await store.is_seen("a")
             assert await store.is_seen("b")
 
-    async def test_release(self, way: Lossy) -> None:
-        """A release that was done is; one that did nothing is not known."""
+    async def test_lost_reply_of_release(self, way: Lossy) -> None:
+        """A retried release that took effect succeeds; any other is unknown."""
         async with through(way) as store:
             claim = await store.claim("k")
             way.lose = 1
@@ -162,8 +162,8 @@ class TestLostAnswers:
                 await again.release()
             assert not way.lose
 
-    async def test_gives(self, way: Lossy) -> None:
-        """Whose mark, claim or confirmation it was, learns that it was his."""
+    async def test_lost_reply_of_mark_claim_confirm(self, way: Lossy) -> None:
+        """A mark, a claim and a confirm whose reply is lost succeed by the retry."""
         async with through(way) as store:
             way.lose = 1
             assert (await store.check_and_mark("m")).verdict is Verdict.NEW
@@ -175,10 +175,10 @@ class TestLostAnswers:
             assert not way.lose
             assert (await store.check_and_mark("c")).verdict is Verdict.DUPLICATE
 
-    async def test_order(self, way: Lossy) -> None:
-        """What came in order in one batch is answered in order, sent twice or not."""
+    async def test_retried_batch_keeps_its_order(self, way: Lossy) -> None:
+        """A batch whose reply is lost has the same results as one sent once."""
         async with through(way) as store:
-            way.lose_if = b"$125\r\n"  # the answer to three operations
+            way.lose_if = b"$125\r\n"  # the reply to three operations
             _, first, forgotten, second = await asyncio.gather(
                 store.is_seen("sent alone"),
                 store.check_and_mark("k"),
@@ -190,10 +190,10 @@ class TestLostAnswers:
             assert forgotten is True
             assert second.verdict is Verdict.NEW
 
-    async def test_twice(self, way: Lossy) -> None:
-        """Of two who ask for a key in one batch, one gets it, sent twice or not."""
+    async def test_retried_batch_has_one_winner(self, way: Lossy) -> None:
+        """Of two calls for one key in a batch, one is NEW, even if it is retried."""
         async with through(way) as store:
-            way.lose_if = b"$86\r\n"  # the answer to two operations
+            way.lose_if = b"$86\r\n"  # the reply to two operations
             _, first, second = await asyncio.gather(
                 store.is_seen("sent alone"),
                 store.check_and_mark("k"),
@@ -203,9 +203,9 @@ class TestLostAnswers:
             assert first.verdict is Verdict.NEW
             assert second.verdict is Verdict.DUPLICATE
 
-    async def test_sent_once(self, way: Lossy) -> None:
-        """What was sent once stays so, though the next attempts were not."""
-        async with through(way, patience=0.4) as store:
+    async def test_later_refusals_keep_it_unknown(self, way: Lossy) -> None:
+        """A change sent once stays unknown, although later attempts were not sent."""
+        async with through(way, retry_for=0.4) as store:
             await store.mark_seen("a")
             way.lose = way.refuse = 1
             with pytest.raises(OutcomeUnknownError, match="forget"):
@@ -217,9 +217,9 @@ class TestLostAnswers:
             way.refuse = 0
             assert not await store.check_and_mark("k")
 
-    async def test_read(self, way: Lossy) -> None:
-        """A read that was sent is not unknown: it has changed nothing."""
-        async with through(way, patience=0.4) as store:
+    async def test_lost_read_is_not_unknown(self, way: Lossy) -> None:
+        """A read that was sent is not unknown, because it changes nothing."""
+        async with through(way, retry_for=0.4) as store:
             await store.mark_seen("k")
             way.lose, way.refuse = 1, 1_000
             with pytest.raises(StoreUnavailableError) as caught:
@@ -228,8 +228,10 @@ class TestLostAnswers:
             assert not isinstance(caught.value, OutcomeUnknownError)
 
     @pytest.mark.parametrize("policy", ["drop", "hold", "retry"])
-    async def test_lease_is_over(self, way: Lossy, policy: OnAbandoned) -> None:
-        """A claim whose lease ended before its caller was answered is still his."""
+    async def test_claim_retried_after_its_lease(
+        self, way: Lossy, policy: OnAbandoned
+    ) -> None:
+        """A claim whose lease ended before the retry still belongs to its caller."""
         async with through(way) as store:
             way.lose, way.refuse = 1, 1_000
             begun = time.monotonic()
@@ -244,11 +246,11 @@ class TestLostAnswers:
             assert claim.remaining() > 0
 
 
-class TestRefusedAfterwards:
-    """What was carried out, perhaps, and is refused when it is sent again."""
+class TestRefusedRetries:
+    """Calls that may have been applied, and whose retry is refused."""
 
-    async def test_mark(self, server: Valkey, way: Lossy) -> None:
-        """Nobody says of a mark that was stored that it was not."""
+    async def test_refused_retry_of_a_mark(self, server: Valkey, way: Lossy) -> None:
+        """A mark whose retry is refused is unknown, because it may be stored."""
         async with through(way) as store:
             with server.client() as client:
                 way.lose = 1
@@ -260,10 +262,10 @@ class TestRefusedAfterwards:
                 client.config_set("maxmemory", 0)
             assert not await store.check_and_mark("k")
 
-    async def test_claim(self, server: Valkey, way: Lossy) -> None:
-        """A claim of which its caller does not know is given back, if that is possible.
+    async def test_refused_retry_of_a_claim(self, server: Valkey, way: Lossy) -> None:
+        """A claim whose retry is refused is released, as soon as that is possible.
 
-        The memory is there again when the store is told that it was full.
+        The server has memory again when the error reaches the store.
         """
         async with through(way) as store:
             with server.client() as client:
