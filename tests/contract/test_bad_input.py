@@ -1,4 +1,4 @@
-"""Bad keys and values are refused in words, before any I/O, and lose nothing."""
+"""Invalid keys and values are refused before any I/O, and change nothing."""
 
 from __future__ import annotations
 
@@ -40,33 +40,35 @@ NOT_NAMESPACES = [" ", "\n", "a\0b", "\ud800", "n" * 257, "é" * 129]
 
 @pytest.fixture
 async def store() -> AsyncIterator[AsyncSeenStore]:
-    """An open store; what is refused before any I/O knows no backend."""
+    """An open store; validation is the same for all backends."""
     async with AsyncSeenStore(":memory:", purge_interval=None) as made:
         yield made
 
 
 @pytest.mark.parametrize("verb", KEY_VERBS)
 class TestKeys:
-    """What is not a key."""
+    """Invalid keys."""
 
     @pytest.mark.parametrize("key", NOT_TEXT, ids=repr)
-    async def test_not_text(
+    async def test_key_of_other_type_is_type_error(
         self, store: AsyncSeenStore, verb: str, key: object
     ) -> None:
-        """Anything but a str is a TypeError that names argument and type."""
+        """A key that is not a str is a TypeError with argument and type."""
         with pytest.raises(TypeError, match=r"key.*must be a str, not "):
             await KEY_VERBS[verb](store, key)
         assert await store.count() == 0
 
     @pytest.mark.parametrize("key", NOT_KEYS, ids=ascii)
-    async def test_not_a_key(self, store: AsyncSeenStore, verb: str, key: str) -> None:
-        """A str that no backend could keep is an InvalidKeyError; nothing is stored."""
+    async def test_unstorable_key_stores_nothing(
+        self, store: AsyncSeenStore, verb: str, key: str
+    ) -> None:
+        """A str that some backend cannot store is an InvalidKeyError."""
         with pytest.raises(InvalidKeyError, match="key"):
             await KEY_VERBS[verb](store, key)
         assert await store.count() == 0
 
-    async def test_before_any_io(self, verb: str) -> None:
-        """A bad key is refused even where a good one finds no open store."""
+    async def test_key_is_checked_before_the_store(self, verb: str) -> None:
+        """A bad key is refused before the store is found to be closed."""
         store = AsyncSeenStore("/nowhere/seen.db")
         with pytest.raises(InvalidKeyError):
             await KEY_VERBS[verb](store, "")
@@ -75,15 +77,15 @@ class TestKeys:
 
 
 class TestMessages:
-    """An error says which argument, which value, what is allowed."""
+    """Errors name the argument, the value and the rule."""
 
-    async def test_place_in_a_batch(self, store: AsyncSeenStore) -> None:
-        """A bad key of a batch is named by its place."""
+    async def test_bad_key_of_batch_has_its_index(self, store: AsyncSeenStore) -> None:
+        """The error of a bad key in a batch has its index."""
         with pytest.raises(InvalidKeyError, match=r"keys\[2\]: '' is empty or blank"):
             await store.mark_many(["a", "b", ""])
 
-    async def test_long_value_is_shortened(self, store: AsyncSeenStore) -> None:
-        """The value is shown, not all of it, with its size and the limit."""
+    async def test_long_value_is_truncated(self, store: AsyncSeenStore) -> None:
+        """A long value is truncated in the error, with its size and the limit."""
         with pytest.raises(InvalidKeyError, match=r"2,050 bytes.*2,048") as caught:
             await store.mark_seen("é" * 1_025)
         assert len(str(caught.value)) < 250
@@ -93,10 +95,10 @@ class TestMessages:
         "verb", ["mark_many", "check_and_mark_many", "claim_many", "filter_new"]
     )
     @pytest.mark.parametrize("one", ["key", b"key"], ids=repr)
-    async def test_one_str_is_no_batch(
+    async def test_single_str_is_no_batch(
         self, store: AsyncSeenStore, verb: str, one: str | bytes
     ) -> None:
-        """One str where many are due is not taken for its characters."""
+        """A str in place of an iterable of keys is not split into characters."""
         with pytest.raises(TypeError, match="must be an iterable of keys, not"):
             await getattr(store, verb)(one)
         with (
@@ -108,26 +110,28 @@ class TestMessages:
 
 @pytest.mark.parametrize("verb", NAMESPACE_VERBS)
 class TestNamespaces:
-    """What is not a namespace."""
+    """Invalid namespaces."""
 
     @pytest.mark.parametrize("name", NOT_NAMESPACES, ids=ascii)
-    async def test_not_a_namespace(
+    async def test_unstorable_namespace_is_refused(
         self, store: AsyncSeenStore, verb: str, name: str
     ) -> None:
-        """The rules of keys, at most 256 bytes; only the empty one is fine."""
+        """Namespaces follow the rules of keys, up to 256 bytes; empty is allowed."""
         with pytest.raises(InvalidKeyError, match="namespace"):
             await NAMESPACE_VERBS[verb](store, name)
 
     @pytest.mark.parametrize("name", [1, b"n", ("n",)], ids=repr)
-    async def test_not_text(self, store: AsyncSeenStore, verb: str, name: str) -> None:
-        """Anything but a str is a TypeError."""
+    async def test_namespace_of_other_type_is_refused(
+        self, store: AsyncSeenStore, verb: str, name: str
+    ) -> None:
+        """A namespace that is not a str is a TypeError."""
         with pytest.raises(TypeError, match="namespace must be a str"):
             await NAMESPACE_VERBS[verb](store, name)
 
 
 @pytest.mark.parametrize("verb", TTL_VERBS)
 class TestTtl:
-    """What is not a TTL."""
+    """Invalid TTLs."""
 
     @pytest.mark.parametrize(
         "ttl",
@@ -135,10 +139,10 @@ class TestTtl:
          timedelta(0), timedelta(seconds=-1), timedelta.max],
         ids=repr,
     )  # fmt: skip
-    async def test_out_of_range(
+    async def test_ttl_out_of_range_is_refused(
         self, store: AsyncSeenStore, verb: str, ttl: float
     ) -> None:
-        """Zero, negative, NaN, infinite and absurdly long are a ValueError."""
+        """A zero, negative, NaN, infinite or too long TTL is a ValueError."""
         with pytest.raises(
             ValueError, match=r"ttl must be at least 0.001 seconds.*None means never"
         ):
@@ -146,67 +150,69 @@ class TestTtl:
         assert await store.count() == 0
 
     @pytest.mark.parametrize("ttl", [True, False, "60", b"60", [60]], ids=repr)
-    async def test_not_a_duration(
+    async def test_ttl_of_other_type_is_refused(
         self, store: AsyncSeenStore, verb: str, ttl: object
     ) -> None:
-        """A bool or a text is a TypeError."""
+        """A bool or a str as a TTL is a TypeError."""
         with pytest.raises(TypeError, match="ttl must be seconds or a timedelta"):
             await TTL_VERBS[verb](store, ttl)
 
 
 @pytest.mark.parametrize("verb", LEASE_VERBS)
 class TestLease:
-    """What is not a lease."""
+    """Invalid leases."""
 
     @pytest.mark.parametrize(
         "lease", [0, -1, 1e-9, math.nan, math.inf, 1e18, timedelta(0)], ids=repr
     )
-    async def test_out_of_range(
+    async def test_lease_out_of_range_is_refused(
         self, store: AsyncSeenStore, verb: str, lease: float
     ) -> None:
-        """Zero, negative, NaN, infinite and absurdly long are a ValueError."""
+        """A zero, negative, NaN, infinite or too long lease is a ValueError."""
         with pytest.raises(ValueError, match=r"lease must be at least 0.001 seconds"):
             await LEASE_VERBS[verb](store, lease)
         assert (await store.stats()).claimed == 0
 
     @pytest.mark.parametrize("lease", [None, True, "60"], ids=repr)
-    async def test_not_a_duration(
+    async def test_lease_of_other_type_is_refused(
         self, store: AsyncSeenStore, verb: str, lease: object
     ) -> None:
-        """A lease has an end; None is a TypeError, as a bool and a text are."""
+        """A lease is finite: None is a TypeError, as a bool and a str are."""
         with pytest.raises(TypeError, match="lease must be seconds or a timedelta"):
             await LEASE_VERBS[verb](store, lease)
 
 
 @pytest.mark.parametrize("verb", DELAY_VERBS)
 class TestDelay:
-    """What is neither a delay nor a wait; zero is."""
+    """Invalid delays and waits."""
 
     @pytest.mark.parametrize("delay", [-0.001, math.nan, math.inf], ids=repr)
-    async def test_out_of_range(
+    async def test_delay_out_of_range_is_refused(
         self, store: AsyncSeenStore, verb: str, delay: float
     ) -> None:
-        """Negative, NaN and infinite are a ValueError."""
+        """A negative, NaN or infinite delay is a ValueError; zero is allowed."""
         argument = verb.removesuffix(" many")
         with pytest.raises(ValueError, match=f"{argument} must be at least 0 seconds"):
             await DELAY_VERBS[verb](store, delay)
 
     @pytest.mark.parametrize("delay", [None, False, "1"], ids=repr)
-    async def test_not_a_duration(
+    async def test_delay_of_other_type_is_refused(
         self, store: AsyncSeenStore, verb: str, delay: object
     ) -> None:
-        """Anything but a number or a timedelta is a TypeError."""
+        """A delay that is no number and no timedelta is a TypeError."""
         argument = verb.removesuffix(" many")
         with pytest.raises(TypeError, match=f"{argument} must be seconds"):
             await DELAY_VERBS[verb](store, delay)
 
 
 class TestOtherValues:
-    """Instants, ages and choices."""
+    """Invalid instants, ages and choices."""
 
     @pytest.mark.parametrize("policy", ["Retry", "", None, 1], ids=repr)
-    async def test_on_abandoned(self, store: AsyncSeenStore, policy: Any) -> None:
-        """A policy is one of three words, everywhere."""
+    async def test_unknown_policy_is_refused(
+        self, store: AsyncSeenStore, policy: Any
+    ) -> None:
+        """A policy is one of three words, in every call."""
         wanted = "on_abandoned must be one of retry, hold, drop"
         with pytest.raises(ValueError, match=wanted):
             await store.claim("k", on_abandoned=policy)
@@ -217,44 +223,54 @@ class TestOtherValues:
         assert (await store.stats()).claimed == 0
 
     @pytest.mark.parametrize("handled", [1, None, "yes"], ids=repr)
-    async def test_handled(self, store: AsyncSeenStore, handled: Any) -> None:
-        """Handled or not is True or False, not anything that looks like it."""
+    async def test_handled_must_be_a_bool(
+        self, store: AsyncSeenStore, handled: Any
+    ) -> None:
+        """Only True and False are accepted, not any truthy value."""
         with pytest.raises(TypeError, match="handled must be True or False"):
             await store.resolve("k", handled=handled)
 
-    async def test_keep_alive(self, store: AsyncSeenStore) -> None:
-        """So is keep_alive; the number of seconds is the lease's."""
+    async def test_keep_alive_must_be_a_bool(self, store: AsyncSeenStore) -> None:
+        """keep_alive is True or False; the number of seconds is the lease's."""
         wrong: Any = 30
         with pytest.raises(TypeError, match="keep_alive must be True or False"):
             await store.claim("k", keep_alive=wrong)
 
     @pytest.mark.parametrize("ts", [-1, math.nan, math.inf, 1_700_000_000_000, 10**400])
-    async def test_ts_out_of_range(self, store: AsyncSeenStore, ts: float) -> None:
-        """An instant before 1970, after 9999 (milliseconds!) or none at all."""
+    async def test_ts_in_milliseconds_is_refused(
+        self, store: AsyncSeenStore, ts: float
+    ) -> None:
+        """An instant before 1970 or after 9999 (milliseconds) is a ValueError."""
         with pytest.raises(ValueError, match="seconds since 1970"):
             await store.mark_seen("k", ts)
 
     @pytest.mark.parametrize("ts", [True, "0", datetime.now(UTC)], ids=["b", "s", "d"])
-    async def test_ts_not_a_number(self, store: AsyncSeenStore, ts: Any) -> None:
-        """Anything but a number is a TypeError."""
+    async def test_ts_of_other_type_is_refused(
+        self, store: AsyncSeenStore, ts: Any
+    ) -> None:
+        """An instant that is not a number is a TypeError."""
         with pytest.raises(TypeError, match="ts must be seconds since 1970"):
             await store.mark_seen("k", ts)
 
     @pytest.mark.parametrize("age", [-1, math.nan, math.inf, 40_000])
-    async def test_days_out_of_range(self, store: AsyncSeenStore, age: float) -> None:
-        """An age is zero or more, and at most a hundred years."""
+    async def test_age_out_of_range_is_refused(
+        self, store: AsyncSeenStore, age: float
+    ) -> None:
+        """An age is from zero to a hundred years."""
         with pytest.raises(ValueError, match="days_old must be at least 0"):
             await store.cleanup_old_entries(age)
 
     @pytest.mark.parametrize("age", [True, "30", None, timedelta(days=1)])
-    async def test_days_not_a_number(self, store: AsyncSeenStore, age: Any) -> None:
+    async def test_age_of_other_type_is_refused(
+        self, store: AsyncSeenStore, age: Any
+    ) -> None:
         """An age in days is a number."""
         with pytest.raises(TypeError, match="days_old must be a number of days"):
             await store.cleanup_old_entries(age)
 
 
 class TestDifferentKeys:
-    """Two different keys are never the same row, and come back as they went in."""
+    """Different keys are different rows, and are returned unchanged."""
 
     @pytest.fixture
     async def store(self, target: Target) -> AsyncIterator[AsyncSeenStore]:
@@ -277,15 +293,17 @@ class TestDifferentKeys:
         ],
         ids=ascii,
     )
-    async def test_pairs(self, store: AsyncSeenStore, one: str, other: str) -> None:
-        """NFC and NFD, case, blanks and look-alikes are different."""
+    async def test_similar_keys_are_different(
+        self, store: AsyncSeenStore, one: str, other: str
+    ) -> None:
+        """NFC and NFD, case, blanks and look-alikes are different keys."""
         assert await store.check_and_mark(one)
         assert not await store.is_seen(other)
         assert await store.check_and_mark(other)
         assert await store.count() == 2
 
-    async def test_longest(self, store: AsyncSeenStore) -> None:
-        """A key of 2,048 bytes and a namespace of 256 are whole to the last one."""
+    async def test_longest_key_is_stored_whole(self, store: AsyncSeenStore) -> None:
+        """A key of 2,048 bytes and a namespace of 256 are stored completely."""
         key, namespace = "é" * 1_024, "n" * 256
         await store.mark_seen(key, namespace=namespace)
         assert not await store.is_seen(key[:-1] + "è", namespace=namespace)
@@ -293,8 +311,8 @@ class TestDifferentKeys:
         assert record is not None
         assert (record.key, record.namespace) == (key, namespace)
 
-    async def test_str_subclass(self, store: AsyncSeenStore) -> None:
-        """A subclass of str is the text that it holds."""
+    async def test_str_subclass_is_its_text(self, store: AsyncSeenStore) -> None:
+        """A key of a subclass of str equals its text."""
 
         class Id(str):
             __slots__ = ()
@@ -318,10 +336,10 @@ class TestDifferentKeys:
             max_size=30,
         )
     )
-    def test_any_text(
+    def test_any_accepted_text_is_unchanged(
         self, places: Places, path: Path, backend: str, ids: list[tuple[str, str]]
     ) -> None:
-        """Whatever text is accepted comes back unchanged, and all are told apart."""
+        """Any accepted text is returned unchanged, and all texts are different keys."""
         with (
             places.target(backend, path) as target,
             SeenStore(target.config(purge_interval=None)) as store,

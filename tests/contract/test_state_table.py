@@ -1,4 +1,4 @@
-"""The state table, cell by cell, on every backend."""
+"""Every operation in every state of a key, on every backend."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ HOUR = 3_600.0
 NOW = NOON + HOUR
 LONG = 2 * HOUR
 
-Bring = Callable[[AsyncSeenStore, Claim, Clock], Awaitable[object]]
+Step = Callable[[AsyncSeenStore, Claim, Clock], Awaitable[object]]
 
 
 @dataclass
 class Key:
-    """The key "k" in some state: the claim that once owned it, and a foreign one."""
+    """The key "k" in some state: its last claim, and an earlier one."""
 
     store: AsyncSeenStore
     owner: Claim
     foreign: Claim
 
-    async def looks(self) -> tuple[object, ...]:
-        """Everything that can be read of it."""
+    async def snapshot(self) -> tuple[object, ...]:
+        """Return all readable state of the key."""
         stats = await self.store.stats()
         record = await self.store.get("k")
         return record, stats.keys, stats.claimed, stats.abandoned
 
     async def is_lost(self) -> bool:
-        """Can its owner not confirm any more?"""
+        """Has its owner lost the claim?"""
         try:
             await self.owner.confirm()
         except LeaseLostError:
@@ -43,7 +43,7 @@ class Key:
 
 
 async def forgotten(store: AsyncSeenStore, _owner: Claim, _clock: Clock) -> None:
-    """Forget it."""
+    """Forget the key."""
     assert await store.forget("k")
 
 
@@ -61,11 +61,11 @@ async def purged(store: AsyncSeenStore, owner: Claim, clock: Clock) -> None:
 
 
 async def untouched(_store: AsyncSeenStore, _owner: Claim, _clock: Clock) -> None:
-    """Leave the lease to its end."""
+    """Neither confirm nor release."""
 
 
 async def renewed(_store: AsyncSeenStore, owner: Claim, clock: Clock) -> None:
-    """Renew when the lease is over."""
+    """Renew after the end of the lease."""
     clock.advance(60)
     await owner.renew(lease=LONG)
 
@@ -76,18 +76,18 @@ async def released(_store: AsyncSeenStore, owner: Claim, _clock: Clock) -> None:
 
 
 async def delayed(_store: AsyncSeenStore, owner: Claim, _clock: Clock) -> None:
-    """Release for later."""
+    """Release with a delay."""
     assert await owner.release(delay=LONG)
 
 
 async def reopened(store: AsyncSeenStore, _owner: Claim, clock: Clock) -> None:
-    """Say of a held key that it was not handled."""
+    """Resolve a held key as not handled."""
     clock.advance(60)
     assert await store.resolve("k", handled=False)
 
 
 async def marked(store: AsyncSeenStore, _owner: Claim, _clock: Clock) -> None:
-    """Mark it by another way."""
+    """Mark the key without the claim."""
     await store.mark_seen("k")
 
 
@@ -96,8 +96,8 @@ async def confirmed(_store: AsyncSeenStore, owner: Claim, _clock: Clock) -> None
     await owner.confirm()
 
 
-# State: its column of the table, how the first claim is made, and what becomes of it.
-STATES: dict[str, tuple[str, dict[str, object], Bring]] = {
+# State: its column of the state table, the options of its claim, and the next step.
+STATES: dict[str, tuple[str, dict[str, object], Step]] = {
     "unseen": ("unseen", {}, forgotten),
     "expired": ("unseen", {}, expired),
     "purged": ("unseen", {}, purged),
@@ -142,52 +142,58 @@ ABANDONED = {
 
 @pytest.fixture(params=STATES)
 def state(request: pytest.FixtureRequest) -> str:
-    """Each state that a key can be in, in every way it can come there."""
+    """Each state of a key, by every path that leads there."""
     return str(request.param)
 
 
 @pytest.fixture
 def column(state: str) -> str:
-    """The column of the state table that the state belongs to."""
+    """The column of the state in the state table."""
     return STATES[state][0]
 
 
 @pytest.fixture
 async def key(store: AsyncSeenStore, clock: Clock, state: str) -> Key:
-    """The key "k" in that state, claimed at noon, an hour ago."""
+    """The key "k" in the state, claimed an hour ago."""
     foreign = await store.claim("k")
     await store.forget("k")
-    _, options, bring = STATES[state]
+    _, options, step = STATES[state]
     owner = await store.claim("k", **options)  # type: ignore[arg-type]
     assert (owner.verdict, owner.attempt) == (Verdict.NEW, 1)
-    await bring(store, owner, clock)
+    await step(store, owner, clock)
     clock.now = NOW
     return Key(store, owner, foreign)
 
 
-async def test_reads(store: AsyncSeenStore, key: Key, column: str) -> None:
-    """is_seen, get, filter_new, count agree, held lists; nothing is changed."""
-    is_seen, before = column in SEEN, await key.looks()
+async def test_reads_agree_and_change_nothing(
+    store: AsyncSeenStore, key: Key, column: str
+) -> None:
+    """is_seen, get, filter_new and count agree, held lists; nothing changes."""
+    is_seen, before = column in SEEN, await key.snapshot()
     assert await store.is_seen("k") is is_seen
     assert (await store.get("k") is not None) is is_seen
     assert await store.filter_new(["k"]) == ([] if is_seen else ["k"])
     assert await store.count() == is_seen
     held = [Record("k", "", NOON, NOON, None)] if column == "held" else []
     assert await store.held() == held
-    assert await key.looks() == before
+    assert await key.snapshot() == before
 
 
-async def test_mark_seen(store: AsyncSeenStore, key: Key, column: str) -> None:
-    """mark_seen makes any key seen, refreshes one that was; a claim on it is lost."""
+async def test_mark_seen_marks_in_every_state(
+    store: AsyncSeenStore, key: Key, column: str
+) -> None:
+    """mark_seen makes any key seen, refreshes a seen one, and ends its claim."""
     await store.mark_seen("k")
     first = NOW if column == "unseen" else NOON
     assert await store.get("k") == Record("k", "", first, NOW, NOW + DAY)
     assert await key.is_lost() is (column != "confirmed")
 
 
-async def test_check_and_mark(store: AsyncSeenStore, key: Key, column: str) -> None:
-    """check_and_mark marks what is unseen or claimable; it changes nothing else."""
-    before = await key.looks()
+async def test_check_and_mark_only_if_free(
+    store: AsyncSeenStore, key: Key, column: str
+) -> None:
+    """check_and_mark marks an unseen or claimable key, and changes no other."""
+    before = await key.snapshot()
     sighting = await store.check_and_mark("k")
     assert sighting.verdict is VERDICTS[column]
     assert sighting.attempt == (0 if column == "unseen" else 1)
@@ -199,12 +205,12 @@ async def test_check_and_mark(store: AsyncSeenStore, key: Key, column: str) -> N
         assert await key.is_lost()
     else:
         assert sighting.first_seen == NOON
-        assert await key.looks() == before
+        assert await key.snapshot() == before
 
 
-async def test_claim(store: AsyncSeenStore, key: Key, column: str) -> None:
-    """Claim takes what is unseen or claimable, with the next attempt."""
-    before = await key.looks()
+async def test_claim_only_if_free(store: AsyncSeenStore, key: Key, column: str) -> None:
+    """A claim acquires an unseen or claimable key, as its next attempt."""
+    before = await key.snapshot()
     claim = await store.claim("k", lease=10)
     assert claim.verdict is VERDICTS[column]
     if claim:
@@ -219,38 +225,40 @@ async def test_claim(store: AsyncSeenStore, key: Key, column: str) -> None:
     else:
         assert claim.attempt == 1
         assert claim.remaining() == 0
-        assert await key.looks() == before
+        assert await key.snapshot() == before
         live = (NOW + claim.retry_after) if claim.retry_after else None
         assert claim.lease_until == live
         assert (live is not None) is (column == "live")
 
 
-async def test_confirm(store: AsyncSeenStore, key: Key, column: str) -> None:
-    """Confirm marks what is still its own, again and again, whatever the lease."""
-    before = await key.looks()
+async def test_confirm_by_owner_even_if_late(
+    store: AsyncSeenStore, key: Key, column: str
+) -> None:
+    """Confirm marks the owner's key, repeatedly, whether the lease ended or not."""
+    before = await key.snapshot()
     if column in {"unseen", "seen"}:
         with pytest.raises(LeaseLostError, match="claim on 'k', attempt 1: it is lost"):
             await key.owner.confirm()
-        assert await key.looks() == before
+        assert await key.snapshot() == before
         return
     for _ in range(2):
         await key.owner.confirm(ttl=60)
         if column == "confirmed":
-            assert await key.looks() == before
+            assert await key.snapshot() == before
         else:
             assert await store.get("k") == Record("k", "", NOON, NOW, NOW + 60)
         assert (await store.claim("k")).verdict is Verdict.DUPLICATE
 
 
-async def test_renew(
+async def test_renew_restarts_an_ended_lease(
     store: AsyncSeenStore, clock: Clock, key: Key, column: str
 ) -> None:
-    """Renew begins the lease anew, also when it was over, unless the key is marked."""
-    before = await key.looks()
+    """Renew restarts the lease, an ended one too, unless the key is marked."""
+    before = await key.snapshot()
     if column in {"unseen", "seen", "confirmed"}:
         with pytest.raises(LeaseLostError):
             await key.owner.renew(10)
-        assert await key.looks() == before
+        assert await key.snapshot() == before
         return
     await key.owner.renew(10)
     assert (key.owner.lease_until, key.owner.remaining()) == (NOW + 10, 10)
@@ -262,14 +270,14 @@ async def test_renew(
 
 
 @pytest.mark.parametrize("delay", [0, 10])
-async def test_release(
+async def test_release_makes_claimable_after_delay(
     store: AsyncSeenStore, clock: Clock, key: Key, column: str, delay: float
 ) -> None:
-    """Release makes what is still its own claimable, at once or after a delay."""
-    before = await key.looks()
+    """Release makes the owner's key claimable, at once or after a delay."""
+    before = await key.snapshot()
     if column in {"unseen", "seen", "confirmed"}:
         assert await key.owner.release(delay) is False
-        assert await key.looks() == before
+        assert await key.snapshot() == before
         return
     assert await key.owner.release(delay) is True
     if delay:
@@ -279,20 +287,22 @@ async def test_release(
     assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)
 
 
-async def test_foreign_token(key: Key, column: str) -> None:
-    """A token that is not in the record changes nothing."""
-    before = await key.looks()
+async def test_foreign_token_changes_nothing(key: Key, column: str) -> None:
+    """A token that is not in the row changes nothing."""
+    before = await key.snapshot()
     with pytest.raises(LeaseLostError, match="it is lost"):
         await key.foreign.confirm()
     with pytest.raises(LeaseLostError):
         await key.foreign.renew()
     assert await key.foreign.release() is False
-    assert await key.looks() == before
+    assert await key.snapshot() == before
     assert await key.is_lost() is (column in {"unseen", "seen"})
 
 
-async def test_forget(store: AsyncSeenStore, key: Key, column: str) -> None:
-    """Forget leaves any key unseen, and says whether there was anything."""
+async def test_forget_removes_in_every_state(
+    store: AsyncSeenStore, key: Key, column: str
+) -> None:
+    """Forget makes any key unseen; its result is whether there was a row."""
     assert await store.forget("k") is (column != "unseen")
     assert await key.is_lost()
     claim = await store.claim("k")
@@ -300,14 +310,14 @@ async def test_forget(store: AsyncSeenStore, key: Key, column: str) -> None:
 
 
 @pytest.mark.parametrize("handled", [True, False])
-async def test_resolve(
+async def test_resolve_only_if_held(
     store: AsyncSeenStore, key: Key, column: str, *, handled: bool
 ) -> None:
-    """Resolve makes a held key seen or claimable, and leaves any other as it is."""
-    before = await key.looks()
+    """Resolve makes a held key seen or claimable, and changes no other."""
+    before = await key.snapshot()
     assert await store.resolve("k", handled=handled) is (column == "held")
     if column != "held":
-        assert await key.looks() == before
+        assert await key.snapshot() == before
     elif handled:
         assert await store.get("k") == Record("k", "", NOON, NOW, NOW + DAY)
     else:
@@ -316,8 +326,10 @@ async def test_resolve(
 
 
 @pytest.mark.usefixtures("key")
-async def test_stats(store: AsyncSeenStore, state: str, column: str) -> None:
-    """Stats counts what is seen, under a live lease, and abandoned, by policy."""
+async def test_stats_count_every_state(
+    store: AsyncSeenStore, state: str, column: str
+) -> None:
+    """Stats count seen keys, live leases, and abandoned keys by policy."""
     stats = await store.stats()
     assert stats.keys == (column in SEEN)
     assert stats.claimed == (column == "live")
@@ -329,10 +341,10 @@ async def test_stats(store: AsyncSeenStore, state: str, column: str) -> None:
 
 
 @pytest.mark.usefixtures("key")
-async def test_purge_and_cleanup(
+async def test_purge_and_cleanup_spare_claims(
     store: AsyncSeenStore, target: Target, clock: Clock, state: str, column: str
 ) -> None:
-    """A purge takes what has expired; a cleanup spares live leases and what is held."""
+    """A purge removes expired rows; a cleanup spares live leases and held keys."""
     is_there = state not in {"unseen", "purged"}
     expired = target.removed(column == "unseen" and is_there)
     assert await store.purge_expired() == expired

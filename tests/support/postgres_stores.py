@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,7 +17,7 @@ SOON = 3.0
 
 
 def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
-    """Make a store on a server, with no purge and no cache."""
+    """Return a store on a server, without a background purge or a cache."""
     config = {
         "purge_interval": None,
         "recent_staleness": 0,
@@ -30,7 +31,7 @@ def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
 
 @asynccontextmanager
 async def connected(url: str | None) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection of another program."""
+    """Yield a connection of another program."""
     connection = await asyncpg.connect(url)
     try:
         yield connection
@@ -39,6 +40,15 @@ async def connected(url: str | None) -> AsyncIterator[asyncpg.Connection]:
 
 
 def places_log(place: Target) -> str:
-    """Return the log of the server that tests share."""
+    """Return the log of the shared server."""
     server = getattr(place.wipe, "func", None)
     return str(server.__self__.log) if server else ""
+
+
+async def until_blocked(connection: asyncpg.Connection) -> None:
+    """Wait until another connection of the server waits for a lock."""
+    async with asyncio.timeout(20):
+        while not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+        ):
+            await asyncio.sleep(0.01)

@@ -17,10 +17,10 @@ from ..support.clock import DAY, Clock
 
 
 class TestDefaults:
-    """What the old store promised."""
+    """Defaults and construction of a configuration."""
 
-    def test_values(self) -> None:
-        """The defaults are the inherited ones."""
+    def test_defaults_are_inherited(self) -> None:
+        """The defaults are those of the old store."""
         config = SeenStoreConfig()
         assert config.path == "data/seen_ids.sqlite"
         assert config.ttl_days == 7
@@ -29,12 +29,12 @@ class TestDefaults:
         assert (config.cache_size, config.timeout) == (10_000, 30)
         assert config.on_error == "answer"
 
-    def test_positional(self, path: Path) -> None:
+    def test_path_and_ttl_are_positional(self, path: Path) -> None:
         """Path and TTL come first, by position or by name."""
         assert SeenStoreConfig(path, 3) == SeenStoreConfig(path=path, ttl_days=3)
 
-    def test_frozen(self) -> None:
-        """A configuration does not change."""
+    def test_config_is_immutable(self) -> None:
+        """A configuration is immutable."""
         with pytest.raises(dataclasses.FrozenInstanceError):
             SeenStoreConfig().path = "other"  # type: ignore[misc]
 
@@ -45,13 +45,13 @@ class TestDefaults:
 
 
 class TestEnvironment:
-    """from_env."""
+    """Settings from the environment."""
 
-    def test_nothing_set(self) -> None:
-        """An empty environment is the defaults."""
+    def test_empty_environment_is_default(self) -> None:
+        """An empty environment means the defaults."""
         assert SeenStoreConfig.from_env() == SeenStoreConfig()
 
-    def test_everything_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_all_variables_are_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """All six variables are read."""
         for name, value in {
             "SEEN_DB_PATH": "/var/other.db",
@@ -72,10 +72,10 @@ class TestEnvironment:
         )
 
     @pytest.mark.parametrize(("text", "word"), [("0", "OFF"), ("2", "FULL")])
-    def test_synchronous_by_number(
+    def test_synchronous_accepts_numbers(
         self, monkeypatch: pytest.MonkeyPatch, text: str, word: str
     ) -> None:
-        """SQLite's own numbers are understood."""
+        """SQLite's numbers of the modes are accepted."""
         monkeypatch.setenv("SQLITE_SYNCHRONOUS", text)
         assert SeenStoreConfig.from_env().synchronous == word
 
@@ -110,7 +110,7 @@ class TestEnvironment:
     def test_bad_url_names_the_variable(
         self, monkeypatch: pytest.MonkeyPatch, url: str
     ) -> None:
-        """A URL that no backend takes is refused, and its password is not shown."""
+        """A URL without a backend is refused; its password is not shown."""
         monkeypatch.setenv("SEEN_STORE_URL", url)
         with pytest.raises(ConfigurationError, match="SEEN_STORE_URL") as caught:
             AsyncSeenStore()
@@ -124,10 +124,10 @@ class TestEnvironment:
             ("postgresql://localhost/db", "asyncpg", "postgres"),
         ],
     )
-    def test_missing_driver(
+    def test_missing_driver_names_the_extra(
         self, monkeypatch: pytest.MonkeyPatch, url: str, driver: str, extra: str
     ) -> None:
-        """Without its driver, a URL is refused with the extra that brings it."""
+        """A URL whose driver is missing is refused with the name of the extra."""
         for name in list(sys.modules):
             if name.startswith((driver, f"catalyst_seen.backends.{extra}")):
                 monkeypatch.delitem(sys.modules, name)
@@ -135,10 +135,10 @@ class TestEnvironment:
         with pytest.raises(ConfigurationError, match=rf"catalyst-seen\[{extra}\]"):
             AsyncSeenStore(url)
 
-    async def test_store_from_environment(
+    async def test_store_uses_path_from_environment(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """A store without a target is where the environment says; directories too."""
+        """A store without a target uses the environment, and creates directories."""
         monkeypatch.chdir(tmp_path)
         async with AsyncSeenStore() as store:
             await store.mark_seen("k")
@@ -150,7 +150,7 @@ class TestEnvironment:
 
 
 class TestRefused:
-    """What a configuration does not take."""
+    """Invalid settings."""
 
     @pytest.mark.parametrize(
         ("settings", "error"),
@@ -200,21 +200,23 @@ class TestRefused:
         ],
         ids=str,
     )
-    def test_settings(self, settings: dict[str, Any], error: type[Exception]) -> None:
-        """A bad setting is refused when the configuration is made, by name."""
+    def test_bad_setting_is_refused_by_name(
+        self, settings: dict[str, Any], error: type[Exception]
+    ) -> None:
+        """A bad setting is refused on construction; the error names the setting."""
         (name,) = settings
         with pytest.raises(error, match=name if name != "path" else None):
             SeenStoreConfig(**settings)
 
     @pytest.mark.parametrize("ttl", [0, -1, math.nan, math.inf])
-    def test_store_ttl(self, ttl: float) -> None:
-        """A store's own TTL follows the same rule."""
+    def test_bad_store_ttl_is_refused(self, ttl: float) -> None:
+        """The TTL of a store follows the same rule."""
         with pytest.raises(ValueError, match="ttl"):
             AsyncSeenStore(ttl=ttl)
 
 
 class TestTargets:
-    """A path, a URL, a configuration."""
+    """Targets of a store: a path, a URL, a configuration."""
 
     @pytest.mark.parametrize(
         "name",
@@ -238,7 +240,7 @@ class TestTargets:
             ("sqlite:///with%20space.db", "with space.db"),
         ],
     )
-    async def test_relative_url(
+    async def test_three_slashes_are_relative(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, name: str
     ) -> None:
         """Three slashes begin a relative path."""
@@ -248,38 +250,38 @@ class TestTargets:
             assert store.location == str(tmp_path / name)
         assert (tmp_path / name).exists()
 
-    async def test_absolute_url(self, path: Path) -> None:
+    async def test_four_slashes_are_absolute(self, path: Path) -> None:
         """Four slashes begin an absolute path."""
         async with AsyncSeenStore(f"sqlite:///{path}") as store:
             assert store.location == str(path)
 
     @pytest.mark.parametrize("url", ["sqlite:///a%00b.db", "sqlite:///%20"])
-    def test_bad_path_in_a_url(self, url: str) -> None:
-        """What no path can be is refused in a URL as well."""
+    def test_bad_path_in_url_is_refused(self, url: str) -> None:
+        """An invalid path is refused in a URL as well."""
         with pytest.raises(ConfigurationError, match="path must name a file"):
             AsyncSeenStore(url)
 
     @pytest.mark.parametrize("target", [123, b"seen.db"])
-    def test_no_target(self, target: Any) -> None:
-        """Anything else is refused, with what it may be."""
+    def test_other_target_types_are_refused(self, target: Any) -> None:
+        """A target of another type is refused, and the error names the allowed ones."""
         with pytest.raises(TypeError, match="path, a URL or a SeenStoreConfig, not"):
             AsyncSeenStore(target)
 
     @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
-    def test_memory_url(self, url: str) -> None:
+    def test_url_without_path_is_memory(self, url: str) -> None:
         """A sqlite URL without a path is in memory."""
         assert AsyncSeenStore(url).location == ":memory:"
 
     @pytest.mark.parametrize(
         "url", ["sqlite://host/a.db", "sqlite:///a.db?mode=ro", "sqlite:///a.db#x"]
     )
-    def test_url_with_more(self, url: str) -> None:
-        """A host or options are refused, not ignored."""
+    def test_url_with_host_or_options_is_refused(self, url: str) -> None:
+        """A host or options in a sqlite URL are refused, not ignored."""
         with pytest.raises(ConfigurationError, match="no host and no options"):
             AsyncSeenStore(url)
 
-    async def test_arguments_go_before_the_configuration(self, clock: Clock) -> None:
-        """TTL and the other settings of the call win over the configuration's."""
+    async def test_arguments_override_configuration(self, clock: Clock) -> None:
+        """Arguments of the store take precedence over its configuration."""
         config = SeenStoreConfig(":memory:", ttl_days=1, purge_interval=None)
         ttl = timedelta(seconds=10)
         async with AsyncSeenStore(config, ttl=ttl, clock=clock) as store:

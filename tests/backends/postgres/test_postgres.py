@@ -1,4 +1,4 @@
-"""What only PostgreSQL can do to a store; a real server, real faults."""
+"""PostgreSQL: opening, batches, transactions, purges and faults of a real server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from catalyst_seen.backends.postgres import PostgresBackend, schema
 from catalyst_seen.backends.postgres.schema import create, lock_id
 
 from ...faults.harness.report import Fault
-from ...support.postgres_stores import SOON, at, connected, places_log
+from ...support.postgres_stores import SOON, at, connected, places_log, until_blocked
 from ...support.scripts import Run
 from ...support.servers import HOST, Postgres, free_port
 from ...support.targets import Places, Target
@@ -40,16 +40,18 @@ SECRET = "s3cret-w0rd"  # noqa: S105 - of a server that lives for a test
 
 @pytest.fixture
 def server() -> Iterator[Postgres]:
-    """A server of this test's own, which keeps what it has acknowledged."""
+    """A durable server for one test."""
     with Postgres(durable=True) as made:
         yield made
 
 
 class TestOpening:
-    """How a schema becomes a store's."""
+    """Creation and recognition of the schema."""
 
-    async def test_eight_at_once(self, place: Target, run_script: Run) -> None:
-        """Of eight processes that open an empty database at once, all can use it."""
+    async def test_eight_processes_create_one_schema(
+        self, place: Target, run_script: Run
+    ) -> None:
+        """Eight processes that open an empty database at once can all use it."""
         done = run_script(
             """
             import subprocess, sys
@@ -67,13 +69,13 @@ class TestOpening:
             ]
             print([one.wait() for one in made])
             """,
-            str(place.settings.url), place.settings.schema,
+            str(place.settings.url), place.settings.schema, timeout=50,
         )  # fmt: skip
         assert done.stdout.strip() == str([0] * 8), done.stderr
         async with at(place) as store:
             assert await store.count() == 8
 
-    async def test_newer_schema(self, place: Target) -> None:
+    async def test_newer_schema_version_is_refused(self, place: Target) -> None:
         """A schema of a later release is refused, untouched."""
         async with at(place) as store:
             await store.mark_seen("k")
@@ -86,7 +88,7 @@ class TestOpening:
         async with at(place) as store:
             assert await store.is_seen("k")
 
-    async def test_foreign_table(self, place: Target) -> None:
+    async def test_foreign_table_is_refused(self, place: Target) -> None:
         """Another program's table of the same name is refused, untouched."""
         schema = f'"{place.settings.schema}"'
         async with connected(place.settings.url) as other:
@@ -96,8 +98,8 @@ class TestOpening:
             with pytest.raises(SchemaError, match="choose another schema"):
                 await at(place).open()
 
-    async def test_half_a_schema(self, place: Target) -> None:
-        """A version without a table is refused: an empty one would call all new."""
+    async def test_version_without_table_is_refused(self, place: Target) -> None:
+        """A version without a table is refused: a new table would forget all keys."""
         async with at(place) as store:
             await store.mark_seen("k")
         table = f'"{place.settings.schema}".seen'
@@ -106,10 +108,10 @@ class TestOpening:
             with pytest.raises(SchemaError, match="restore the table"):
                 await at(place).open()
 
-    async def test_half_created(
+    async def test_failed_create_leaves_no_schema(
         self, place: Target, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A schema is created whole, or not at all."""
+        """The schema is created in one transaction: completely or not at all."""
         monkeypatch.setattr(schema, "_CREATE", "SELECT 1 / 0")
         with pytest.raises(asyncpg.DivisionByZeroError):
             await at(place).open()
@@ -117,28 +119,28 @@ class TestOpening:
             there = "SELECT count(*) FROM pg_namespace WHERE nspname = $1"
             assert await other.fetchval(there, place.settings.schema) == 0
 
-    async def test_created_meanwhile(self, place: Target) -> None:
-        """Who opens while another one creates waits, and creates nothing itself."""
+    async def test_open_waits_for_concurrent_create(self, place: Target) -> None:
+        """An open waits for a concurrent create of the schema, and uses its result."""
         store = at(place)
         async with connected(place.settings.url) as other:
             async with other.transaction():
                 await create(other, place.settings.schema, "here")
                 opening = asyncio.create_task(store.open())
-                await asyncio.sleep(0.2)
+                await until_blocked(other)
                 assert not opening.done()
             await opening
         assert await store.check_and_mark("k")
         await store.aclose()
 
-    async def test_schema_is_there(self, place: Target) -> None:
-        """A schema that is there and empty is used: the role may not create one."""
+    async def test_existing_empty_schema_is_used(self, place: Target) -> None:
+        """An existing, empty schema is used: the role may be unable to create one."""
         async with connected(place.settings.url) as other:
             await other.execute(f'CREATE SCHEMA "{place.settings.schema}"')
         async with at(place) as store:
             assert await store.check_and_mark("k")
 
-    async def test_few_rights(self, place: Target) -> None:
-        """A role that may only use the table can, once another one has made it."""
+    async def test_role_without_create_right_works(self, place: Target) -> None:
+        """A role that may only use the table works after another role created it."""
         async with at(place) as store:
             await store.mark_seen("k")
         schema, url = f'"{place.settings.schema}"', str(place.settings.url)
@@ -159,8 +161,8 @@ class TestOpening:
                 await AsyncSeenStore(config).open()
             await other.execute("DROP OWNED BY poller; DROP ROLE poller")
 
-    async def test_nobody_there(self) -> None:
-        """An address where nobody answers is said at once."""
+    async def test_unreachable_server_fails_at_once(self) -> None:
+        """An open fails at once if no server listens; the password is not shown."""
         url = f"postgresql://me:{SECRET}@{HOST}:{free_port()}/db"
         store = AsyncSeenStore(url)
         begun = time.monotonic()
@@ -169,20 +171,20 @@ class TestOpening:
         assert time.monotonic() - begun < SOON
         assert SECRET not in f"{caught.value!r} {caught.value} {store!r}"
 
-    async def test_wrong_database(self, place: Target) -> None:
-        """A database that is not there is said at once."""
+    async def test_missing_database_names_remedy(self, place: Target) -> None:
+        """A missing database is an error that names the remedy."""
         url = str(place.settings.url).removesuffix("/postgres") + "/nowhere"
         with pytest.raises(StoreUnavailableError, match="Create the database"):
             await AsyncSeenStore(url).open()
 
-    async def test_old_server(self, place: Target) -> None:
-        """A server that is too old is refused."""
+    async def test_old_server_version_is_refused(self, place: Target) -> None:
+        """A server older than the minimum version is refused."""
         old = at(place, tuning=Tuning(oldest_postgres=10**9))
         with pytest.raises(ConfigurationError, match="14 is needed"):
             await old.open()
 
-    async def test_encoding(self, place: Target) -> None:
-        """A database that could not keep every key is refused."""
+    async def test_database_without_utf8_is_refused(self, place: Target) -> None:
+        """A database whose encoding lacks characters is refused."""
         url = str(place.settings.url)
         async with connected(url) as other:
             await other.execute(
@@ -195,8 +197,8 @@ class TestOpening:
             finally:
                 await other.execute("DROP DATABASE latin WITH (FORCE)")
 
-    async def test_passwords(self) -> None:
-        """A wrong password is said at once; neither it nor the right one appears."""
+    async def test_passwords_never_appear_in_errors(self) -> None:
+        """No error, log event or repr contains a right or a wrong password."""
         with Postgres() as server:
             server.execute(f"ALTER ROLE postgres PASSWORD '{SECRET}'")
             data = server._data / "pg_hba.conf"
@@ -208,7 +210,7 @@ class TestOpening:
             with pytest.raises(StoreUnavailableError, match="password") as caught:
                 await AsyncSeenStore(wrong).open()
             assert "another" not in f"{caught.value!r} {caught.value}"
-            config = SeenStoreConfig(url=right, timeout=0.2, purge_interval=None)
+            config = SeenStoreConfig(url=right, timeout=2, purge_interval=None)
             with capture_logs() as logs:
                 async with AsyncSeenStore(config) as store:
                     assert await store.check_and_mark("k")
@@ -225,20 +227,22 @@ class TestOpening:
         "url",
         ["postgresql://u:{}@host:port/db", "postgres://u:{}@h/db?sslmode=perhaps"],
     )
-    async def test_bad_url(self, url: str) -> None:
-        """A URL of which asyncpg can make nothing is refused without showing it."""
+    async def test_invalid_url_is_refused_unseen(self, url: str) -> None:
+        """A URL that asyncpg rejects is refused, and the error does not repeat it."""
         with pytest.raises(ConfigurationError, match="must be like") as caught:
             await AsyncSeenStore(url.format(SECRET)).open()
         assert SECRET not in f"{caught.value} {caught.value.__cause__!r}"
 
-    async def test_blocking_twin(self, place: Target) -> None:
-        """SeenStore takes the same URLs."""
+    async def test_blocking_store_takes_postgres_url(self, place: Target) -> None:
+        """SeenStore accepts the same URLs."""
         with SeenStore(place.config()) as store:
             assert store.check_and_mark("k")
             assert not store.check_and_mark("k")
 
-    async def test_socket(self, places: Places, place: Target) -> None:
-        """A socket in the file system will do."""
+    async def test_unix_socket_url_connects(
+        self, places: Places, place: Target
+    ) -> None:
+        """A URL of a Unix domain socket connects."""
         async with AsyncSeenStore(
             place.config(url=places.postgres.socket_url)
         ) as store:
@@ -246,14 +250,14 @@ class TestOpening:
 
 
 class TestRoundTrips:
-    """Group commit, to a server."""
+    """Round trips and writes of a batch."""
 
-    async def test_one_for_many(self, place: Target) -> None:
-        """What a hundred tasks ask at once is one statement, or two."""
-        said: list[str] = []
+    async def test_concurrent_calls_share_a_statement(self, place: Target) -> None:
+        """Calls of 100 concurrent tasks are one statement, or two."""
+        statements: list[str] = []
 
         async def listen(connection: asyncpg.Connection) -> None:
-            connection.add_query_logger(lambda record: said.append(record.query))
+            connection.add_query_logger(lambda record: statements.append(record.query))
 
         async with asyncpg.create_pool(
             place.settings.url, min_size=1, max_size=2, init=listen
@@ -261,14 +265,14 @@ class TestRoundTrips:
             config = place.config(purge_interval=None)
             async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
                 await store.check_and_mark("before")
-                said.clear()
+                statements.clear()
                 marks = (store.check_and_mark(f"k{number}") for number in range(100))
                 claims = (store.claim(f"c{number}") for number in range(100))
                 assert all(await asyncio.gather(*marks, *claims))
-                assert 1 <= sum("unnest" in query for query in said) <= 2
+                assert 1 <= sum("unnest" in query for query in statements) <= 2
 
-    async def test_duplicates_write_nothing(self, place: Target) -> None:
-        """A duplicate, and a claim that is not given, write nothing, lock nothing."""
+    async def test_duplicates_write_no_wal(self, place: Target) -> None:
+        """A duplicate and a refused claim write nothing to the WAL."""
         async with at(place) as store, connected(place.settings.url) as other:
             await store.mark_seen("k")
             await store.claim("c")
@@ -279,8 +283,8 @@ class TestRoundTrips:
                 assert not await store.filter_new(["k"])
             assert await other.fetchval("SELECT pg_current_wal_insert_lsn()") == before
 
-    async def test_repeated_keys(self, place: Target) -> None:
-        """A batch that asks for a key again and again changes it step by step."""
+    async def test_repeated_keys_apply_in_order(self, place: Target) -> None:
+        """Operations of one batch on one key apply in order."""
         async with at(place) as store:
             await store.mark_many(["a", "b", "a"])
             answers = await asyncio.gather(
@@ -294,11 +298,13 @@ class TestRoundTrips:
 
 
 class TestRaces:
-    """Many processes, one table."""
+    """Concurrent stores on one table."""
 
     @pytest.mark.torture
-    async def test_opposite_batches(self, place: Target, fault: Fault) -> None:
-        """Batches in opposite order wait for each other, and never for ever."""
+    async def test_opposite_key_order_never_deadlocks(
+        self, place: Target, fault: Fault
+    ) -> None:
+        """Batches with their keys in opposite order never deadlock."""
         row = fault("H8", "PostgreSQL, batches of 500 keys in opposite order")
         keys = [f"k{number}" for number in range(500)]
         async with at(place, timeout=20) as one, at(place, timeout=20) as other:
@@ -316,8 +322,8 @@ class TestRaces:
         assert "deadlock" not in log
         row.note("four at once in each round; deadlocks 0")
 
-    async def test_new_keys(self, place: Target) -> None:
-        """Of four stores that mark the same new keys at once, one wins each key."""
+    async def test_each_new_key_has_one_winner(self, place: Target) -> None:
+        """Of four stores that mark the same new keys, one wins each key."""
         stores = [at(place, timeout=20) for _ in range(4)]
         for store in stores:
             await store.open()
@@ -336,8 +342,8 @@ class TestRaces:
             await store.aclose()
         assert wins == Counter(keys)
 
-    async def test_insert_under_way(self, place: Target) -> None:
-        """Who meets an insert that is not committed waits for what becomes of it."""
+    async def test_uncommitted_insert_decides_verdict(self, place: Target) -> None:
+        """A mark waits for an uncommitted insert of its key; the outcome decides."""
         table = f'"{place.settings.schema}".seen'
         insert = f"INSERT INTO {table} VALUES ('', $1, 1e9, 1e9)"
         async with at(place) as store, connected(place.settings.url) as other:
@@ -348,14 +354,16 @@ class TestRaces:
                 await other.execute("BEGIN")
                 await other.execute(insert, key)
                 marking = asyncio.create_task(store.check_and_mark(key))
-                await asyncio.sleep(0.1)
+                await until_blocked(other)
                 assert not marking.done()
                 await other.execute(end)
                 assert (await marking).verdict is verdict
 
     @pytest.mark.torture
-    async def test_lock_timeout(self, place: Target, fault: Fault) -> None:
-        """Who holds a row for too long is told of; nothing was stored."""
+    async def test_lock_timeout_stores_nothing(
+        self, place: Target, fault: Fault
+    ) -> None:
+        """A row lock that outlasts the timeout is an error; nothing is stored."""
         row = fault("H7", "PostgreSQL, a row locked for longer than the timeout 0.3 s")
         table = f'"{place.settings.schema}".seen'
         async with at(place, timeout=0.3) as store:
@@ -376,18 +384,18 @@ class TestRaces:
 
 
 async def until_connected(store: AsyncSeenStore) -> None:
-    """Ask until there is an answer: the next stall is to meet a connection."""
+    """Read until the server responds, so that the next stall hits a connection."""
     async with asyncio.timeout(20):
         while True:
             try:
-                await store.get("nobody's")
+                await store.get("unused")
             except StoreUnavailableError:
                 continue
             return
 
 
 def left_in_the_loop() -> list[str]:
-    """What stores have under way in this loop."""
+    """Return the names of the tasks of stores in this loop."""
     names = [task.get_name() for task in asyncio.all_tasks()]
     return [name for name in names if "catalyst" in name]
 
@@ -395,7 +403,7 @@ def left_in_the_loop() -> list[str]:
 class TestTransaction:
     """claim.confirm(connection=…)."""
 
-    async def test_commit_and_rollback(self, place: Target) -> None:
+    async def test_confirm_commits_with_transaction(self, place: Target) -> None:
         """The effect and the confirm are committed together, or not at all."""
         async with at(place) as store, connected(place.settings.url) as own:
             await own.execute("CREATE TEMP TABLE effect (name text)")
@@ -413,8 +421,8 @@ class TestTransaction:
             retried = await store.claim("x")
             assert (retried.verdict, retried.attempt) == (Verdict.RETRY, 2)
 
-    async def test_rolled_back_without_exception(self, place: Target) -> None:
-        """A block whose transaction was rolled back by hand does not confirm."""
+    async def test_manual_rollback_leaves_unconfirmed(self, place: Target) -> None:
+        """A transaction that is rolled back by hand does not confirm the claim."""
         async with at(place) as store, connected(place.settings.url) as own:
             async with store.claim("k", lease=0.2) as claim:
                 transaction = own.transaction()
@@ -424,8 +432,8 @@ class TestTransaction:
             assert not await store.is_seen("k")
             assert (await store.claim("k", wait=2)).verdict is Verdict.RETRY
 
-    async def test_outer_transaction(self, place: Target) -> None:
-        """A block inside the transaction ends at once; the commit may come later."""
+    async def test_commit_after_claim_block_confirms(self, place: Target) -> None:
+        """The claim's block may end before the transaction commits."""
         async with at(place) as store, connected(place.settings.url) as own:
             async with own.transaction():
                 async with store.claim("k") as claim:
@@ -433,8 +441,8 @@ class TestTransaction:
                 assert (await store.claim("k")).verdict is Verdict.IN_FLIGHT
             assert await store.is_seen("k")
 
-    async def test_lost(self, place: Target) -> None:
-        """A claim that is lost is not confirmed, and nothing is changed."""
+    async def test_lost_claim_is_not_confirmed(self, place: Target) -> None:
+        """A lost claim is not confirmed in a transaction, and nothing changes."""
         async with at(place) as store, connected(place.settings.url) as own:
             claim = await store.claim("k")
             await store.forget("k")
@@ -443,8 +451,8 @@ class TestTransaction:
                     await claim.confirm(connection=own)
             assert not await store.is_seen("k")
 
-    async def test_ttl_within(self, place: Target) -> None:
-        """A TTL counts in a transaction as well."""
+    async def test_ttl_of_confirm_in_transaction(self, place: Target) -> None:
+        """A confirm in a transaction sets the TTL of its argument."""
         async with at(place) as store, connected(place.settings.url) as own:
             claim = await store.claim("k")
             async with own.transaction():
@@ -453,8 +461,8 @@ class TestTransaction:
             assert record is not None
             assert record.expires_at is None
 
-    async def test_closed_within(self, place: Target) -> None:
-        """A store that was closed confirms nothing in a transaction either."""
+    async def test_closed_store_confirms_nothing(self, place: Target) -> None:
+        """A closed store confirms nothing in a transaction."""
         async with connected(place.settings.url) as own:
             async with at(place) as store:
                 claim = await store.claim("k")
@@ -462,8 +470,8 @@ class TestTransaction:
                 with pytest.raises(StoreClosedError):
                     await claim.confirm(connection=own)
 
-    async def test_locked_within(self, place: Target) -> None:
-        """In a transaction of the caller's a lock is not waited for for ever."""
+    async def test_lock_wait_in_transaction_is_bounded(self, place: Target) -> None:
+        """A confirm in a transaction waits for a row lock until the timeout."""
         table = f'"{place.settings.schema}".seen'
         async with (
             at(place, timeout=0.2) as store,
@@ -480,8 +488,8 @@ class TestTransaction:
                 await transaction.rollback()
             await claim.confirm()
 
-    async def test_misuse(self, place: Target) -> None:
-        """What is no connection in a transaction is refused."""
+    async def test_unusable_transaction_is_refused(self, place: Target) -> None:
+        """A connection of another kind, or without a transaction, is refused."""
         async with at(place) as store, connected(place.settings.url) as own:
             claim = await store.claim("k")
             with pytest.raises(ConfigurationError, match="one of asyncpg"):
@@ -492,8 +500,10 @@ class TestTransaction:
 
 
 @pytest.mark.parametrize("name", ["memory", "valkey"])
-async def test_transaction_elsewhere(places: Places, tmp_path: Path, name: str) -> None:
-    """Other backends say that they cannot confirm in a transaction."""
+async def test_other_backends_refuse_transactions(
+    places: Places, tmp_path: Path, name: str
+) -> None:
+    """Other backends refuse to confirm in a transaction."""
     with places.target(name, tmp_path / "unused") as target:
         async with AsyncSeenStore(target.config()) as store:
             claim = await store.claim("k")
@@ -503,10 +513,10 @@ async def test_transaction_elsewhere(places: Places, tmp_path: Path, name: str) 
 
 
 class TestPurge:
-    """Removing what has expired."""
+    """Removal of expired rows."""
 
-    async def test_one_at_a_time(self, place: Target) -> None:
-        """While another process purges, one in the background leaves it to that one."""
+    async def test_background_purge_yields_to_another(self, place: Target) -> None:
+        """A background purge removes nothing while another process purges."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, at(place) as another:
             await store.mark_many((f"k{n}" for n in range(2_500)), ttl=0.001)
@@ -522,8 +532,8 @@ class TestPurge:
             )
         assert sum(removed) == 2_500
 
-    async def test_skips_locked(self, place: Target) -> None:
-        """A row that somebody holds is left for the next purge."""
+    async def test_purge_skips_locked_rows(self, place: Target) -> None:
+        """A purge skips locked rows; the next purge removes them."""
         table = f'"{place.settings.schema}".seen'
         async with at(place, timeout=0.5) as store:
             await store.mark_many(["a", "b", "c"], ttl=0.001)
@@ -535,14 +545,14 @@ class TestPurge:
 
 
 class TestFailures:
-    """A server that is gone, or says no."""
+    """Servers that fail or refuse."""
 
     @pytest.mark.torture
     @pytest.mark.timeout(600)
-    async def test_stalled(
+    async def test_stall_never_calls_own_marks_seen(
         self, server: Postgres, fault: Fault, *, torture: bool
     ) -> None:
-        """A server that stalls longer than a call waits calls nothing of ours seen."""
+        """After a server stall, no new mark or claim is reported as seen."""
         row = fault("H1", "PostgreSQL stalled for 0.35 s, timeout 0.1 s")
         rounds, outcomes = 200 if torture else 5, Counter[str]()
         async with at(server, timeout=0.1) as store:
@@ -566,8 +576,8 @@ class TestFailures:
         row.unknown = outcomes["OutcomeUnknownError"]
         row.note(f"own marks and claims called seen 0 of {6 * rounds:,}")
 
-    async def test_backend_terminated(self, place: Target) -> None:
-        """A connection that an administrator ends is made again, and nobody notices."""
+    async def test_terminated_connection_is_replaced(self, place: Target) -> None:
+        """A connection that an administrator terminates is replaced silently."""
         end = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE pid <> pg_backend_pid() AND query LIKE '%seen%'"
@@ -577,15 +587,15 @@ class TestFailures:
                 assert await store.check_and_mark(f"k{number}")
                 await other.execute(end)
 
-    async def test_nothing_stays_in_the_loop(self, place: Target) -> None:
-        """A store that is closed leaves no task behind."""
+    async def test_closed_store_leaves_no_task(self, place: Target) -> None:
+        """A closed store leaves no task in the event loop."""
         for _ in range(3):
             async with at(place) as store:
                 await store.mark_seen("k")
         assert left_in_the_loop() == []
 
-    async def test_read_only(self, server: Postgres) -> None:
-        """A server that only reads, as a replica does, says so; reads are answered."""
+    async def test_read_only_server_serves_reads(self, server: Postgres) -> None:
+        """A read-only server refuses writes with the remedy, and serves reads."""
         async with at(server) as store:
             await store.mark_seen("k")
             server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -602,8 +612,8 @@ class TestFailures:
             await asyncio.sleep(0.2)
             assert await store.check_and_mark("another")
 
-    async def test_too_many_connections(self) -> None:
-        """A server without a free connection says so."""
+    async def test_connection_limit_names_remedy(self) -> None:
+        """A server at its connection limit is an error that names the setting."""
         with Postgres(
             max_connections="5",
             superuser_reserved_connections="0",
@@ -617,8 +627,8 @@ class TestFailures:
             async with at(server) as store:
                 assert await store.check_and_mark("k")
 
-    async def test_dropped(self, place: Target) -> None:
-        """A table that was dropped is said; nothing is marked into nowhere."""
+    async def test_dropped_table_is_an_error(self, place: Target) -> None:
+        """A dropped table is an error: no mark is lost silently."""
         async with at(place) as store, connected(place.settings.url) as other:
             await store.mark_seen("k")
             await other.execute(f'DROP SCHEMA "{place.settings.schema}" CASCADE')
@@ -627,8 +637,8 @@ class TestFailures:
         async with at(place) as store:
             assert await store.check_and_mark("k")
 
-    async def test_cancelled_claim(self, place: Target) -> None:
-        """A claim that is cancelled while it waits for a lock is given back."""
+    async def test_claim_cancelled_in_lock_is_released(self, place: Target) -> None:
+        """A claim that is cancelled while it waits for a row lock is released."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store:
             first = await store.claim("k")
@@ -636,7 +646,7 @@ class TestFailures:
             async with connected(place.settings.url) as other, other.transaction():
                 await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
                 claiming = asyncio.ensure_future(store.claim("k"))
-                await asyncio.sleep(0.1)
+                await until_blocked(other)
                 claiming.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await claiming
@@ -644,8 +654,8 @@ class TestFailures:
             assert claim.verdict is Verdict.RETRY
 
 
-def test_transaction_of_a_blocking_store(place: Target) -> None:
-    """A blocking claim says that only an asynchronous one can do that."""
+def test_blocking_claim_refuses_transaction(place: Target) -> None:
+    """A blocking claim refuses a connection, and names AsyncSeenStore."""
     with (
         SeenStore(place.config()) as store,
         store.claim("k") as claim,

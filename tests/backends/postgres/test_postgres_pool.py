@@ -1,4 +1,4 @@
-"""A pool of asyncpg's that the user brings along."""
+"""Stores on an asyncpg pool of the user's."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from catalyst_seen import AsyncSeenStore, OutcomeUnknownError, StoreUnavailableError
 from catalyst_seen.backends.postgres import PostgresBackend
 
-from ...support.postgres_stores import connected
+from ...support.postgres_stores import connected, until_blocked
 from ...support.targets import Target
 
 
 class TestOwnPool:
-    """A pool that the user brings along."""
+    """A pool of the user's."""
 
-    async def test_pool(self, place: Target) -> None:
-        """It is used, not closed, and its connections keep their settings."""
+    async def test_pool_is_used_and_never_closed(self, place: Target) -> None:
+        """The pool is used, never closed, and its connections keep their settings."""
         url = place.settings.url
         async with asyncpg.create_pool(
             url, min_size=1, max_size=1, server_settings={"lock_timeout": "1234"}
@@ -34,8 +34,8 @@ class TestOwnPool:
             async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
                 assert await store.is_seen("k")
 
-    async def test_used_up(self, place: Target) -> None:
-        """Without a free connection for too long, that is what is said."""
+    async def test_exhausted_pool_is_an_error(self, place: Target) -> None:
+        """A pool without a free connection until the timeout is an error."""
         async with asyncpg.create_pool(
             place.settings.url, min_size=1, max_size=1
         ) as pool:
@@ -46,17 +46,17 @@ class TestOwnPool:
                         await store.check_and_mark("k")
                 assert await store.check_and_mark("k")
 
-    async def test_pool_that_resets_nothing(self, place: Target) -> None:
-        """Settings are lent to a connection of the user's, for one transaction."""
+    async def test_settings_last_for_one_transaction(self, place: Target) -> None:
+        """Settings end with the transaction, even in a pool that resets nothing."""
 
-        async def leave(_: asyncpg.Connection) -> None:
+        async def keep_settings(_: asyncpg.Connection) -> None:
             pass
 
         async with asyncpg.create_pool(
             place.settings.url,
             min_size=1,
             max_size=1,
-            reset=leave,
+            reset=keep_settings,
             server_settings={"lock_timeout": "1234"},
         ) as pool:
             config = place.config(purge_interval=None)
@@ -72,8 +72,8 @@ class TestOwnPool:
             ):
                 assert await pool.fetchval(f"SHOW {name}") == value
 
-    async def test_pool_isolation(self, place: Target) -> None:
-        """Whatever isolation is the default, a store works, and waits no longer."""
+    async def test_serializable_pool_still_works(self, place: Target) -> None:
+        """A store works whatever the default isolation of the pool is."""
         table = f'"{place.settings.schema}".seen'
         async with asyncpg.create_pool(
             place.settings.url,
@@ -88,12 +88,12 @@ class TestOwnPool:
                     async with other.transaction():
                         await other.execute(f"UPDATE {table} SET last_seen = 1")
                         confirming = asyncio.ensure_future(claim.confirm())
-                        await asyncio.sleep(0.1)
+                        await until_blocked(other)
                     await confirming
                     assert await store.is_seen("k")
 
-    async def test_pool_lock_timeout(self, place: Target) -> None:
-        """On a connection of the user's a lock is not waited for longer either."""
+    async def test_lock_timeout_applies_to_pool(self, place: Target) -> None:
+        """On a connection of the pool, a lock wait ends at the timeout of the store."""
         table = f'"{place.settings.schema}".seen'
         async with asyncpg.create_pool(
             place.settings.url, min_size=1, max_size=2
@@ -109,8 +109,8 @@ class TestOwnPool:
                         await claim.confirm()
                     assert not isinstance(caught.value, OutcomeUnknownError)
 
-    async def test_closed(self, place: Target) -> None:
-        """A pool that was closed under a store is unavailable, and is said to be."""
+    async def test_pool_closed_under_store_is_an_error(self, place: Target) -> None:
+        """A pool that is closed under an open store is an error that names it."""
         pool = await asyncpg.create_pool(place.settings.url, min_size=1, max_size=2)
         config = place.config(purge_interval=None, recent_staleness=0)
         async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
@@ -126,14 +126,14 @@ class TestOwnPool:
                 assert not isinstance(caught.value, OutcomeUnknownError)
             assert await store.is_seen("k") is False
 
-    async def test_never_initialised(self, place: Target) -> None:
+    async def test_uninitialised_pool_is_refused(self, place: Target) -> None:
         """A pool that was never initialised is refused when the store opens."""
         pool = asyncpg.create_pool(place.settings.url)
         store = AsyncSeenStore(PostgresBackend(pool, place.config()))
         with pytest.raises(StoreUnavailableError, match=r"your pool: .*not init"):
             await store.open()
 
-    def test_no_pool(self) -> None:
-        """What is neither a URL nor a pool is refused."""
+    def test_other_target_types_are_refused(self) -> None:
+        """A target that is neither a URL nor a pool is refused."""
         with pytest.raises(TypeError, match="must be a URL"):
             PostgresBackend(object())

@@ -1,4 +1,4 @@
-"""What others do to the rows of a PostgreSQL table while a store uses it."""
+"""Concurrent transactions on the rows of a PostgreSQL table."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends.postgres.schema import lock_id
 
-from ...support.postgres_stores import at, connected
+from ...support.postgres_stores import at, connected, until_blocked
 from ...support.targets import Target
 
 Calls = tuple[tuple[str, Callable[[str], Awaitable[Claim | Sighting]]], ...]
 
 
 class TestInserts:
-    """Others insert the same key, and have not committed it yet."""
+    """Uncommitted inserts of the same key."""
 
-    async def test_mark_meets_insert(self, place: Target) -> None:
-        """Who marks a key that another one inserts at this moment keeps the later."""
+    async def test_mark_keeps_later_concurrent_mark(self, place: Target) -> None:
+        """A mark that meets a concurrent insert keeps the later sighting."""
         table = f'"{place.settings.schema}".seen'
         later = time.time() + 1_000
         async with at(place) as store, connected(place.settings.url) as other:
@@ -44,7 +44,7 @@ class TestInserts:
                     later,
                 )
                 marking = asyncio.create_task(store.mark_many(["m", "c"], ttl=60))
-                await asyncio.sleep(0.1)
+                await until_blocked(other)
                 assert not marking.done()
             await marking
             record = await store.get("m")
@@ -55,8 +55,8 @@ class TestInserts:
             token = f"SELECT token FROM {table} WHERE id = 'c'"
             assert await other.fetchval(token) is None
 
-    async def test_claim_meets_insert(self, place: Target) -> None:
-        """Who meets the insert of another one's claim leaves it alone."""
+    async def test_concurrent_claim_stays_unchanged(self, place: Target) -> None:
+        """A claim that meets a concurrent insert of a claim leaves that unchanged."""
         table = f'"{place.settings.schema}".seen'
         until = time.time() + 1_000
         async with at(place) as store, connected(place.settings.url) as other:
@@ -70,15 +70,15 @@ class TestInserts:
                         until,
                     )
                     calling = asyncio.ensure_future(call(key))
-                    await asyncio.sleep(0.1)
+                    await until_blocked(other)
                     assert not calling.done()
                 assert (await calling).verdict is Verdict.IN_FLIGHT
                 row = await other.fetchrow(f"SELECT * FROM {table} WHERE id = $1", key)
                 kept = [row[one] for one in ("token", "lease_until", "expires_at")]
                 assert kept == ["theirs", until, until + 9]
 
-    async def test_rival_is_over(self, place: Target) -> None:
-        """Who meets an insert that is over already gets nothing: it was not stored."""
+    async def test_ended_concurrent_claim_is_in_flight(self, place: Target) -> None:
+        """A claim that loses to an insert is IN_FLIGHT, even if its lease has ended."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
             calls: Calls = (("a", store.claim), ("b", store.check_and_mark))
@@ -90,17 +90,17 @@ class TestInserts:
                         key,
                     )
                     calling = asyncio.ensure_future(call(key))
-                    await asyncio.sleep(0.1)
+                    await until_blocked(other)
                     assert not calling.done()
                 assert (await calling).verdict is Verdict.IN_FLIGHT
                 assert (await store.claim(key)).verdict is Verdict.RETRY
 
 
 class TestLocks:
-    """Others hold the row."""
+    """Row locks of other transactions."""
 
-    async def test_row_changes_meanwhile(self, place: Target) -> None:
-        """Who waits for a row decides by what it is then."""
+    async def test_row_is_read_again_under_its_lock(self, place: Target) -> None:
+        """After a wait for a row lock, the row as it is then decides."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
             claim = await store.claim("k")
@@ -112,13 +112,13 @@ class TestLocks:
                     time.time() + 60,
                 )
                 claiming = asyncio.ensure_future(store.claim("k"))
-                await asyncio.sleep(0.1)
+                await until_blocked(other)
                 assert not claiming.done()
             assert (await claiming).verdict is Verdict.IN_FLIGHT
             assert await other.fetchval(f"SELECT token FROM {table}") == "theirs"
 
-    async def test_lease_after_a_lock(self, place: Target) -> None:
-        """A lease runs from when the row was free: a wait for it costs nothing."""
+    async def test_lease_starts_after_a_lock_wait(self, place: Target) -> None:
+        """A lease starts when the row lock is acquired, not before the wait."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, at(place) as another:
             await (await store.claim("k")).release()
@@ -133,28 +133,28 @@ class TestLocks:
             assert (await another.claim("k")).verdict is Verdict.IN_FLIGHT
             await claim.confirm()
 
-    async def test_reads_aside(self, place: Target) -> None:
-        """Who counts does not wait for who waits for a lock."""
+    async def test_counts_run_beside_a_lock_wait(self, place: Target) -> None:
+        """Counts and statistics do not wait for a batch that waits for a lock."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
             claim = await store.claim("k")
             async with other.transaction():
                 await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
                 confirming = asyncio.ensure_future(claim.confirm())
-                await asyncio.sleep(0.05)
+                await until_blocked(other)
                 async with asyncio.timeout(1):
                     assert await store.count() == 0
                     assert (await store.stats()).claimed == 1
                 assert not confirming.done()
             await confirming
 
-    async def test_count_in_another_loop(self, place: Target) -> None:
-        """What reads aside is refused in another loop, as everything is."""
+    async def test_count_in_another_loop_is_refused(self, place: Target) -> None:
+        """A count in another event loop is refused, as every call is."""
         async with at(place) as store:
             with pytest.raises(StoreClosedError, match="another event loop"):
                 await asyncio.to_thread(lambda: asyncio.run(store.count()))
 
-    async def test_cleanup_meets_mark(self, place: Target) -> None:
+    async def test_cleanup_spares_concurrent_mark(self, place: Target) -> None:
         """A row that is marked while a cleanup waits for it stays."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
@@ -162,13 +162,13 @@ class TestLocks:
             async with other.transaction():
                 await other.execute(f"UPDATE {table} SET last_seen = $1", time.time())
                 cleaning = asyncio.create_task(store.cleanup_old_entries(30))
-                await asyncio.sleep(0.1)
+                await until_blocked(other)
                 assert not cleaning.done()
             assert await cleaning == 0
             assert await store.is_seen("k")
 
-    async def test_patient_purge(self, place: Target) -> None:
-        """Who asks for a purge waits for the one under way."""
+    async def test_requested_purge_waits_for_another(self, place: Target) -> None:
+        """A purge by call waits for a purge of another process."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
             await store.mark_seen("k", ttl=0.001)
@@ -177,16 +177,16 @@ class TestLocks:
                 lock = lock_id(table, "purge")
                 await other.execute(f"SELECT pg_advisory_xact_lock({lock})")
                 purging = asyncio.create_task(store.purge_expired())
-                await asyncio.sleep(0.1)
+                await until_blocked(other)
                 assert not purging.done()
             assert await purging == 1
 
 
 class TestGivenUp:
-    """A row is held for longer than is waited for it."""
+    """Row locks that outlast the timeout."""
 
-    async def test_transaction_that_failed(self, place: Target) -> None:
-        """A batch of many statements that failed leaves nothing, and goes on."""
+    async def test_failed_large_batch_stores_nothing(self, place: Target) -> None:
+        """A failed batch of several statements stores nothing; the store works on."""
         table = f'"{place.settings.schema}".seen'
         async with at(place, timeout=0.3) as store:
             await store.mark_seen("z", ttl=1)
@@ -203,12 +203,12 @@ class TestGivenUp:
             assert await store.check_and_mark("b")
             await claim.confirm()
 
-    async def test_rolled_back(self, place: Target) -> None:
-        """A transaction that failed is ended before its connection goes back."""
+    async def test_failed_transaction_is_rolled_back(self, place: Target) -> None:
+        """A failed transaction is rolled back before its connection is released."""
         table = f'"{place.settings.schema}".seen'
-        said: list[object] = []
+        reports: list[object] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, what: said.append(what))
+        loop.set_exception_handler(lambda _, context: reports.append(context))
         async with (
             at(place, timeout=0.3) as store,
             connected(place.settings.url) as own,
@@ -223,16 +223,16 @@ class TestGivenUp:
                         await store.mark_many(["a", "b", "b"])
                 assert await store.is_seen("b")
             assert await store.check_and_mark("c")
-        assert said == []
+        assert reports == []
 
 
 class TestPlans:
     """Statements are planned once."""
 
-    async def test_table_that_grew(self, place: Target) -> None:
-        """What was planned for an empty table is fast in one that others have filled.
+    async def test_plan_stays_fast_in_a_grown_table(self, place: Target) -> None:
+        """A statement that was planned for an empty table is fast in a large one.
 
-        The server's figures are those of the empty table, and stay so.
+        The statistics of the table stay those of the empty one.
         """
         table = f'"{place.settings.schema}".seen'
         async with at(place, timeout=30) as store, connected(place.settings.url) as own:

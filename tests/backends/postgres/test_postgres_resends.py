@@ -1,4 +1,4 @@
-"""Answers of PostgreSQL that are lost, and what is sent again because of that."""
+"""Lost replies of PostgreSQL, and the retries that follow."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from catalyst_seen import (
 )
 
 from ...support.lossy import Lossy, lossy
-from ...support.postgres_stores import SOON, at, connected, places_log
+from ...support.postgres_stores import SOON, at, connected, places_log, until_blocked
 from ...support.servers import Postgres
 from ...support.targets import Places, Target
 
 
 @pytest.fixture
 async def way(places: Places) -> AsyncIterator[Lossy]:
-    """A way to that server, on which answers can be lost."""
+    """A proxy to the server that can lose replies."""
     async with lossy(places.postgres.port) as made:
         yield made
 
@@ -34,7 +34,7 @@ async def way(places: Places) -> AsyncIterator[Lossy]:
 def through(
     place: Target, way: Lossy, user: str = "postgres", **settings: object
 ) -> AsyncSeenStore:
-    """A store that goes that way."""
+    """Return a store that connects through the proxy."""
     url = re.sub(
         r"//.*:\d+/", f"//{user}@127.0.0.1:{way.port}/", str(place.settings.url)
     )
@@ -42,10 +42,12 @@ def through(
 
 
 class TestLostAnswers:
-    """The server has done it, and nobody has heard of it."""
+    """Replies that are lost after the server applied the request."""
 
-    async def test_one(self, place: Target, way: Lossy) -> None:
-        """A call whose answer was lost has the answer that it would have had."""
+    async def test_single_call_has_its_first_result(
+        self, place: Target, way: Lossy
+    ) -> None:
+        """A call whose reply was lost has the result of its first attempt."""
         async with through(place, way) as store:
             await (await store.claim("claimed again")).release()
             await (await store.claim("marked again")).release()
@@ -70,8 +72,10 @@ class TestLostAnswers:
             assert await store.is_seen("claimed")
             assert way.lose == 0
 
-    async def test_batch(self, place: Target, way: Lossy) -> None:
-        """The same if the batch asks for a key again and again."""
+    async def test_repeated_keys_have_first_results(
+        self, place: Target, way: Lossy
+    ) -> None:
+        """The same holds for a batch with repeated keys."""
         async with through(place, way) as store:
             assert not all(await store.check_and_mark_many(["x", "x"]))
             for lose in (1, 2):
@@ -83,8 +87,10 @@ class TestLostAnswers:
                 assert way.lose == 0
                 assert list(map(bool, sightings)) == [True, True, False]
 
-    async def test_commit(self, place: Target, way: Lossy) -> None:
-        """Repeated keys have the answers of the attempt that was committed."""
+    async def test_lost_commit_reply_keeps_results(
+        self, place: Target, way: Lossy
+    ) -> None:
+        """Repeated keys have the results of the attempt that was committed."""
         async with through(place, way) as store:
             await store.mark_seen("before")
             way.lose_if = b"COMMIT\0"
@@ -100,8 +106,10 @@ class TestLostAnswers:
             assert list(map(bool, answers)) == [False, True, True, True]
 
     @pytest.mark.parametrize("verb", ["forget", "resolve"])
-    async def test_cannot_tell(self, place: Target, way: Lossy, verb: str) -> None:
-        """Who cannot know whether a first attempt was carried out is told so."""
+    async def test_ambiguous_retry_is_outcome_unknown(
+        self, place: Target, way: Lossy, verb: str
+    ) -> None:
+        """Forget and resolve cannot recognise their first attempt, and raise."""
         async with through(place, way) as store:
             await store.mark_seen("forget")
             await store.claim("resolve", lease=0.01, on_abandoned="hold")
@@ -115,8 +123,10 @@ class TestLostAnswers:
             assert way.lose == 0
             assert await store.is_seen(verb) is (verb == "resolve")
 
-    async def test_release(self, place: Target, way: Lossy) -> None:
-        """A release whose answer was lost is sent again, and is one release."""
+    async def test_lost_release_reply_releases_once(
+        self, place: Target, way: Lossy
+    ) -> None:
+        """A release whose reply was lost is retried, and is one release."""
         async with through(place, way) as store:
             claim = await store.claim("k")
             way.lose = 1
@@ -125,8 +135,10 @@ class TestLostAnswers:
             again = await store.claim("k")
             assert (again.verdict, again.attempt) == (Verdict.RETRY, 2)
 
-    async def test_purge(self, place: Target, way: Lossy) -> None:
-        """How many rows went is not invented if the answer was lost."""
+    async def test_lost_purge_reply_invents_no_count(
+        self, place: Target, way: Lossy
+    ) -> None:
+        """A purge whose reply was lost raises instead of returning a wrong count."""
         async with through(place, way) as store:
             assert await store.purge_expired() == 0
             await store.mark_many(["a", "b"], ttl=0.001)
@@ -137,11 +149,13 @@ class TestLostAnswers:
             assert await store.purge_expired() == 0
 
 
-class TestThenNobody:
-    """Sent once, and no later attempt has an answer."""
+class TestUnreachableAfterwards:
+    """Requests that were sent once, and whose retries fail."""
 
-    async def test_unreachable(self, place: Target, way: Lossy) -> None:
-        """What was sent once is unknown, though no later attempt was sent."""
+    async def test_unreachable_after_one_attempt(
+        self, place: Target, way: Lossy
+    ) -> None:
+        """After one attempt and no later connection, the outcome is unknown."""
         async with through(place, way, timeout=0.4) as store:
             await store.mark_seen("before")
             way.lose, way.refuse = 1, 1_000
@@ -150,8 +164,10 @@ class TestThenNobody:
             way.refuse = 0
             assert not await store.check_and_mark("k")
 
-    async def test_refused(self, place: Target, way: Lossy) -> None:
-        """What was sent once is unknown, though the server refuses later attempts."""
+    async def test_refused_retry_is_outcome_unknown(
+        self, place: Target, way: Lossy
+    ) -> None:
+        """After one attempt, a refused retry is OutcomeUnknownError."""
         async with poller(place) as user, through(place, way, user) as store:
             for call, key, verdict in (
                 (store.check_and_mark, "m", Verdict.DUPLICATE),
@@ -166,8 +182,10 @@ class TestThenNobody:
                 await limit(place, user, -1)
                 assert (await call(key)).verdict is verdict
 
-    async def test_refused_at_once(self, place: Target, way: Lossy) -> None:
-        """What was refused and never sent is in no doubt."""
+    async def test_refused_unsent_call_is_unavailable(
+        self, place: Target, way: Lossy
+    ) -> None:
+        """A call that was refused and never sent is not OutcomeUnknownError."""
         async with poller(place) as user, through(place, way, user) as store:
             way.lose = 1
             assert not await store.is_seen("a read loses the connection")
@@ -180,8 +198,8 @@ class TestThenNobody:
             await limit(place, user, -1)
             assert await store.check_and_mark("k")
 
-    async def test_stalled(self) -> None:
-        """A server that answers nothing more is not waited for for ever."""
+    async def test_stalled_server_is_bounded_by_timeout(self) -> None:
+        """A server that stops responding is waited for until the timeout."""
         with Postgres() as server:
             async with at(server, timeout=0.3) as store:
                 await store.mark_seen("before")
@@ -195,7 +213,7 @@ class TestThenNobody:
 
 @asynccontextmanager
 async def poller(place: Target) -> AsyncIterator[str]:
-    """A user that may create a schema, and be kept out."""
+    """Create a role that may create a schema, and whose connections can be limited."""
     async with connected(place.settings.url) as other:
         await other.execute(
             "CREATE ROLE kept_out LOGIN; GRANT ALL ON DATABASE postgres TO kept_out"
@@ -207,17 +225,19 @@ async def poller(place: Target) -> AsyncIterator[str]:
 
 
 async def limit(place: Target, user: str, connections: int) -> None:
-    """Give a user so many connections, beyond those that it has."""
+    """Limit the connections of a role."""
     async with connected(place.settings.url) as other:
         await other.execute(f"ALTER ROLE {user} CONNECTION LIMIT {connections}")
 
 
-class TestInTheMiddle:
-    """What ends an attempt before it has done anything."""
+class TestInterrupted:
+    """Attempts that end before they have an effect."""
 
     @pytest.mark.parametrize("tag", [b"BEGIN\0", b"SET\0"])
-    async def test_between(self, place: Target, way: Lossy, tag: bytes) -> None:
-        """A connection that ends between two statements is made again."""
+    async def test_disconnect_between_statements_retries(
+        self, place: Target, way: Lossy, tag: bytes
+    ) -> None:
+        """A connection lost between statements is replaced; the batch is retried."""
         async with through(place, way) as store:
             await store.mark_seen("before")
             way.end_after = tag
@@ -225,27 +245,27 @@ class TestInTheMiddle:
             assert way.end_after == b""
             assert list(map(bool, sightings)) == [True, True, False]
 
-    async def test_terminated(self, place: Target) -> None:
-        """A connection that an administrator ends while it waits is made again."""
+    async def test_connection_terminated_in_lock_retries(self, place: Target) -> None:
+        """A connection that is terminated in a lock wait is replaced, and retried."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
             claim = await store.claim("k")
             async with other.transaction():
                 await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
                 confirming = asyncio.ensure_future(claim.confirm())
-                await asyncio.sleep(0.1)
+                await until_blocked(other)
                 ended = await other.fetch(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE wait_event_type = 'Lock'"
                 )
                 assert len(ended) == 1
-                await asyncio.sleep(0.1)
+                await until_blocked(other)
                 assert not confirming.done()
             await confirming
             assert await store.is_seen("k")
 
-    async def test_deadlock(self, place: Target) -> None:
-        """A deadlock with another program is nobody's answer: it is tried again."""
+    async def test_deadlock_victim_is_retried(self, place: Target) -> None:
+        """A deadlock with another program is retried."""
         table = f'"{place.settings.schema}".seen'
         async with at(place, timeout=20) as store, connected(place.settings.url) as own:
             claims = await store.claim_many(["a", "b"])
@@ -253,12 +273,12 @@ class TestInTheMiddle:
                 await own.execute("SET LOCAL deadlock_timeout = '60s'")
                 await own.execute(f"SELECT 1 FROM {table} WHERE id = 'b' FOR UPDATE")
                 confirming = asyncio.ensure_future(store.confirm_many(claims))
-                await asyncio.sleep(0.1)
+                await until_blocked(own)
                 await own.execute(f"SELECT 1 FROM {table} WHERE id = 'a' FOR UPDATE")
             assert await confirming == [True, True]
 
-    async def test_deadlock_is_no_doubt(self, place: Target) -> None:
-        """After a deadlock nothing was done: what is sent again is in no doubt."""
+    async def test_deadlock_leaves_no_ambiguity(self, place: Target) -> None:
+        """A deadlock rolls back, so that a retried forget is not ambiguous."""
         table = f'"{place.settings.schema}".seen'
         async with at(place, timeout=20) as store, connected(place.settings.url) as own:
             await store.mark_many(["a", "b"])
@@ -268,7 +288,7 @@ class TestInTheMiddle:
                 forgetting = asyncio.gather(
                     store.is_seen("before"), *(store.forget(key) for key in "abc")
                 )
-                await asyncio.sleep(0.1)
+                await until_blocked(own)
                 await own.execute(f"DELETE FROM {table} WHERE id IN ('a', 'b')")
             assert await forgetting == [False] * 4
         assert "deadlock" in places_log(place)
