@@ -10,7 +10,7 @@ import pytest
 from catalyst_seen import AsyncSeenStore, Record, Verdict
 
 from ..support.clock import DAY, NOON, Clock
-from ..support.targets import SQLITE, Target
+from ..support.targets import LOCAL, Target
 
 HOUR = 3_600.0
 
@@ -53,7 +53,7 @@ class TestExpiry:
         clock.advance(10)
         assert not await store.is_seen("k")
 
-    @pytest.mark.parametrize("target", SQLITE, indirect=True)
+    @pytest.mark.parametrize("target", LOCAL, indirect=True)
     async def test_time_never_runs_backwards(
         self, store: AsyncSeenStore, clock: Clock
     ) -> None:

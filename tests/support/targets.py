@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
-from catalyst_seen import SeenStoreConfig
+from catalyst_seen import Backend, SeenStoreConfig
 from catalyst_seen._tuning import Tuning
+from catalyst_seen.backends._registry import _FACTORIES
+from catalyst_seen.backends.memory import MemoryBackend
 
 if TYPE_CHECKING:
     from .servers import Postgres, Valkey, ValkeyCluster
@@ -24,7 +27,10 @@ HAVE_SERVERS = all(map(importlib.util.find_spec, ("redis", "asyncpg")))
 SERVERS = ["valkey", "cluster", "postgres"] if HAVE_SERVERS else []
 SQLITE = ["file", "memory"]
 SHARED = ["file", *SERVERS]
-TARGETS = [*SQLITE, *SERVERS]
+LOCAL = [*SQLITE, "reference"]
+"""The backends whose time is that of the setting ``clock``."""
+
+TARGETS = [*LOCAL, *SERVERS]
 
 _AT_ONCE = 20  # schemas that are dropped by one connection
 _PERSISTENT = {"appendonly": "yes", "appendfsync": "no"}  # else stores warn
@@ -130,12 +136,28 @@ class Places:
             wipe = partial(_wipe_file, path)
             settings = SeenStoreConfig(place)
             yield Target(name, settings, str(place), "SQLite 3.", wipe, self)
+        elif name == "reference":
+            with self._reference() as target:
+                yield target
         elif name == "postgres":
             with self._postgres() as target:
                 yield target
         else:
             with self._valkey(name) as target:
                 yield target
+
+    @contextmanager
+    def _reference(self) -> Iterator[Target]:
+        """Give ``MemoryBackend`` a URL, which only these tests know.
+
+        So a target is a configuration on every backend, and a store that is made from
+        it gets a backend of its own, with all the settings of that store.
+        """
+        with patch.dict(
+            _FACTORIES, reference=lambda _, config, __: MemoryBackend(config)
+        ):
+            settings = SeenStoreConfig(url="reference://")
+            yield Target("reference", settings, "memory", "Python dict", _alone, self)
 
     @contextmanager
     def _valkey(self, name: str) -> Iterator[Target]:
@@ -159,6 +181,14 @@ class Places:
             drop = 'DROP SCHEMA IF EXISTS "{}" CASCADE'
             server.execute(*map(drop.format, self._schemas))
             self._schemas.clear()
+
+
+def _reference(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
+    return MemoryBackend(config)
+
+
+def _alone() -> None:
+    raise AssertionError("no other program can reach a dict")
 
 
 def _wipe_file(path: Path) -> None:
