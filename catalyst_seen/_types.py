@@ -133,7 +133,7 @@ class StoreStats:
             before the first.
         operations: Number of operations sent to the backend, where a batch counts its
             keys. By verb:
-            ``look`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
+            ``get`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
             ``check_and_mark``, ``forget``, ``claim``, ``confirm``, ``release``,
             ``renew``, ``resolve``.
         batches: Number of transactions that executed the operations; fewer means that
