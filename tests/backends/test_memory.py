@@ -39,8 +39,8 @@ from catalyst_seen.backends import (
 )
 from catalyst_seen.backends.memory import MemoryBackend
 
-from ..contract.test_model import StoreMachine
 from ..support.clock import NOON, Clock
+from ..support.store_machine import StoreMachine
 from ..support.targets import Places
 
 

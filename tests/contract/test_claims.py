@@ -1338,7 +1338,7 @@ class TestCancelled:
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await claim
-        again = await faulty.claim("k", wait=60)
+        again = await faulty.claim("k", wait=30)
         assert (again.verdict, again.attempt) == (Verdict.RETRY, 2)
 
     async def test_over_a_broken_connection(
