@@ -81,6 +81,35 @@ class TestSettings:
                 assert db.execute("SELECT count(*) FROM seen").fetchone() == (0,)
 
 
+def test_nothing_is_imported_after_construction(path: Path, run_script: Run) -> None:
+    """Neither the open nor any verb imports a module: that would stall the loop."""
+    script = """
+        import asyncio, sys
+        from catalyst_seen import AsyncSeenStore
+        path = sys.argv[1]
+        async def main():
+            store = AsyncSeenStore(path)
+            before = set(sys.modules)
+            await store.open()
+            await store.check_and_mark("k")
+            await store.check_and_mark_many(["k", "l"])
+            async with store.claim("c"):
+                pass
+            await store.purge_expired()
+            await store.cleanup_old_entries()
+            await store.count()
+            await store.held()
+            await store.stats()
+            await store.check()
+            await store.backup(path + ".copy")
+            await store.aclose()
+            print(sorted(set(sys.modules) - before))
+        asyncio.run(main())
+    """
+    done = run_script(script, str(path))
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done
+
+
 class TestUpgrade:
     """A database of the old, synchronous store."""
 
