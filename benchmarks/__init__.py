@@ -1,1 +1,1 @@
-"""How fast the store is, beside what one would use without it."""
+"""The speed of the store, compared with its alternatives."""

@@ -29,7 +29,7 @@ console = Console()
 async def measured(
     works: list[Work], *, is_quick: bool, runs: int, seconds: float
 ) -> list[Result]:
-    """Do works, with servers and a folder that are gone afterwards."""
+    """Run works, with servers and a folder that are removed afterwards."""
     results = []
     with (
         tempfile.TemporaryDirectory(prefix="catalyst-seen-") as name,
@@ -77,13 +77,13 @@ def main(
         bool, typer.Option("--strict", help="Exit with 1 if a goal is missed.")
     ] = False,
 ) -> None:
-    """Measure the store beside what one would use without it.
+    """Measure the store, and compare it with its alternatives.
 
-    In each work the contestants take turns, there and back, after a round that warms up
-    and does not count. A figure is the median of a contestant's runs, and the spread is
-    from the least of them to the greatest. "Ours / it" is our figure divided by the
-    contestant's: the median of what it was in each round, so that it holds on a machine
-    whose speed drifts. Answers are checked: a contestant that is wrong is out.
+    In each work the contestants run in turn, in alternating order, after a warm-up
+    round that does not count. A figure is the median of a contestant's runs; the spread
+    is from the least of them to the greatest. "Ours / it" is our figure divided by the
+    contestant's: the median of the ratios of all rounds, so that it holds on a machine
+    whose speed drifts. Results are checked: a contestant with a wrong one is excluded.
     """
     try:
         works = chosen(WORKS, only or [])

@@ -1,4 +1,4 @@
-"""Where a run takes place: an empty folder, servers, how much to do."""
+"""The environment of a run: an empty folder, servers, the number of operations."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ KEY = "a key that no contestant has"
 
 
 def _silent(_text: str) -> None:
-    """Tell nobody."""
+    """Discard a status text."""
 
 
 @dataclass(frozen=True)
 class Arena:
-    """Where one run takes place.
+    """The environment of one run.
 
     Attributes:
         folder: Empty, and removed after the run.
-        shared: Stays until all is over, for what several runs start from.
-        servers: Those that start when they are asked for.
-        size: How many operations to do.
-        is_quick: Less is done, for a first look.
-        tell: Shows what is going on, while nothing is timed.
+        shared: Kept until the last run, for files that several runs start from.
+        servers: Servers, each of which starts at its first use.
+        size: Number of operations.
+        is_quick: Smaller works, for a first impression.
+        tell: Shows a status text, while nothing is timed.
         synchronous: SQLite's setting, for every contestant that uses SQLite.
-        keys: Makes so many new keys.
+        keys: Returns a number of new keys.
     """
 
     folder: Path
@@ -54,16 +54,16 @@ class Arena:
 
     @property
     def file(self) -> Path:
-        """The database of this run; nothing is there yet."""
+        """The path of the database of this run, which does not exist yet."""
         return self.folder / "seen.db"
 
     @property
     def layout(self) -> Layout:
-        """How a file of ours looks."""
+        """The layout of a file of the store."""
         return Layout(self.shared / "layout.db")
 
     def kept(self, name: str, make: Callable[[Path], None]) -> Path:
-        """A file that several runs start from, made when the first one asks."""
+        """Return a file that several runs start from; the first use creates it."""
         path = self.shared / name
         if not path.exists():
             self.tell(f"preparing {name}")
@@ -72,19 +72,19 @@ class Arena:
 
     @contextmanager
     def run(self, size: int) -> Iterator[Arena]:
-        """Make room for a run, and remove what it leaves."""
+        """Create the folder of a run, and remove it afterwards."""
         with tempfile.TemporaryDirectory(dir=self.shared) as folder:
             yield replace(self, folder=Path(folder), size=size)
 
 
 class Layout:
-    """A file that the store made, to take its table and the form of its rows from.
+    """A file that the store created, as the source of its table and its row format.
 
-    So what others write into the same table can not drift from what the store writes.
+    Contestants that write into the same table therefore write the store's format.
     """
 
     def __init__(self, path: Path, *, marked_at: float | None = None) -> None:
-        """Make the file, or take one that was made before."""
+        """Create the file, or use an existing one."""
         self._path = path
         if not path.exists():
             with SeenStore(path, purge_interval=None) as store:
@@ -97,11 +97,11 @@ class Layout:
         self.insert = f"INSERT INTO seen VALUES ({', '.join('?' * len(names))})"
 
     def row(self, key: str) -> list[str | float | None]:
-        """What the store writes when it marks a key."""
+        """Return the row that the store writes when it marks a key."""
         row = self._row.copy()
         row[self._place] = key
         return row
 
     def copy(self, to: Path) -> None:
-        """Make a file as the store makes it, with that one key in it."""
+        """Create a file of the store, with one key in it."""
         shutil.copyfile(self._path, to)

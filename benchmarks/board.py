@@ -1,4 +1,4 @@
-"""What is going on, on the terminal."""
+"""The progress of the benchmark, on the terminal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from .measure import Result, Work
 
-_LONG = 20  # a long run takes as much time as so many others
+_LONG = 20  # a long run takes as much time as this number of short runs
 
 
 class Board:
-    """A bar that is drawn only when it is told to: never while something is timed."""
+    """A progress bar that is drawn on request only: never while something is timed."""
 
     def __init__(self, console: Console, works: list[Work], runs: int) -> None:
         """Draw on a console."""
@@ -56,16 +56,16 @@ class Board:
         self.tell("")
 
     def tell(self, what: str) -> None:
-        """Show how far a run is."""
+        """Show a status text of the current run."""
         text = f"{self._doing} {what}"
         self._bar.update(self._task, description=text, refresh=True)
 
     def advance(self, work: Work) -> None:
-        """Note that one contestant's turn is over."""
+        """Advance the bar by one run of a contestant."""
         self._bar.advance(self._task, _weight(work))
 
     def end(self, result: Result) -> None:
-        """Leave a line about a work that is done."""
+        """Print a line about a completed work."""
         goals = [judgement.is_met for _, judgement in judgements(result)]
         reached = f"{sum(goals)} of {len(goals)} goals met" if goals else "no goals"
         taken = monotonic() - self._started

@@ -1,4 +1,4 @@
-"""Keys as programs have them: of one length, in no order, all different."""
+"""Realistic keys: of one length, in random order, all different."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def links(count: int, seed: int) -> Iterator[str]:
 
 
 def addresses(count: int) -> list[str]:
-    """Keys of 60 bytes, other ones each time."""
+    """Keys of 60 bytes, different at each call."""
     return list(links(count, seed=secrets.randbits(64)))
 
 

@@ -1,7 +1,7 @@
-"""The ways to drive a contestant: by tasks, in batches; timed, and its answers checked.
+"""Load for a contestant: by tasks or in batches, timed, with checked results.
 
-Keys are made before the clock starts. How many there are depends on the contestant: as
-many as keep it busy for a given time, so that a slow one does not hold up the others.
+Keys are created before the clock starts. Their number depends on the contestant: enough
+to keep it busy for a given time, so that a slow contestant does not delay the others.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ TIME = "time"
 """The measure of works that time one operation, in microseconds."""
 
 SIZE = "size"
-"""The measure of works that ask how much room a key takes, in bytes."""
+"""The measure of works on the memory per key, in bytes."""
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 """The measures of works that time every operation, in milliseconds."""
 
-_AGAIN = 100  # keys that are asked about a second time, untimed
-_RECENT = 1_000  # keys: what a few feeds list
+_AGAIN = 100  # keys that are checked a second time, untimed
+_RECENT = 1_000  # keys: the size of a few feeds
 _BATCH = 1_000  # keys of a call that fills
 
 
 def marking(opened: Opener[Marking], tasks: int) -> Run:
-    """Mark new keys from so many tasks."""
+    """Mark new keys from a number of tasks."""
 
     async def run(arena: Arena) -> Outcome:
         new = arena.keys(arena.size)
@@ -68,7 +68,7 @@ def marking_many(opened: Opener[MarkingMany], size: int) -> Run:
 
 
 def repeating(opened: Opener[Repeating], tasks: int) -> Run:
-    """Ask from so many tasks about keys that were marked just before."""
+    """Check recently marked keys from a number of tasks."""
 
     async def run(arena: Arena) -> Outcome:
         seen = arena.keys(_RECENT)
@@ -82,7 +82,7 @@ def repeating(opened: Opener[Repeating], tasks: int) -> Run:
 
 
 def repeating_many(opened: Opener[MarkingMany], size: int) -> Run:
-    """Ask in batches about keys that were marked just before."""
+    """Check recently marked keys in batches."""
 
     async def run(arena: Arena) -> Outcome:
         seen = arena.keys(_RECENT)
@@ -96,13 +96,13 @@ def repeating_many(opened: Opener[MarkingMany], size: int) -> Run:
 
 
 def reopened(opened: Opener[Repeating], tasks: int) -> Run:
-    """Ask once about each key that was marked before the store was opened."""
+    """Check each key once that was marked before the store was opened."""
 
     async def run(arena: Arena) -> Outcome:
         seen = arena.keys(arena.size)
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
-        again = sorted(seen)  # they are random: another order than that of marking
+        again = sorted(seen)  # random keys: their order differs from that of the marks
         async with opened(arena) as store:
             asking = by_tasks(store.check_and_mark, again, tasks)
             return await timed(asking, len(again), true=0)
@@ -111,7 +111,7 @@ def reopened(opened: Opener[Repeating], tasks: int) -> Run:
 
 
 def looking(opened: Opener[Looking]) -> Run:
-    """Ask from one caller whether keys are seen that were marked just before."""
+    """Read recently marked keys from one caller."""
 
     async def run(arena: Arena) -> Outcome:
         seen = arena.keys(_RECENT)
@@ -125,7 +125,7 @@ def looking(opened: Opener[Looking]) -> Run:
 
 
 def claiming(opened: Opener[Claiming], tasks: int) -> Run:
-    """Claim and confirm new keys from so many tasks."""
+    """Claim and confirm new keys from a number of tasks."""
 
     async def run(arena: Arena) -> Outcome:
         new = arena.keys(arena.size)
@@ -156,13 +156,13 @@ def latencies(opened: Opener[Marking], tasks: int) -> Run:
 
 
 def filling(opened: Opener[MarkingMany], place: Place, count: int, quick: int) -> Run:
-    """Mark new keys on an empty server, and see how much room it then needs for each.
+    """Mark new keys on an empty server, and measure the memory per key.
 
     Args:
         opened: Opens a contestant.
-        place: Says on which server it is.
-        count: How many keys.
-        quick: How many in the quick form.
+        place: Returns the server of the contestant.
+        count: Number of keys.
+        quick: Number of keys in the quick form.
     """
 
     async def run(arena: Arena) -> Outcome:
@@ -200,7 +200,7 @@ def per_operation(run: Run) -> Run:
 
 
 async def by_tasks(ask: Ask, about: Sequence[str], tasks: int) -> int:
-    """Ask about keys from so many tasks, each in turn; how many answers were true."""
+    """Check keys from a number of tasks; return the number of true results."""
     left = iter(about)
 
     async def ask_on() -> int:
@@ -210,17 +210,17 @@ async def by_tasks(ask: Ask, about: Sequence[str], tasks: int) -> int:
 
 
 async def by_batches(store: MarkingMany, about: Sequence[str], size: int) -> int:
-    """Ask about keys in batches; how many answers were true."""
+    """Check keys in batches; return the number of true results."""
     return sum(
         [await store.check_and_mark_many(batch) for batch in batches(about, size)]
     )
 
 
 async def timed(asking: Awaitable[int], count: int, *, true: int) -> Outcome:
-    """Await answers, and check how many of them are true.
+    """Await the results, and check the number of true ones.
 
     Raises:
-        WrongAnswerError: There were more or fewer.
+        WrongAnswerError: The number differs from the expected one.
     """
     gc.collect()
     started = perf_counter()
@@ -234,10 +234,10 @@ async def timed(asking: Awaitable[int], count: int, *, true: int) -> Outcome:
 
 
 async def remembered(outcome: Outcome, asking_again: Awaitable[int]) -> Outcome:
-    """Give the outcome, if no key that was new is so a second time.
+    """Return the outcome, if no new key is reported as new a second time.
 
     Raises:
-        WrongAnswerError: One was.
+        WrongAnswerError: A key was reported as new twice.
     """
     new = await asking_again
     if new:
@@ -246,7 +246,7 @@ async def remembered(outcome: Outcome, asking_again: Awaitable[int]) -> Outcome:
 
 
 def noting(ask: Ask, taken: list[float]) -> Ask:
-    """Ask in the same way, and note how long each answer took, in seconds."""
+    """Check in the same way, and record the duration of each call, in seconds."""
 
     async def noted(key: str) -> bool:
         started = perf_counter()
@@ -268,5 +268,5 @@ def batches(about: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def whole_batches(count: int, size: int) -> int:
-    """About as many, in whole batches."""
+    """Round a number of keys to whole batches."""
     return max(1, round(count / size)) * size

@@ -1,4 +1,4 @@
-"""What the figures were taken on, and with what."""
+"""The machine and the software versions of the figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = (
 
 
 def described() -> dict[str, str]:
-    """What the figures depend on, by name."""
+    """Return what the figures depend on, by name."""
     packages = {package: version(package) for package in _PACKAGES}
     return {
         **machine(),
@@ -33,7 +33,7 @@ def described() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """What this machine is, and what day it is there."""
+    """Describe this machine, with the date."""
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),

@@ -1,8 +1,8 @@
-"""A process that marks keys as soon as it is told to, for the work with many of them.
+"""A process that marks keys on a signal, for the work with many processes.
 
     python -m benchmarks.marker CONTESTANT FOLDER
 
-Keys come as a line of JSON, then the word; the answer is a line of JSON.
+It reads the keys as a line of JSON, then the start signal; it writes a line of JSON.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def main(contestant: str, folder: Path) -> None:
 
 
 def say(line: str) -> None:
-    """Write a line at once."""
+    """Write a line without buffering."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

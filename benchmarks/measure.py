@@ -1,7 +1,7 @@
-"""What a benchmark is: works, contestants' figures, ratios, goals. Pure; no I/O.
+"""The model of a benchmark: works, figures, ratios, goals. Pure; no I/O.
 
-On a machine whose speed drifts, two figures are only comparable if they were taken side
-by side. So contestants take turns, and a ratio is the median of the rounds' ratios.
+On a machine whose speed drifts, two figures are only comparable if they were measured
+side by side. So contestants alternate, and a ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ THROUGHPUT = "throughput"
 """The measure of the works that have one only."""
 
 _FEWEST = 2  # runs that have a spread
-_LARGE = 1_000  # from here on a figure needs no decimals
+_LARGE = 1_000  # a figure of this size needs no decimals
 
 
 class WrongAnswerError(Exception):
-    """A contestant gave a false verdict: however fast it was, it is out."""
+    """A contestant returned a wrong verdict, which excludes it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Goal:
         bound: The figure itself, or our figure divided by theirs. A limit from below
             if more is better in the measure, else from above.
         against: The contestant, or ``None`` for the figure itself.
-        is_aim: Wished for; missing it is no failure.
+        is_aim: An aim only; missing it is no failure.
     """
 
     bound: float
@@ -59,7 +59,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Measure:
-    """One thing that is measured in a work."""
+    """One measured quantity of a work."""
 
     name: str
     unit: str
@@ -69,11 +69,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of one contestant gave.
+    """The outcome of one run of one contestant.
 
     Attributes:
         figures: A figure per measure.
-        rate: Operations per second, to choose how many the next run takes.
+        rate: Operations per second, which determines the size of the next run.
         points: Instants and figures, for works that are drawn over time.
     """
 
@@ -84,16 +84,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Work:
-    """Something to do that contestants are compared in.
+    """A task in which contestants are compared.
 
     Attributes:
         name: As in ``--only``.
-        title: What is done.
-        measures: What is measured.
-        runs: How each contestant does it, by name.
-        backend: Where ours keeps its keys; figures are grouped by it.
-        quick: What is smaller in the quick form.
-        is_long: It prepares much and measures long: a third of the rounds, no warm-up.
+        title: Description of the task.
+        measures: The measured quantities.
+        runs: The run of each contestant, by name.
+        backend: The backend of our store, by which figures are grouped.
+        quick: Description of the smaller quick form.
+        is_long: Long preparation and runs: a third of the rounds, no warm-up.
     """
 
     name: str
@@ -111,13 +111,13 @@ class Work:
 
 @dataclass
 class Result:
-    """What came of a work.
+    """The result of a work.
 
     Attributes:
         work: The work.
-        rounds: Each contestant's outcomes, a round at the same place in each list.
-        failures: Who is out, and why.
-        note: What was smaller than it should be.
+        rounds: Each contestant's outcomes, with equal rounds at equal indexes.
+        failures: The excluded contestants, and the reason.
+        note: A remark on a work of reduced size.
     """
 
     work: Work
@@ -126,7 +126,7 @@ class Result:
     note: str = ""
 
     def values(self, measure: Measure, contestant: str) -> list[float]:
-        """A contestant's figures, in the order of the rounds; none if it is out."""
+        """Return a contestant's figures by round; none if it is excluded."""
         if contestant in self.failures:
             return []
         outcomes = self.rounds.get(contestant, [])
@@ -134,19 +134,19 @@ class Result:
         return [figure for figure in figures if figure is not None]
 
     def figure(self, measure: Measure, contestant: str) -> float | None:
-        """The median of a contestant's figures."""
+        """Return the median of a contestant's figures."""
         values = self.values(measure, contestant)
         return median(values) if values else None
 
     def spread(self, measure: Measure, contestant: str) -> float | None:
-        """From the least to the greatest figure, as a part of the median."""
+        """Return the range of the figures, as a part of the median."""
         values = self.values(measure, contestant)
         if len(values) < _FEWEST or not median(values):
             return None
         return (max(values) - min(values)) / median(values)
 
     def ratio(self, measure: Measure, contestant: str) -> float | None:
-        """Our figure divided by theirs: the median of what it was in each round."""
+        """Return our figure divided by theirs: the median of all rounds' ratios."""
         ours, theirs = self.values(measure, OURS), self.values(measure, contestant)
         ratios = [
             our / their for our, their in zip(ours, theirs, strict=False) if their
@@ -155,14 +155,14 @@ class Result:
 
 
 def chosen(works: Sequence[Work], names: Sequence[str]) -> list[Work]:
-    """The works of these names, in their own order; all if there is no name.
+    """Select works by name, in their own order; all works if there is no name.
 
     Args:
-        works: Those to choose from.
-        names: They may hold ``*``, as in a shell.
+        works: The available works.
+        names: Names, or patterns with ``*`` as in a shell.
 
     Raises:
-        LookupError: A name is nobody's.
+        LookupError: No work has the name.
     """
     for name in names:
         if not any(fnmatchcase(work.name, name) for work in works):
@@ -175,20 +175,20 @@ def chosen(works: Sequence[Work], names: Sequence[str]) -> list[Work]:
 
 
 def by_backend(results: Iterable[Result]) -> Iterator[tuple[str, list[Result]]]:
-    """Group what came of works that follow one another on the same backend."""
+    """Group the results of consecutive works on the same backend."""
     for backend, group in groupby(results, lambda result: result.work.backend):
         yield backend, list(group)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a goal was met.
+    """The comparison of a figure with a goal.
 
     Attributes:
         goal: The goal.
         reached: Our figure, or the ratio; ``None`` if there is none.
-        is_met: Was it reached?
-        missed_by: By which part of the bound it was missed.
+        is_met: Whether the goal was met.
+        missed_by: The difference to the bound, as a part of the bound.
     """
 
     goal: Goal
@@ -198,7 +198,7 @@ class Judgement:
 
 
 def judge(result: Result, measure: Measure, goal: Goal) -> Judgement:
-    """Compare what was reached with a goal."""
+    """Compare the figures with a goal."""
     if goal.against is None:
         reached = result.figure(measure, OURS)
     else:
@@ -211,7 +211,7 @@ def judge(result: Result, measure: Measure, goal: Goal) -> Judgement:
 
 
 def described(goal: Goal, measure: Measure) -> str:
-    """A goal in words: ``at least 20 x``."""
+    """Describe a goal: ``at least 20 x``."""
     limit = "at least" if measure.more_is_better else "at most"
     wanted = f"aim: {limit}" if goal.is_aim else limit
     unit = measure.unit if goal.against is None else "x"
@@ -219,7 +219,7 @@ def described(goal: Goal, measure: Measure) -> str:
 
 
 def verdict(judgement: Judgement) -> str:
-    """Say whether a goal was met, or missed by how much."""
+    """Describe whether a goal was met, or by how much it was missed."""
     if judgement.is_met:
         return "met"
     if judgement.missed_by is None:
@@ -228,16 +228,16 @@ def verdict(judgement: Judgement) -> str:
 
 
 def shown(value: float) -> str:
-    """A figure with three digits, or all before the point."""
+    """Format a figure with three digits, or all before the point."""
     return f"{value:,.0f}" if abs(value) >= _LARGE else f"{value:.3g}"
 
 
 def turns(names: Sequence[str], place: int) -> list[str]:
-    """Whose turn it is in a round: there, and back in the next."""
+    """Return the order of the contestants, reversed in every second round."""
     return list(names) if place % 2 == 0 else list(reversed(names))
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The least value that so large a part of all does not exceed."""
+    """Return the least value that a given share of all values does not exceed."""
     ordered = sorted(values)
     return ordered[max(ceil(part * len(ordered)) - 1, 0)]

@@ -1,8 +1,8 @@
-"""A process that opens a store and works on it, to see what it needs.
+"""A process that opens and uses a store, to measure its time and memory.
 
     python -m benchmarks.opener FILE
 
-The answer is a line of JSON: milliseconds to open, and the most memory in use, in MB.
+It writes a line of JSON: milliseconds to open, and the peak of memory, in MB.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def main(path: str) -> None:
 
 
 def _most_memory() -> float:
-    """The peak of this program; ``getrusage`` would count the one that started it."""
+    """Return the peak memory; ``getrusage`` would include the parent process."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     (kibibytes,) = re.findall(r"VmHWM:\s*(\d+) kB", status)
     return int(kibibytes) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""Programs that do something else besides: a steady load, a probe, a busy task."""
+"""Background load: a steady load, a probe of the loop, a busy task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Moment = tuple[float, float]
 
 @asynccontextmanager
 async def beside(doing: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Do something while the block lasts; what it raises, the block raises."""
+    """Run a coroutine while the block runs; the block raises its exception."""
     task = asyncio.create_task(doing)
     try:
         yield
@@ -30,7 +30,7 @@ async def beside(doing: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 async def probe(lags: list[Moment]) -> None:
-    """Note by how much the event loop is late, again and again."""
+    """Record the lag of the event loop periodically."""
     while True:
         started = perf_counter()
         await asyncio.sleep(_SLICE)
@@ -38,7 +38,7 @@ async def probe(lags: list[Moment]) -> None:
 
 
 async def compute() -> None:
-    """Keep the event loop busy for half of the time, a millisecond at once."""
+    """Keep the event loop busy for half of the time, a millisecond at a time."""
     while True:
         until = perf_counter() + _SLICE
         while perf_counter() < until:
@@ -53,7 +53,7 @@ async def steadily(
     tasks: int,
     pause: float,
 ) -> None:
-    """Do something from so many tasks, each with a pause after it, and note when."""
+    """Run an operation from a number of tasks, with pauses, and record its times."""
 
     async def go_on(first: float) -> None:
         await asyncio.sleep(first)

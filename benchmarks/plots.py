@@ -1,4 +1,4 @@
-"""The figures as pictures, in colours that the colour-blind can tell apart."""
+"""The figures as plots, in colours that are safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .measure import Result
 
-# Okabe and Ito's; what is ours is black in every picture.
+# Okabe and Ito's; our store is black in every plot.
 _COLOURS = {
     OURS: "#000000",
     RAW: "#009e73",
@@ -36,13 +36,13 @@ _COLOURS = {
     ASYNCPG: "#0072b2",
     f"{ASYNCPG}, tuned": "#cc79a7",
 }
-_BAR = 0.27  # the width of one, of three beside each other
+_BAR = 0.27  # the width of one of three adjacent bars
 _BY_BACKEND = [f"{backend.name}-new-keys" for backend in BACKENDS]
 _BY_TASKS = {1: "one-caller", 10: "tasks-10", 100: "new-keys", 1_000: "tasks-1000"}
 
 
 def draw(results: Sequence[Result], folder: Path) -> None:
-    """Draw what there are figures for."""
+    """Draw every plot that has figures."""
     mpl.use("Agg")
     by_name = {result.work.name: result for result in results}
     if by_name.keys() >= set(_BY_TASKS.values()):
@@ -92,7 +92,7 @@ def _throughput_by_backend(results: Sequence[Result], path: Path) -> None:
 
 
 def _per_second(result: Result, contestant: str) -> float | None:
-    """Throughput, also where the time of one was measured."""
+    """Return the throughput, also where the time of one operation was measured."""
     (measure,) = result.work.measures
     if contestant not in result.work.runs:
         return None

@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 
 def judgements(result: Result) -> list[tuple[Measure, Judgement]]:
-    """Every goal of a work, judged."""
+    """Compare the figures of a work with each of its goals."""
     return [
         (measure, judge(result, measure, goal))
         for measure in result.work.measures
@@ -49,7 +49,7 @@ def judgements(result: Result) -> list[tuple[Measure, Judgement]]:
 
 
 def is_missed(result: Result) -> bool:
-    """Was a goal missed that is not an aim?"""
+    """Return whether a goal that is not an aim was missed."""
     return any(
         not judgement.is_met and not judgement.goal.is_aim
         for _, judgement in judgements(result)
@@ -57,7 +57,7 @@ def is_missed(result: Result) -> bool:
 
 
 def lines(result: Result) -> Iterator[Line]:
-    """A work's lines: our figure, and with its goal each that it is compared with."""
+    """Return the lines of a work: our figure, then each comparison with its goal."""
     for measure in result.work.measures:
         for contestant in result.work.runs:
             against = None if contestant == OURS else contestant
@@ -82,7 +82,7 @@ def _line(result: Result, measure: Measure, contestant: str, goal: Goal | None) 
 
 
 def table(results: Sequence[Result]) -> Table:
-    """All figures, for a terminal."""
+    """Render all figures for a terminal."""
     made = Table(title="medians of alternating runs", title_justify="left")
     for header in HEADERS:
         is_number = header in {"figure", "spread", "ours / it"}
@@ -97,7 +97,7 @@ def table(results: Sequence[Result]) -> Table:
 
 
 def markdown(results: Sequence[Result], machine: Mapping[str, str]) -> str:
-    """All figures, to be read in a repository."""
+    """Render all figures as Markdown."""
     text = [", ".join(f"{name} {value}" for name, value in machine.items()), ""]
     for backend, group in by_backend(results):
         text += [f"## {backend}", ""]
@@ -137,7 +137,7 @@ def restored(folder: Path) -> list[Result]:
 
 
 def goals(results: Sequence[Result]) -> str:
-    """A line for each goal, to be read by people who have little time."""
+    """Render one line per goal, as a summary."""
     text = [_row(("what", "ours", "beside", "ours / it", "goal"))]
     text.append("|---|--:|--:|--:|---|")
     for backend, group in by_backend(results):

@@ -1,4 +1,4 @@
-"""Contestants take turns."""
+"""Runs the contestants in alternation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ if TYPE_CHECKING:
     from .measure import Outcome, Work
 
 _FIRST = 400  # operations of a warm-up
-_MOST = 1_000_000  # operations of a run: their keys are made beforehand
+_MOST = 1_000_000  # operations of a run, whose keys are created beforehand
 
 
 async def compete(
     work: Work, arena: Arena, board: Board, *, runs: int, seconds: float
 ) -> Result:
-    """Let the contestants do a work, each once in a round.
+    """Run a work with all contestants, each once in a round.
 
-    The first round warms up, and shows how much each can do in so many seconds; it does
-    not count. A contestant that fails, or answers wrongly, is out.
+    The first round is a warm-up, which measures the rate of each contestant to choose
+    the size of its runs; it does not count. A contestant that fails, or returns a wrong
+    result, is excluded.
     """
     note = work.quick if arena.is_quick else ""
     result = Result(work, {name: [] for name in work.runs}, note=note)
@@ -36,7 +37,7 @@ async def compete(
             board.begin(f"{work.name}: {name}, {run}")
             try:
                 outcome = await _run(work, name, arena, sizes[name])
-            except Exception as exc:  # noqa: BLE001 - whatever it was, the others go on
+            except Exception as exc:  # noqa: BLE001 - the other contestants continue
                 result.failures[name] = f"{type(exc).__name__}: {exc}"
             else:
                 if place:

@@ -1,7 +1,7 @@
-"""Servers that contestants share: real ones, those of the tests.
+"""Servers that contestants share: real servers, those of the tests.
 
-Each starts when the first contestant asks for it, and all end together. Whoever uses
-one, uses it alone: contestants take turns, and each begins with an empty server.
+Each starts at its first use, and all stop together. Contestants run one at a time, and
+each starts with an empty server.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self
 
-from tests.servers import Postgres, Valkey, ValkeyCluster
+from tests.support.servers import Postgres, Valkey, ValkeyCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
     Place = Callable[["Servers"], "Server"]
 
-_AT_ONCE = {"lazyfree_lazy_user_flush": "no"}  # what is removed takes no time later
+_AT_ONCE = {"lazyfree_lazy_user_flush": "no"}  # removal is synchronous
 _ON_DISK = {"appendonly": "yes", "appendfsync": "everysec"}
 _AS_IN_PRODUCTION = {"synchronous_commit": "on", "shared_buffers": "128MB"}
 
 _LOOKS = 5  # in a row
-_PAUSE = 0.05  # seconds between two looks
-_REST = 0.001  # how much looks may differ: nodes of a cluster talk with each other
+_PAUSE = 0.05  # seconds between two samples
+_REST = 0.001  # tolerated difference of samples: nodes of a cluster exchange messages
 _PATIENCE = 20  # seconds
 
 
 class Server(Protocol):
-    """Where ours and a plain client do the same."""
+    """A server that our store and a plain client use in the same way."""
 
     @property
     def url(self) -> str:
-        """Where it is, for ours."""
+        """The URL of the server, for our store."""
 
     def clear(self) -> None:
-        """Remove all that is stored, and all that is left to do because of it."""
+        """Remove all data, and complete the work that the removal causes."""
 
     def used(self) -> int:
-        """How many bytes what is stored takes, when everything has come to rest."""
+        """Return the bytes of the stored data, when the server is idle."""
 
 
 class ValkeyServer:
     """Valkey: one server, or the primaries of a cluster."""
 
     def __init__(self, url: str, nodes: Sequence[Valkey]) -> None:
-        """Use servers that run."""
+        """Use running servers."""
         self.url = url
         self._nodes = nodes
 
@@ -58,20 +58,20 @@ class ValkeyServer:
                 client.flushall()
 
     def used(self) -> int:
-        """Memory in use, while nobody is connected."""
+        """Return the memory in use, without connected clients."""
         return sum(map(_memory, self._nodes))
 
 
 class PostgresServer:
-    """PostgreSQL; ours has a schema of its own, a table by hand is in the usual one."""
+    """PostgreSQL; our store has its own schema, other tables are in the default one."""
 
     def __init__(self, server: Postgres) -> None:
-        """Use a server that runs."""
+        """Use a running server."""
         self.url = server.socket_url
         self._server = server
 
     def clear(self) -> None:
-        """Drop the tables; the next one pays for no pages of this one."""
+        """Drop the tables, so that their pages do not affect the next contestant."""
         self._server.execute(
             "DROP SCHEMA IF EXISTS catalyst_seen CASCADE",
             "DROP TABLE IF EXISTS public.seen",
@@ -79,7 +79,7 @@ class PostgresServer:
         )
 
     def used(self) -> int:
-        """Tables and their indexes, as they are on the disk."""
+        """Return the size of tables and indexes on the disk."""
         (((size,),),) = self._server.execute(
             "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::int8 FROM pg_class"
             " WHERE relkind = 'r' AND relnamespace IN (SELECT oid FROM pg_namespace"
@@ -89,13 +89,13 @@ class PostgresServer:
 
 
 class Servers:
-    """Those that were asked for so far."""
+    """The servers of a benchmark, each started at its first use."""
 
     def __init__(self, folder: Path) -> None:
-        """Start nothing yet.
+        """Create the pool of servers without starting any.
 
         Args:
-            folder: Where sockets may be.
+            folder: The folder of the sockets.
         """
         self._folder = folder
         self._running = ExitStack()
@@ -108,7 +108,7 @@ class Servers:
 
     @cached_property
     def valkey_in_memory(self) -> ValkeyServer:
-        """Valkey that writes nothing to the disk: so it promises less than SQLite."""
+        """Valkey without persistence, which promises less than SQLite."""
         return self._valkey("memory.sock")
 
     @cached_property
@@ -137,7 +137,7 @@ class Servers:
 
 
 def _memory(node: Valkey) -> int:
-    """Memory in use, as soon as tables that grew have moved and buffers are gone."""
+    """Return the memory in use, after hash tables are resized and buffers are freed."""
     deadline = time.monotonic() + _PATIENCE
     looks: list[int] = []
     with node.client() as client:

@@ -1,4 +1,4 @@
-"""Settings of a store, from code or from the environment."""
+"""The settings of a store, from code or from the environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OnError = Literal["answer", "raise"]
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 MAX_TIMEOUT = 2_000_000.0
-"""Seconds, 23 days: SQLite counts milliseconds in 31 bits."""
+"""The longest timeout in seconds, 23 days: SQLite counts milliseconds in 31 bits."""
 
 SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
@@ -43,57 +43,57 @@ _FLAGS = {
 
 @dataclass(frozen=True)
 class SeenStoreConfig:
-    """Settings of a store. Checked when made; frozen afterwards.
+    """The settings of a store, validated on construction, and immutable.
 
     Attributes:
-        path: The SQLite file; its directory is made when the store opens.
+        path: The SQLite file; its directory is created when the store opens.
             ``":memory:"`` keeps everything in memory.
-        ttl_days: How long a mark counts, in days; ``None`` is for ever.
-        url: Where the store is, as a URL; counts instead of ``path``. SQLite's is
+        ttl_days: Days until a mark expires; ``None`` is never.
+        url: The database as a URL; takes precedence over ``path``. SQLite's is
             ``sqlite:///relative/path`` or ``sqlite:////absolute/path``; Redis's and
             Valkey's ``redis://``, ``rediss://`` (TLS) or ``redis+cluster://``, or the
             same with ``valkey``; PostgreSQL's ``postgresql://``.
         wal_mode: Use SQLite's write-ahead log, so that readers never wait for a writer.
-        cache_size: SQLite's page cache, in pages; below zero, in KiB.
-        synchronous: When SQLite waits for the disk. ``NORMAL`` may lose the newest
-            marks at a power failure, never at a crash of the process; ``FULL`` loses
-            none.
-        file_mode: The rights of a new SQLite file, and so of its ``-wal`` and ``-shm``;
-            by default nobody but its owner may read it. A file that is there keeps its
-            own.
-        timeout: How long a call waits for the database, in seconds: for another
-            process's lock, for a server that does not answer or is being restarted, for
-            a free connection of your pool.
-        max_in_flight: How many operations go to the database as one transaction; what
-            more is asked meanwhile waits its turn. One call with more keys goes alone.
-        recent_keys: How many keys known to be seen are remembered in memory, so that
-            asking for them again costs no trip to the database: 0.4 kB for each, if it
-            has 60 characters.
-        recent_staleness: For how long another store's ``forget``, or a shorter ``ttl``
-            that it gives to a key, may go unnoticed because of that, in seconds or as a
-            ``timedelta``; 0 switches it off. What stores of this process forget counts
-            at once. On a server, nothing is remembered for longer than that.
+        cache_size: Size of SQLite's page cache, in pages; a negative number is in KiB.
+        synchronous: SQLite's ``synchronous`` mode: ``"OFF"``, ``"NORMAL"``, ``"FULL"``
+            or ``"EXTRA"``. With ``NORMAL``, a power failure may lose the newest marks,
+            a crash of the process none; ``FULL`` loses none at either.
+        file_mode: The permissions of a new SQLite file, and so of its ``-wal`` and
+            ``-shm``; by default only the owner may read it. An existing file keeps its
+            own permissions.
+        timeout: Seconds that a call waits for the database: for the lock of another
+            process, for a server that does not respond or restarts, for a free
+            connection of your pool.
+        max_in_flight: Maximum number of operations in one transaction; further
+            operations queue. A single call with more keys is a transaction of its own.
+        recent_keys: Maximum number of seen keys in the cache in memory, which saves
+            round trips to the database: 0.4 kB for a key of 60 characters.
+        recent_staleness: How long the cache may hide a ``forget`` by another store, or
+            a shorter ``ttl`` that it gives to a key, in seconds or as a ``timedelta``;
+            0 disables the cache. A ``forget`` by a store of this process takes effect
+            at once. On a server, no key is cached for longer than this.
         purge_interval: Pause between background purges, in seconds or as a
-            ``timedelta``. The first one starts when the store opens; ``None`` switches
-            them all off.
+            ``timedelta``. The first one starts when the store opens; ``None`` disables
+            them.
         on_error: ``"answer"`` keeps two inherited promises: when the store fails,
-            ``is_seen`` answers False and ``cleanup_old_entries`` 0, and each logs an
-            error. ``"raise"`` makes them raise, as every other verb does.
-        on_abandoned: What becomes of a key whose claim was neither confirmed nor
-            released when its lease ended: whether it was handled, nobody can know.
-            ``"retry"`` lets the next caller claim it (at least once), ``"drop"`` counts
-            it as handled (at most once), ``"hold"`` answers ``HELD`` until ``resolve``
-            or ``forget``. A claim may have its own.
-        clock: Wall time in seconds since 1970, for SQLite. Other backends use their
-            server's.
-        prefix: What the names of all keys in Redis or Valkey begin with. Stores with
-            different ones have nothing in common.
-        schema: PostgreSQL's schema that the table is in; made when the store opens.
-        allow_eviction: Open a Redis that may evict keys when its memory is full, which
-            makes items new again that were handled; otherwise it is refused.
-        wait_replicas: How many of Redis's replicas must have a change before it is
-            acknowledged; with fewer in a second, it is an ``OutcomeUnknownError``.
-        tuning: Internal limits, for the project's own tests. They are no settings, and
+            ``is_seen`` returns False and ``cleanup_old_entries`` returns 0, and each
+            logs an error. ``"raise"`` makes them raise, as every other verb does.
+        on_abandoned: The policy for a key whose lease ended without a confirm or a
+            release, so that the item may be handled or not. ``"retry"`` lets the next
+            caller claim the key (at least once), ``"drop"`` counts it as handled (at
+            most once), ``"hold"`` returns ``HELD`` until ``resolve`` or ``forget``. A
+            claim may override it.
+        clock: Returns wall time in seconds since 1970, for SQLite. Other backends use
+            the clock of their server.
+        prefix: The prefix of all key names in Redis or Valkey. Stores with different
+            prefixes share no keys.
+        schema: The PostgreSQL schema of the table, created when the store opens.
+        allow_eviction: Accept a Redis server that may evict keys when its memory is
+            full, so that handled items become new again; otherwise it is refused.
+        wait_replicas: Number of Redis replicas that must have a change before it is
+            acknowledged; with fewer after one second, the call raises
+            ``OutcomeUnknownError``.
+        tuning: Internal limits, for the project's own tests. They are not settings, and
             may change in any release.
 
     Raises:
@@ -165,14 +165,16 @@ class SeenStoreConfig:
 
     @classmethod
     def from_env(cls) -> SeenStoreConfig:
-        """Read the settings from the environment; unset or empty means the default.
+        """Read the settings from the environment.
+
+        A variable that is unset or empty means the default:
 
         ``SEEN_DB_PATH`` (``data/seen_ids.sqlite``), ``SEEN_TTL_DAYS`` (7),
         ``SEEN_STORE_URL``, ``SQLITE_WAL_MODE`` (1), ``SQLITE_CACHE_SIZE`` (10000
         pages), ``SQLITE_SYNCHRONOUS`` (NORMAL).
 
         Raises:
-            ConfigurationError: A variable has a bad value; it names the variable.
+            ConfigurationError: A variable has an invalid value; the error names both.
         """
         config = cls()
         for variable, (setting, read) in _VARIABLES.items():
@@ -188,10 +190,10 @@ class SeenStoreConfig:
 
 
 def env_flag(variable: str, *, default: bool) -> bool:
-    """Read a switch from the environment; unset or empty is the default.
+    """Read a boolean variable from the environment; unset or empty is the default.
 
     Raises:
-        ConfigurationError: It is set to something that is neither on nor off.
+        ConfigurationError: The value is neither on nor off.
     """
     text = os.environ.get(variable, "").strip()
     try:
@@ -208,7 +210,7 @@ def _flag(text: str) -> bool:
 
 
 def _synchronous(text: str) -> str:
-    """Accept SQLite's numbers for its words, as the old store did."""
+    """Accept SQLite's numbers for its modes, as the old store did."""
     return SYNCHRONOUS[int(text)] if text in {"0", "1", "2", "3"} else text.upper()
 
 
@@ -236,7 +238,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
-    """Raise unless it can be the path of a file."""
+    """Raise ``TypeError`` or ``ValueError`` unless it can be the path of a file."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         raise TypeError(

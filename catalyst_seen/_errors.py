@@ -1,26 +1,26 @@
-"""The errors, as a tree.
+"""The tree of the errors.
 
 ::
 
     SeenError
     ├── ConfigurationError (ValueError)   a setting, a variable or a URL is wrong
-    ├── InvalidKeyError (ValueError)      no backend could keep this key faithfully
+    ├── InvalidKeyError (ValueError)      a key that some backend cannot store
     ├── LeaseLostError                    the claim is not, or no longer, the caller's
     ├── StoreClosedError (RuntimeError)   not open, or not in this loop or process
     ├── SchemaError                       a newer schema, or not a store at all
-    └── StoreUnavailableError             it cannot answer now; later it may
-        └── OutcomeUnknownError           it failed at the commit: stored or not
+    └── StoreUnavailableError             the database failed; a later call may succeed
+        └── OutcomeUnknownError           the change may be stored or not
 
-An argument of the wrong type is a plain ``TypeError``, one out of range a plain
+An argument of the wrong type raises a plain ``TypeError``, one out of range a plain
 ``ValueError``. Every message is built from attributes that the caller can read, and
-says what to do next.
+includes the remedy.
 """
 
 from __future__ import annotations
 
 
 class SeenError(Exception):
-    """Root of every error that catalyst-seen raises on its own account."""
+    """The base class of all errors of catalyst-seen."""
 
 
 class ConfigurationError(SeenError, ValueError):
@@ -28,7 +28,7 @@ class ConfigurationError(SeenError, ValueError):
 
     Attributes:
         setting: Name of the setting, environment variable or argument.
-        problem: What is wrong with it and what is allowed.
+        problem: The rule that the value breaks, and the allowed values.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -41,10 +41,10 @@ class ConfigurationError(SeenError, ValueError):
 
 
 class InvalidKeyError(SeenError, ValueError):
-    """A key or namespace is refused before any I/O.
+    """A key or namespace is invalid; it is refused before any I/O.
 
     Attributes:
-        argument: Which argument, with its place in a batch: ``"key"``, ``"keys[3]"``.
+        argument: The argument, with the index in a batch: ``"key"``, ``"keys[3]"``.
         problem: The value (shortened) and the rule it breaks.
     """
 
@@ -58,15 +58,15 @@ class InvalidKeyError(SeenError, ValueError):
 
 
 class LeaseLostError(SeenError):
-    """A claim was to be confirmed or renewed that the caller does not own, or no more.
+    """The caller confirmed or renewed a claim that it does not own, or no longer owns.
 
-    The record is as the others left it; nothing was changed.
+    The call changed nothing.
 
     Attributes:
         key: The key.
         namespace: Its namespace.
-        attempt: Which attempt at the key the claim was.
-        problem: Why it is not owned, as far as the claim can know, and what helps.
+        attempt: The number of the claim among the claims on the key.
+        problem: The reason, as far as the claim can know it, and the remedy.
     """
 
     def __init__(self, key: str, namespace: str, attempt: int, problem: str) -> None:
@@ -82,11 +82,11 @@ class LeaseLostError(SeenError):
 
 
 class StoreClosedError(SeenError, RuntimeError):
-    """The store is not open where it was used.
+    """The store is not open in this event loop and process.
 
     Attributes:
-        problem: Never opened, closed, or opened in another event loop or process, and
-            what to do.
+        problem: The reason (never opened, closed, or opened in another event loop or
+            process), and the remedy.
     """
 
     def __init__(self, problem: str) -> None:
@@ -95,7 +95,7 @@ class StoreClosedError(SeenError, RuntimeError):
 
 
 class _LocatedError(SeenError):
-    """An error of one store: where, why, and what helps."""
+    """An error of one store, with location, cause and remedy."""
 
     def __init__(self, location: str, cause: str, advice: str) -> None:
         super().__init__(location, cause, advice)
@@ -108,27 +108,28 @@ class _LocatedError(SeenError):
 
 
 class SchemaError(_LocatedError):
-    """What lies at the location is not a store this version can use; it is untouched.
+    """The database is not a store that this version can use; it is untouched.
 
     Attributes:
-        location: Path of the database.
-        cause: What was found there.
-        advice: What to do next.
+        location: The path or address of the database.
+        cause: What the database contains instead.
+        advice: The remedy.
     """
 
 
 class StoreUnavailableError(_LocatedError):
-    """The store cannot answer now. Nothing acknowledged is lost.
+    """The database failed. Nothing acknowledged is lost.
 
     Attributes:
-        location: Path of the database.
-        cause: What the database said, with its error name.
-        advice: What to do next.
+        location: The path or address of the database.
+        cause: The error of the database, with its name.
+        advice: The remedy.
     """
 
 
 class OutcomeUnknownError(StoreUnavailableError):
-    """An I/O error came while committing: the change may be stored or not.
+    """The commit failed, or its acknowledgement was lost: the change may be stored.
 
-    Ask again (``get``, ``check_and_mark``, ``Claim.confirm``) to learn which.
+    Another call (``get``, ``check_and_mark``, ``Claim.confirm``) determines whether it
+    is.
     """

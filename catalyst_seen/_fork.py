@@ -5,8 +5,8 @@ locks. So a store that is open during a fork belongs to the parent alone:
 
 - The parent is not affected.
 - In the child, every verb raises ``StoreClosedError``; a close and a garbage collection
-  do nothing, for the threads and connections belong to the parent. ``Owner`` recognises
-  the child by its process id.
+  do nothing, for the threads and connections belong to the parent. ``Owner`` is marked
+  in the child by a hook that Python runs after each fork.
 - In the child, a new store on the same SQLite file raises ``StoreUnavailableError``.
   SQLite keeps one table of files and locks per process; the child inherits the table
   without the locks, and a new connection to one of these files would rely on locks that
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from typing import ClassVar
+from weakref import WeakSet
 
 from ._errors import StoreClosedError
 
@@ -28,23 +29,32 @@ FileId = tuple[int, int]
 
 
 class Owner:
-    """The process that opened something, and alone may use it."""
+    """The process that opened something, and alone may use it.
+
+    Attributes:
+        is_current: False in a forked child. An attribute, because every call of a
+            store reads it.
+    """
+
+    _all: ClassVar[WeakSet[Owner]] = WeakSet()
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
-
-    @property
-    def is_current(self) -> bool:
-        """Is the running process the one that opened it?"""
-        return os.getpid() == self._pid
+        self.is_current: bool = True
+        self._all.add(self)
 
     def check(self, store: object) -> None:
         """Raise ``StoreClosedError`` in a forked child."""
-        if os.getpid() != self._pid:
+        if not self.is_current:
             raise StoreClosedError(
                 f"{store} was opened before a fork: close it before, and open one in"
                 " each process"
             )
+
+    @classmethod
+    def disown_all(cls) -> None:
+        """Mark everything that the parent opened; runs in a forked child."""
+        for owner in cls._all:
+            owner.is_current = False
 
 
 class OpenFiles:
@@ -77,11 +87,12 @@ class OpenFiles:
         return file in cls._inherited
 
     @classmethod
-    def inherit(cls) -> None:
+    def inherit_all(cls) -> None:
         """Move all files to the inherited ones; runs in a forked child."""
         cls._inherited.update(cls._open.values())
         cls._open.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=OpenFiles.inherit)
+if hasattr(os, "register_at_fork"):  # a system without it has no forks
+    os.register_at_fork(after_in_child=Owner.disown_all)
+    os.register_at_fork(after_in_child=OpenFiles.inherit_all)

@@ -1,4 +1,4 @@
-"""AsyncSeenStore: the verbs, as asyncio programs use them."""
+"""``AsyncSeenStore``: the verbs of the store, for asyncio programs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
-from ._claims.claim import Claim, PendingClaim, confirm_all, release_all
-from ._claims.lease import acquire, acquire_many
+from ._claims.claim import (
+    Claim,
+    PendingClaim,
+    acquire_claim,
+    acquire_claims,
+    confirm_all,
+    release_all,
+)
 from ._config import SeenStoreConfig, check_path
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
@@ -32,6 +38,7 @@ from ._validation import (
     seconds_or_never,
     timestamp,
     truncated_repr,
+    ttl_seconds,
 )
 from .backends._registry import is_url, make_backend
 from .backends.base import Backend, SupportsBackup, SupportsInspection
@@ -47,10 +54,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LEASE = 60.0
-"""Seconds that a claim lasts by default."""
+"""The default length of a lease, in seconds."""
 
-_TOKENS, _TOKEN = 256, 16  # drawn at once; characters in one: 96 random bits
-_CHUNK = 1_000  # items that are worked on without letting others have a turn
+_TOKENS, _TOKEN = 256, 16  # tokens per draw; characters per token: 96 random bits
+_CHUNK = 1_000  # items that are processed before other tasks run
 
 
 class AsyncSeenStore:
@@ -65,16 +72,17 @@ class AsyncSeenStore:
     Any number of tasks may use one store, in the event loop and process that opened it;
     any number of stores and processes may share a database. Constructing does no I/O.
 
-    A store that fails raises ``StoreUnavailableError``; it never answers "seen" or
-    "new" on a guess. A call that is cancelled may or may not take effect, and disturbs
-    nothing else.
+    A store that fails raises ``StoreUnavailableError``; it never guesses "seen" or
+    "new" (``is_seen`` and ``cleanup_old_entries`` have inherited exceptions to this
+    rule). A call that is cancelled may or may not take effect, and affects no other
+    call.
 
-    What is said of one transaction holds for SQLite and PostgreSQL. On Redis each key
-    of a call is done for itself; if some fail, that is an ``OutcomeUnknownError``.
+    "One transaction" refers to SQLite and PostgreSQL. On Redis each key of a call is
+    processed on its own; if some keys fail, the call raises ``OutcomeUnknownError``.
 
-    Every verb raises ``TypeError`` or ``ValueError`` for a bad argument before any I/O
-    (for a key or a namespace ``InvalidKeyError``, a ``ValueError``), and
-    ``StoreClosedError`` where the store is not open.
+    Every verb raises ``TypeError`` or ``ValueError`` for an invalid argument before any
+    I/O (for a key or a namespace ``InvalidKeyError``, a ``ValueError``), and
+    ``StoreClosedError`` if the store is not open.
     """
 
     def __init__(
@@ -87,23 +95,24 @@ class AsyncSeenStore:
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
     ) -> None:
-        """Choose the database; nothing is opened yet.
+        """Choose the database, without opening it.
 
         Args:
             target: A path, a URL (``sqlite:///seen.db``, ``valkey://host``,
-                ``postgresql://host/db``), a configuration, a backend that has a client
-                of yours (``catalyst_seen.backends.redis``, ``.postgres``), or ``None``
-                for what the environment describes.
-            ttl: How long a mark counts, in seconds or as a ``timedelta``; ``None`` is
-                for ever. This and the following settings go before the configuration's.
+                ``postgresql://host/db``), a configuration, a backend with a connected
+                client (``catalyst_seen.backends.redis``, ``.postgres``), or ``None``
+                for the configuration in the environment variables.
+            ttl: The time to live of a mark, in seconds or as a ``timedelta``; ``None``
+                is for ever. This and the following settings override those of the
+                configuration.
             purge_interval: As in ``SeenStoreConfig``.
             on_error: As in ``SeenStoreConfig``.
             on_abandoned: As in ``SeenStoreConfig``.
             clock: As in ``SeenStoreConfig``.
 
         Raises:
-            ConfigurationError: The URL or an environment variable is wrong, or the
-                driver that it needs is not installed.
+            ConfigurationError: The URL or an environment variable is invalid, or the
+                driver of the database is not installed.
             TypeError: A setting has the wrong type.
             ValueError: A setting is out of its range.
         """
@@ -130,9 +139,9 @@ class AsyncSeenStore:
 
     @property
     def location(self) -> str:
-        """Where the keys are: an absolute path, ``:memory:``, or a server's URL.
+        """The address of the database: an absolute path, ``:memory:`` or a URL.
 
-        It never holds a password.
+        It never contains a password.
         """
         return self._lifecycle.backend.location
 
@@ -141,13 +150,14 @@ class AsyncSeenStore:
 
         Creates the database, or upgrades one that the old synchronous store wrote, and
         starts the background purge without waiting for it. An open that fails or is
-        cancelled leaves nothing behind and may be tried again.
+        cancelled releases everything that it acquired, and may be retried.
 
         Raises:
-            ConfigurationError: A server's settings would break promises: Redis evicts
-                keys.
-            SchemaError: It has a newer schema or is not a store; it is untouched.
-            StoreUnavailableError: It cannot be opened.
+            ConfigurationError: The settings of the server would break a promise of the
+                store: Redis evicts keys.
+            SchemaError: The database has a newer schema or is not a store; it is left
+                unchanged.
+            StoreUnavailableError: The database cannot be opened.
             StoreClosedError: The store is open already, or was closed.
         """
         await self._lifecycle.open()
@@ -157,13 +167,14 @@ class AsyncSeenStore:
     async def aclose(self) -> None:
         """Close the store; the same as leaving ``async with``.
 
-        Calls made before finish first, later ones raise ``StoreClosedError``. It takes
-        at most five seconds, even if the disk hangs. Closing again, or from many tasks
-        at once, is closing once. In a forked child it does nothing.
+        Earlier calls complete first, later calls raise ``StoreClosedError``. A close
+        takes at most five seconds, even if the disk hangs. It is idempotent, also if
+        many tasks close at once. In a forked child it has no effect.
 
         Blocks of claims that end while the store is closing still confirm or release;
-        ``keep_alive`` ends with the store. What is claimed and not ended by then stays
-        so until its lease ends; who waits for a key is told that it is ``IN_FLIGHT``.
+        ``keep_alive`` ends with the store. A claim that is still open after the close
+        stays in flight until its lease ends; callers that wait for a key get
+        ``IN_FLIGHT``.
         """
         with suppress(StoreClosedError):
             self._lifecycle.check_open()
@@ -193,10 +204,10 @@ class AsyncSeenStore:
             warnings.warn(leak, ResourceWarning, source=self, stacklevel=2)
 
     async def is_seen(self, key: str, *, namespace: str = "") -> bool:
-        """Tell whether a key was marked and has not expired.
+        """Return whether a key was marked and has not expired.
 
-        If the store fails the answer is False and an error is logged, as the old store
-        promised, unless ``on_error="raise"``.
+        If the store fails, the result is False and an error is logged, as in the old
+        synchronous store, unless ``on_error="raise"``.
 
         Raises:
             StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
@@ -219,25 +230,28 @@ class AsyncSeenStore:
         ttl: Duration | EllipsisType | None = ...,
         namespace: str = "",
     ) -> None:
-        """Mark a key as seen, whatever it was before; a claim on it is lost.
+        """Mark a key as seen, in any state; a claim on it is lost.
 
-        The TTL counts from this mark. ``first_seen`` stays what it was, ``last_seen``
-        moves; a mark from the past never takes a later one back.
+        The TTL counts from this mark. ``first_seen`` is kept and ``last_seen`` is
+        updated; a mark with an earlier ``ts`` never undoes a later one.
 
         Args:
             key: The item's identity.
-            ts: When it was seen, in seconds since 1970; now by default. A key whose
-                TTL, counted from ``ts``, is over is marked and unseen.
-            ttl: For this mark, in seconds or as a ``timedelta``; ``None`` is for ever,
-                and by default the store's.
-            namespace: Whose key it is.
+            ts: The time of the sighting, in seconds since 1970; now by default. If the
+                TTL, counted from ``ts``, is over, the key is marked and unseen.
+            ttl: The TTL of this mark, in seconds or as a ``timedelta``; ``None`` is for
+                ever. The default is the store's.
+            namespace: The namespace of the key.
 
         Raises:
-            StoreUnavailableError: The store failed.
-            OutcomeUnknownError: It failed while committing; the mark may be there.
+            StoreUnavailableError: The store failed; the key is not marked.
+            OutcomeUnknownError: The commit failed; the mark may be stored.
         """
         mark = Mark(
-            check_namespace(namespace), check_key(key), self._seconds(ttl), _instant(ts)
+            check_namespace(namespace),
+            check_key(key),
+            ttl_seconds(ttl, self._ttl),
+            _instant(ts),
         )
         await self._dispatcher.execute(mark)
 
@@ -252,10 +266,13 @@ class AsyncSeenStore:
         """Mark many keys as ``mark_seen`` does, in one transaction: all or nothing.
 
         Raises:
-            StoreUnavailableError: The store failed; nothing is marked.
-            OutcomeUnknownError: It failed while committing; all or none are marked.
+            StoreUnavailableError: The store failed; no key is marked.
+            OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
-        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        namespace, lasting = (
+            check_namespace(namespace),
+            ttl_seconds(ttl, self._ttl),
+        )
         instant = _instant(ts)
         mark = partial(Mark, namespace, ttl=lasting, ts=instant)
         await self._dispatcher.execute_many(await _for_each(keys, mark))
@@ -267,18 +284,20 @@ class AsyncSeenStore:
         ttl: Duration | EllipsisType | None = ...,
         namespace: str = "",
     ) -> Sighting:
-        """Mark a key unless it is seen or claimed, and say which; true if it marked.
+        """Mark a key unless it is seen, claimed or held; true if this call marked it.
 
-        Atomic: of any number of tasks, threads and processes that ask for one key,
-        exactly one gets a true answer per TTL. Any other is left as it is and costs no
-        write.
+        Atomic: of any number of tasks, threads and processes that check one key,
+        exactly one gets a true sighting per TTL. The key of a false sighting is not
+        changed, and costs no write.
 
         Raises:
-            StoreUnavailableError: The store failed.
-            OutcomeUnknownError: It failed while committing; the mark may be there.
+            StoreUnavailableError: The store failed; the key is not marked.
+            OutcomeUnknownError: The commit failed; the mark may be stored.
         """
         check = CheckAndMark(
-            check_namespace(namespace), check_key(key), self._seconds(ttl)
+            check_namespace(namespace),
+            check_key(key),
+            ttl_seconds(ttl, self._ttl),
         )
         return await self._dispatcher.query(check)
 
@@ -292,13 +311,17 @@ class AsyncSeenStore:
         """Do ``check_and_mark`` for many keys in one transaction: all or nothing.
 
         Returns:
-            A sighting per key, in order. Of a key that comes twice, the first is new.
+            A sighting per key, in order. If a new key occurs twice, its first sighting
+            is ``NEW``, the second ``DUPLICATE``.
 
         Raises:
-            StoreUnavailableError: The store failed; nothing is marked.
-            OutcomeUnknownError: It failed while committing; all or none are marked.
+            StoreUnavailableError: The store failed; no key is marked.
+            OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
-        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        namespace, lasting = (
+            check_namespace(namespace),
+            ttl_seconds(ttl, self._ttl),
+        )
         check = partial(CheckAndMark, namespace, ttl=lasting)
         return await self._dispatcher.query_many(await _for_each(keys, check))
 
@@ -313,54 +336,54 @@ class AsyncSeenStore:
         on_abandoned: OnAbandoned | EllipsisType = ...,
         namespace: str = "",
     ) -> PendingClaim:
-        """Claim a key while its item is handled; true when the caller owns it.
+        """Claim a key while its item is handled; true if the caller owns it.
 
-        Await it, and confirm or release by hand; or enter it with ``async with``, which
-        confirms at the end of the block, or releases at an exception or cancellation.
+        Either await the result, and confirm or release explicitly; or enter it with
+        ``async with``, which confirms at the end of the block, and releases after an
+        exception or a cancellation.
 
-        Of any number of tasks, threads and processes exactly one owns a key at a time.
-        An owner that never comes back loses it when the lease ends. A claim that is
-        cancelled before it is taken is given back; one that was taken, and whose result
-        nobody reads, is not, as when a sibling fails in ``asyncio.gather``: claim many
-        keys by ``claim_many``.
+        Of any number of tasks, threads and processes, exactly one owns a key at a time.
+        An owner that does not end its claim loses it when the lease ends. If the call
+        is cancelled, the claim is released. A completed claim whose result is discarded
+        is not, for example when a sibling in ``asyncio.gather`` fails: use
+        ``claim_many`` to claim many keys.
 
         Args:
             key: The item's identity.
-            lease: How long the key is the caller's, in seconds or as a ``timedelta``:
-                longer than handling an item ever takes.
-            ttl: How long the mark counts that ``confirm`` makes, as in ``mark_seen``;
-                and how long after its lease an abandoned claim is remembered, unless it
-                is held. After that the key is new again.
-            wait: How long to wait for the owner of a key that is in flight: until it
-                confirms (``DUPLICATE``), or releases or loses it (then it is claimed).
-                A release in this store is noticed at once, in another process within a
-                second.
-            keep_alive: Renew the lease at every third of it while the block runs; a
-                claim without a block is not renewed. If it is lost all the same, the
-                block is cancelled and ``LeaseLostError`` raised.
-            on_abandoned: As in ``SeenStoreConfig``, for this claim; by default the
+            lease: The length of the lease, in seconds or as a ``timedelta``: longer
+                than handling an item ever takes.
+            ttl: The TTL of the mark that ``confirm`` makes, as in ``mark_seen``; also
+                the time for which an abandoned claim is kept after its lease, unless
+                the key is held. After that the key is new again.
+            wait: The longest wait for the owner of a key that is in flight: until the
+                owner confirms (``DUPLICATE``), or releases or loses the key, which is
+                then claimed. A release by this store is noticed at once, one by another
+                process within a second.
+            keep_alive: Renew the lease at every third of its length while the block
+                runs; a claim without a block is not renewed. If the lease is lost
+                nevertheless, the block is cancelled and raises ``LeaseLostError``.
+            on_abandoned: As in ``SeenStoreConfig``, for this claim; the default is the
                 store's.
-            namespace: Whose key it is.
+            namespace: The namespace of the key.
 
         Raises:
-            StoreUnavailableError: The store failed; nothing is claimed.
-            OutcomeUnknownError: It failed while committing; it is given back.
+            StoreUnavailableError: The store failed; the key is not claimed.
+            OutcomeUnknownError: The commit failed; the claim is released.
         """
-        check_flag(keep_alive, "keep_alive")
-        claim = Acquire(
-            check_namespace(namespace),
-            check_key(key),
-            self._token(),
-            seconds(lease, "lease"),
-            self._seconds(ttl),
-            self._policy(on_abandoned),
+        policy = self._policy(on_abandoned)
+        operation = Acquire(
+            token=self._token(),
+            namespace=check_namespace(namespace),
+            key=check_key(key),
+            lease=seconds(lease, "lease"),
+            ttl=ttl_seconds(ttl, self._ttl),
+            on_abandoned=policy,
         )
         waiting = seconds(wait, "wait", least=0)
-        return PendingClaim(self._claim(claim, waiting, keep_alive=keep_alive))
-
-    async def _claim(self, claim: Acquire, wait: float, *, keep_alive: bool) -> Claim:
-        state = await acquire(self._dispatcher, claim, wait)
-        return Claim(self._dispatcher, claim, state, keep_alive=keep_alive)
+        check_flag(keep_alive, "keep_alive")
+        return PendingClaim(
+            acquire_claim(self._dispatcher, operation, waiting, keep_alive=keep_alive)
+        )
 
     async def claim_many(
         self,
@@ -371,20 +394,23 @@ class AsyncSeenStore:
         on_abandoned: OnAbandoned | EllipsisType = ...,
         namespace: str = "",
     ) -> list[Claim]:
-        """Claim many keys in one transaction: all that are free, or none.
+        """Claim many keys in one transaction: all claimable keys, or none.
 
-        The lease begins for all of them now: it must last until the last one is
-        handled, unless that one is renewed.
+        All leases begin now: a lease must last until the last item is handled, unless
+        its claim is renewed.
 
         Returns:
-            A claim per key, in order; those that are true are owned. Of a key that
-            comes twice, the second is ``IN_FLIGHT``.
+            A claim per key, in order; a claim that is true is owned. If a claimable key
+            occurs twice, its first claim is owned, the second ``IN_FLIGHT``.
 
         Raises:
-            StoreUnavailableError: The store failed; nothing is claimed.
-            OutcomeUnknownError: It failed while committing; they are given back.
+            StoreUnavailableError: The store failed; no key is claimed.
+            OutcomeUnknownError: The commit failed; the claims are released.
         """
-        namespace, lasting = check_namespace(namespace), self._seconds(ttl)
+        namespace, lasting = (
+            check_namespace(namespace),
+            ttl_seconds(ttl, self._ttl),
+        )
         leasing, policy = seconds(lease, "lease"), self._policy(on_abandoned)
         claims = await _for_each(
             keys,
@@ -397,27 +423,23 @@ class AsyncSeenStore:
                 policy,
             ),
         )
-        states = await acquire_many(self._dispatcher, claims)
-        return [
-            Claim(self._dispatcher, claim, state, keep_alive=False)
-            for claim, state in zip(claims, states, strict=True)
-        ]
+        return await acquire_claims(self._dispatcher, claims)
 
     async def confirm_many(
         self, claims: Iterable[Claim], *, ttl: Duration | EllipsisType | None = ...
     ) -> list[bool]:
         """Confirm claims, as ``Claim.confirm`` does, in one transaction.
 
-        Any of the claims that this store made may be given, from any number of batches.
+        Accepts all claims that this store made, from any number of batches.
 
         Returns:
-            For each claim, in order, whether it is confirmed; false is what
-            ``Claim.confirm`` raises ``LeaseLostError`` for. Lost claims are also
-            logged, in one warning.
+            For each claim, in order, whether it is confirmed; false where
+            ``Claim.confirm`` raises ``LeaseLostError``. Lost claims are also logged, in
+            one warning.
 
         Raises:
-            StoreUnavailableError: The store failed; none is confirmed.
-            OutcomeUnknownError: It failed while committing; confirm again to learn.
+            StoreUnavailableError: The store failed; no claim is confirmed.
+            OutcomeUnknownError: The commit failed; confirm again to read the outcome.
         """
         confirmed = await confirm_all(self._dispatcher, claims, ttl)
         lost = confirmed.count(False)
@@ -437,20 +459,21 @@ class AsyncSeenStore:
         """Release claims, as ``Claim.release`` does, in one transaction.
 
         Returns:
-            For each claim, in order, whether it was given back; false if it was not
-            owned any more.
+            For each claim, in order, whether it was released; false if it was no longer
+            owned.
 
         Raises:
-            StoreUnavailableError: The store failed; their leases run on.
-            OutcomeUnknownError: It failed while committing.
+            StoreUnavailableError: The store failed; the leases continue.
+            OutcomeUnknownError: The commit failed; the claims may be released.
         """
         return await release_all(self._dispatcher, claims, delay)
 
     async def held(self, *, namespace: str | None = None) -> list[Record]:
-        """List the keys that are ``HELD``, of one namespace or of all, in their order.
+        """List the keys that are ``HELD``, in one namespace or in all.
 
         Returns:
-            A record per key; ``last_seen`` is when it was last claimed.
+            A record per key, ordered by namespace and key; ``last_seen`` is the time of
+            the last claim.
 
         Raises:
             StoreUnavailableError: The store failed.
@@ -467,20 +490,23 @@ class AsyncSeenStore:
         ttl: Duration | EllipsisType | None = ...,
         namespace: str = "",
     ) -> bool:
-        """Say of a key that is ``HELD`` whether its item was handled.
+        """Decide whether the item of a key that is ``HELD`` was handled.
 
         If it was, the key is marked as seen; if not, the next caller may claim it.
 
         Returns:
-            True if the key was held; else nothing was changed.
+            True if the key was held; otherwise it was not changed.
 
         Raises:
-            StoreUnavailableError: The store failed.
-            OutcomeUnknownError: It failed while committing.
+            StoreUnavailableError: The store failed; the key is not changed.
+            OutcomeUnknownError: The commit failed; the change may be stored.
         """
         check_flag(handled, "handled")
         resolve = Resolve(
-            check_namespace(namespace), check_key(key), handled, self._seconds(ttl)
+            check_namespace(namespace),
+            check_key(key),
+            handled,
+            ttl_seconds(ttl, self._ttl),
         )
         return await self._dispatcher.execute(resolve)
 
@@ -501,16 +527,16 @@ class AsyncSeenStore:
         key: Callable[[T], str] | None = None,
         namespace: str = "",
     ) -> list[T]:
-        """Return the items that are not seen, in order; it only reads.
+        """Return the items that are not seen, in order; a read-only call.
 
-        Of items with the same key the first is kept. What is claimed or held is not
-        seen yet. Others may mark or claim a key between this answer and what you do
-        with it; ``check_and_mark_many`` and ``claim_many`` leave no such gap.
+        Of several items with the same key the first is returned. Claimed and held keys
+        are not seen. Another caller may mark or claim a key after this result was read;
+        ``check_and_mark_many`` and ``claim_many`` have no such gap.
 
         Args:
             items: Any iterable of items.
-            key: Gives the key of an item; by default the item is its key.
-            namespace: Whose keys they are.
+            key: Returns the key of an item; by default the item is its key.
+            namespace: The namespace of the keys.
 
         Raises:
             StoreUnavailableError: The store failed.
@@ -538,15 +564,15 @@ class AsyncSeenStore:
         """Make a key unseen; true if it was seen or claimed. A claim on it is lost.
 
         Raises:
-            StoreUnavailableError: The store failed.
-            OutcomeUnknownError: It failed while committing.
+            StoreUnavailableError: The store failed; the key is not changed.
+            OutcomeUnknownError: The commit failed; the key may be forgotten.
         """
         return await self._dispatcher.execute(
             Forget(check_namespace(namespace), check_key(key))
         )
 
     async def get(self, key: str, *, namespace: str = "") -> Record | None:
-        """Return what is stored of a seen key, ``None`` for any other.
+        """Return the record of a seen key; ``None`` for any other key.
 
         Raises:
             StoreUnavailableError: The store failed.
@@ -556,7 +582,7 @@ class AsyncSeenStore:
         )
 
     async def count(self, *, namespace: str | None = None) -> int:
-        """Count the seen keys of one namespace, or of all; reads every row of them.
+        """Count the seen keys of one namespace, or of all; reads every row.
 
         Raises:
             StoreUnavailableError: The store failed.
@@ -567,7 +593,7 @@ class AsyncSeenStore:
         return sum(counts.values())
 
     async def stats(self, *, namespace: str | None = None) -> StoreStats:
-        """Measure the store; keys are counted in one namespace, or in all.
+        """Return statistics; keys are counted in one namespace, or in all.
 
         Raises:
             StoreUnavailableError: The store failed.
@@ -598,39 +624,40 @@ class AsyncSeenStore:
         )
 
     async def check(self, *, full: bool = False) -> CheckReport:
-        """Look whether the database is well, while other calls go on.
+        """Run a health check of the database, while other calls run.
 
-        On SQLite it reads the whole file to find damage in its structure; with ``full``
-        it also compares every row with every index. It tells what is in force, and what
-        somebody should do something about. On a server it looks at settings that would
-        break promises.
+        On SQLite it reads the whole file to detect damage in its structure; with
+        ``full`` it also compares every row with every index. On a server it checks for
+        settings that would break a promise of the store. The report contains the
+        settings in force, and the problems that need an operator.
 
         Returns:
-            A report: true if there is no problem; as text, a line for each.
+            A report: true if there is no problem; as text, one line per finding.
 
         Raises:
-            SchemaError: It is no store any more.
-            StoreUnavailableError: It is so far gone that it cannot be opened.
+            SchemaError: The database is not a store any more.
+            StoreUnavailableError: The database is too damaged to be opened, or the
+                store failed.
         """
         check_flag(full, "full")
         inspection = self._inspection()
         return await self._lifecycle.read(lambda: inspection.check(is_full=full))
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copy SQLite's database, as it is at one moment, while other calls go on.
+        """Copy a snapshot of SQLite's database to a file, while other calls run.
 
-        The copy is a database of its own: open it as a store, or put it in the place of
-        one that nobody has open. It appears under its name when it is complete and on
-        the disk, readable by its owner only. Without a write-ahead log, and in memory,
-        other calls wait meanwhile.
+        The copy is a complete database: open it as a store, or let it replace a file
+        that no program has open. It gets its name when it is complete and on the disk,
+        and is readable by its owner only. Other calls wait for the copy if the database
+        has no write-ahead log, or is in memory.
 
         Args:
-            path: Where to; nothing may be there yet.
+            path: The path of the copy, which must not exist.
 
         Raises:
-            ConfigurationError: Something is there, or its directory is missing; or it
-                is a server, which has means of its own.
-            StoreUnavailableError: It could not be copied; there is no copy.
+            ConfigurationError: The path exists, or its directory does not; or the
+                database is a server's, which has backup tools of its own.
+            StoreUnavailableError: The copy failed; no file remains.
         """
         check_path(path)
         backend = self._lifecycle.backend
@@ -643,17 +670,18 @@ class AsyncSeenStore:
         await self._lifecycle.read(partial(backend.backup, os.fspath(path)))
 
     async def purge_expired(self, *, namespace: str | None = None) -> int:
-        """Remove expired rows, of one namespace or of all; their space is used again.
+        """Remove the expired rows of one namespace, or of all; their space is reused.
 
-        Expired keys are unseen with or without it. It works in bounded transactions and
-        lets other callers in between.
+        Expired keys are unseen with or without a purge. A purge is divided into bounded
+        transactions, between which other calls run.
 
         Returns:
-            How many rows were removed.
+            The number of removed rows.
 
         Raises:
-            StoreUnavailableError: The store failed; what was removed stays removed.
-            OutcomeUnknownError: It failed while committing a step.
+            StoreUnavailableError: The store failed; the rows of earlier transactions
+                stay removed.
+            OutcomeUnknownError: The commit of one of the transactions failed.
         """
         which = _one_or_all(namespace)
         return await self._maintenance.purge_expired(which)
@@ -661,18 +689,19 @@ class AsyncSeenStore:
     async def cleanup_old_entries(
         self, days_old: float = 30, *, namespace: str | None = None
     ) -> int:
-        """Remove the rows last marked more than so many days ago, whatever their TTL.
+        """Remove the rows last marked over ``days_old`` days ago, whatever their TTL.
 
-        If the store fails the answer is 0 and an error is logged, as the old store
-        promised, unless ``on_error="raise"``. It works in bounded transactions and lets
-        other callers in between.
+        Live leases and held keys are kept. If the store fails, the result is 0 and an
+        error is logged, as in the old synchronous store, unless ``on_error="raise"``. A
+        cleanup is divided into bounded transactions, between which other calls run.
 
         Returns:
-            How many rows were removed.
+            The number of removed rows.
 
         Raises:
             StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
-            OutcomeUnknownError: The same, while committing a step.
+            OutcomeUnknownError: The commit of one of the transactions failed, and
+                ``on_error`` is ``"raise"``.
         """
         which = _one_or_all(namespace)
         age = days(days_old, "days_old")
@@ -693,14 +722,14 @@ class AsyncSeenStore:
         return backend
 
     def _token(self) -> str:
-        """Draw a random token; many at once, for asking the system takes its time.
+        """Return a random token from a pool, because a system call for each is slow.
 
-        They are this store's, which no forked process can use.
+        The pool belongs to this store, so that no forked process repeats its tokens.
         """
         if not self._tokens:
             drawn = secrets.token_urlsafe(_TOKENS * _TOKEN * 6 // 8)
-            places = range(0, len(drawn), _TOKEN)
-            self._tokens = [drawn[place : place + _TOKEN] for place in places]
+            starts = range(0, len(drawn), _TOKEN)
+            self._tokens = [drawn[start : start + _TOKEN] for start in starts]
         return self._tokens.pop()
 
     def _policy(self, on_abandoned: OnAbandoned | EllipsisType) -> OnAbandoned:
@@ -708,9 +737,6 @@ class AsyncSeenStore:
             return self._config.on_abandoned
         check_choice(on_abandoned, ON_ABANDONED, "on_abandoned")
         return on_abandoned
-
-    def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
-        return self._ttl if ttl is ... else seconds_or_never(ttl, "ttl")
 
 
 def _configuration(
@@ -736,7 +762,7 @@ def _instant(ts: float | None) -> float | None:
 
 
 async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:
-    """Check keys and make an operation of each."""
+    """Validate keys and make an operation of each."""
     operations: list[T] = []
     async for first, chunk in _chunks(keys, "keys"):
         operations += map(make, check_keys(chunk, "keys", first))
@@ -746,9 +772,9 @@ async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:
 async def _chunks(
     items: Iterable[T], argument: str
 ) -> AsyncIterator[tuple[int, list[T]]]:
-    """Cut items into chunks, each with the place of its first; let others in between.
+    """Yield items in chunks, with the index of the first; other tasks run in between.
 
-    A str is an iterable of its characters, which is never what was meant.
+    A str is refused: it is an iterable of its characters, which is never intended.
     """
     if isinstance(items, str | bytes):
         raise TypeError(

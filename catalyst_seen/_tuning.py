@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
 
 
@@ -33,6 +34,8 @@ class Tuning:
             ``server_version_num``.
         wal_reset_fixed: The first SQLite version without the WAL-reset bug
             (sqlite.org/wal.html#walresetbug).
+        sqlite_factory: Class of the SQLite connections, for fault injection; ``None``
+            is the library's own class.
         server_time: The time of every server, for tests; ``None`` is the server's own
             clock. SQLite's is the public setting ``clock``.
     """
@@ -48,4 +51,5 @@ class Tuning:
     oldest_redis: tuple[int, int] = (7, 0)
     oldest_postgres: int = 140_000
     wal_reset_fixed: tuple[int, int, int] = (3, 51, 3)
+    sqlite_factory: type[sqlite3.Connection] | None = None
     server_time: Callable[[], float] | None = None

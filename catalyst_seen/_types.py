@@ -1,4 +1,4 @@
-"""The values that callers get back."""
+"""The values that a store returns."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OnAbandoned = Literal["retry", "hold", "drop"]
-"""What becomes of a key whose claim was neither confirmed nor released."""
+"""The policy for a key whose lease ended without a confirm or a release."""
 
 ON_ABANDONED: tuple[OnAbandoned, ...] = get_args(OnAbandoned)
 
 
 class Verdict(enum.StrEnum):
-    """What a store says of a key. ``NEW`` and ``RETRY`` are true, the others false.
+    """The state of a key. ``NEW`` and ``RETRY`` are true, the others false.
 
-    Only ``DUPLICATE`` means that the item is handled. There is no verdict for a store
-    that failed: that is an exception.
+    Only ``DUPLICATE`` means that the item is handled. A store that fails returns no
+    verdict: it raises an exception.
 
     Attributes:
-        NEW: Never seen, or its mark has expired.
-        RETRY: Claimed before, but that claim was released or its lease is over.
-        IN_FLIGHT: Not now: another owner has it under a live lease, or gave it back
-            for later.
-        DUPLICATE: Seen.
-        HELD: Claimed with ``on_abandoned="hold"`` by an owner that never came back:
-            whether it was handled, a person must say.
+        NEW: The key was never seen, or its mark has expired.
+        RETRY: An earlier claim on the key was released, or its lease has ended.
+        IN_FLIGHT: The key is not available now: another owner has it under a live
+            lease, or released it with a delay that is not over.
+        DUPLICATE: The key is seen.
+        HELD: The lease of a claim with ``on_abandoned="hold"`` ended without a confirm
+            or a release: a person must decide whether the item was handled.
     """
 
     NEW = "new"
@@ -43,16 +43,18 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The answer to check-and-mark; true when the caller should handle the item.
+    """The result of check-and-mark; true when the caller should handle the item.
 
     Attributes:
-        key: The key that was asked for.
+        key: The key of the call.
         namespace: Its namespace.
-        verdict: What the store says; the sighting is as true as its verdict.
+        verdict: The state of the key before the call; a sighting is true if its verdict
+            is.
         first_seen: When the key was first marked or claimed, in seconds since 1970.
-        last_seen: When it last was: now, if this call marked it.
-        attempt: How often the key was claimed before.
-        retry_after: Seconds until it may be claimed; only for ``IN_FLIGHT``.
+        last_seen: When the key was last marked or claimed, in seconds since 1970: now,
+            if this call marked it.
+        attempt: Number of claims on the key before the call.
+        retry_after: Seconds until the key may be claimed; only for ``IN_FLIGHT``.
     """
 
     key: str
@@ -69,14 +71,14 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class ClaimState:
-    """What a backend says to a claim.
+    """The result of an ``Acquire``.
 
     Attributes:
-        verdict: Whether the caller owns it, or why not.
-        attempt: How often the key has been claimed, with this claim if it is owned.
-        lease_until: When the lease of the owner ends, whoever that is, in seconds since
-            1970; ``None`` where there is none.
-        retry_after: Seconds until it may be claimed; only for ``IN_FLIGHT``.
+        verdict: The state of the key before; if true, the caller owns the claim.
+        attempt: Number of claims on the key, including this one if it is owned.
+        lease_until: When the live lease on the key ends, this one or that of another
+            owner, in seconds since 1970; ``None`` without a live lease.
+        retry_after: Seconds until the key may be claimed; only for ``IN_FLIGHT``.
     """
 
     verdict: Verdict
@@ -87,14 +89,15 @@ class ClaimState:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the store knows of a seen or held key. Instants are seconds since 1970.
+    """The record of a seen or held key. Instants are seconds since 1970.
 
     Attributes:
         key: The key.
         namespace: Its namespace.
-        first_seen: When it was first marked or claimed; no later mark moves it.
-        last_seen: When it was last marked; of a held key, when it was last claimed.
-        expires_at: From when on it is unseen again; ``None`` is never.
+        first_seen: When the key was first marked or claimed; no later mark moves it.
+        last_seen: When the key was last marked; of a held key, when it was last
+            claimed.
+        expires_at: The instant from which on the key is unseen; ``None`` is never.
     """
 
     key: str
@@ -106,36 +109,39 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """How a store is doing. The counters start when it opens.
+    """Statistics of a store. The counters start at 0 when the store opens.
 
     Attributes:
-        keys: Seen keys; expired ones do not count, purged or not.
+        keys: Number of seen keys; expired ones do not count, purged or not.
         keys_by_namespace: The same for each namespace that has any.
-        claimed: Keys under a live lease, or given back for later.
-        abandoned: Keys whose lease ended without confirm or release, by what their
-            claim wanted done then: ``retry`` (the next claim gets them), ``hold``
-            (``resolve`` them), ``drop`` (they are seen, and in ``keys`` as well).
+        claimed: Number of keys under a live lease, or released with a delay that is not
+            over.
+        abandoned: Number of keys whose lease ended without a confirm or a release, by
+            the policy of the claim: ``retry`` (the next claim acquires them), ``hold``
+            (``resolve`` decides), ``drop`` (they are seen, and count in ``keys`` too).
         file_bytes: Size of SQLite's database file, or of PostgreSQL's table and its
             indexes; 0 in memory.
-        wal_bytes: Size of SQLite's write-ahead log; 0 in memory and elsewhere.
-        free_pages: Pages of SQLite's file that are free to be used again.
-        checkpoint_failures: How often SQLite's write-ahead log could not be written to
-            the file proper.
-        wal_pinned: Seconds for which a reader has kept that log from being emptied; 0
-            if none does.
-        purge_runs: Purges that ended well, in the background and by call.
-        purge_rows: Expired rows they removed.
-        purge_failures: Purges that failed; the next round tries again.
-        last_purge: When the last one ended well, in seconds since 1970.
-        operations: Operations sent to the backend; a batch counts its keys. By kind:
-            ``look`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
+        wal_bytes: Size of SQLite's write-ahead log; 0 in memory and on servers.
+        free_pages: Unused pages of SQLite's file, which SQLite reuses.
+        checkpoint_failures: Number of failed checkpoints of SQLite's write-ahead log.
+        wal_pinned: Seconds for which a reader has kept that log from being reset; 0 if
+            none does.
+        purge_runs: Number of complete purges, in the background and by call.
+        purge_rows: Number of expired rows that purges removed.
+        purge_failures: Number of failed purges; the next background purge tries again.
+        last_purge: When the last complete purge ended, in seconds since 1970; ``None``
+            before the first.
+        operations: Number of operations sent to the backend, where a batch counts its
+            keys. By verb:
+            ``get`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
             ``check_and_mark``, ``forget``, ``claim``, ``confirm``, ``release``,
             ``renew``, ``resolve``.
-        batches: Transactions that carried them; the fewer, the more callers shared one.
-        recent_keys: Keys that are remembered in memory as seen.
-        recent_hits: Questions that were answered from there.
-        engine: What keeps the keys, with its version: ``"SQLite 3.40.1"``.
-        alarms: What somebody should look at now, a sentence each.
+        batches: Number of transactions that executed the operations; fewer means that
+            more callers shared one.
+        recent_keys: Number of seen keys in the cache in memory.
+        recent_hits: Number of operations that the cache answered.
+        engine: The database software with its version: ``"SQLite 3.40.1"``.
+        alarms: The conditions that need an operator now, a sentence each.
     """
 
     keys: int
@@ -161,25 +167,26 @@ class StoreStats:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """Whether a store's database is well; true if there is no problem.
+    """The report of a health check; true if there is no problem.
 
-    As text it is a line for each thing that was found.
+    ``str(report)`` has one line per finding.
 
     Attributes:
-        location: Where the keys are.
-        engine: What keeps them, with its version.
-        is_full: Was every row compared with every index, or only the structure read?
-        schema: Version of the schema; ``None`` where there is none.
-        settings: What is in force at the database, by its own names.
-        integrity: What is damaged, in the words of the database.
-        problems: Everything that somebody should do something about, a sentence each.
+        location: The address of the database.
+        engine: The database software with its version.
+        is_full: Whether every row was compared with every index, and not only the
+            structure checked.
+        schema: Version of the schema; ``None`` on a database without one.
+        settings: The settings in force, by the database's own names.
+        integrity: The damage found, in the words of the database.
+        problems: All findings that need an operator, a sentence each.
         file_bytes: As in ``StoreStats``.
         wal_bytes: As in ``StoreStats``.
         free_pages: As in ``StoreStats``.
         checkpoint_failures: As in ``StoreStats``.
-        clock_behind: Seconds by which the clock that counts is behind the newest mark,
-            or, where it is a server's, behind this machine's; 0 if it is not.
-        is_shared: Does another process, or another store, have SQLite's file open?
+        clock_behind: Seconds by which the clock of the store is behind the newest mark,
+            or, if it is a server's clock, behind the clock of this machine; else 0.
+        is_shared: Whether another process, or another store, has SQLite's file open.
     """
 
     location: str

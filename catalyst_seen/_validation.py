@@ -1,4 +1,4 @@
-"""What keys, namespaces, durations, instants and choices may be, on every backend."""
+"""Validation of keys, namespaces, durations, instants and choices, for all backends."""
 
 from __future__ import annotations
 
@@ -10,39 +10,43 @@ from ._errors import InvalidKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import EllipsisType
 
 MAX_KEY_BYTES = 2_048
-"""UTF-8 bytes in a key: below the 2,704 that a PostgreSQL B-tree entry can hold."""
+"""UTF-8 bytes of a key, below the 2,704 bytes of a PostgreSQL B-tree entry."""
 
 MAX_NAMESPACE_BYTES = 256
+"""UTF-8 bytes of a namespace."""
 
 MAX_NAME_BYTES = 63
-"""What PostgreSQL allows for the name of a schema."""
+"""UTF-8 bytes of a name in a database: PostgreSQL's limit for identifiers."""
 
 MIN_SECONDS = 0.001
-"""Shorter than a call takes; and added to the time of day, it must change it."""
+"""The shortest duration: shorter than a call, and large enough to change a float64 of
+the current time when it is added."""
 
 MAX_SECONDS = 36_525 * 86_400.0
-"""A hundred years; "never" is spelled ``None``."""
+"""The longest duration, a hundred years; "never" is ``None``."""
 
 MAX_TIMESTAMP = 253_402_300_800.0
 """The end of the year 9999, in seconds since 1970."""
 
 MAX_COUNT = 2**31 - 1
-"""What a whole number may be: SQLite counts its pages in 31 bits."""
+"""The largest count: SQLite counts its pages in 31 bits."""
 
-_SHOWN_CHARACTERS = 60
+_MAX_REPR = 60
 
 Duration = float | timedelta
 """Seconds, or a ``timedelta``."""
 
 
 def check_key(key: str, argument: str = "key") -> str:
-    """Return the key unchanged, or say why it cannot be one.
+    """Return a valid key unchanged.
 
     Raises:
-        TypeError: It is not a ``str``.
-        InvalidKeyError: Empty, blank, too long, or holding a NUL or a lone surrogate.
+        TypeError: The key is not a ``str``.
+        InvalidKeyError: The key is empty, blank or too long, or it contains a NUL or a
+            lone surrogate.
     """
     _check_text(key, argument, MAX_KEY_BYTES)
     if not key or key.isspace():
@@ -53,20 +57,20 @@ def check_key(key: str, argument: str = "key") -> str:
 
 
 def check_keys(keys: Sequence[str], argument: str, first: int) -> Sequence[str]:
-    """Return the keys unchanged, or say which one cannot be one, and why.
+    """Return valid keys unchanged.
 
     Raises:
-        TypeError: One is not a ``str``.
-        InvalidKeyError: As in ``check_key``.
+        TypeError: A key is not a ``str``.
+        InvalidKeyError: A key is invalid; the error names its index.
     """
     if not all(map(_is_plain, keys)):
-        for place, key in enumerate(keys, first):
-            check_key(key, f"{argument}[{place}]")
+        for index, key in enumerate(keys, first):
+            check_key(key, f"{argument}[{index}]")
     return keys
 
 
 def _is_plain(key: object) -> bool:
-    """Tell a key that needs no closer look: nearly all are such."""
+    """Is the key valid by checks that are fast? Nearly all keys pass them."""
     return (
         type(key) is str
         and key.isascii()
@@ -77,11 +81,12 @@ def _is_plain(key: object) -> bool:
 
 
 def check_namespace(namespace: str) -> str:
-    """Return the namespace unchanged, or say why it cannot be one; it may be empty.
+    """Return a valid namespace unchanged; it may be empty.
 
     Raises:
-        TypeError: It is not a ``str``.
-        InvalidKeyError: Blank, too long, or holding a NUL or a lone surrogate.
+        TypeError: The namespace is not a ``str``.
+        InvalidKeyError: The namespace is blank or too long, or it contains a NUL or a
+            lone surrogate.
     """
     _check_text(namespace, "namespace", MAX_NAMESPACE_BYTES)
     if namespace.isspace():
@@ -115,18 +120,18 @@ def _check_text(text: str, argument: str, limit: int) -> None:
 
 
 def truncated_repr(value: object) -> str:
-    """Return how a value looks, at a length that fits a message."""
+    """Return the ``repr`` of a value, truncated to fit a message."""
     text = repr(value)
-    if len(text) <= _SHOWN_CHARACTERS:
+    if len(text) <= _MAX_REPR:
         return text
-    return f"{text[:_SHOWN_CHARACTERS]}..."
+    return f"{text[:_MAX_REPR]}..."
 
 
 def seconds_or_never(duration: Duration | None, argument: str) -> float | None:
-    """Return a duration in seconds; ``None``, which is never, stays ``None``.
+    """Return a duration in seconds; ``None`` means never, and stays ``None``.
 
     Raises:
-        TypeError: Neither a number nor a ``timedelta``; a ``bool`` is no number here.
+        TypeError: Neither a number nor a ``timedelta``, or a ``bool``.
         ValueError: Under a millisecond, not finite, or over a hundred years.
     """
     if duration is None:
@@ -135,10 +140,10 @@ def seconds_or_never(duration: Duration | None, argument: str) -> float | None:
 
 
 def seconds(duration: Duration, argument: str, least: float = MIN_SECONDS) -> float:
-    """Return a duration that has an end, in seconds.
+    """Return a finite duration in seconds.
 
     Raises:
-        TypeError: Neither a number nor a ``timedelta``; a ``bool`` is no number here.
+        TypeError: Neither a number nor a ``timedelta``, or a ``bool``.
         ValueError: Under ``least`` seconds, not finite, or over a hundred years.
     """
     return _seconds(duration, argument, least, "")
@@ -161,7 +166,7 @@ def timestamp(ts: float, argument: str = "ts") -> float:
     """Return an instant in seconds since 1970.
 
     Raises:
-        TypeError: Not a number; a ``bool`` is none here.
+        TypeError: Not a number, or a ``bool``.
         ValueError: Not finite, before 1970 or after the year 9999.
     """
     instant = number(ts, argument, "seconds since 1970")
@@ -173,11 +178,23 @@ def timestamp(ts: float, argument: str = "ts") -> float:
     return instant
 
 
+def ttl_seconds(
+    ttl: Duration | EllipsisType | None, default: float | None
+) -> float | None:
+    """Return a TTL in seconds; ``None`` is "never", and ``...`` the default.
+
+    Raises:
+        TypeError: It is not a duration.
+        ValueError: It is out of range.
+    """
+    return default if ttl is ... else seconds_or_never(ttl, "ttl")
+
+
 def days(age: float, argument: str) -> float:
     """Return an age in days as seconds; zero is allowed.
 
     Raises:
-        TypeError: Not a number; a ``bool`` is none here.
+        TypeError: Not a number, or a ``bool``.
         ValueError: Negative, not finite, or over a hundred years.
     """
     length = number(age, argument, "a number of days") * 86_400
@@ -189,10 +206,10 @@ def days(age: float, argument: str) -> float:
 
 
 def number(value: float, argument: str, wanted: str) -> float:
-    """Return a number as a float; too large a one as infinity.
+    """Return a number as a float; one that is too large, as infinity.
 
     Raises:
-        TypeError: Not a number; a ``bool`` is none here.
+        TypeError: Not a number, or a ``bool``.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{argument} must be {wanted}, not {type(value).__name__}")
@@ -203,10 +220,10 @@ def number(value: float, argument: str, wanted: str) -> float:
 
 
 def check_count(value: int, argument: str, unit: str, *, least: int) -> None:
-    """Raise unless the value is a whole number that is neither too small nor too large.
+    """Raise unless the value is a whole number from ``least`` to ``MAX_COUNT``.
 
     Raises:
-        TypeError: Not an ``int``; a ``bool`` is none here.
+        TypeError: Not an ``int``, or a ``bool``.
         ValueError: Under ``least`` or over ``MAX_COUNT``.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -219,11 +236,11 @@ def check_count(value: int, argument: str, unit: str, *, least: int) -> None:
 
 
 def check_mode(value: int, setting: str) -> None:
-    """Raise unless the value can be the rights of a file that its owner works with.
+    """Raise unless the value is a file mode with read and write for the owner.
 
     Raises:
         TypeError: Not an ``int``.
-        ValueError: No rights for reading and writing, or more than nine bits.
+        ValueError: The owner may not read and write, or the value exceeds nine bits.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{setting} must be an int like 0o600, not {value!r}")
@@ -235,26 +252,26 @@ def check_mode(value: int, setting: str) -> None:
 
 
 def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
-    """Raise ``ValueError`` unless the value is one of those allowed."""
+    """Raise ``ValueError`` unless the value is one of the allowed ones."""
     if value not in allowed:
         raise ValueError(
             f"{setting} must be one of {', '.join(allowed)}, not {value!r}"
         )
 
 
-def check_flag(value: bool, argument: str) -> None:  # noqa: FBT001 - what is checked
+def check_flag(value: bool, argument: str) -> None:  # noqa: FBT001 - the value
     """Raise ``TypeError`` unless the value is a bool."""
     if not isinstance(value, bool):
         raise TypeError(f"{argument} must be True or False, not {value!r}")
 
 
 def check_name(value: str, setting: str) -> None:
-    """Raise unless the value can name something in a database.
+    """Raise unless the value is a name of a schema or a prefix of keys.
 
     Raises:
         TypeError: Not a ``str``.
-        ValueError: Empty, over 63 bytes, which is PostgreSQL's limit, or with anything
-            that is not printed, or with a blank, a colon or a quotation mark.
+        ValueError: Empty, or over 63 bytes, which is PostgreSQL's limit, or with a
+            character that is not printable, a blank, a colon or a quotation mark.
     """
     if not isinstance(value, str):
         raise TypeError(f"{setting} must be a str, not {type(value).__name__}")

@@ -1,16 +1,17 @@
-"""Send each new entry of a feed to a webhook, also if the webhook fails or we do.
+"""Send each new entry of a feed to a webhook: at least once, despite any failure.
 
     pip install ".[feeds]"
     python examples/alert_bot.py                  # examples/feeds; a webhook that fails
     python examples/alert_bot.py --webhook https://h.example https://f.example/feed.xml
     python examples/alert_bot.py --replay saved/  # snapshots of a feed, in time order
 
-Each entry is claimed, sent, and confirmed when the webhook has taken it. A webhook that
-refuses, or does not answer in time, gives the entry back for the next attempt; a bot
-that is killed loses its claims when their leases end, and the next start takes them.
+Each entry is claimed, sent, and confirmed when the webhook has accepted it. If the
+webhook refuses the entry, or does not respond in time, the claim is released for the
+next attempt. The claims of a killed bot end with their leases; the next run acquires
+them.
 
-Where no answer comes, or too late, nobody can know: the alert was delivered or not. It
-is sent again, with the same ``Idempotency-Key``, by which a good webhook recognises it.
+Without a response in time, it is unknown whether the alert was delivered. It is sent
+again with the same ``Idempotency-Key``, by which a webhook can recognise a repeat.
 """
 
 from __future__ import annotations
@@ -63,12 +64,12 @@ MAX_PAUSE = 10.0  # seconds between two attempts
 
 
 class WebhookError(Exception):
-    """An alert that the webhook did not take, as far as we can know."""
+    """An alert that the webhook did not accept, or did not acknowledge in time."""
 
 
 @dataclass
 class Summary:
-    """What a run came to."""
+    """The counters of a run."""
 
     polls: int = 0
     unusable: int = 0
@@ -90,7 +91,7 @@ class Summary:
 
 @dataclass
 class AlertBot:
-    """Claims the entries of a feed, and sends them."""
+    """Claims the entries of a feed, and sends them to a webhook."""
 
     store: AsyncSeenStore
     session: aiohttp.ClientSession
@@ -103,7 +104,7 @@ class AlertBot:
     summary: Summary = field(default_factory=Summary)
 
     async def poll(self, source: str, namespace: str) -> None:
-        """Read a source once, and send what is new in it."""
+        """Read a source once, and send its new entries."""
         self.summary.polls += 1
         try:
             entries = await self.read(source)
@@ -114,7 +115,7 @@ class AlertBot:
         fresh = await self.store.filter_new(
             entries, key=lambda entry: entry.key, namespace=namespace
         )
-        # What a source still lists must not expire, or it would be new again.
+        # A listed entry must not expire, or it would be new again.
         seen = {entry.key for entry in entries} - {entry.key for entry in fresh}
         await self.store.mark_many(seen, namespace=namespace)
         slots = asyncio.Semaphore(self.concurrency)
@@ -122,7 +123,7 @@ class AlertBot:
             async with asyncio.TaskGroup() as group:
                 for entry in fresh:
                     group.create_task(self.alert(entry, namespace, slots))
-        except ExceptionGroup as failures:  # not the webhook's: the store's
+        except ExceptionGroup as failures:  # the store failed, not the webhook
             raise failures.exceptions[0] from None
 
     async def read(self, source: str) -> list[Entry]:
@@ -141,7 +142,7 @@ class AlertBot:
     async def alert(
         self, entry: Entry, namespace: str, slots: asyncio.Semaphore
     ) -> None:
-        """Send one entry; try again if that fails, so often."""
+        """Send one entry, with at most ``attempts`` attempts."""
         problem: Exception | None = None
         for attempt in range(self.attempts):
             if attempt:
@@ -152,20 +153,20 @@ class AlertBot:
                     await self.attempt(entry, namespace)
             except WebhookError as exc:
                 problem = exc
-            except LeaseLostError as exc:  # we were too slow, and another has it now
+            except LeaseLostError as exc:  # too slow: another worker has claimed it
                 self.summary.elsewhere += 1
                 self.report(str(exc))
                 return
             else:
                 return
-        self.summary.failed += 1  # it is released: the next poll tries again
+        self.summary.failed += 1  # the claim is released: the next poll retries
         name = entry.title or entry.key
         self.report(f"{name}: {problem}, after {self.attempts} attempts")
 
     async def attempt(self, entry: Entry, namespace: str) -> None:
-        """Claim, send, confirm; a failure in between releases."""
+        """Claim an entry, send it and confirm; a failure releases the claim."""
         lease = 3 * self.timeout  # longer than sending can take
-        # An owner that was killed cannot release: its lease has to end first.
+        # A killed owner cannot release its claim: wait until the lease ends.
         claiming = self.store.claim(
             entry.key, lease=lease, wait=lease, namespace=namespace
         )
@@ -175,11 +176,11 @@ class AlertBot:
         if claim:
             self.summary.delivered += 1
             self.summary.retried += claim.attempt > 1
-        elif claim.verdict is not Verdict.DUPLICATE:  # the only one that means done
+        elif claim.verdict is not Verdict.DUPLICATE:  # only a duplicate is handled
             self.summary.elsewhere += 1
 
     async def send(self, entry: Entry) -> None:
-        """Give an entry to the webhook; return when it has been taken."""
+        """Send an entry to the webhook; return when the webhook has accepted it."""
         name = {"Idempotency-Key": digest(entry.key)}
         try:
             async with self.session.post(
@@ -199,9 +200,9 @@ class AlertBot:
 
 @dataclass
 class FlakyWebhook:
-    """A webhook on this machine that fails at random, and sometimes answers late.
+    """A webhook on this machine that fails at random, and sometimes responds late.
 
-    What it takes it logs first, one JSON object a line, and answers then.
+    It logs each accepted entry as a line of JSON before it responds.
     """
 
     log: TextIO | None
@@ -223,7 +224,7 @@ class FlakyWebhook:
         return f"http://{host}:{port}/"
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Take an alert, or do not."""
+        """Accept or refuse an alert."""
         if random.random() < self.failures:
             self.refused += 1
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
@@ -261,7 +262,7 @@ def http_url(text: str) -> str:
 
 
 def folder_of_feeds(text: str) -> Path:
-    """Read a folder from the command line that holds something to replay."""
+    """Read a folder with feed files to replay from the command line."""
     folder = Path(text)
     if not any(folder.glob("*.xml")):
         raise argparse.ArgumentTypeError(f"no *.xml file is in {text!r}")
@@ -379,7 +380,7 @@ def polls(options: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Poll until done; return the exit code."""
+    """Poll once, or until interrupted; return the exit code."""
     end_in_order_when_terminated()
     console = Console(stderr=True, soft_wrap=True)
     own = None
@@ -428,7 +429,7 @@ async def run(options: argparse.Namespace) -> int:
 async def poll_all(
     bot: AlertBot, sources: Sequence[tuple[str, str]], progress: Progress
 ) -> None:
-    """Poll sources one after the other, and show how far it is."""
+    """Poll sources one after the other, and show the progress."""
     bot.summary = Summary()
     task = progress.add_task("", total=len(sources), now="")
     try:
@@ -441,7 +442,7 @@ async def poll_all(
 
 
 def progress_on(console: Console) -> Progress:
-    """Make a line on a terminal that says how far the round is."""
+    """Create a progress line for a terminal."""
     return Progress(
         TextColumn("polling"),
         MofNCompleteColumn(),

@@ -1,9 +1,9 @@
-"""A store that is left running: expired keys go by themselves, in the background.
+"""A long-running store: expired keys are purged in the background.
 
     python examples/background_purge.py
 
-Marks a thousand keys a second for three seconds, each good for one second, and shows
-how the file stops growing.
+The program marks a thousand keys a second for three seconds, each with a TTL of one
+second, and prints how many are live and how many were purged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from catalyst_seen import AsyncSeenStore
 
 
 async def main() -> None:
-    """Mark, wait, look."""
+    """Mark keys, wait, and print statistics."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seen.db"
         async with AsyncSeenStore(path, ttl=1, purge_interval=0.2) as store:

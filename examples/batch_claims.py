@@ -1,9 +1,9 @@
-"""A whole poll at once: claim what is new, confirm what worked, release what did not.
+"""A whole poll at once: claim new items, confirm those that worked, release the rest.
 
     python examples/batch_claims.py
 
-Run it twice. Each run is killed while it pays the last invoice: whether that was paid
-nobody can know, so the invoice is held, and the next run is asked to say.
+Run it twice. Each run simulates a crash while it pays the last invoice. It is unknown
+whether that invoice was paid, so its key is held, and the next run resolves it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import asyncio
 from catalyst_seen import AsyncSeenStore, Claim
 
 INVOICES = ["invoice-1", "invoice-2", "invoice-3"]
-LEASE = 0.5  # seconds, for all of them; in earnest longer than the whole batch takes
+LEASE = 0.5  # seconds; a real lease is longer than the whole batch takes
 
 
 async def main() -> None:
-    """Decide about what was left behind, then take what is there."""
+    """Resolve the held keys of earlier runs, then claim the invoices."""
     async with AsyncSeenStore("data/invoices.db", on_abandoned="hold") as store:
         for record in await store.held():
             print(f"{record.key} is held: let us say that it was not paid")
@@ -35,7 +35,7 @@ async def main() -> None:
 
 
 async def die(store: AsyncSeenStore, claims: list[Claim]) -> None:
-    """Do as one does who is killed: nothing, until the lease is over."""
+    """Simulate a killed process: end no claim until the lease is over."""
     await asyncio.sleep(max((claim.remaining() for claim in claims), default=0))
     (claim,) = await store.claim_many(["invoice-3"])
     print(f"{claim.key}: {claim.verdict}, {(await store.stats()).abandoned}")

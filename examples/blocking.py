@@ -1,9 +1,9 @@
-"""The blocking twin, shared by threads: each job is done by exactly one of them.
+"""The blocking twin, shared by threads: exactly one thread does each job.
 
     python examples/blocking.py
 
-Eight threads go through the same hundred jobs, each in an order of its own. A job that
-fails is given back, and done by another thread or in another round.
+Eight threads process the same hundred jobs, each thread in a random order. The claim of
+a job that fails is released, and a thread claims the job again.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ FAILURES = 0.2
 
 
 def do(job: str) -> None:
-    """Do a job; one in five goes wrong."""
+    """Do a job; one in five fails."""
     if random.random() < FAILURES:
         raise RuntimeError(job)
 
 
 def work(store: SeenStore, name: str) -> int:
-    """Take every job that no other thread has taken, until none is left."""
+    """Claim and do every job that no other thread owns, until none is left."""
     done = failed = 0
     while jobs := store.filter_new(JOBS):
         for job in random.sample(jobs, len(jobs)):

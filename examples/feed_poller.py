@@ -6,8 +6,8 @@
     python examples/feed_poller.py --json --every 300 https://example.org/feed.xml
 
 New entries go to standard output, progress and the summary to standard error. An entry
-is printed first and marked then: whoever kills the poller in between sees that one
-entry again, and never misses any.
+is printed before it is marked: a poller that is killed in between prints that entry
+again in the next run, and never loses one.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ END_OF_FEED = re.compile(rb"</\s*(rss|feed|([a-z]+:)?rdf)\s*>", re.IGNORECASE)
 
 
 class FeedError(Exception):
-    """A source that gave no usable feed this time; what is seen stays seen."""
+    """A source without a usable feed at this poll; seen entries stay seen."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a feed; ``key`` is what makes it the same entry next time."""
+    """One entry of a feed; ``key`` identifies it at the next poll."""
 
     key: str
     feed: str
@@ -71,7 +71,7 @@ class Entry:
 
 @dataclass
 class Summary:
-    """What a round of polls came to."""
+    """The counters of a round of polls."""
 
     feeds: int = 0
     unchanged: int = 0
@@ -89,7 +89,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Visit:
-    """What a server said at the last full answer, to ask for changes only."""
+    """The validators of the last full response, for a conditional request."""
 
     etag: str
     last_modified: str
@@ -99,11 +99,11 @@ class Visit:
 
 @dataclass
 class Visits:
-    """The last visits, kept in a file beside the store, or here if it is on a server.
+    """The last visits, in a file beside the store, or in the current directory.
 
-    A visit counts only while the store still knows an entry of it, and only for a
-    while: a source that never changes must be read in full now and then, so that the
-    marks of its entries are refreshed before they expire.
+    A visit is valid for ``keep`` seconds while its witness, one of its entries, is
+    seen. A source that never changes must be read in full from time to time, so that
+    the marks of its entries are refreshed before they expire.
     """
 
     path: Path
@@ -111,7 +111,7 @@ class Visits:
     known: dict[str, Visit] = field(default_factory=dict)
 
     def load(self) -> None:
-        """Read the file; a missing or broken one only costs full downloads."""
+        """Read the file; a missing or damaged file only causes full downloads."""
         with suppress(OSError, ValueError, TypeError):
             text = self.path.read_text(encoding="utf-8")
             self.known = {
@@ -119,7 +119,7 @@ class Visits:
             }
 
     def save(self) -> None:
-        """Replace the file in one step; if that fails, the next run reads in full."""
+        """Replace the file atomically; after a failure the next run reads in full."""
         new = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         visits = {url: asdict(visit) for url, visit in self.known.items()}
         with suppress(OSError):
@@ -157,7 +157,7 @@ class Poller:
     async def poll(
         self, sources: Sequence[str], polled: Callable[[Summary], None] = lambda _: None
     ) -> Summary:
-        """Poll every source once; ``polled`` is told after each."""
+        """Poll every source once, and call ``polled`` after each."""
         summary = Summary()
         slots = asyncio.Semaphore(self.concurrency)
 
@@ -175,13 +175,13 @@ class Poller:
             async with asyncio.TaskGroup() as group:
                 for source in dict.fromkeys(sources):
                     group.create_task(poll_one(source))
-        except ExceptionGroup as failures:  # not a feed's: the store, or the output
+        except ExceptionGroup as failures:  # the store or the output failed
             raise failures.exceptions[0] from None
         await asyncio.to_thread(self.visits.save)
         return summary
 
     async def poll_one(self, source: str, summary: Summary) -> None:
-        """Read one source and show what is new in it."""
+        """Read one source and show its new entries."""
         answer = await self.read(source)
         if answer is None:
             summary.unchanged += 1
@@ -194,12 +194,12 @@ class Poller:
         )
         summary.entries += len(entries)
         summary.duplicates += len(entries) - len(fresh)
-        async with self.printing:  # so that the entries of one feed stay together
+        async with self.printing:  # keeps the entries of one feed together
             for entry in fresh:
                 self.show(entry)
                 await self.store.mark_seen(entry.key, namespace=namespace)
                 summary.new += 1
-        # What a source still lists must not expire, or it would be new again.
+        # A listed entry must not expire, or it would be new again.
         await self.store.mark_many((e.key for e in entries), namespace=namespace)
         self.remember(source, headers, entries)
 
@@ -216,7 +216,7 @@ class Poller:
             raise FeedError(f"{type(exc).__name__} {exc}".strip()) from exc
 
     async def download(self, url: str) -> tuple[bytes, Mapping[str, str]] | None:
-        """Get a URL, if it has changed."""
+        """Download a URL, unless its content is unchanged."""
         headers = await self.visits.headers(url, self.store)
         async with self.session.get(url, headers=headers) as response:
             if headers and response.status == HTTPStatus.NOT_MODIFIED:
@@ -233,7 +233,7 @@ class Poller:
     def remember(
         self, source: str, headers: Mapping[str, str], entries: Sequence[Entry]
     ) -> None:
-        """Keep what the server said, now that every entry of it is handled."""
+        """Store the validators of a response whose entries are all handled."""
         etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
         if entries and (etag or modified):
             self.visits.known[source] = Visit(
@@ -242,7 +242,7 @@ class Poller:
 
 
 def parse(body: bytes, source: str, headers: Mapping[str, str]) -> list[Entry]:
-    """Turn a feed into entries; refuse what is none, or only a part of one."""
+    """Parse the entries of a feed; refuse other documents and truncated feeds."""
     if not body.strip():
         raise FeedError("empty answer")
     kind = {"content-type": headers.get("Content-Type", "")}
@@ -260,7 +260,7 @@ def parse(body: bytes, source: str, headers: Mapping[str, str]) -> list[Entry]:
 
 
 def make_entry(entry: dict[str, Any], feed: str) -> Entry:
-    """Take what is shown of an entry, and its identity."""
+    """Convert a parsed entry: its identity and the shown fields."""
     title, link = clean(entry.get("title")), clean(entry.get("link"))
     published = clean(entry.get("published") or entry.get("updated"))
     return Entry(key_of(entry), feed, title, link, published)
@@ -286,7 +286,7 @@ def namespace_of(source: str) -> str:
 
 
 def storable(text: str, limit: int) -> str:
-    """Return a text itself, or its digest if the store does not take it."""
+    """Return a text itself, or its digest if the text is no valid key."""
     try:
         is_short = len(text.encode()) <= limit
     except UnicodeEncodeError:  # a lone surrogate
@@ -295,19 +295,19 @@ def storable(text: str, limit: int) -> str:
 
 
 def digest(text: str) -> str:
-    """Return a digest that says what it is."""
+    """Return a digest with the name of its algorithm."""
     encoded = text.encode(errors="surrogatepass")
     return f"sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
 def clean(text: str | None) -> str:
-    """Return a text on one line, without what could drive a terminal."""
+    """Return a text on one line, without control characters of terminals."""
     words = " ".join((text or "").split())
     return "".join(character for character in words if character.isprintable())
 
 
 def is_url(source: str) -> bool:
-    """Tell a URL from a path."""
+    """Return whether a source is a URL, not a path."""
     return source.lower().startswith(("http://", "https://"))
 
 
@@ -382,7 +382,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Poll until done; return the exit code."""
+    """Poll once, or until interrupted; return the exit code."""
     end_in_order_when_terminated()
     console = Console(stderr=True, soft_wrap=True)
     here = Path(__file__).parent / "feeds"
@@ -430,14 +430,14 @@ def end_in_order_when_terminated() -> None:
 async def poll_with_progress(
     poller: Poller, sources: Sequence[str], console: Console
 ) -> Summary:
-    """Poll once, with a line on a terminal that says how far it is."""
+    """Poll once, with a progress line on a terminal."""
     with Progress(
         TextColumn("polling"),
         MofNCompleteColumn(),
         TextColumn("{task.fields[now]}"),
         console=console,
         disable=not console.is_terminal,
-        redirect_stdout=sys.stdout.isatty(),  # else the entries would go elsewhere
+        redirect_stdout=sys.stdout.isatty(),  # entries in a pipe must not be redirected
         transient=True,
     ) as progress:
         task = progress.add_task("", total=len(dict.fromkeys(sources)), now="")
@@ -459,7 +459,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SeenError, ValueError) as exc:
         print(f"feed_poller: {exc}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output has gone; nothing more is marked
+    except BrokenPipeError:  # the output is closed; no further entry is marked
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

@@ -1,8 +1,8 @@
-"""A store for the length of one job: opened, used and closed by ``async with``.
+"""A store for one job: opened, used and closed by ``async with``.
 
     python examples/scoped_session.py
 
-Run it twice: the second time every order is a duplicate.
+Run it twice: in the second run every order is a duplicate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ORDERS = ["order-1", "order-2", "order-1", "order-3"]
 
 
 async def main() -> None:
-    """Handle each order once, whoever else works on the same list."""
+    """Handle each order once, even if other programs process the same list."""
     async with AsyncSeenStore("data/orders.db", ttl=timedelta(days=7)) as store:
         for order in ORDERS:
             sighting = await store.check_and_mark(order, namespace="shop")

@@ -1,15 +1,16 @@
-"""Exactly once, as far as a database reaches: an effect and its confirm in one commit.
+"""Exactly once, inside a database: an effect and its confirm in one commit.
 
     python examples/transactional_outbox.py postgresql://user:password@localhost/shop
 
-A shop's webhook delivers orders, some of them twice. Each order is booked and a message
-about it put into an outbox, in the same transaction that confirms the claim: all of it
-is there, or nothing. A relay then sends what is in the outbox, and removes each message
-in the transaction that confirms its claim. Here the process "dies" at the worst moment,
-before the commit; the next attempt finds nothing half done.
+The webhook of a shop delivers orders, some of them twice. One transaction books the
+order, puts a message into an outbox, and confirms the claim: all of that is stored, or
+nothing. A relay sends the messages of the outbox, and removes each message in the
+transaction that confirms its claim. The program simulates a crash at the worst moment,
+before the commit; the next attempt finds no partial change.
 
-Between the sending and the commit a real death would still send that message again: no
-database can take back what has left it. So the receiver is given the order's name.
+A crash between sending a message and its commit would send the message again: a
+database cannot recall a message. Therefore each message contains the name of the order,
+by which the receiver recognises a repeat.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ FATAL = "order-2"
 
 
 class Died(Exception):  # noqa: N818 - it stands for the end of the process
-    """What happens at the worst moment."""
+    """A simulated crash."""
 
 
 async def book(
     store: AsyncSeenStore, pool: asyncpg.Pool, name: str, amount: int
 ) -> None:
-    """Book an order, unless it is booked: its row, its message and the confirm."""
+    """Book an order once: its row, its message and the confirm in one commit."""
     async with store.claim(name, namespace="orders") as claim:
         if not claim:
             print(f"{name}: {claim.verdict}, nothing to do")
@@ -55,7 +56,7 @@ async def book(
 
 
 async def relay(store: AsyncSeenStore, pool: asyncpg.Pool) -> None:
-    """Send what is in the outbox; each message leaves it with its confirm."""
+    """Send the messages of the outbox; remove and confirm each in one commit."""
     for row in await pool.fetch("SELECT name, message FROM outbox ORDER BY name"):
         async with store.claim(row["name"], namespace="mail") as claim:
             if not claim:
@@ -69,7 +70,7 @@ async def relay(store: AsyncSeenStore, pool: asyncpg.Pool) -> None:
 
 
 async def main(url: str) -> None:
-    """Let the webhook deliver, and the relay send."""
+    """Deliver the orders, then run the relay."""
     async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
         await pool.execute(TABLES)
         config = SeenStoreConfig(schema="shop_seen")

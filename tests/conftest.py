@@ -1,14 +1,9 @@
-"""Fixtures that every test may use: a clock to move, a store, a script to run."""
+"""Fixtures of every test: paths, clocks, targets and stores."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,62 +11,17 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore
 
-from .faults.report import PROPERTY, Gatherer, Row, record
-from .feeds import Site, serving
-from .targets import SHARED, TARGETS, Places, Target
+from .support.clock import DAY, Clock
+from .support.feeds import Site, serving
+from .support.targets import SHARED, TARGETS, Places, Target
 
-NOON = 4_000_000_000.0
-"""In 2096: what Redis keeps until then, it does not expire by its own clock."""
-
-DAY = 86_400.0
-
-# From Python 3.12 on a fork with threads warns; here it is what is tested.
-NO_FORK_WARNING = ("-W", "ignore::DeprecationWarning")
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Figures = Callable[[str], None]
-Fault = Callable[..., Row]
-
-
-class Clock:
-    """Wall time that moves only when told; also that of servers, where it rules."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the switch to the long forms of tests that have two."""
-    parser.addoption(
-        "--torture",
-        action="store_true",
-        help="run the long forms, a quarter of an hour or so",
-    )
-    parser.addoption(
-        "--report", type=Path, help="where to write what faults did, as Markdown"
-    )
-
-
-_gatherer = Gatherer()
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Gather what faults did."""
-    _gatherer.take(report)
-
-
-@pytest.fixture
-def torture(request: pytest.FixtureRequest) -> bool:
-    """Is the long form wanted?"""
-    return bool(request.config.getoption("--torture"))
+pytest_plugins = [
+    f"{__package__}.faults.harness.plugin",
+    f"{__package__}.support.figures",
+    f"{__package__}.support.leaks",
+    f"{__package__}.support.reports",
+    f"{__package__}.support.scripts",
+]
 
 
 @pytest.fixture
@@ -136,97 +86,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a thread or a file descriptor behind."""
-    for place in {"target", "shared"}.intersection(request.fixturenames):
-        request.getfixturevalue(place)  # its server is no part of the test
-    threads, descriptors = set(threading.enumerate()), open_descriptors()
-    yield
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and (
-        set(threading.enumerate()) > threads
-        or len(open_descriptors()) > len(descriptors)
-    ):
-        time.sleep(0.01)
-    assert set(threading.enumerate()) <= threads
-    assert len(open_descriptors()) <= len(descriptors)
-
-
-def open_descriptors() -> list[str]:
-    """What this process has open, by name."""
-    found = []
-    for number in Path("/proc/self/fd").iterdir():
-        try:
-            found.append(str(number.readlink()))
-        except FileNotFoundError:  # the one that listed the others
-            continue
-    return found
-
-
-@pytest.fixture
-def figures(record_property: Callable[[str, object], None]) -> Figures:
-    """Keep a line of what was measured, for the end of the run."""
-    return lambda line: record_property("figures", line)
-
-
-@pytest.fixture
-def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
-    """Begin a line of the report, by its number and the fault in a few words."""
-    rows: list[Row] = []
-
-    def begin(number: str, fault: str, *, may_lose: bool = False) -> Row:
-        rows.append(Row(number, fault, may_lose))
-        return rows[-1]
-
-    yield begin
-    for row in rows:
-        request.node.user_properties.append((PROPERTY, record(row)))
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Print what was measured, and write it where it is wanted."""
-    lines = [
-        value
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == "figures"
-    ]
-    if lines:
-        terminalreporter.section("figures")
-        for line in sorted(lines):
-            terminalreporter.write_line(line)
-    if _gatherer.rows:
-        terminalreporter.section("faults")
-        for line in _gatherer.lines():
-            terminalreporter.write_line(line)
-        report: Path | None = config.getoption("--report")
-        if report is not None:
-            _gatherer.write(report)
-
-
-@pytest.fixture
 def site() -> Iterator[Site]:
     """Serve pages on a free port of this machine."""
     with serving() as made:
         yield made
-
-
-@pytest.fixture
-def run_script(tmp_path: Path) -> Run:
-    """Run a script in a new interpreter; it fails the test if it hangs."""
-
-    def run(
-        script: str, *args: str, options: tuple[str, ...] = (), timeout: float = 20
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *options, "-c", textwrap.dedent(script), *args],
-            capture_output=True,
-            check=False,
-            cwd=tmp_path,
-            text=True,
-            timeout=timeout,
-        )
-
-    return run

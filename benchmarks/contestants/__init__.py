@@ -1,6 +1,6 @@
-"""What is compared: the store, its limit, and what one would use without it.
+"""The contestants: the store, its upper limits, and its alternatives.
 
-Each is in its natural best form, with the same settings where it uses SQLite.
+Each is written in its best natural form; those on SQLite use the same settings.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ LEASE = 60
 
 
 class Marking(Protocol):
-    """Says of a key whether it is new, and marks it."""
+    """Checks whether a key is new, and marks it."""
 
     async def check_and_mark(self, key: str) -> bool:
         """Mark a key unless it is seen; true if it marked."""
 
 
 class MarkingMany(Protocol):
-    """Says how many of many keys are new, and marks them."""
+    """Counts the new keys among many, and marks them."""
 
     async def check_and_mark_many(self, keys: Sequence[str]) -> int:
-        """Mark the keys that are not seen; how many it marked."""
+        """Mark the keys that are not seen; return their number."""
 
 
 class Repeating(Marking, MarkingMany, Protocol):
-    """Does both."""
+    """Marks single keys and many keys."""
 
 
 class Looking(MarkingMany, Protocol):
-    """Says of a key whether it is seen."""
+    """Checks whether a key is seen."""
 
     async def is_seen(self, key: str) -> bool:
-        """Is the key seen?"""
+        """Return whether the key is seen."""
 
 
 class Claiming(Protocol):
-    """Gives a key to one owner until that one confirms."""
+    """Claims a key for one owner until the owner confirms."""
 
     async def claim_and_confirm(self, key: str) -> bool:
         """Claim a key and confirm it; true if both worked."""
 
 
 class ByHand(Marking, MarkingMany, Claiming, Protocol):
-    """Does all that programs do with a plain client."""
+    """Implements all verbs with a plain client."""
 
 
 def settings(synchronous: Synchronous) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""aiosqlite as people write it: a lock, then one await after the other."""
+"""aiosqlite in its usual form: a lock, then one await after the other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NaiveAiosqlite:
     @classmethod
     @asynccontextmanager
     async def opened(cls, arena: Arena) -> AsyncIterator[Self]:
-        """Connect to the arena's file, and make the table."""
+        """Connect to the arena's file, and create the table."""
         async with aiosqlite.connect(arena.file) as db:
             for setting in settings(arena.synchronous):
                 await db.execute(setting)

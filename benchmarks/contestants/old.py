@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class OldSeenStore:
-    """What the old store did: one connection, one lock, a commit for each key."""
+    """The method of the old store: one connection, one lock, a commit for each key."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        """Use an open connection, and make the table."""
+        """Use an open connection, and create the table."""
         self._db = db
         self._lock = threading.Lock()
         db.execute(

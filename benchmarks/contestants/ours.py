@@ -1,4 +1,4 @@
-"""The store itself, with the settings that it has by default."""
+"""The store itself, with its default settings."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Ours:
         return bool(await self.store.check_and_mark(key))
 
     async def check_and_mark_many(self, keys: Sequence[str]) -> int:
-        """Mark the keys that are not seen; how many it marked."""
+        """Mark the keys that are not seen; return their number."""
         return sum(map(bool, await self.store.check_and_mark_many(keys)))
 
     async def is_seen(self, key: str) -> bool:
-        """Is the key seen?"""
+        """Return whether the key is seen."""
         return await self.store.is_seen(key)
 
     async def claim_and_confirm(self, key: str) -> bool:
@@ -65,9 +65,9 @@ class Ours:
 
 
 class OursByClaims(Ours):
-    """The same, if many keys are claimed and confirmed instead of marked."""
+    """The same store; many keys are claimed and confirmed instead of marked."""
 
     async def check_and_mark_many(self, keys: Sequence[str]) -> int:
-        """Claim the keys that are not seen, and confirm them; how many."""
+        """Claim the keys that are not seen, and confirm them; return their number."""
         claims = [claim for claim in await self.store.claim_many(keys) if claim]
         return sum(await self.store.confirm_many(claims))

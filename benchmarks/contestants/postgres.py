@@ -1,8 +1,8 @@
 """PostgreSQL by hand, through asyncpg.
 
-The table is as lean as one that does the same job can be: a key, when it expires, and
-for claims a token and the end of the lease. What has expired would go by a ``DELETE``
-now and then, which nobody waits for here, and which has no index.
+The table is as small as possible for the same job: a key, its expiry, and for claims a
+token and the end of the lease. Expired rows would be removed by a periodic ``DELETE``
+without an index, which is not part of the measurement.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def _connected(
     connections: int,
     reset: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
 ) -> AsyncIterator[asyncpg.Pool]:
-    """A pool whose connections are open, on a server with an empty table."""
+    """Return a pool with open connections, on a server with an empty table."""
     server = arena.servers.postgres
     server.clear()
     async with asyncpg.create_pool(
@@ -57,7 +57,7 @@ async def _connected(
 
 
 async def _keep(_: asyncpg.Connection) -> None:
-    """Leave a connection as it is: to reset it is one more trip for each statement."""
+    """Do not reset a connection: that costs one more round trip per statement."""
 
 
 class Asyncpg:
@@ -70,7 +70,7 @@ class Asyncpg:
     @classmethod
     @asynccontextmanager
     async def opened(cls, arena: Arena) -> AsyncIterator[Self]:
-        """Connect to the arena's server, and make the table."""
+        """Connect to the arena's server, and create the table."""
         async with _connected(arena, CONNECTIONS) as pool:
             yield cls(pool)
 

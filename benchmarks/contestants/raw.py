@@ -1,4 +1,4 @@
-"""SQLite without the store: the limits that there are for it."""
+"""SQLite without the store: the upper limits of the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RawSqlite:
-    """``sqlite3`` in the thread of the caller, on a file as the store makes it."""
+    """``sqlite3`` in the thread of the caller, on a file of the store."""
 
     def __init__(self, db: sqlite3.Connection, layout: Layout) -> None:
         """Use an open connection."""
@@ -40,7 +40,7 @@ class RawSqlite:
         return self._db.execute(self._insert, self._layout.row(key)).rowcount == 1
 
     async def check_and_mark_many(self, keys: Sequence[str]) -> int:
-        """Insert keys in one transaction, with an answer for each."""
+        """Insert keys in one transaction, with a result for each."""
         row, execute, insert = self._layout.row, self._db.execute, self._insert
         execute("BEGIN IMMEDIATE")
         new = [execute(insert, row(key)).rowcount == 1 for key in keys]
@@ -49,7 +49,7 @@ class RawSqlite:
 
 
 class RawExecutemany(RawSqlite):
-    """The same, with no answer for each key."""
+    """The same, without a result for each key."""
 
     async def check_and_mark_many(self, keys: Sequence[str]) -> int:
         """Insert keys in one transaction by ``executemany``."""
@@ -79,7 +79,7 @@ class OneHop:
             yield cls(db, arena.layout)
 
     async def check_and_mark(self, key: str) -> bool:
-        """Insert a key without asking; false if it is there."""
+        """Insert a key without a check before; false if it exists."""
         row = self._layout.row(key)
         try:
             await self._db.execute_fetchall(self._layout.insert, row)
@@ -88,10 +88,10 @@ class OneHop:
         return True
 
     async def check_and_mark_many(self, keys: Sequence[str]) -> int:
-        """Need no keys."""
+        """Insert nothing: ``is_seen`` needs no stored keys."""
         return len(keys)
 
     async def is_seen(self, key: str) -> bool:
-        """Select nothing: the hop is what is measured."""
+        """Select a constant: only the hop is measured."""
         await self._db.execute_fetchall("SELECT 1")
         return bool(key)

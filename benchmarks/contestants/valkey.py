@@ -1,4 +1,4 @@
-"""Valkey by hand, through redis-py, and idemkit, which uses that.
+"""Valkey by hand, through redis-py; and idemkit, which uses redis-py.
 
 On a server each contestant begins with no keys, and with its connections open.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 100
 
-# Marks the key as handled, if it is still the caller's.
+# Marks the key as handled, if the caller still owns it.
 _CONFIRM = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], 'seen', 'EX', ARGV[2])
@@ -35,12 +35,12 @@ return 1
 async def connected(
     server: Server, pool: type[ConnectionPool] = ConnectionPool
 ) -> AsyncIterator[Redis]:
-    """A client of an empty server, with all its connections open.
+    """Return a client of an empty server, with all its connections open.
 
     Args:
-        server: On a socket.
-        pool: A plain one is for as many tasks as it has connections, and refuses more;
-            one that blocks lets them wait, and is slower for fewer.
+        server: A server on a socket.
+        pool: A plain pool serves as many tasks as it has connections, and refuses more;
+            a blocking pool lets further tasks wait, and is slower for few tasks.
     """
     server.clear()
     connections = pool.from_url(
@@ -108,11 +108,11 @@ class RedisPy:
         return sum(map(bool, await pipeline.execute()))
 
     async def is_seen(self, key: str) -> bool:
-        """Ask whether a key is there."""
+        """Return whether a key exists."""
         return bool(await self._client.exists(key))
 
     async def claim_and_confirm(self, key: str) -> bool:
-        """Set a key that is not there to a token, and confirm if it is still there."""
+        """Set a new key to a token, and confirm if it still has that token."""
         token = secrets.token_hex(16)
         if not await self._client.set(key, token, nx=True, px=LEASE * 1000):
             return False
@@ -120,7 +120,7 @@ class RedisPy:
 
 
 class Idemkit:
-    """idemkit's Redis backend, without the layers that it has above it."""
+    """idemkit's Redis backend, without its upper layers."""
 
     def __init__(self, backend: RedisBackend) -> None:
         """Use a connected backend."""

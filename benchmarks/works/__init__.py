@@ -1,4 +1,4 @@
-"""What is measured: each module declares works, and this is all of them in order."""
+"""The works: each module declares some, and this package lists all in order."""
 
 from __future__ import annotations
 

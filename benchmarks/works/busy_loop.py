@@ -1,4 +1,4 @@
-"""Whether a program that computes and the store's worker starve each other."""
+"""Whether a computing program and the store's worker starve each other."""
 
 from __future__ import annotations
 

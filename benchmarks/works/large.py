@@ -1,7 +1,7 @@
-"""What a large store costs: 60-byte keys, marked in random order.
+"""The cost of a large store: 60-byte keys, marked in random order.
 
 One file grows, and is copied at each size; then the copies are measured in turn. The
-file system's cache is as it comes: what was just written is in it, if it fits.
+file system's cache is not controlled: it holds recent writes as far as they fit.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 """Numbers of keys; the last is left out in the quick form."""
 
 _TASKS = 100
-_CHUNK = 100_000  # keys of a transaction that fills
-_MARKS = 5_000  # on top of each size
+_CHUNK = 100_000  # keys per transaction that fills the file
+_MARKS = 5_000  # keys marked on top of each size
 _SEED = 60
 
 
@@ -55,12 +55,12 @@ async def _ours(arena: Arena) -> Outcome:
 
 
 def at(size: int) -> str:
-    """The measure of a mark's cost on top of so many keys."""
+    """Return the measure of a mark's cost at a number of stored keys."""
     return f"mark at {size:,} keys"
 
 
 async def _fill(files: dict[int, Path], arena: Arena) -> None:
-    """Let one file grow, and leave a copy at each size."""
+    """Grow one file, and copy it at each size."""
     last = max(files)
     new = keys.links(last, _SEED)
     filled = 0
@@ -77,7 +77,7 @@ async def _fill(files: dict[int, Path], arena: Arena) -> None:
 
 
 async def _rate(path: Path) -> float:
-    """Mark new keys with default settings; how many a second."""
+    """Mark new keys with default settings; return the number per second."""
     new = keys.addresses(_MARKS)
     async with AsyncSeenStore(path) as store:
         marks = by_tasks(Ours(store).check_and_mark, new, _TASKS)
@@ -85,7 +85,7 @@ async def _rate(path: Path) -> float:
 
 
 async def _outside(path: Path) -> dict[str, float]:
-    """What a process of its own needs, to open the file and to work on it."""
+    """Measure a separate process that opens the file and uses it."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.opener", str(path)), stdout=PIPE
     )

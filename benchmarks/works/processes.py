@@ -1,7 +1,7 @@
 """Eight processes on one file.
 
-Each marks its keys one after the other. Half of them are also another process's: of
-those, exactly one of the two may be told that they are new.
+Each marks its keys one after the other. It shares half of them with another process:
+each of those must be new for exactly one of the two.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DISKCACHE = "diskcache"
 _PROCESSES = 8
 _KEYS = 1_000
 _PATIENCE = 120  # seconds for all processes: far more than they need
-_LINE = 2**20  # bytes, of the longest line that a process writes
+_LINE = 2**20  # bytes of the longest line that a process writes
 
 
 def _marking(contestant: str) -> Run:
@@ -43,7 +43,7 @@ def _marking(contestant: str) -> Run:
             ]
             async with asyncio.timeout(_PATIENCE):
                 for process in processes:
-                    await _line(process)  # it is ready
+                    await _line(process)  # the process is ready
                 for process in processes:
                     _stdin(process).write(b"go\n")
                 answers = [json.loads(await _line(process)) for process in processes]
@@ -55,7 +55,7 @@ def _marking(contestant: str) -> Run:
 
 
 def _shares() -> list[list[str]]:
-    """The keys of each process: half of them only its own, half also a neighbour's."""
+    """Return the keys of each process: half private, half shared with a neighbour."""
     half = _KEYS // 2
     shares = []
     for _ in range(_PROCESSES // 2):
@@ -68,7 +68,7 @@ def _shares() -> list[list[str]]:
 async def _process(
     contestant: str, arena: Arena, share: list[str]
 ) -> AsyncIterator[Process]:
-    """Start a process that opens the arena's file, and waits for the word."""
+    """Start a process that opens the arena's file, and waits for the signal."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.marker", contestant, str(arena.folder)),
         stdin=PIPE,
@@ -90,7 +90,7 @@ def _stdin(process: Process) -> asyncio.StreamWriter:
 
 
 async def _line(process: Process) -> bytes:
-    """The next line that a process writes."""
+    """Return the next line that a process writes."""
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     line = await process.stdout.readline()
     if not line:
@@ -99,7 +99,7 @@ async def _line(process: Process) -> bytes:
 
 
 def _check(shares: list[list[str]], new: list[list[str]]) -> None:
-    """Each key must have been new to exactly one process."""
+    """Check that each key was new for exactly one process."""
     told = Counter(key for keys_of_one in new for key in keys_of_one)
     asked = {key for share in shares for key in share}
     wrong = sum(told[key] != 1 for key in asked)

@@ -1,8 +1,8 @@
-"""What callers notice of a purge.
+"""The effect of a purge on callers.
 
-A hundred tasks mark new keys, together a thousand a second, which either contestant can
-do: what is slow then, is slow because of the purge. One in ten stored keys is live. The
-counterpart is what people write: one ``DELETE`` on aiosqlite, under the lock.
+A hundred tasks mark new keys, together a thousand a second, which both contestants can
+sustain: a slow mark is slow because of the purge. One in ten stored keys is live. The
+alternative is the usual form: one ``DELETE`` on aiosqlite, under the lock.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ async def _ours(arena: Arena) -> Outcome:
 
 
 async def _one_delete(arena: Arena) -> Outcome:
-    """Purge by one statement; the table is made by the contestant as it opens."""
+    """Purge by one statement; the contestant creates the table when it opens."""
 
     def fill(path: Path) -> None:
         now = int(time.time())
@@ -100,7 +100,7 @@ async def _one_delete(arena: Arena) -> Outcome:
 async def _under_load(
     store: Marking, purge: Callable[[], Awaitable[int]], arena: Arena
 ) -> Outcome:
-    """Purge while others mark, and measure the marks that a purge was beside."""
+    """Purge while tasks mark keys, and measure the marks during the purge."""
     marks: list[Moment] = []
     lags: list[Moment] = []
 
@@ -116,7 +116,7 @@ async def _under_load(
         removed = await purge()
         ended = perf_counter()
         await asyncio.sleep(_AROUND)
-    if not 0 <= removed - _expired(arena) <= 1:  # the file's first key may be another
+    if not 0 <= removed - _expired(arena) <= 1:  # the first key of the file may differ
         raise WrongAnswerError(f"{removed:,} rows were removed")
     stalls = _between(marks, started, ended)
     figures = {
@@ -130,7 +130,7 @@ async def _under_load(
 
 
 def _between(moments: Sequence[Moment], start: float, end: float) -> list[float]:
-    """What was going on at some time in between, in milliseconds."""
+    """Return the durations that overlap an interval, in milliseconds."""
     return [
         1e3 * took for began, took in moments if began < end and began + took > start
     ]

@@ -1,4 +1,4 @@
-"""The same works on each server, beside a plain client that does the same by hand.
+"""The same works on each server, compared with a plain client.
 
 Both use one server, in the same way: through a socket in the file system, a cluster
 through TCP. Valkey writes its log to the disk every second; PostgreSQL acknowledges
@@ -50,16 +50,16 @@ _KEYS, _KEYS_QUICK = 100_000, 25_000
 
 @dataclass(frozen=True)
 class Backend:
-    """A kind of server, and how it is used without the store.
+    """A kind of server, and its use without the store.
 
     Attributes:
-        name: What the names of its works begin with.
-        title: What it is called.
-        place: Says which server it is.
-        by_hand: The plain client.
-        opened: Opens that.
-        others: More ways by hand to mark new keys, which no goal is about.
-        most: How many bytes a key of ours may take.
+        name: Prefix of the names of its works.
+        title: Name of the server.
+        place: Returns the server.
+        by_hand: Name of the plain client.
+        opened: Opens the plain client.
+        others: Further ways to mark new keys by hand, without a goal.
+        most: The largest number of bytes per key of our store.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Backend:
     most: float | None = None
 
     def works(self) -> tuple[Work, ...]:
-        """All works on it."""
+        """Return all works on the server."""
         new = self._both(lambda opened: marking(opened, _TASKS))
         one = self._both(lambda opened: per_operation(marking(opened, 1)))
         return (
@@ -132,7 +132,7 @@ class Backend:
         return replace(work, quick=f"{_KEYS_QUICK:,} keys only", is_long=True)
 
     def _both(self, way: Callable[[Opener[ByHand]], Run]) -> dict[str, Run]:
-        """What ours and the plain client do in the same way."""
+        """Return the same run of our store and of the plain client."""
         return {OURS: way(Ours.on(self.place)), self.by_hand: way(self.opened)}
 
     def _work(

@@ -1,4 +1,4 @@
-"""How much per second, and how long one takes."""
+"""Throughput and latency."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _per_second(what: str, *goals: Goal) -> tuple[Measure, ...]:
 
 
 def _by_tasks(tasks: int, *goals: Goal, title: str, name: str) -> Work:
-    """Mark new keys from so many tasks; what has batches has batches of as many."""
+    """Mark new keys from a number of tasks, or in batches of that number."""
     redis = (
         RedisPy.opened_in_memory if tasks <= CONNECTIONS else RedisPy.opened_for_many
     )

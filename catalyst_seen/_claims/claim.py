@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Never, Self
 
-from .._validation import seconds, seconds_or_never
-from .lease import Lease, finish_many
+from .._validation import seconds, ttl_seconds
+from .lease import Lease, acquire, acquire_many, finish_many
 from .renewer import LeaseRenewer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
     from types import EllipsisType, TracebackType
 
     from .._engine.dispatcher import Dispatcher
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Claim:
-    """The answer to a claim, and the lease on the key; true if the caller was given it.
+    """The result of a claim, and the lease on its key; true if the caller owns it.
 
     ::
 
@@ -28,25 +28,25 @@ class Claim:
             if claim:
                 await send(item)
 
-    Leaving the block normally confirms, also by ``return``, ``break`` or ``continue``;
-    leaving it by an exception or a cancellation releases, and the exception goes on. By
-    hand it is ``await claim.confirm()`` or ``await claim.release()``, in a block as
-    well: then its end changes nothing any more, but repeats what failed. The end of a
-    block whose claim is false does nothing. A claim that nobody ends stays until its
-    lease ends, whatever becomes of the store.
+    A block that ends normally confirms the claim, also by ``return``, ``break`` or
+    ``continue``; an exception or a cancellation releases it and propagates. By hand it
+    is ``await claim.confirm()`` or ``await claim.release()``, inside a block as well:
+    then the end of the block changes nothing, but retries a call that failed. The end
+    of a block whose claim is false does nothing. A claim that is neither confirmed nor
+    released stays until its lease ends, whether the store is open or not.
 
     The token in the store's record is a fence: once another caller owns the key, this
-    claim cannot be confirmed any more. It guards the record, not the effect: a message
-    that its owner sent too late is sent.
+    claim cannot be confirmed any more. The fence protects the record, not the effect: a
+    message that its owner sends too late is sent.
 
     Attributes:
         key: The key.
         namespace: Its namespace.
-        verdict: What the store says; the claim is as true as its verdict.
-        attempt: How often the key has been claimed, with this claim if it is owned: 1
-            for the first.
+        verdict: The state of the key; the claim is as true as its verdict.
+        attempt: How often the key has been claimed, including this claim if it is
+            owned: 1 for the first.
         token: The random fence of this claim.
-        retry_after: Seconds until it may be claimed; only for ``IN_FLIGHT``.
+        retry_after: Seconds until the key may be claimed; only for ``IN_FLIGHT``.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Claim:
 
     @property
     def lease_until(self) -> float | None:
-        """When the lease ends, in seconds since 1970 by the store's clock.
+        """The end of the lease, in seconds since 1970 by the store's clock.
 
-        For ``IN_FLIGHT`` the other owner's, else ``None``.
+        For ``IN_FLIGHT`` it is the other owner's lease; ``None`` if there is none.
         """
         return self._lease.until
 
     def __bool__(self) -> bool:
-        return bool(self.verdict)
+        return self._lease.is_owned
 
     def __repr__(self) -> str:
         where = f" namespace={self.namespace!r}" if self.namespace else ""
@@ -91,9 +91,9 @@ class Claim:
         )
 
     def remaining(self) -> float:
-        """Tell how many seconds of the lease are left.
+        """Return the seconds of the lease that are left.
 
-        0 if it is over, was confirmed or released, or never owned.
+        0 if the lease is over, was confirmed or released, or was never owned.
         """
         return self._lease.remaining()
 
@@ -103,63 +103,67 @@ class Claim:
         *,
         connection: object = None,
     ) -> None:
-        """Mark the key as seen: its item is handled. The TTL counts from now.
+        """Mark the key as seen: its item is handled. The TTL starts now.
 
-        Confirming again has no effect. It also succeeds after the lease has ended, or
-        after a release, as long as nobody else has claimed the key, for one TTL. A
-        caller that is cancelled does not keep it from being done.
+        Confirming again has no effect. For one TTL a confirm also succeeds after the
+        lease has ended, or after a release, unless another caller has claimed the key.
+        A confirm completes although its caller is cancelled.
 
         Args:
-            ttl: For this mark, in seconds or as a ``timedelta``; ``None`` is for ever,
-                and by default the claim's.
-            connection: A connection of yours in a transaction, an
-                ``asyncpg.Connection`` to the database that the store is in: what you
-                write there and the mark are committed together, or not at all. The end
-                of the claim's block then changes nothing, but releases if it is left by
-                an exception; if you roll back without one, the lease ends by itself.
+            ttl: TTL of this mark, in seconds or as a ``timedelta``; ``None`` is for
+                ever. The default is the TTL of the claim.
+            connection: Your own ``asyncpg.Connection`` to the store's database, inside
+                a transaction: the mark commits together with your other changes, or not
+                at all. The end of the claim's block then changes nothing, except that
+                an exception releases; after a rollback without an exception, the claim
+                stays until its lease ends.
 
         Raises:
-            ConfigurationError: The store is not on PostgreSQL, and was given a
-                connection.
+            ConfigurationError: ``connection`` is given and the store is not on
+                PostgreSQL, or it is not in a transaction.
             LeaseLostError: The claim is not owned any more; nothing was changed.
-            StoreUnavailableError: The store failed; it is not confirmed.
-            OutcomeUnknownError: It failed while committing; confirm again to learn.
+            StoreUnavailableError: The store failed; the claim is not confirmed.
+            OutcomeUnknownError: The commit failed; confirm again to learn the outcome.
         """
         if connection is not None:
-            await self._lease.confirm_in_transaction(connection, self._seconds(ttl))
+            await self._lease.confirm_in_transaction(
+                connection, ttl_seconds(ttl, self._lease.acquired.ttl)
+            )
             return
-        await self._lease.finish(self._lease.confirm(self._seconds(ttl)))
+        await self._lease.finish(
+            self._lease.confirm(ttl_seconds(ttl, self._lease.acquired.ttl))
+        )
 
     async def release(self, delay: Duration = 0.0) -> bool:
-        """Give the key back, for the next attempt: its item is not handled.
+        """Make the key claimable again: its item is not handled.
 
-        A caller that is cancelled does not keep it from being done.
+        A release completes although its caller is cancelled.
 
         Args:
-            delay: Seconds, or a ``timedelta``, before it can be claimed again.
+            delay: Seconds, or a ``timedelta``, until the key can be claimed again.
 
         Returns:
-            True if it was given back; False if it was not owned any more, and nothing
-            was changed.
+            True if the claim was released; False if it was not owned any more, and
+            nothing was changed.
 
         Raises:
-            StoreUnavailableError: The store failed; the lease runs on.
-            OutcomeUnknownError: It failed while committing.
+            StoreUnavailableError: The store failed; the lease continues.
+            OutcomeUnknownError: The commit failed.
         """
         pause = seconds(delay, "delay", least=0)
         return await self._lease.finish(self._lease.release(pause))
 
     async def renew(self, lease: Duration | EllipsisType = ...) -> None:
-        """Begin the lease anew, also after its end or a release, if the key is free.
+        """Restart the lease, also after its end or a release, if the key is free.
 
         Args:
-            lease: Seconds from now, or a ``timedelta``, for ``keep_alive`` as well; by
-                default as it was.
+            lease: Seconds from now, or a ``timedelta``; also the length of the renewals
+                by ``keep_alive``. The default is the current length.
 
         Raises:
             LeaseLostError: The claim is not owned any more; nothing was changed.
-            StoreUnavailableError: The store failed; the old lease runs on.
-            OutcomeUnknownError: It failed while committing.
+            StoreUnavailableError: The store failed; the old lease continues.
+            OutcomeUnknownError: The commit failed.
         """
         if lease is not ...:
             self._lease.length = seconds(lease, "lease")
@@ -187,9 +191,6 @@ class Claim:
         if lost:
             raise lost from exc
         await self._lease.finish_block(exc)
-
-    def _seconds(self, ttl: Duration | EllipsisType | None) -> float | None:
-        return self._lease.acquired.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
 
 
 _NOT_ACQUIRED = (
@@ -244,12 +245,34 @@ class PendingClaim(Coroutine[object, None, Claim]):
         await self._claim.__aexit__(exc_type, exc, traceback)
 
 
+async def acquire_claim(
+    dispatcher: Dispatcher, operation: Acquire, wait: float, *, keep_alive: bool
+) -> Claim:
+    """Acquire a claim; while it is in flight, retry for ``wait`` seconds."""
+    state = await acquire(dispatcher, operation, wait)
+    return Claim(dispatcher, operation, state, keep_alive=keep_alive)
+
+
+async def acquire_claims(
+    dispatcher: Dispatcher, operations: Sequence[Acquire]
+) -> list[Claim]:
+    """Acquire claims in one batch."""
+    states = await acquire_many(dispatcher, operations)
+    return [
+        Claim(dispatcher, operation, state, keep_alive=False)
+        for operation, state in zip(operations, states, strict=True)
+    ]
+
+
 async def confirm_all(
     dispatcher: Dispatcher, claims: Iterable[Claim], ttl: Duration | EllipsisType | None
 ) -> list[bool]:
     """Confirm claims in one batch; true for each that is confirmed."""
     checked = _checked(dispatcher, claims)
-    confirms = [claim._lease.confirm(claim._seconds(ttl)) for claim in checked]
+    confirms = [
+        claim._lease.confirm(ttl_seconds(ttl, claim._lease.acquired.ttl))
+        for claim in checked
+    ]
     return await finish_many(dispatcher, [claim._lease for claim in checked], confirms)
 
 

@@ -91,6 +91,7 @@ class Lease:
         dispatcher: The store that made the claim.
         acquired: The operation that acquired it.
         state: The backend's result of that operation.
+        is_owned: Whether the claim was granted.
         until: The end of the lease; a lower bound if the outcome of a renewal is
             unknown.
         length: Length of the next renewal, in seconds.
@@ -106,6 +107,7 @@ class Lease:
         self.dispatcher = dispatcher
         self.acquired = acquired
         self.state = state
+        self.is_owned = bool(state.verdict)
         self.until = state.lease_until
         self.length = acquired.lease
         self.requested: Confirm | Release | None = None
@@ -123,7 +125,7 @@ class Lease:
 
     def remaining(self) -> float:
         """Return the seconds left; 0 if it is over, finished or was never owned."""
-        if self.until is None or not self.state.verdict or self.is_finished:
+        if self.until is None or not self.is_owned or self.is_finished:
             return 0.0
         return max(0.0, self.until - self.dispatcher.lifecycle.backend.now())
 
@@ -217,7 +219,7 @@ class Lease:
         timeout = None if exc is None else tuning.release_timeout
         if self._finishing:  # its caller may not have waited for it
             await asyncio.wait({self._finishing}, timeout=timeout)
-        if not self.state.verdict or self.is_finished:
+        if not self.is_owned or self.is_finished:
             return
         if exc is None:
             await self.finish(self.requested or self.confirm(self.acquired.ttl))
@@ -234,7 +236,7 @@ class Lease:
 
     def lost(self) -> LeaseLostError:
         """Create the error that states why it is not owned."""
-        if self.state.verdict:
+        if self.is_owned:
             problem = (
                 "it is lost: another owner has claimed the key since the lease ended,"
                 " or it was confirmed, marked, forgotten or resolved. Nothing was"

@@ -152,8 +152,8 @@ class Batcher:
     def _start(self) -> None:
         if not self._is_sending:
             self._is_sending = True
-            self._lifecycle.track(self._send_all()).add_done_callback(self._restart)
             self._start_watchdog()
+            self._lifecycle.track(self._send_all()).add_done_callback(self._restart)
 
     def _restart(self, _: asyncio.Task[None]) -> None:
         """Start again if calls are queued: the task may be cancelled before it ran."""

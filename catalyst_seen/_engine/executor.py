@@ -39,7 +39,8 @@ class Executor:
                 await self._cache.update(operations, result, sent)
             finally:
                 self.executed.update(map(_verb, operations))
-                self._waiters.notify(operations)
+                if self._waiters.waiting:
+                    self._waiters.notify(operations)
         except BaseException:
             self._cache.invalidate(operations)
             raise

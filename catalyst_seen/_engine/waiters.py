@@ -19,30 +19,29 @@ class KeyWaiters:
 
     Attributes:
         is_closing: True when the store is about to close: waiting is over.
+        waiting: The events of the waiters of each key.
     """
 
     def __init__(self) -> None:
         self.is_closing: bool = False
-        self._waiting: dict[Id, list[asyncio.Event]] = {}
+        self.waiting: dict[Id, list[asyncio.Event]] = {}
 
     @contextmanager
     def subscribe(self, id_: Id) -> Iterator[asyncio.Event]:
         """Yield an event that is set when the claim on a key may have ended."""
         event = asyncio.Event()
-        self._waiting.setdefault(id_, []).append(event)
+        self.waiting.setdefault(id_, []).append(event)
         try:
             yield event
         finally:
-            self._waiting[id_].remove(event)
+            self.waiting[id_].remove(event)
             if event.is_set():  # a wake-up that was not used passes to the next waiter
                 self._wake(id_, 1)
-            if not self._waiting[id_]:
-                del self._waiting[id_]
+            if not self.waiting[id_]:
+                del self.waiting[id_]
 
     def notify(self, operations: Sequence[Operation[Any]]) -> None:
         """Wake the waiters of the keys that a batch may have made available."""
-        if not self._waiting:
-            return
         for operation in operations:
             id_ = operation.namespace, operation.key
             if isinstance(operation, Release):  # only one waiter can acquire it
@@ -53,9 +52,9 @@ class KeyWaiters:
     def close(self) -> None:
         """Wake every waiter, because the store closes."""
         self.is_closing = True
-        for id_ in self._waiting:
+        for id_ in self.waiting:
             self._wake(id_)
 
     def _wake(self, id_: Id, most: int | None = None) -> None:
-        for event in self._waiting.get(id_, [])[:most]:
+        for event in self.waiting.get(id_, [])[:most]:
             event.set()

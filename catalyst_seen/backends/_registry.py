@@ -1,4 +1,8 @@
-"""From a URL to a backend. A driver is imported only when its scheme is asked for."""
+"""Construction of the backend for a URL or a path.
+
+A driver is imported when a backend of its scheme is constructed, and completely: an
+import during ``open`` would stall the event loop.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +24,20 @@ _SETTING = "url (SEEN_STORE_URL)"
 
 
 def is_url(text: str) -> bool:
-    """Tell a URL from a path."""
+    """Is the text a URL, and not a path?"""
     return _SCHEME.match(text) is not None
 
 
 def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
-    """Make the backend that a configuration asks for; no I/O.
+    """Construct the backend of a configuration; no I/O.
 
     Args:
-        config: Its ``url`` decides, else its ``path``.
+        config: The settings; ``url`` takes precedence over ``path``.
         ttl: The store's TTL in seconds.
 
     Raises:
-        ConfigurationError: The URL is none, or no backend knows its scheme, or the
-            driver of that backend is not installed.
+        ConfigurationError: The URL is malformed, or its scheme is unknown, or the
+            driver of its backend is not installed.
     """
     if config.url is None:
         return _sqlite_file(str(config.path), config, ttl)
@@ -54,7 +58,7 @@ def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
 
 
 def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
-    """Three slashes begin a relative path, four an absolute one."""
+    """Parse ``sqlite:///relative`` and ``sqlite:////absolute``."""
     host, _, path = rest.partition("/")
     if host or "?" in path or "#" in path:
         raise ConfigurationError(
@@ -94,7 +98,7 @@ def _postgres(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backen
 
 @contextmanager
 def _driver(extra: str) -> Iterator[None]:
-    """Say which extra is missing, if an import fails."""
+    """Convert a failed import to an error that names the missing extra."""
     try:
         yield
     except ModuleNotFoundError as exc:
@@ -108,9 +112,9 @@ _FACTORIES: dict[str, Callable[[str, SeenStoreConfig, float | None], Backend]] =
     "sqlite": _sqlite_url,
     **dict.fromkeys(
         (
-            f"{server}{how}"
+            f"{server}{transport}"
             for server in ("redis", "valkey")
-            for how in ("", "s", "+unix", "+cluster", "s+cluster")
+            for transport in ("", "s", "+unix", "+cluster", "s+cluster")
         ),
         _redis,
     ),

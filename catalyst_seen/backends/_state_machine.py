@@ -1,7 +1,18 @@
-"""The state table: what an operation answers for a key, and what it leaves behind.
+"""The state machine of a key: ``transition(row, operation, now)``.
 
-``step`` is for backends that read a row, decide, and write it back in one transaction.
-Where a server decides, in its own language, ``answer`` puts its decision into words.
+``transition`` checks the TTL first: an expired row counts as none. Then the row has a
+verdict, and operation and verdict decide the result and the new row.
+
+Backends that read a row and write it back in one transaction call ``transition``. Three
+other places implement the same rules, with the check of the TTL, and all of them change
+together:
+
+- ``redis/script.lua``, on the server;
+- ``postgres/queries.py``, in SQL, on the server;
+- ``_engine/cache.py``, which checks the TTL of cached rows, and calls ``transition``.
+
+A server returns verdict and row, from which ``to_result`` makes the result. Queries on
+whole namespaces, such as counts and purges, compare ``expires_at`` in conditions.
 """
 
 from __future__ import annotations
@@ -27,22 +38,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-Decision = tuple[bool, Row | None]
-"""Was it done, and the row as it is afterwards."""
+Outcome = tuple[bool, Row | None]
+"""Whether the operation had its effect, and the row that it leaves."""
 
 
 def transition(
     stored: Row | None, operation: Operation[object], now: float
 ) -> tuple[object, Row | None]:
-    """Return the answer to an operation and the row as it is afterwards.
+    """Execute an operation on a row; return its result and the row that it leaves.
 
-    The row returned *is* the row given when there is nothing to write.
+    The TTL is checked here: ``now`` at or after ``expires_at`` means no row. The
+    returned row is the same object as ``stored`` if there is nothing to write.
     """
-    row = stored  # as an operation finds it: an expired row is none
+    row = stored
     if row is not None and row.expires_at is not None and row.expires_at <= now:
         row = None
     verdict = _verdict(row, now)
-    is_done, after = _DECISIONS[type(operation)](operation, row, verdict, now)
+    is_done, after = _OUTCOMES[type(operation)](operation, row, verdict, now)
     result = to_result(operation, verdict, after, now, is_done=is_done)
     return result, stored if after is row else after
 
@@ -58,33 +70,31 @@ def _verdict(row: Row | None, now: float) -> Verdict:
 
 
 _ABANDONED = {
-    None: Verdict.RETRY,  # not abandoned, but released
+    None: Verdict.RETRY,  # released, not abandoned
     "retry": Verdict.RETRY,
     "hold": Verdict.HELD,
     "drop": Verdict.DUPLICATE,
 }
 
 
-def _look(_: Get, row: Row | None, _verdict: Verdict, _now: float) -> Decision:
+def _get(_: Get, row: Row | None, _verdict: Verdict, _now: float) -> Outcome:
     return False, row
 
 
-def _mark(mark: Mark, row: Row | None, verdict: Verdict, now: float) -> Decision:
+def _mark(mark: Mark, row: Row | None, verdict: Verdict, now: float) -> Outcome:
     ts = now if mark.ts is None else mark.ts
     return True, _marked(row, verdict, ts, mark.ttl)
 
 
 def _check_and_mark(
     check: CheckAndMark, row: Row | None, verdict: Verdict, now: float
-) -> Decision:
+) -> Outcome:
     if not verdict:
         return False, row
     return True, _marked(row, verdict, now, check.ttl)
 
 
-def _take_claim(
-    claim: Acquire, row: Row | None, verdict: Verdict, now: float
-) -> Decision:
+def _acquire(claim: Acquire, row: Row | None, verdict: Verdict, now: float) -> Outcome:
     if not verdict:
         return False, row
     lease_until, expires_at = _lease(claim, now)
@@ -100,7 +110,7 @@ def _take_claim(
     )
 
 
-def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Decision:
+def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Outcome:
     if row is None or row.token != confirm.token:
         return False, row
     if row.lease_until is None:
@@ -109,7 +119,7 @@ def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Decis
     return True, Row(row.first_seen, now, expires_at, row.token, row.attempt)
 
 
-def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Decision:
+def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Outcome:
     if row is None or not _is_owned(row, renew.token):
         return False, row
     lease_until, expires_at = _lease(renew, now)
@@ -120,7 +130,7 @@ def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Decision:
     )
 
 
-def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Decision:
+def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Outcome:
     if row is None or not _is_owned(row, release.token):
         return False, row
     return True, _released(row, now + release.delay, release.ttl)
@@ -128,7 +138,7 @@ def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Decis
 
 def _resolve(
     resolve: Resolve, row: Row | None, verdict: Verdict, now: float
-) -> Decision:
+) -> Outcome:
     if row is None or verdict is not Verdict.HELD:
         return False, row
     if resolve.is_handled:
@@ -136,17 +146,17 @@ def _resolve(
     return True, _released(row, now, resolve.ttl)
 
 
-def _forget(_: Forget, row: Row | None, _verdict: Verdict, _now: float) -> Decision:
+def _forget(_: Forget, row: Row | None, _verdict: Verdict, _now: float) -> Outcome:
     return row is not None, None
 
 
-_DECISIONS: dict[
-    type[Operation[Any]], Callable[[Any, Row | None, Verdict, float], Decision]
+_OUTCOMES: dict[
+    type[Operation[Any]], Callable[[Any, Row | None, Verdict, float], Outcome]
 ] = {
-    Get: _look,
+    Get: _get,
     Mark: _mark,
     CheckAndMark: _check_and_mark,
-    Acquire: _take_claim,
+    Acquire: _acquire,
     Confirm: _confirm,
     Renew: _renew,
     Release: _release,
@@ -163,25 +173,25 @@ def to_result(
     *,
     is_done: bool,
 ) -> object:
-    """Return what an operation answers.
+    """Return the result of an executed operation.
 
     Args:
-        operation: What was to be done.
-        verdict: What the key was when it came.
-        row: What it left; ``None`` is nothing.
-        now: When it came.
-        is_done: Did it do what it is for?
+        operation: The operation.
+        verdict: The verdict on the key before the operation.
+        row: The row that the operation left; ``None`` is no row.
+        now: The time of the operation.
+        is_done: Whether the operation had its effect.
     """
-    word = _ANSWERS.get(type(operation))
-    return is_done if word is None else word(operation, verdict, row, now, is_done)
+    result = _RESULTS.get(type(operation))
+    return is_done if result is None else result(operation, verdict, row, now, is_done)
 
 
 def _record(
-    look: Get, verdict: Verdict, row: Row | None, _now: float, _is_done: object
+    get: Get, verdict: Verdict, row: Row | None, _now: float, _is_done: object
 ) -> Record | None:
     if row is None or verdict is not Verdict.DUPLICATE:
         return None
-    return Record(look.key, look.namespace, *row[:3])
+    return Record(get.key, get.namespace, *row[:3])
 
 
 def _sighting(
@@ -222,7 +232,7 @@ def _renewed_until(
     return row.lease_until if row and is_done else None
 
 
-_ANSWERS: dict[
+_RESULTS: dict[
     type[Operation[Any]],
     Callable[[Any, Verdict, Any, float, bool], object],
 ] = {
@@ -235,10 +245,10 @@ _ANSWERS: dict[
 
 
 def _marked(row: Row | None, verdict: Verdict, ts: float, ttl: float | None) -> Row:
-    """Mark at ``ts``; a mark from the past never takes an earlier one back.
+    """Return the row of a mark at ``ts``.
 
-    The token of a claim that was confirmed stays, that of any other is worth nothing
-    any more.
+    ``last_seen`` of a seen key never moves back. The token of a confirmed claim stays,
+    so that its owner can confirm again; any other token is removed.
     """
     if row is None:
         return Row(ts, ts, _after(ts, ttl))
@@ -252,7 +262,10 @@ def _marked(row: Row | None, verdict: Verdict, ts: float, ttl: float | None) -> 
 
 
 def _lease(claim: Acquire | Renew, now: float) -> tuple[float, float | None]:
-    """Tell when a lease ends and its row expires: not if a person must decide."""
+    """Return the end of a lease, and the expiry of its row.
+
+    A row that a person must ``resolve`` never expires.
+    """
     lease_until = now + claim.lease
     if claim.on_abandoned == "hold":
         return lease_until, None

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..conftest import Fault
-from .zygote import Zygote
-
-__all__ = ["Fault"]
+from .harness.zygote import Zygote
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

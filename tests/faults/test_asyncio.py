@@ -22,12 +22,13 @@ from catalyst_seen import (
     StoreClosedError,
 )
 
-from ..conftest import open_descriptors
-from .checker import History
-from .conftest import Fault
-from .marking import settings
-from .processes import stored
-from .test_cancelled import SEED, take, told, write_a_row
+from ..support.leaks import open_descriptors
+from ..support.sqlite_files import a_row, write
+from .harness.cancelling import SEED, take, told
+from .harness.checker import History
+from .harness.marking import settings
+from .harness.processes import stored
+from .harness.report import Fault
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
 
@@ -318,7 +319,7 @@ async def test_dropped(path: Path, fault: Fault, *, torture: bool) -> None:
             with pytest.warns(ResourceWarning, match=r"seen.db' open> was never"):
                 drop(made)
             started = time.monotonic()
-            write_a_row(path, f"other {name} {number}")
+            write(path, a_row("", f"other {name} {number}"))
             slowest = max(slowest, time.monotonic() - started)
             history.tell(f"other {name} {number}", "new")
     gc.unfreeze()

@@ -11,91 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from catalyst_seen import AsyncSeenStore, Claim, Sighting
+from catalyst_seen import AsyncSeenStore, Claim
 
-from .checker import History, Outcome
-from .conftest import Fault
-from .marking import settings
-from .processes import stored
+from ..support.sqlite_files import a_row, write
+from .harness.cancelling import SEED, Nemesis, assert_free, take, told
+from .harness.checker import History
+from .harness.marking import settings
+from .harness.processes import stored
+from .harness.report import Fault
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
-
-T = TypeVar("T")
-
-SEED = 20_261_125
-
-
-class Nemesis:
-    """Cancels calls after some turns of the loop, or in the middle of a hop."""
-
-    def __init__(self) -> None:
-        self.endings: Counter[str] = Counter()
-        self.rng = random.Random(SEED)
-        self._hop = 0.001
-
-    async def measure(self, store: AsyncSeenStore) -> None:
-        """Learn how long a call takes here."""
-        started = time.perf_counter()
-        for number in range(10):
-            await store.get(f"nothing {number}")
-        self._hop = (time.perf_counter() - started) / 5
-
-    async def cancel(
-        self, call: Coroutine[None, None, T], *, least: int = 0
-    ) -> T | None:
-        """Start a call, cancel it, and return its answer if it was faster.
-
-        Args:
-            call: What to start.
-            least: Turns of the loop that it gets in any case; without one it does not
-                even begin.
-        """
-        task = asyncio.create_task(call)
-        for _ in range(self.rng.randrange(least, 7)):
-            await asyncio.sleep(0)
-        if self.rng.random() < 0.5:
-            await asyncio.sleep(self.rng.random() * self._hop)
-        task.cancel()
-        try:
-            answer = await task
-        except asyncio.CancelledError:
-            self.endings["cancelled"] += 1
-            return None
-        self.endings["answered"] += 1
-        return answer
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count:,} {what}" for what, count in self.endings.items())
-
-
-def told(sighting: Sighting | None) -> Outcome:
-    """Say what a caller knows that may have been cancelled."""
-    if sighting is None:
-        return "unknown"
-    return "new" if sighting else "dup"
-
-
-def assert_free(path: Path) -> None:
-    """See that another connection may write, and that no snapshot is pinned."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("ROLLBACK")
-        deadline = time.monotonic() + 5
-        while True:
-            emptied = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if emptied == (0, 0, 0):
-                return
-            assert time.monotonic() < deadline, emptied
-            time.sleep(0.01)  # the store may be at it itself
-
-
-async def take(store: AsyncSeenStore, key: str) -> Claim:
-    """Claim a key, as a task can that is cancelled before it begins."""
-    return await store.claim(key, lease=60)
 
 
 async def test_marks(path: Path, fault: Fault, *, torture: bool) -> None:
@@ -203,7 +131,7 @@ async def test_batches(path: Path, fault: Fault, *, torture: bool) -> None:
     nemesis, history, batches = Nemesis(), History(), 100 if torture else 15
     sizes: Counter[int] = Counter()
     async with AsyncSeenStore(settings(path)) as store:
-        nemesis._hop = 0.02
+        nemesis.hop = 0.02
         for number in range(batches):
             keys = [f"{number} {place}" for place in range(1_000)]
             answers = await nemesis.cancel(store.check_and_mark_many(keys))
@@ -225,7 +153,7 @@ async def test_purges(path: Path, fault: Fault, *, torture: bool) -> None:
     nemesis, history, purges = Nemesis(), History(), 50 if torture else 10
     removed = 0
     async with AsyncSeenStore(settings(path)) as store:
-        nemesis._hop = 0.02
+        nemesis.hop = 0.02
         for number in range(purges):
             await store.mark_many((f"old {place}" for place in range(3_000)), ts=1_000)
             key = f"key {number}"
@@ -248,7 +176,7 @@ async def test_looks(path: Path, fault: Fault, *, torture: bool) -> None:
     nemesis, history = Nemesis(), History()
     copy, threads = path.with_name("copy.db"), threading.active_count()
     async with AsyncSeenStore(settings(path)) as store:
-        nemesis._hop = 0.01
+        nemesis.hop = 0.01
         looks: list[Callable[[], Coroutine[None, None, object]]] = [
             store.count, store.stats, store.held, store.check,
             lambda: store.backup(copy),
@@ -293,7 +221,7 @@ async def test_between_answer_and_caller(
                 await call
             history.tell(key, "unknown")
             kept.append(caught)
-            write_a_row(path, f"other {number}")
+            write(path, a_row("", f"other {number}"))
             history.tell(f"other {number}", "new")
             for place in range(3):
                 key = f"next {number} {place}"
@@ -304,16 +232,6 @@ async def test_between_answer_and_caller(
     row.add(history, keys, intact=intact)
     row.passed(calls - 1)
     row.note(f"of {len(kept):,} cancelled calls none pinned a snapshot")
-
-
-def write_a_row(path: Path, key: str) -> None:
-    """Mark a key as another process would."""
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute(
-            "INSERT INTO seen (namespace, id, first_seen, last_seen)"
-            " VALUES ('', ?, unixepoch(), unixepoch())",
-            [key],
-        )
 
 
 async def test_timeouts(path: Path, fault: Fault, *, torture: bool) -> None:

@@ -21,13 +21,13 @@ from catalyst_seen import (
     Verdict,
 )
 
-from ..conftest import DAY, NOON
-from .checker import History
-from .conftest import Fault
-from .processes import run, stored
-from .shim import compiled
-from .test_cancelled import SEED, told
-from .test_endings import PATIENCE, figures, script
+from ..support.clock import DAY, NOON
+from .harness.cancelling import SEED, told
+from .harness.checker import History
+from .harness.processes import run, stored
+from .harness.report import Fault
+from .harness.scripts import PATIENCE, figures, script
+from .harness.shim import compiled
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
 

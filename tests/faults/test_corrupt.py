@@ -17,9 +17,9 @@ from structlog.testing import capture_logs
 
 from catalyst_seen import AsyncSeenStore, SchemaError, StoreUnavailableError
 
-from .conftest import Fault
-from .disks import identity
-from .marking import crashed, settings
+from .harness.disks import identity
+from .harness.marking import crashed, settings
+from .harness.report import Fault
 
 PAGE = 4_096
 Damage = Callable[[Path, random.Random], object]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from .checker import History
-from .conftest import Fault
-from .killing import add_round, look
-from .processes import command
-from .zygote import Zygote
+from .harness.checker import History
+from .harness.killing import add_round, look
+from .harness.processes import command
+from .harness.report import Fault
+from .harness.zygote import Zygote
 
 SEED = 20_261_125
 _A_FILE = 20  # rounds on one file, before it is a fresh one's turn

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -14,45 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import NO_FORK_WARNING
-from .checker import History
-from .conftest import Fault
-from .processes import command, run, stored
-from .test_cancelled import SEED
+from ..support.scripts import NO_FORK_WARNING
+from .harness.cancelling import SEED
+from .harness.checker import History
+from .harness.processes import command, run, stored
+from .harness.report import Fault
+from .harness.scripts import PATIENCE, figures, script
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
-
-PATIENCE = 20.0
-"""Seconds after which a process hangs, on however busy a machine."""
-
-BEGIN = """
-import asyncio, os, signal, sqlite3, sys, threading, time
-from catalyst_seen import AsyncSeenStore, SeenStore, StoreClosedError
-from catalyst_seen import StoreUnavailableError
-
-path, rounds = sys.argv[1], int(sys.argv[2])
-
-def say(*words):
-    os.write(1, f"{' '.join(map(str, words))}\\n".encode())
-
-async def mark(store, key):
-    say("+", key)
-    started = time.monotonic()
-    outcome = "new" if await store.check_and_mark(key) else "dup"
-    say("=", key, outcome, time.monotonic() - started)
-"""
-
-
-def script(text: str, path: Path, rounds: int, *options: str) -> list[str]:
-    """Word the command that runs a script with what is above."""
-    code = BEGIN + textwrap.dedent(text)
-    return [sys.executable, *options, "-c", code, str(path), str(rounds)]
-
-
-def figures(output: str, name: str) -> list[float]:
-    """Find what a script measured."""
-    lines = [line.split() for line in output.splitlines()]
-    return [float(words[1]) for words in lines if words[0] == name]
 
 
 # Each marks one key, and ends without having closed its store.

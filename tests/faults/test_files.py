@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 
 from catalyst_seen import AsyncSeenStore, SeenStore, StoreUnavailableError
 
-from .checker import History
-from .conftest import Fault
-from .disks import as_another, folder_of_another, mode
-from .marking import crashed, mark, settings
-from .processes import stored
+from .harness.checker import History
+from .harness.disks import as_another, folder_of_another, mode
+from .harness.marking import crashed, mark, settings
+from .harness.processes import stored
+from .harness.report import Fault
 
 Logs = list[MutableMapping[str, Any]]
 

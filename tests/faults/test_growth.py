@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,37 +15,14 @@ from structlog.testing import capture_logs
 
 from catalyst_seen import AsyncSeenStore, StoreUnavailableError
 
-from ..conftest import DAY, Clock
-from .conftest import Fault
-from .marking import settings
-from .processes import stored
-from .report import Row
+from ..support.clock import DAY, Clock
+from ..support.locks import transaction
+from .harness.marking import settings
+from .harness.processes import stored
+from .harness.report import Fault, Row
 
 TASKS = 100
 MB = 1_000_000
-
-# Holds a transaction of another process until its input ends.
-OTHER = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-for statement in sys.argv[2:]:
-    db.execute(statement).fetchall()
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def transaction(path: Path, *statements: str) -> Iterator[None]:
-    """Keep a transaction open, in another process, that begins so."""
-    words = [sys.executable, "-I", "-S", "-c", OTHER, str(path), *statements]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "ready\n"
-        yield
-        other.communicate()
 
 
 @dataclass

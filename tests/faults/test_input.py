@@ -23,12 +23,11 @@ from hypothesis import strategies as st
 
 from catalyst_seen import AsyncSeenStore, InvalidKeyError, SeenStore, SeenStoreConfig
 
-from ..targets import Target
-from ..test_bad_input import KEY_VERBS, NAMESPACE_VERBS
-from .checker import History
-from .conftest import Fault
-from .processes import stored
-from .report import Row
+from ..support.targets import Target
+from ..support.verbs import KEY_VERBS, NAMESPACE_VERBS
+from .harness.checker import History
+from .harness.processes import stored
+from .harness.report import Fault, Row
 
 
 class Name(str):

@@ -17,13 +17,13 @@ from structlog.testing import capture_logs
 
 from catalyst_seen import AsyncSeenStore, SeenStore, StoreUnavailableError
 
-from . import child
-from .checker import History
-from .conftest import Fault
-from .disks import identity
-from .ext4 import Ext4
-from .marking import mark, settings
-from .processes import command, run, stored, strace
+from .harness import child
+from .harness.checker import History
+from .harness.disks import identity
+from .harness.ext4 import Ext4
+from .harness.marking import mark, settings
+from .harness.processes import command, run, stored, strace
+from .harness.report import Fault
 
 Round = tuple[Path, History, subprocess.CompletedProcess[str]]
 
@@ -78,11 +78,11 @@ def watch(path: Path, count: int, at_once: int, patience: float = 0) -> list[str
     """Word the command of a child that watches itself."""
     settings = {"path": str(path), "purge_interval": None, "recent_keys": 0}
     settings["synchronous"] = "NORMAL" if patience else "FULL"
-    words = ["-m", "tests.faults.watcher", json.dumps(settings)]
+    words = ["-m", "tests.faults.harness.watcher", json.dumps(settings)]
     return [sys.executable, *words, str(count), str(at_once), str(patience)]
 
 
-ROOT = Path(child.__file__).parents[2]
+ROOT = Path(child.__file__).parents[3]
 
 
 def said(done: subprocess.CompletedProcess[str], word: str) -> list[str]:

@@ -15,15 +15,14 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, LeaseLostError, SeenStore, Verdict
 
-from ..conftest import Clock
-from ..targets import Places, Target
-from ..test_sqlite import read
-from . import workers
-from .conftest import Fault
-from .crowd import go_on, is_stopped, start, until
-from .places import is_intact, seen_tokens, settings_of
-from .report import Row
-from .zygote import Forked, Zygote
+from ..support.clock import Clock
+from ..support.sqlite_files import read
+from ..support.targets import Places, Target
+from .harness import workers
+from .harness.crowd import go_on, is_stopped, start, until
+from .harness.places import is_intact, seen_tokens, settings_of
+from .harness.report import Fault, Row
+from .harness.zygote import Forked, Zygote
 
 WORKERS = 12
 LEASE = 1.0

@@ -12,13 +12,13 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, StoreUnavailableError
 
-from ..conftest import Run
-from ..processes import other_user
-from .checker import History
-from .conftest import Fault
-from .disks import folder_of_another, no_more_files
-from .marking import mark, settings
-from .processes import stored, strace
+from ..support.processes import other_user
+from ..support.scripts import Run
+from .harness.checker import History
+from .harness.disks import folder_of_another, no_more_files
+from .harness.marking import mark, settings
+from .harness.processes import stored, strace
+from .harness.report import Fault
 
 
 @pytest.mark.usefixtures("nothing_left")

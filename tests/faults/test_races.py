@@ -11,16 +11,16 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig, Verdict
 
-from ..conftest import Clock
-from ..targets import Places, Target
-from ..test_sqlite import read
-from . import workers
-from .checker import History
-from .conftest import Fault
-from .crowd import begin_together, start
-from .places import is_intact, seen_tokens, settings_of
-from .processes import stored
-from .zygote import Zygote
+from ..support.clock import Clock
+from ..support.sqlite_files import read
+from ..support.targets import Places, Target
+from .harness import workers
+from .harness.checker import History
+from .harness.crowd import begin_together, start
+from .harness.places import is_intact, seen_tokens, settings_of
+from .harness.processes import stored
+from .harness.report import Fault
+from .harness.zygote import Zygote
 
 TASKS = 64
 PROCESSES = 8

@@ -25,12 +25,12 @@ from catalyst_seen import (
     Verdict,
 )
 
-from ..targets import SERVERS, Places
-from .checker import History, Outcome
-from .conftest import Fault
+from ..support.targets import SERVERS, Places
+from .harness.checker import History, Outcome
+from .harness.report import Fault
 
 if TYPE_CHECKING:
-    from ..servers import Postgres, Valkey
+    from ..support.servers import Postgres, Valkey
 
     Server = Postgres | Valkey
 
@@ -43,7 +43,7 @@ AOF = {"appendonly": "yes", "appendfsync": "everysec"}
 
 def make(kind: str, **options: str) -> Server:
     """Make a server of a test's own; PostgreSQL keeps what it has acknowledged."""
-    from ..servers import Postgres, Valkey
+    from ..support.servers import Postgres, Valkey
 
     if kind == "postgres":
         return Postgres(durable=True, **options)
@@ -304,7 +304,7 @@ async def until_vacuumed(server: Server, store: AsyncSeenStore) -> None:
 
 async def ask(server: Server, statement: str) -> list[list[tuple[object, ...]]]:
     """Ask PostgreSQL itself."""
-    from ..servers import Postgres
+    from ..support.servers import Postgres
 
     assert isinstance(server, Postgres)
     return await asyncio.to_thread(server.execute, statement)

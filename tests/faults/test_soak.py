@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from .checker import History
-from .conftest import Fault
-from .processes import stored
-from .zygote import Zygote
+from .harness.checker import History
+from .harness.processes import stored
+from .harness.report import Fault
+from .harness.zygote import Zygote
 
 SETTINGS = {"purge_interval": 0.5, "recent_keys": 2_000}
 

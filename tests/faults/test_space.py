@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from catalyst_seen import AsyncSeenStore, StoreUnavailableError
 
-from .checker import History
-from .conftest import Fault
-from .disks import fill, limited, small_disk
-from .marking import mark, settings
-from .processes import stored
+from .harness.checker import History
+from .harness.disks import fill, limited, small_disk
+from .harness.marking import mark, settings
+from .harness.processes import stored
+from .harness.report import Fault
 
 
 async def test_full(path: Path, fault: Fault, *, torture: bool) -> None:

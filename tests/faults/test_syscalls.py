@@ -8,11 +8,11 @@ import pytest
 
 from catalyst_seen import SeenStore
 
-from .checker import History
-from .conftest import Fault
-from .killing import CALLS, add_round, killed_at, sweep
-from .processes import command
-from .zygote import Zygote
+from .harness.checker import History
+from .harness.killing import CALLS, add_round, killed_at, sweep
+from .harness.processes import command
+from .harness.report import Fault
+from .harness.zygote import Zygote
 
 _QUICK = {"write": 11, "sync": 7, "truncate": 2, "open": 5, "unlink": 2}
 

@@ -11,11 +11,11 @@ import pytest
 
 from catalyst_seen import SchemaError, SeenStore
 
-from .checker import History
-from .conftest import Fault
-from .killing import add_round, copied, sweep
-from .processes import command
-from .zygote import Zygote
+from .harness.checker import History
+from .harness.killing import add_round, copied, sweep
+from .harness.processes import command
+from .harness.report import Fault
+from .harness.zygote import Zygote
 
 ROWS = 2_000
 OURS = int.from_bytes(b"seen")

@@ -1,13 +1,16 @@
-"""Keys in PostgreSQL, through asyncpg.
+"""The backend on PostgreSQL, through asyncpg.
 
-A batch is one statement, which reads, decides and writes; only a batch that asks for
-one key several times, or for very many, is a transaction of more.
+Each method is one request on a ``RetryingChannel`` (``backends/_retry.py``), which
+retries it with backoff while its connection fails. There are two channels, each with
+its own connection, so that a long read runs beside a batch. The statements, with the
+check of the TTL and the INSERT of a row, are in ``queries.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
@@ -16,65 +19,69 @@ from ..._errors import ConfigurationError, OutcomeUnknownError
 from .._retry import RetryingChannel, ServerClock, no_retry
 from . import maintenance
 from .batch import Batch
-from .dsn import describe, located, quoted
-from .errors import translated
+from .dsn import quote_identifier, redact, server_location
+from .errors import translate_errors
 from .health import check
 from .pool import Connections
 from .queries import Table
-from .schema import check_server, create, is_prepared
+from .schema import check_server, create, is_created
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..._types import CheckReport, Record
     from ..base import BackendStats, BatchResult, Cursor, PageResult
     from ..operations import Confirm, Operation
 
+P = ParamSpec("P")
 T = TypeVar("T")
+OnTable = Callable[Concatenate[asyncpg.Connection, Table, P], Awaitable[T]]
+"""A function of ``maintenance`` or ``health``."""
 
 
 class PostgresBackend:
-    """Keys in a table of PostgreSQL 14, or of what is newer."""
+    """A backend on PostgreSQL 14 or newer.
+
+    Besides ``Backend`` it implements ``SupportsInspection``, ``SupportsPurge`` and
+    ``SupportsTransactions``.
+    """
 
     def __init__(
         self, target: str | asyncpg.Pool, config: SeenStoreConfig | None = None
     ) -> None:
-        """Remember the settings; no I/O.
+        """Keep the settings; no I/O.
 
         Args:
-            target: A URL, or a pool of asyncpg of yours, which is used and never
-                closed.
-            config: ``schema`` and ``timeout`` count here; the store takes the others
-                from it.
+            target: A URL, or an asyncpg pool of yours, which the backend uses and never
+                closes.
+            config: ``schema`` and ``timeout`` apply here; the store reads the other
+                settings from it.
 
         Raises:
-            ConfigurationError: The URL is none of PostgreSQL.
-            TypeError: The target is neither a URL nor such a pool.
+            ConfigurationError: The URL is not one of PostgreSQL.
+            TypeError: The target is neither a URL nor an asyncpg pool.
         """
         self.config: SeenStoreConfig = config or SeenStoreConfig()
         if not isinstance(target, str | asyncpg.Pool):
             raise TypeError(
                 f"target must be a URL or an asyncpg.Pool, not {type(target).__name__}"
             )
-        schema = self.config.schema
+        schema, timeout = self.config.schema, self.config.timeout
         self._clock = ServerClock(self.config.tuning.server_time)
-        self._table = Table(f"{quoted(schema)}.seen", self._clock)
+        self._table = Table(f"{quote_identifier(schema)}.seen", self._clock)
         self._engine = ""
-        timeout = self.config.timeout
         self._connections = Connections(target, timeout)
-        self._exchanges, self._aside = (
-            RetryingChannel("", timeout),
-            RetryingChannel("", timeout),
-        )
-        self._locate(
-            describe(target, schema)
+        self._batch_channel = RetryingChannel("", timeout)
+        self._read_channel = RetryingChannel("", timeout)
+        self._set_location(
+            redact(target, schema)
             if isinstance(target, str)
             else f"postgresql:///?schema={schema}"
         )
 
-    def _locate(self, location: str) -> None:
+    def _set_location(self, location: str) -> None:
         self._location = self._connections.location = location
-        self._exchanges.location = self._aside.location = location
+        self._batch_channel.location = self._read_channel.location = location
 
     @property
     def location(self) -> str:
@@ -82,8 +89,7 @@ class PostgresBackend:
 
     @property
     def database(self) -> str:
-        # Who takes two databases for one forgets more than need be, and nothing worse.
-        return f"postgresql {self.config.schema}"
+        return f"postgresql {self.config.schema}"  # servers with equal schemas collide
 
     def now(self) -> float:
         return self._clock.now()
@@ -92,38 +98,43 @@ class PostgresBackend:
         await self._connections.open()
         try:
             with no_retry(self._location):
-                await self._prepare()
+                await self._inspect_or_create()
         except BaseException:
             await self._connections.aclose()
             raise
 
-    async def _prepare(self) -> None:
-        async with self._connections.one(together=False) as connection:
-            is_there = await self._in_time(self._look(connection))
-        if not is_there:
-            async with self._connections.one(together=True) as connection:
-                await self._in_time(
-                    create(connection, self.config.schema, self._location)
-                )
+    async def _inspect_or_create(self) -> None:
+        async with (
+            self._connections.acquire(in_transaction=False) as connection,
+            self._request_timeout(),
+        ):
+            has_schema = await self._inspect_server(connection)
+        if not has_schema:
+            async with (
+                self._connections.acquire() as connection,
+                self._request_timeout(),
+            ):
+                await create(connection, self.config.schema, self._location)
 
-    async def _look(self, connection: asyncpg.Connection) -> bool:
-        """See what the server is and what time it has; is the table there?"""
-        facts = await check_server(connection, self.config.tuning.oldest_postgres)
-        self._engine = f"PostgreSQL {facts['version'].split()[0]}"
-        if not self._connections.is_own:  # only now anybody knows
-            self._locate(located(facts, self.config.schema))
+    async def _inspect_server(self, connection: asyncpg.Connection) -> bool:
+        """Read version, address and time of the server; is the schema created?"""
+        server = await check_server(connection, self.config.tuning.oldest_postgres)
+        self._engine = f"PostgreSQL {server['version'].split()[0]}"
+        if not self._connections.is_own:  # there was no URL with the location
+            self._set_location(server_location(server, self.config.schema))
         sent = self._clock.monotonic()
-        self._clock.observe(await maintenance.now(connection, self._table), sent)
-        return await is_prepared(connection, self.config.schema, self._location)
+        now = await maintenance.server_time(connection, self._table)
+        self._clock.observe(now, sent)
+        return await is_created(connection, self.config.schema, self._location)
 
     async def aclose(self) -> None:
-        await self._exchanges.aclose()
-        await self._aside.aclose()
+        await self._batch_channel.aclose()
+        await self._read_channel.aclose()
         await self._connections.aclose()
 
     def abandon(self) -> None:
-        self._exchanges.abandon()
-        self._aside.abandon()
+        self._batch_channel.abandon()
+        self._read_channel.abandon()
         self._connections.abandon()
 
     async def apply(
@@ -131,15 +142,19 @@ class PostgresBackend:
     ) -> BatchResult:
         batch = Batch(operations, self._table, self._location)
 
-        async def attempt(again: bool) -> BatchResult:  # noqa: FBT001 - Exchanges calls it
-            together = not batch.is_simple
-            async with self._connections.one(together=together) as connection:
-                return await batch.send(
-                    connection, self._clock, again=again, limit=self._connections.limit
+        async def attempt(maybe_applied: bool) -> BatchResult:  # noqa: FBT001 - as declared
+            async with self._connections.acquire(
+                in_transaction=not batch.is_single_statement
+            ) as connection:
+                return await batch.execute(
+                    connection,
+                    self._clock,
+                    maybe_applied=maybe_applied,
+                    timeout=self._connections.request_timeout,
                 )
 
-        applied = await self._exchanges.request(attempt, is_change=batch.is_change)
-        return applied._replace(version=object() if sample_version else None)
+        result = await self._batch_channel.request(attempt, is_change=batch.is_change)
+        return result._replace(version=object() if sample_version else None)
 
     async def confirm_in_transaction(
         self, transaction: object, confirm: Confirm
@@ -159,12 +174,14 @@ class PostgresBackend:
         batch = Batch([confirm], self._table, self._location)
         with (
             no_retry(self._location),
-            translated(self._location, maybe_applied=True, connection=transaction),
+            translate_errors(
+                self._location, maybe_applied=True, connection=transaction
+            ),
         ):
-            applied = await batch.send(
-                transaction, ServerClock(), limit=self._connections.limit
+            result = await batch.execute(
+                transaction, ServerClock(), timeout=self._connections.request_timeout
             )
-        return bool(applied.results[0])
+        return bool(result.results[0])
 
     async def purge(
         self,
@@ -175,80 +192,64 @@ class PostgresBackend:
         lock_timeout: float | None,
     ) -> PageResult:
         return await self._remove(
-            lambda connection: maintenance.purge(
-                connection,
-                self._table,
-                namespace,
-                limit=limit,
-                cursor=cursor,
-                is_patient=lock_timeout is None,
-            )
+            maintenance.purge,
+            namespace,
+            limit=limit,
+            cursor=cursor,
+            is_blocking=lock_timeout is None,
         )
 
     async def cleanup(
         self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
     ) -> PageResult:
         return await self._remove(
-            lambda connection: maintenance.cleanup(
-                connection,
-                self._table,
-                namespace,
-                age=age,
-                limit=limit,
-                cursor=cursor,
-            )
+            maintenance.cleanup, namespace, age=age, limit=limit, cursor=cursor
         )
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        return await self._read(
-            lambda connection: maintenance.count(connection, self._table, namespace)
-        )
+        return await self._read(maintenance.count, namespace)
 
     async def held(self, namespace: str | None) -> list[Record]:
-        return await self._read(
-            lambda connection: maintenance.held(connection, self._table, namespace)
-        )
+        return await self._read(maintenance.held, namespace)
 
     async def stats(self, namespace: str | None) -> BackendStats:
-        return await self._read(
-            lambda connection: maintenance.stats(
-                connection, self._table, namespace, self._engine
-            )
-        )
+        return await self._read(maintenance.stats, namespace, self._engine)
 
     async def check(self, *, is_full: bool) -> CheckReport:
-        return await self._read(
-            lambda connection: check(
-                connection, self.config.schema, self._location, self._engine
-            )
-        )
+        return await self._read(check, self._location, self._engine)
 
     async def _remove(
-        self, work: Callable[[asyncpg.Connection], Awaitable[PageResult]]
+        self, remove: OnTable[P, PageResult], *args: P.args, **kwargs: P.kwargs
     ) -> PageResult:
-        async def attempt(again: bool) -> PageResult:  # noqa: FBT001 - Exchanges calls it
-            if again:
+        """Remove one page of rows on the channel of the batches."""
+
+        async def attempt(maybe_applied: bool) -> PageResult:  # noqa: FBT001 - as declared
+            if maybe_applied:
                 raise OutcomeUnknownError(
                     self._location,
                     "the connection broke, and how many rows were removed before it"
                     " did, nobody knows",
                     "Call it again to remove what is left",
                 )
-            async with self._connections.one(together=False) as connection:
-                return await self._in_time(work(connection))
+            async with (
+                self._connections.acquire(in_transaction=False) as connection,
+                self._request_timeout(),
+            ):
+                return await remove(connection, self._table, *args, **kwargs)
 
-        return await self._exchanges.request(attempt, is_change=True)
+        return await self._batch_channel.request(attempt, is_change=True)
 
-    async def _read(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """Look at the whole table, while other calls go on."""
+    async def _read(self, read: OnTable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Scan the table on the channel of the reads, beside a batch."""
 
-        async def attempt(_: bool) -> T:  # noqa: FBT001 - Exchanges calls it
-            async with self._connections.one(read_only=True) as connection:
-                return await self._in_time(work(connection))
+        async def attempt(_: bool) -> T:  # noqa: FBT001 - as declared
+            async with (
+                self._connections.acquire(read_only=True) as connection,
+                self._request_timeout(),
+            ):
+                return await read(connection, self._table, *args, **kwargs)
 
-        return await self._aside.request(attempt, is_change=False)
+        return await self._read_channel.request(attempt, is_change=False)
 
-    async def _in_time(self, work: Awaitable[T]) -> T:
-        """Wait for a server as long as for any statement."""
-        async with asyncio.timeout(self._connections.limit):
-            return await work
+    def _request_timeout(self) -> asyncio.Timeout:
+        return asyncio.timeout(self._connections.request_timeout)

@@ -1,4 +1,4 @@
-"""What things in PostgreSQL are called, for its SQL and for people."""
+"""Identifiers in SQL, and locations for people: without user and password."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ SETTING = "url (SEEN_STORE_URL)"
 _HOSTS = re.compile(r"(?:(?:[^:,\[\]]*|\[[^\[\]]*\])(?::\d+)?(?:,|$))*")
 
 
-def quoted(schema: str) -> str:
-    """Write the name of a schema as SQL has it."""
-    return '"' + schema.replace('"', '""') + '"'
+def quote_identifier(name: str) -> str:
+    """Quote an identifier for SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
-def describe(url: str, schema: str) -> str:
-    """Say where a URL leads, for people: without user and password.
+def redact(url: str, schema: str) -> str:
+    """Return the location that a URL names, without user and password.
 
     Raises:
-        ConfigurationError: It cannot be told where the password ends. The URL is not
-            repeated.
+        ConfigurationError: The end of the password is ambiguous. The message does not
+            repeat the URL.
     """
     try:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
     except ValueError:
-        raise bad_url() from None
+        raise invalid_url() from None
     hosts = parts.netloc.rpartition("@")[2]
-    is_clear = "@" not in parts.path and parts.netloc.count("@") == min(
+    is_unambiguous = "@" not in parts.path and parts.netloc.count("@") == min(
         url.count("@"), 1
     )
-    if parts.fragment or not is_clear or not _HOSTS.fullmatch(hosts):
-        raise bad_url()
+    if parts.fragment or not is_unambiguous or not _HOSTS.fullmatch(hosts):
+        raise invalid_url()
     database = unquote(parts.path[1:]) or options.get("dbname", options.get("database"))
     more = {key: options[key] for key in ("host", "port") if key in options}
     return _location(hosts, database or "", schema, **more)
 
 
-def located(facts: asyncpg.Record, schema: str) -> str:
-    """Say where a server is, for people, by what it says itself."""
-    host = facts["host"] or ""
+def server_location(server: asyncpg.Record, schema: str) -> str:
+    """Return the location of a server from the address that the server reports."""
+    host = server["host"] or ""
     if host:
         host = f"[{host}]" if ":" in host else host
-        host = f"{host}:{facts['port']}"
-    return _location(host, facts["database"], schema)
+        host = f"{host}:{server['port']}"
+    return _location(host, server["database"], schema)
 
 
 def _location(hosts: str, database: str, schema: str, **options: str) -> str:
@@ -61,8 +61,8 @@ def _location(hosts: str, database: str, schema: str, **options: str) -> str:
     return f"postgresql://{hosts}/{quote(database)}?{query}"
 
 
-def bad_url() -> ConfigurationError:
-    """Refuse a URL without repeating it: it may hold a password."""
+def invalid_url() -> ConfigurationError:
+    """Return the error of an invalid URL, without the URL: it may hold a password."""
     return ConfigurationError(
         SETTING,
         "asyncpg can make nothing of it; it must be like"

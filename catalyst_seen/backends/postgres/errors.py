@@ -1,4 +1,4 @@
-"""What PostgreSQL's and asyncpg's errors mean for a store."""
+"""Translation of the errors of PostgreSQL and asyncpg."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import asyncpg
 
 from ..._errors import ConfigurationError, StoreUnavailableError
 from .._retry import TransientError
-from .dsn import SETTING, bad_url
+from .dsn import SETTING, invalid_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,56 +33,57 @@ _ADVICE = {
     "55P03": f"Another transaction holds the key's row: {_RAISE_TIMEOUT}",
     "57014": "Somebody cancelled it, or statement_timeout did; nothing was stored",
 }
-_NEVER_DONE = {"40P01"}
-"""Rolled back, but better luck is likely."""
+_ROLLED_BACK = {"40P01"}
+"""Deadlock: nothing was applied, and another attempt is likely to succeed."""
 
-_ENDED = {"25P03", "57P01", "57P02", "57P03", "57P05"}
-_BUGS = ("22", "42", "26", "34")
-"""Classes of what PostgreSQL says of its caller, not of the database."""
+_CONNECTION_ENDED = {"25P03", "57P01", "57P02", "57P03", "57P05"}
+_BUG_CLASSES = ("22", "42", "26", "34")
+"""Classes of SQLSTATE that blame the statement, not the database."""
 
 
 @contextmanager
-def translated(
+def translate_errors(
     location: str, *, maybe_applied: bool, connection: asyncpg.Connection | None = None
 ) -> Iterator[None]:
-    """Say in our words what asyncpg says of the database. Bugs pass untouched.
+    """Translate the errors of the database. Bugs pass through untouched.
 
     Args:
-        location: Where the store is.
-        was_sent: May the server have carried something out if the connection is lost?
-        connection: The one that is used; ``None`` if it is being made.
+        location: The address of the database.
+        maybe_applied: Whether the server may have applied a request whose connection
+            was lost.
+        connection: The connection in use; ``None`` while it is established.
 
     Raises:
-        Broken: Another attempt may succeed.
-        StoreUnavailableError: None would.
-        ConfigurationError: asyncpg or PostgreSQL can make nothing of the URL.
+        TransientError: Another attempt may succeed; ``_retry`` makes it.
+        StoreUnavailableError: A retry would not help.
+        ConfigurationError: asyncpg or PostgreSQL rejects the URL.
     """
     try:
         yield
     except (OSError, asyncpg.InternalClientError) as exc:
-        # The latter as well if the server ended the connection just now.
+        # asyncpg raises InternalClientError if the server has just disconnected.
         raise TransientError(exc, maybe_applied=maybe_applied) from exc
     except asyncpg.PostgresError as exc:
         code = exc.sqlstate or ""
-        if code.startswith(_BUGS) and code not in _ADVICE:
+        if code.startswith(_BUG_CLASSES) and code not in _ADVICE:
             if connection is not None:
                 raise
             raise ConfigurationError(SETTING, f"PostgreSQL says: {exc}") from exc
-        raise _meant(exc, code, location, maybe_applied=maybe_applied) from exc
+        raise _translate(exc, code, location, maybe_applied=maybe_applied) from exc
     except asyncpg.exceptions.ClientConfigurationError:
-        raise bad_url() from None
+        raise invalid_url() from None
     except asyncpg.InterfaceError as exc:
         if connection is None or not _is_lost(connection):
             raise
         raise TransientError(exc, maybe_applied=maybe_applied) from exc
 
 
-def _meant(
+def _translate(
     exc: asyncpg.PostgresError, code: str, location: str, *, maybe_applied: bool
 ) -> TransientError | StoreUnavailableError:
-    if code in _NEVER_DONE:
+    if code in _ROLLED_BACK:
         return TransientError(exc, maybe_applied=False)
-    if code in _ENDED or (code.startswith("08") and code not in _ADVICE):
+    if code in _CONNECTION_ENDED or (code.startswith("08") and code not in _ADVICE):
         return TransientError(exc, maybe_applied=maybe_applied)
     advice = _ADVICE.get(code, "Nothing acknowledged is lost")
     return StoreUnavailableError(location, f"{exc} ({type(exc).__name__})", advice)
@@ -91,5 +92,5 @@ def _meant(
 def _is_lost(connection: asyncpg.Connection) -> bool:
     try:
         return bool(connection.is_closed())
-    except asyncpg.InterfaceError:  # it was lost, and so went back to its pool
+    except asyncpg.InterfaceError:  # a lost connection is back in its pool
         return True

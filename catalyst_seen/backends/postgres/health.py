@@ -1,17 +1,18 @@
-"""Is a PostgreSQL server set up to keep what it acknowledges, and is the table well?"""
+"""The health check: server settings that lose marks, and the state of the table."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ..._types import CheckReport
-from .dsn import quoted
 from .schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import asyncpg
+
+    from .queries import Table
 
 _SETTINGS = """SELECT name, setting FROM pg_settings WHERE name IN
     ('fsync', 'full_page_writes', 'synchronous_commit', 'autovacuum',
@@ -25,12 +26,12 @@ _MANY_DEAD = 100_000
 
 
 async def check(
-    connection: asyncpg.Connection, schema: str, location: str, engine: str
+    connection: asyncpg.Connection, table: Table, location: str, engine: str
 ) -> CheckReport:
-    """Look at settings and table; reading every row is ``amcheck``'s work."""
+    """Check the settings and the catalogue; ``amcheck`` can verify the rows."""
     settings = dict(await connection.fetch(_SETTINGS))
-    table = await connection.fetchrow(_TABLE, f"{quoted(schema)}.seen")
-    invalid = tuple(f"index {name} is not valid" for name in table["invalid"] or ())
+    state = await connection.fetchrow(_TABLE, table.name)
+    invalid = tuple(f"index {name} is not valid" for name in state["invalid"] or ())
     return CheckReport(
         location=location,
         engine=engine,
@@ -38,8 +39,8 @@ async def check(
         schema=SCHEMA_VERSION,
         settings=settings,
         integrity=invalid,
-        problems=(*invalid, *_risks(settings), *_bloat(table)),
-        file_bytes=table["bytes"],
+        problems=(*invalid, *_risks(settings), *_bloat(state)),
+        file_bytes=state["bytes"],
     )
 
 
@@ -53,9 +54,9 @@ def _risks(settings: Mapping[str, str]) -> Iterator[str]:
         yield "autovacuum is off: the table grows with every mark that expires"
 
 
-def _bloat(table: Mapping[str, int]) -> Iterator[str]:
-    if table["dead"] > max(table["live"], _MANY_DEAD):
+def _bloat(state: Mapping[str, int]) -> Iterator[str]:
+    if state["dead"] > max(state["live"], _MANY_DEAD):
         yield (
-            f"{table['dead']:,} dead rows beside {table['live']:,} live ones: let"
+            f"{state['dead']:,} dead rows beside {state['live']:,} live ones: let"
             " autovacuum come sooner, see docs/operations.md"
         )

@@ -1,4 +1,4 @@
-"""What a store on PostgreSQL does besides its operations: remove rows, and count."""
+"""Removal of expired and of old rows, page by page, and counts of whole namespaces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..._types import ON_ABANDONED, Record
 from ..base import BackendStats, PageResult
+from . import queries
 from .schema import lock_id
 
 if TYPE_CHECKING:
@@ -15,65 +16,11 @@ if TYPE_CHECKING:
     from ..base import Cursor
     from .queries import Table
 
-_PURGE = """WITH clock AS MATERIALIZED (SELECT {now} AS now, {turn} AS has_turn),
-    expired AS MATERIALIZED (
-        SELECT ctid, expires_at FROM {table}
-        WHERE (SELECT has_turn FROM clock) AND expires_at >= $2
-            AND expires_at <= (SELECT now FROM clock){scope}
-        ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED
-    ),
-    gone AS (
-        DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM expired))
-        RETURNING 1
-    )
-    SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM expired),
-        (SELECT max(expires_at) FROM expired)"""
-_WAIT = "pg_advisory_xact_lock($1::bigint) IS NOT NULL"
-_TRY = "pg_try_advisory_xact_lock($1::bigint)"
-_IS_OLD = """last_seen < now - $1::float8 AND (lease_until IS NULL
-        OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
-_CLEANUP = """WITH clock AS MATERIALIZED (SELECT {now} AS now),
-    page AS MATERIALIZED (
-        SELECT * FROM {table} WHERE {span} ORDER BY namespace, id LIMIT $4
-    ),
-    gone AS (
-        DELETE FROM {table} AS held
-        USING clock CROSS JOIN (
-            SELECT namespace, id FROM page, clock WHERE {is_old}
-        ) AS old
-        WHERE held.namespace = old.namespace AND held.id = old.id AND {is_old}
-        RETURNING 1
-    )
-    SELECT removed, namespace, id
-    FROM (SELECT count(*) AS removed FROM gone) AS gone
-    LEFT JOIN (
-        SELECT namespace, id FROM page ORDER BY namespace, id OFFSET $4 - 1
-    ) AS last ON true"""
-_COUNT = """WITH clock AS MATERIALIZED (SELECT {now} AS now)
-    SELECT namespace, count(*) FROM {table}
-    WHERE (expires_at IS NULL OR expires_at > (SELECT now FROM clock))
-        AND (lease_until IS NULL
-            OR lease_until <= (SELECT now FROM clock) AND on_abandoned = 'drop'){scope}
-    GROUP BY namespace"""
-_CLAIMS = """WITH clock AS MATERIALIZED (SELECT {now} AS now)
-    SELECT CASE WHEN lease_until > (SELECT now FROM clock)
-            THEN 'claimed' ELSE on_abandoned END AS state, count(*)
-    FROM {table}
-    WHERE lease_until IS NOT NULL
-        AND (expires_at IS NULL OR expires_at > (SELECT now FROM clock)){scope}
-    GROUP BY state"""
-_HELD = """WITH clock AS MATERIALIZED (SELECT {now} AS now)
-    SELECT id, namespace, first_seen, last_seen, expires_at FROM {table}
-    WHERE on_abandoned = 'hold' AND lease_until <= (SELECT now FROM clock){scope}
-    ORDER BY namespace, id"""
-_NOW = "SELECT {now}"
-_SIZE = "SELECT pg_total_relation_size($1::text::regclass)"
 
-
-async def now(connection: asyncpg.Connection, table: Table) -> float:
-    """Ask for the server's time."""
-    told: float = await connection.fetchval(table.render(_NOW))
-    return told
+async def server_time(connection: asyncpg.Connection, table: Table) -> float:
+    """Read the server's time."""
+    now: float = await connection.fetchval(table.render(queries.SERVER_TIME))
+    return now
 
 
 async def purge(
@@ -83,17 +30,26 @@ async def purge(
     *,
     limit: int,
     cursor: Cursor | None,
-    is_patient: bool,
+    is_blocking: bool,
 ) -> PageResult:
-    """Remove the ``limit`` rows that expired first, after those already removed.
+    """Remove up to ``limit`` expired rows, those that expired first.
 
-    Of many processes one purges at a time: their rows would be the same. To go on where
-    the last step ended saves walking over what it left in the index.
+    An advisory lock lets one process purge at a time, because all would remove the same
+    rows. The cursor is the latest ``expires_at`` of the page before: without it, each
+    page would scan the dead index entries of all earlier ones.
+
+    Args:
+        connection: The connection; the lock is held until its transaction ends.
+        table: The table of the store.
+        namespace: One namespace, or ``None`` for all.
+        limit: The maximum number of rows.
+        cursor: The cursor of the page before.
+        is_blocking: Whether to wait for the lock; else nothing is removed without it.
     """
     scope, names = _scope(namespace, 4)
-    turn = _WAIT if is_patient else _TRY
+    lock = queries.WAIT_FOR_LOCK if is_blocking else queries.TRY_LOCK
     removed, found, latest = await connection.fetchrow(
-        table.render(_PURGE, turn=turn, scope=scope),
+        table.render(queries.PURGE, lock=lock, scope=scope),
         lock_id(table.name, "purge"),
         float(cursor[0]) if cursor else -math.inf,
         limit,
@@ -111,12 +67,12 @@ async def cleanup(
     limit: int,
     cursor: Cursor | None,
 ) -> PageResult:
-    """Remove what is old of the next ``limit`` rows, in the order of their keys."""
-    span = "(namespace, id) > ($2, $3)"
+    """Remove the old ones of the next ``limit`` rows, in the order of their keys."""
+    after = "(namespace, id) > ($2, $3)"
     if namespace is not None:
-        span = "namespace = $2 AND id > $3"
+        after = "namespace = $2 AND id > $3"
     removed, *last = await connection.fetchrow(
-        table.render(_CLEANUP, span=span, is_old=_IS_OLD),
+        table.render(queries.CLEANUP, range=after),
         age,
         *(cursor or (namespace or "", "")),
         limit,
@@ -128,7 +84,7 @@ async def count(
     connection: asyncpg.Connection, table: Table, namespace: str | None
 ) -> dict[str, int]:
     """Count the seen keys of each namespace."""
-    return await _counts(connection, _COUNT, table, namespace)
+    return await _counts(connection, queries.COUNT, table, namespace)
 
 
 async def held(
@@ -136,20 +92,20 @@ async def held(
 ) -> list[Record]:
     """List the held keys."""
     scope, names = _scope(namespace)
-    rows = await connection.fetch(table.render(_HELD, scope=scope), *names)
-    return [Record(*row) for row in rows]
+    query = table.render(queries.LIST_HELD, scope=scope)
+    return [Record(*row) for row in await connection.fetch(query, *names)]
 
 
 async def stats(
     connection: asyncpg.Connection, table: Table, namespace: str | None, engine: str
 ) -> BackendStats:
     """Measure the table."""
-    claims = await _counts(connection, _CLAIMS, table, namespace)
+    claims = await _counts(connection, queries.COUNT_CLAIMS, table, namespace)
     return BackendStats(
         keys_by_namespace=await count(connection, table, namespace),
         claimed=claims.get("claimed", 0),
         abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
-        file_bytes=await connection.fetchval(_SIZE, table.name),
+        file_bytes=await connection.fetchval(queries.TABLE_SIZE, table.name),
         engine=engine,
     )
 
@@ -161,7 +117,8 @@ async def _counts(
     return dict(await connection.fetch(table.render(query, scope=scope), *names))
 
 
-def _scope(namespace: str | None, place: int = 1) -> tuple[str, tuple[str, ...]]:
+def _scope(namespace: str | None, parameter: int = 1) -> tuple[str, tuple[str, ...]]:
+    """Return the condition on the namespace, and its parameter, if any."""
     if namespace is None:
         return "", ()
-    return f" AND namespace = ${place}", (namespace,)
+    return f" AND namespace = ${parameter}", (namespace,)

@@ -1,8 +1,17 @@
-"""Connections to PostgreSQL: of a pool of the store's own, or of its user's."""
+"""Connections: the pool, the settings of a transaction, and cancellation.
+
+A call that is cancelled, or whose connection failed, terminates its connection, because
+the state of the server is unknown. A transaction that failed is rolled back.
+"""
 
 from __future__ import annotations
 
 import asyncio
+
+# The event loop imports these when it resolves the first host name. An import stalls
+# the loop, so they are imported here, when the backend is constructed.
+import concurrent.futures.thread  # noqa: F401
+import encodings.idna  # noqa: F401
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -10,17 +19,20 @@ import asyncpg
 
 from ..._errors import StoreClosedError, StoreUnavailableError
 from .._retry import TransientError
-from .errors import translated
+from .errors import translate_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_SIZE = 2  # one for the calls, one for what may be read aside
-_CLOSE_TIMEOUT = 1.0  # seconds that a server has to say goodbye
+_POOL_SIZE = 2
+"""One connection for batches, one for reads beside them."""
 
-# A statement is planned once, and for a table that is small; it may have millions of
-# rows the next minute. So the plan must not count on its size: keys are looked up.
-_PLANS = {
+_CLOSE_TIMEOUT = 1.0
+"""Seconds that a close waits for the server."""
+
+# A prepared statement keeps the plan of its first executions, when the table may have
+# been empty; later it may have millions of rows. So only index scans are allowed.
+_PLANNER = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
@@ -30,35 +42,38 @@ _PLANS = {
     "jit": "off",
 }
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-_READ = (
+_BEGIN_READ_ONLY = (
     f"{_BEGIN} READ ONLY; SET LOCAL jit = off; SET LOCAL enable_seqscan = on;"
     " SET LOCAL enable_bitmapscan = on; SET LOCAL plan_cache_mode = force_custom_plan"
 )
 
 
 class Connections:
-    """Lends connections, each for one transaction.
+    """The connections of a store, from its own pool or from a pool of the user's.
 
     Attributes:
-        location: Where they lead, for errors.
-        limit: Seconds until a statement counts as lost: after PostgreSQL would have
-            said that it waited for a lock for too long.
+        location: The address of the database, for errors.
+        request_timeout: Seconds after which a request counts as lost. It is longer than
+            PostgreSQL's ``lock_timeout``, so that a wait for a lock ends with that.
     """
 
     def __init__(self, target: str | asyncpg.Pool, timeout: float) -> None:
-        """Remember the settings; no I/O.
+        """Keep the settings; no I/O.
 
         Args:
             target: A URL, or a pool of the user's.
             timeout: Seconds to wait for a lock, or for a connection.
         """
         self.location: str = ""
-        self.limit: float = 1.1 * timeout + 0.1
+        self.request_timeout: float = 1.1 * timeout + 0.1
         self._target = target
         self._timeout = timeout
         self._pool: asyncpg.Pool | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._settings = {"lock_timeout": str(max(1, round(1000 * timeout))), **_PLANS}
+        self._terminator: asyncio.Task[None] | None = None
+        self._settings = {
+            "lock_timeout": str(max(1, round(1000 * timeout))),
+            **_PLANNER,
+        }
         self._begin = "; ".join(
             [
                 _BEGIN,
@@ -68,89 +83,92 @@ class Connections:
 
     @property
     def is_own(self) -> bool:
-        """Is the pool the store's own?"""
+        """Does the pool belong to the store, and not to its user?"""
         return isinstance(self._target, str)
 
     async def open(self) -> None:
-        """Make the pool; it connects when it is used."""
+        """Create the pool, which connects at the first request."""
         if not isinstance(self._target, str):
             self._pool = self._target
             return
         self._pool = await asyncpg.create_pool(
             self._target,
             min_size=0,
-            max_size=_SIZE,
+            max_size=_POOL_SIZE,
             timeout=self._timeout,
-            reset=_leave,
+            reset=_skip_reset,
             server_settings={
                 "default_transaction_isolation": "read committed",
                 **self._settings,
             },
         )
-        self._keeper = asyncio.create_task(
-            _end_with_the_loop(self._pool), name="catalyst-seen connections"
+        self._terminator = asyncio.create_task(
+            _terminate_with_loop(self._pool), name="catalyst-seen connections"
         )
 
     async def aclose(self) -> None:
-        """Close the pool if it is the store's own."""
+        """Close the pool if it belongs to the store."""
         pool, self._pool = self._pool, None
-        if pool is None or self._keeper is None:
+        if pool is None or self._terminator is None:
             return
         try:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await pool.close()
         finally:
-            self._keeper.cancel()
-        await asyncio.wait({self._keeper})
+            self._terminator.cancel()
+        await asyncio.wait({self._terminator})
 
     def abandon(self) -> None:
-        """Close it without waiting, from any thread."""
+        """Terminate the pool without waiting, from any thread."""
         self._pool = None
-        if self._keeper is not None and not self._keeper.done():
+        if self._terminator is not None and not self._terminator.done():
             with suppress(RuntimeError):  # its loop has ended, and so has the pool
-                self._keeper.get_loop().call_soon_threadsafe(self._keeper.cancel)
+                loop = self._terminator.get_loop()
+                loop.call_soon_threadsafe(self._terminator.cancel)
 
     @asynccontextmanager
-    async def one(
-        self, *, together: bool = True, read_only: bool = False
+    async def acquire(
+        self, *, in_transaction: bool = True, read_only: bool = False
     ) -> AsyncIterator[asyncpg.Connection]:
-        """Lend a connection, and say in our words what fails.
+        """Acquire a connection for the block, and translate the errors of the block.
 
         Args:
-            together: Is all that is done one transaction, or each statement its own? A
-                connection of the user's has one in any case: only so can settings be
-                lent to it.
-            read_only: Is it a long look at the whole table?
+            in_transaction: Whether the block is one transaction; else each statement
+                is its own. On a connection of the user's a block always is one, because
+                the settings are local to it.
+            read_only: Whether the block scans the whole table, in a transaction.
 
         Raises:
-            Broken: Another attempt may succeed.
+            TransientError: Another attempt may succeed.
+            StoreUnavailableError: A retry would not help.
+            StoreClosedError: The store was closed before or meanwhile.
         """
-        begin = self._begin if together or not self.is_own else None
+        begin = self._begin if in_transaction or not self.is_own else None
         if read_only:
-            begin = _READ
+            begin = _BEGIN_READ_ONLY
         pool = self._pool
         if pool is None:
             raise self._closed()
         try:
-            connection = await self._acquired(pool)
+            connection = await self._acquire(pool)
             try:
                 if begin:
-                    with translated(
+                    with translate_errors(
                         self.location, maybe_applied=False, connection=connection
                     ):
-                        await connection.execute(begin, timeout=self.limit)
-                with translated(
+                        await connection.execute(begin, timeout=self.request_timeout)
+                with translate_errors(
                     self.location, maybe_applied=True, connection=connection
                 ):
                     yield connection
                     if begin:
-                        await connection.execute("COMMIT", timeout=self.limit)
+                        await connection.execute("COMMIT", timeout=self.request_timeout)
             except BaseException as exc:
-                await self._undo(connection, exc)
+                await self._rollback_or_terminate(connection, exc)
                 raise
             finally:
-                # What it was lent for is done, or has failed: this changes nothing.
+                # The outcome of the block is decided: a failed release changes nothing.
                 with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                     await pool.release(connection)
         except (TransientError, asyncpg.InterfaceError) as exc:
@@ -158,9 +176,9 @@ class Connections:
                 raise
             raise self._closed() from exc
 
-    async def _acquired(self, pool: asyncpg.Pool) -> asyncpg.Connection:
+    async def _acquire(self, pool: asyncpg.Pool) -> asyncpg.Connection:
         try:
-            with translated(self.location, maybe_applied=False):
+            with translate_errors(self.location, maybe_applied=False):
                 return await pool.acquire(timeout=self._timeout)
         except asyncpg.InterfaceError as exc:
             if self.is_own:
@@ -180,26 +198,27 @@ class Connections:
     def _closed(self) -> StoreClosedError:
         return StoreClosedError(f"store {self.location!r} was closed meanwhile")
 
-    async def _undo(self, connection: asyncpg.Connection, exc: BaseException) -> None:
-        """End a transaction that failed; and a connection that does not answer."""
-        with suppress(asyncpg.InterfaceError):  # the pool has it back already
+    async def _rollback_or_terminate(
+        self, connection: asyncpg.Connection, exc: BaseException
+    ) -> None:
+        with suppress(asyncpg.InterfaceError):  # the connection is back in the pool
             if isinstance(exc, TransientError | asyncio.CancelledError):
                 connection.terminate()
             elif connection.is_in_transaction():
                 try:
-                    await connection.execute("ROLLBACK", timeout=self.limit)
+                    await connection.execute("ROLLBACK", timeout=self.request_timeout)
                 except (OSError, asyncpg.PostgresError):
                     connection.terminate()
 
 
-async def _leave(_: asyncpg.Connection) -> None:
-    """Leave the connection as it is: to reset it would cost a trip for each batch."""
+async def _skip_reset(_: asyncpg.Connection) -> None:
+    """Skip asyncpg's reset of released connections, a round trip for each batch."""
 
 
-async def _end_with_the_loop(pool: asyncpg.Pool) -> None:
-    """Terminate a pool when this is cancelled, as ``asyncio.run`` does at its end.
+async def _terminate_with_loop(pool: asyncpg.Pool) -> None:
+    """Terminate a pool on cancellation, which ``asyncio.run`` requests at its end.
 
-    Afterwards its connections could not be closed: that takes a loop.
+    Connections can only be closed while their loop runs.
     """
     try:
         await asyncio.get_running_loop().create_future()

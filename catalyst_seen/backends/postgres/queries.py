@@ -1,170 +1,189 @@
-"""What PostgreSQL is asked: the statements, and how operations become parameters.
+"""Every statement that reads or writes rows.
 
-Nothing is installed in the database, so that different releases can run side by side: a
-batch is one statement, which reads, decides as ``_state`` does, and writes.
+=====================  =============================================================
+``WRITE_BATCH``        executes operations; its INSERTs are the only ones of rows
+``READ_BATCH``         executes operations of which none writes
+``PURGE``              deletes expired rows
+``CLEANUP``            deletes rows by their age
+``COUNT`` and others   read whole namespaces, for ``maintenance``
+=====================  =============================================================
+
+The database holds no functions, so that different releases can share it: a batch is one
+statement, which reads rows, decides and writes. ``_transition`` is the state machine in
+SQL, and its first condition is the check of the TTL.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-from ..operations import (
-    Acquire,
-    CheckAndMark,
-    Confirm,
-    Forget,
-    Get,
-    Mark,
-    Operation,
-    Release,
-    Renew,
-    Resolve,
-)
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from .._retry import ServerClock
 
-NOW = "extract(epoch FROM clock_timestamp())::float8"
+_SERVER_NOW = "extract(epoch FROM clock_timestamp())::float8"
 """The server's time, in seconds since 1970."""
 
-_Said = tuple[str, str | None, float | None, float | None, str | None, float | None]
-"""Of an operation: verb, token, span, ttl, policy, ts."""
-
-# An operation's span is what it adds to the time for lease_until: its lease or delay.
 _CLOCK = "clock AS MATERIALIZED (SELECT {now} AS now)"
-_COLUMNS = ("namespace", "verb", "token", "span", "ttl", "policy", "ts")
-_GIVEN = ", ".join(
-    f"CASE WHEN cardinality(${place}) = 1 THEN (${place})[1] ELSE given.{column} END"
-    f" AS {column}"
-    for place, column in enumerate(_COLUMNS, start=2)
+
+PARAMETERS = ("namespace", "verb", "token", "lease", "ttl", "policy", "ts")
+"""The arrays ``$2`` to ``$8`` of a batch, one element per key of ``$1``.
+
+``lease`` is the number of seconds from now to ``lease_until``: a lease, or the delay of
+a release. An array of one element holds the value of all operations.
+"""
+
+_SHARED_OR_OWN = ", ".join(
+    f"CASE WHEN cardinality(${number}) = 1 THEN (${number})[1]"
+    f" ELSE operation.{column} END AS {column}"
+    for number, column in enumerate(PARAMETERS, start=2)
 )
-_ASKED = f"""SELECT now, place, given.id, {_GIVEN}
+_REQUESTED = f"""SELECT now, position, operation.id, {_SHARED_OR_OWN}
     FROM clock CROSS JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[],
             $5::float8[], $6::float8[], $7::text[], $8::float8[]) WITH ORDINALITY
-        AS given (id, namespace, verb, token, span, ttl, policy, ts, place)"""  # noqa: S608
-_JUDGED = """CROSS JOIN LATERAL (SELECT CASE
-        WHEN held.id IS NULL OR held.expires_at <= asked.now THEN 'new'
-        WHEN held.lease_until IS NULL THEN 'duplicate'
-        WHEN asked.now < held.lease_until THEN 'in_flight'
-        WHEN held.on_abandoned = 'hold' THEN 'held'
-        WHEN held.on_abandoned = 'drop' THEN 'duplicate'
-        ELSE 'retry' END AS verdict) AS judged
+        AS operation (id, {", ".join(PARAMETERS)}, position)"""  # noqa: S608
+
+
+def _transition(now: str) -> str:
+    """Return the joins that compute verdict, ``is_done`` and ``is_change``.
+
+    They are the conditions of ``_state_machine.transition`` on the row ``stored`` and
+    the operation ``requested``.
+    """
+    return f"""CROSS JOIN LATERAL (SELECT CASE
+        WHEN stored.id IS NULL OR stored.expires_at <= {now} THEN 'new'
+        WHEN stored.lease_until IS NULL THEN 'duplicate'
+        WHEN {now} < stored.lease_until THEN 'in_flight'
+        WHEN stored.on_abandoned = 'hold' THEN 'held'
+        WHEN stored.on_abandoned = 'drop' THEN 'duplicate'
+        ELSE 'retry' END AS verdict) AS state
     CROSS JOIN LATERAL (SELECT coalesce(CASE
-        WHEN asked.verb = 'get' THEN false
-        WHEN asked.verb = 'mark' THEN true
-        WHEN asked.verb IN ('check_and_mark', 'claim')
-            THEN judged.verdict IN ('new', 'retry')
-        WHEN asked.verb IN ('resolve', 'resolve_handled')
-            THEN judged.verdict = 'held'
-        WHEN judged.verdict = 'new' THEN false
-        WHEN asked.verb = 'forget' THEN true
-        WHEN asked.verb = 'confirm' THEN held.token = asked.token
-        ELSE held.token = asked.token AND held.lease_until IS NOT NULL
-        END, false) AS is_done) AS done
-    CROSS JOIN LATERAL (SELECT done.is_done AND NOT (
-        asked.verb = 'confirm' AND held.lease_until IS NULL) AS is_change) AS change"""
+        WHEN requested.verb = 'get' THEN false
+        WHEN requested.verb = 'mark' THEN true
+        WHEN requested.verb IN ('check_and_mark', 'claim')
+            THEN state.verdict IN ('new', 'retry')
+        WHEN requested.verb IN ('resolve', 'resolve_handled')
+            THEN state.verdict = 'held'
+        WHEN state.verdict = 'new' THEN false
+        WHEN requested.verb = 'forget' THEN true
+        WHEN requested.verb = 'confirm' THEN stored.token = requested.token
+        ELSE stored.token = requested.token AND stored.lease_until IS NOT NULL
+        END, false) AS is_done) AS outcome
+    CROSS JOIN LATERAL (SELECT outcome.is_done AND NOT (
+        requested.verb = 'confirm' AND stored.lease_until IS NULL) AS is_change
+        ) AS effect"""
+
+
 _ROW = """first_seen, last_seen, expires_at,
     token, attempt, lease_until, on_abandoned"""
-_FOUND = """asked.now, judged.verdict, done.is_done, asked.namespace, asked.id,
-    held.first_seen, held.last_seen, held.expires_at, held.token, held.attempt,
-    held.lease_until, held.on_abandoned"""
-_ANSWER = f"now, verdict, is_done, namespace, id, {_ROW}"
+_STORED = """requested.now, state.verdict, outcome.is_done,
+    requested.namespace, requested.id,
+    stored.first_seen, stored.last_seen, stored.expires_at, stored.token,
+    stored.attempt, stored.lease_until, stored.on_abandoned"""
+_RESULT = f"now, verdict, is_done, namespace, id, {_ROW}"
 
-_GET = f"""WITH {_CLOCK}
-    SELECT {_FOUND}
-    FROM ({_ASKED}) AS asked
-    LEFT JOIN {{table}} AS held USING (namespace, id)
-    {_JUDGED}"""  # noqa: S608
-# Who waits for a row's lock lives later than when the statement began: so the time is
-# taken again under the lock, or a lease would count from before it.
-# What is there is locked, and so can be updated as if it were inserted, and deleted by
-# its key: a join with the table might be planned while that is empty, as one that reads
-# all of it for each key.
-# Rows are locked, and inserted, in the order in which glimpsed gives them, one by one:
-# inserted pulls on decided, and decided on glimpsed. So no two batches wait for each
-# other. An ORDER BY in inserted would have all locks taken before the first insert.
-_CHANGE = f"""WITH {_CLOCK},
-    glimpsed AS MATERIALIZED (
-        SELECT {_FOUND}, asked.verb, asked.token AS own, asked.span, asked.ttl,
-            asked.policy, asked.ts, held.id IS NOT NULL AS is_there, change.is_change
-        FROM ({_ASKED}) AS asked
-        LEFT JOIN {{table}} AS held USING (namespace, id)
-        {_JUDGED}
-        ORDER BY asked.place
+READ_BATCH = f"""WITH {_CLOCK}
+    SELECT {_STORED}
+    FROM ({_REQUESTED}) AS requested
+    LEFT JOIN {{table}} AS stored USING (namespace, id)
+    {_transition("requested.now")}"""  # noqa: S608
+
+# A wait for a row lock makes the time of the statement stale: "decision" reads the time
+# again under the lock, or a lease would start before it was acquired.
+# "decision" locks the existing rows, so that "updated" can write them as an upsert and
+# "deleted" can delete them by key: a join with the table, planned while that is empty,
+# might read the whole table for each key.
+# Deadlocks between batches are impossible, because rows are locked and inserted one by
+# one, in the order of "snapshot": "inserted" pulls rows from "decision", and that from
+# "snapshot". An ORDER BY in "inserted" would lock all rows before the first insert.
+# "inserted" meets a row of a concurrent transaction only if that was inserted after the
+# snapshot. A Mark, which has no token, is then merged into it; a CheckAndMark or an
+# Acquire leaves it as it is, and the token in the row shows that it lost the race.
+WRITE_BATCH = f"""WITH {_CLOCK},
+    snapshot AS MATERIALIZED (
+        SELECT {_STORED}, requested.verb, requested.token AS own_token,
+            requested.lease, requested.ttl, requested.policy, requested.ts,
+            stored.id IS NOT NULL AS is_stored, effect.is_change
+        FROM ({_REQUESTED}) AS requested
+        LEFT JOIN {{table}} AS stored USING (namespace, id)
+        {_transition("requested.now")}
+        ORDER BY requested.position
     ),
-    decided AS MATERIALIZED (
-        SELECT locked.now, judged.verdict, done.is_done, asked.namespace, asked.id,
-            CASE WHEN NOT is_change THEN held.first_seen
-                WHEN judged.verdict = 'new' THEN at
+    decision AS MATERIALIZED (
+        SELECT locked.now, state.verdict, outcome.is_done,
+            requested.namespace, requested.id,
+            CASE WHEN NOT is_change THEN stored.first_seen
+                WHEN state.verdict = 'new' THEN seen_at
                 WHEN verb IN ('mark', 'check_and_mark', 'resolve_handled')
-                    AND judged.verdict <> 'duplicate' THEN least(held.first_seen, at)
-                ELSE held.first_seen END AS first_seen,
-            CASE WHEN is_change THEN seen_at ELSE held.last_seen END AS last_seen,
-            CASE WHEN is_change THEN coalesce(now + span, seen_at) + ttl
-                ELSE held.expires_at END AS expires_at,
-            CASE WHEN NOT is_change OR verb = 'resolve' THEN held.token
-                WHEN verb <> 'mark' THEN asked.own
-                WHEN judged.verdict = 'duplicate' AND held.lease_until IS NULL
-                    THEN held.token END AS token,
-            CASE WHEN NOT is_change THEN held.attempt
-                WHEN judged.verdict = 'new' THEN 0 ELSE held.attempt END
+                    AND state.verdict <> 'duplicate'
+                    THEN least(stored.first_seen, seen_at)
+                ELSE stored.first_seen END AS first_seen,
+            CASE WHEN is_change THEN refreshed_at
+                ELSE stored.last_seen END AS last_seen,
+            CASE WHEN is_change THEN coalesce(now + lease, refreshed_at) + ttl
+                ELSE stored.expires_at END AS expires_at,
+            CASE WHEN NOT is_change OR verb = 'resolve' THEN stored.token
+                WHEN verb <> 'mark' THEN requested.token
+                WHEN state.verdict = 'duplicate' AND stored.lease_until IS NULL
+                    THEN stored.token END AS token,
+            CASE WHEN NOT is_change THEN stored.attempt
+                WHEN state.verdict = 'new' THEN 0 ELSE stored.attempt END
                 + CASE WHEN is_change AND verb = 'claim' THEN 1 ELSE 0 END AS attempt,
-            CASE WHEN is_change THEN now + span
-                ELSE held.lease_until END AS lease_until,
-            CASE WHEN is_change THEN policy ELSE held.on_abandoned END AS on_abandoned,
-            verb, is_change, held.id IS NULL AND is_change AS is_insert
+            CASE WHEN is_change THEN now + lease
+                ELSE stored.lease_until END AS lease_until,
+            CASE WHEN is_change THEN policy
+                ELSE stored.on_abandoned END AS on_abandoned,
+            verb, is_change, stored.id IS NULL AND is_change AS is_insert
         FROM (
-            SELECT now AS begun, namespace, id, verb, own, own AS token, span, ttl,
-                policy, is_there, ts
-            FROM glimpsed WHERE is_change
-        ) AS asked
+            SELECT now AS started, namespace, id, verb, own_token AS token, lease, ttl,
+                policy, is_stored, ts
+            FROM snapshot WHERE is_change
+        ) AS requested
         LEFT JOIN LATERAL (
-            SELECT * FROM {{table}} AS newest
-            WHERE asked.is_there AND newest.namespace = asked.namespace
-                AND newest.id = asked.id
+            SELECT * FROM {{table}} AS latest
+            WHERE requested.is_stored AND latest.namespace = requested.namespace
+                AND latest.id = requested.id
             FOR UPDATE
-        ) AS held ON true
+        ) AS stored ON true
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN held.id IS NULL THEN begun ELSE {{now}} END AS now
+            SELECT CASE WHEN stored.id IS NULL THEN started ELSE {{now}} END AS now
         ) AS locked
-        CROSS JOIN LATERAL (SELECT coalesce(ts, locked.now) AS at) AS sight
-        {_JUDGED.replace("asked.now", "locked.now")}
+        CROSS JOIN LATERAL (SELECT coalesce(ts, locked.now) AS seen_at) AS sighting
+        {_transition("locked.now")}
         CROSS JOIN LATERAL (SELECT CASE
-            WHEN verb IN ('renew', 'release', 'resolve') THEN held.last_seen
-            WHEN verb = 'mark' AND judged.verdict = 'duplicate'
-                THEN greatest(held.last_seen, at)
-            ELSE at END AS seen_at) AS seen_at
+            WHEN verb IN ('renew', 'release', 'resolve') THEN stored.last_seen
+            WHEN verb = 'mark' AND state.verdict = 'duplicate'
+                THEN greatest(stored.last_seen, seen_at)
+            ELSE seen_at END AS refreshed_at) AS refresh
     ),
     inserted AS (
-        INSERT INTO {{table}} AS rival (namespace, id, {_ROW})
-        SELECT namespace, id, {_ROW} FROM decided WHERE is_insert
+        INSERT INTO {{table}} AS existing (namespace, id, {_ROW})
+        SELECT namespace, id, {_ROW} FROM decision WHERE is_insert
         ON CONFLICT (namespace, id) DO UPDATE SET
             first_seen = CASE WHEN excluded.token IS NULL
-                    AND rival.lease_until IS NOT NULL
-                THEN least(rival.first_seen, excluded.first_seen)
-                ELSE rival.first_seen END,
-            last_seen = CASE WHEN excluded.token IS NOT NULL THEN rival.last_seen
-                WHEN rival.lease_until IS NOT NULL THEN excluded.last_seen
-                ELSE greatest(rival.last_seen, excluded.last_seen) END,
-            expires_at = CASE WHEN excluded.token IS NOT NULL THEN rival.expires_at
-                WHEN rival.lease_until IS NOT NULL THEN excluded.expires_at
+                    AND existing.lease_until IS NOT NULL
+                THEN least(existing.first_seen, excluded.first_seen)
+                ELSE existing.first_seen END,
+            last_seen = CASE WHEN excluded.token IS NOT NULL THEN existing.last_seen
+                WHEN existing.lease_until IS NOT NULL THEN excluded.last_seen
+                ELSE greatest(existing.last_seen, excluded.last_seen) END,
+            expires_at = CASE WHEN excluded.token IS NOT NULL THEN existing.expires_at
+                WHEN existing.lease_until IS NOT NULL THEN excluded.expires_at
                 ELSE excluded.expires_at
-                    + greatest(rival.last_seen - excluded.last_seen, 0) END,
-            token = CASE WHEN excluded.token IS NOT NULL OR rival.lease_until IS NULL
-                THEN rival.token END,
+                    + greatest(existing.last_seen - excluded.last_seen, 0) END,
+            token = CASE WHEN excluded.token IS NOT NULL
+                    OR existing.lease_until IS NULL
+                THEN existing.token END,
             lease_until = CASE WHEN excluded.token IS NOT NULL
-                THEN rival.lease_until END,
+                THEN existing.lease_until END,
             on_abandoned = CASE WHEN excluded.token IS NOT NULL
-                THEN rival.on_abandoned END
+                THEN existing.on_abandoned END
         RETURNING namespace, id, {_ROW}
     ),
     updated AS (
         INSERT INTO {{table}} (namespace, id, {_ROW})
-        SELECT namespace, id, {_ROW} FROM decided
+        SELECT namespace, id, {_ROW} FROM decision
         WHERE is_change AND NOT is_insert AND verb <> 'forget'
         ON CONFLICT (namespace, id) DO UPDATE
         SET (first_seen, last_seen, expires_at,
@@ -174,40 +193,90 @@ _CHANGE = f"""WITH {_CLOCK},
                 excluded.on_abandoned)
     ),
     forgotten AS MATERIALIZED (
-        SELECT namespace, id FROM decided WHERE is_change AND verb = 'forget'
+        SELECT namespace, id FROM decision WHERE is_change AND verb = 'forget'
     ),
     deleted AS (
-        DELETE FROM {{table}} AS held
-        WHERE held.namespace = ANY (ARRAY(SELECT namespace FROM forgotten))
-            AND held.id = ANY (ARRAY(SELECT id FROM forgotten))
-            AND (SELECT true FROM forgotten WHERE forgotten.namespace = held.namespace
-                AND forgotten.id = held.id)
+        DELETE FROM {{table}} AS stored
+        WHERE stored.namespace = ANY (ARRAY(SELECT namespace FROM forgotten))
+            AND stored.id = ANY (ARRAY(SELECT id FROM forgotten))
+            AND (SELECT true FROM forgotten
+                WHERE forgotten.namespace = stored.namespace
+                AND forgotten.id = stored.id)
     )
     SELECT (SELECT now FROM clock) AS now, NULL AS verdict, NULL::boolean AS is_done,
         namespace, id, {_ROW} FROM inserted
-    UNION ALL SELECT {_ANSWER} FROM decided WHERE NOT is_insert
-    UNION ALL SELECT {_ANSWER} FROM glimpsed WHERE NOT is_change"""  # noqa: S608
+    UNION ALL SELECT {_RESULT} FROM decision WHERE NOT is_insert
+    UNION ALL SELECT {_RESULT} FROM snapshot WHERE NOT is_change"""  # noqa: S608
+
+PURGE = """WITH clock AS MATERIALIZED (SELECT {now} AS now, {lock} AS has_lock),
+    expired AS MATERIALIZED (
+        SELECT ctid, expires_at FROM {table}
+        WHERE (SELECT has_lock FROM clock) AND expires_at >= $2
+            AND expires_at <= (SELECT now FROM clock){scope}
+        ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED
+    ),
+    deleted AS (
+        DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM expired))
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM deleted), (SELECT count(*) FROM expired),
+        (SELECT max(expires_at) FROM expired)"""
+WAIT_FOR_LOCK = "pg_advisory_xact_lock($1::bigint) IS NOT NULL"
+TRY_LOCK = "pg_try_advisory_xact_lock($1::bigint)"
+
+_IS_OLD = """last_seen < now - $1::float8 AND (lease_until IS NULL
+        OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
+CLEANUP = f"""WITH {_CLOCK},
+    page AS MATERIALIZED (
+        SELECT * FROM {{table}} WHERE {{range}} ORDER BY namespace, id LIMIT $4
+    ),
+    deleted AS (
+        DELETE FROM {{table}} AS stored
+        USING clock CROSS JOIN (
+            SELECT namespace, id FROM page, clock WHERE {_IS_OLD}
+        ) AS old
+        WHERE stored.namespace = old.namespace AND stored.id = old.id AND {_IS_OLD}
+        RETURNING 1
+    )
+    SELECT removed, namespace, id
+    FROM (SELECT count(*) AS removed FROM deleted) AS deleted
+    LEFT JOIN (
+        SELECT namespace, id FROM page ORDER BY namespace, id OFFSET $4 - 1
+    ) AS last ON true"""  # noqa: S608
+
+COUNT = f"""WITH {_CLOCK}
+    SELECT namespace, count(*) FROM {{table}}
+    WHERE (expires_at IS NULL OR expires_at > (SELECT now FROM clock))
+        AND (lease_until IS NULL
+            OR lease_until <= (SELECT now FROM clock)
+                AND on_abandoned = 'drop'){{scope}}
+    GROUP BY namespace"""  # noqa: S608
+COUNT_CLAIMS = f"""WITH {_CLOCK}
+    SELECT CASE WHEN lease_until > (SELECT now FROM clock)
+            THEN 'claimed' ELSE on_abandoned END AS state, count(*)
+    FROM {{table}}
+    WHERE lease_until IS NOT NULL
+        AND (expires_at IS NULL OR expires_at > (SELECT now FROM clock)){{scope}}
+    GROUP BY state"""  # noqa: S608
+LIST_HELD = f"""WITH {_CLOCK}
+    SELECT id, namespace, first_seen, last_seen, expires_at FROM {{table}}
+    WHERE on_abandoned = 'hold' AND lease_until <= (SELECT now FROM clock){{scope}}
+    ORDER BY namespace, id"""  # noqa: S608
+SERVER_TIME = "SELECT {now}"
+TABLE_SIZE = "SELECT pg_total_relation_size($1::text::regclass)"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A store's table: its name in SQL, and the clock that its statements read."""
+    """The table of a store: its name in SQL, and the clock that its statements read."""
 
     name: str
     clock: ServerClock
 
-    def change(self) -> str:
-        """Render the statement that executes operations, at most one per key."""
-        return self.render(_CHANGE)
-
-    def get(self) -> str:
-        """Render the statement that only reads, which a replica can execute."""
-        return self.render(_GET)
-
     def render(self, template: str, **parts: str) -> str:
-        """Render a statement on this table."""
+        """Render a statement of this module on this table."""
         now = self.clock.override()
-        clock = NOW if now is None else f"{now!r}::float8"
+        clock = _SERVER_NOW if now is None else f"{now!r}::float8"
         return _render(template, self.name, clock, tuple(parts.items()))
 
 
@@ -216,51 +285,3 @@ def _render(
     template: str, table: str, now: str, parts: tuple[tuple[str, str], ...]
 ) -> str:
     return template.format(table=table, now=now, **dict(parts))
-
-
-def parameters(
-    operations: Sequence[Operation[object]], tokens: Sequence[str]
-) -> list[Sequence[object]]:
-    """Make the parameters of a statement for operations.
-
-    What is the same for all is sent once: to write it as often as there are keys would
-    take asyncpg longer than all the rest takes.
-
-    Args:
-        operations: In the order in which their rows are to be locked.
-        tokens: What marks them, where they mark a key as seen.
-    """
-    columns = zip(*map(_asked, operations, tokens), strict=True)
-    return [
-        [operation.key for operation in operations],
-        *(column if len(set(column)) > 1 else column[:1] for column in columns),
-    ]
-
-
-def _asked(operation: Operation[object], token: str) -> tuple[str, *_Said]:
-    return operation.namespace, *_ASKED_BY[type(operation)](operation, token)
-
-
-def _lease(claim: Acquire | Renew) -> _Said:
-    """Its row does not expire if a person must decide."""
-    ttl = None if claim.on_abandoned == "hold" else claim.ttl
-    return claim.verb, claim.token, claim.lease, ttl, claim.on_abandoned, None
-
-
-def _resolve(resolve: Resolve) -> _Said:
-    if resolve.is_handled:
-        return "resolve_handled", None, None, resolve.ttl, None, None
-    return "resolve", None, 0.0, resolve.ttl, None, None
-
-
-_ASKED_BY: dict[type[Operation[Any]], Callable[[Any, str], _Said]] = {
-    Get: lambda one, _: (one.verb, None, None, None, None, None),
-    Mark: lambda one, _: (one.verb, None, None, one.ttl, None, one.ts),
-    CheckAndMark: lambda one, id_: (one.verb, id_, None, one.ttl, None, None),
-    Forget: lambda one, _: (one.verb, None, None, None, None, None),
-    Acquire: lambda one, _: _lease(one),
-    Renew: lambda one, _: _lease(one),
-    Confirm: lambda one, _: (one.verb, one.token, None, one.ttl, None, None),
-    Release: lambda one, _: (one.verb, one.token, one.delay, one.ttl, None, None),
-    Resolve: lambda one, _: _resolve(one),
-}

@@ -1,4 +1,4 @@
-"""How a PostgreSQL schema becomes a store's: look before touching, create, refuse."""
+"""The schema of a store: recognise it, create it, refuse any other."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from ..._errors import ConfigurationError, SchemaError
-from .dsn import SETTING, quoted
+from .dsn import SETTING, quote_identifier
 
 if TYPE_CHECKING:
     import asyncpg
 
 SCHEMA_VERSION = 1
 
-_FACTS = """SELECT current_setting('server_version') AS version,
+_SERVER = """SELECT current_setting('server_version') AS version,
     current_setting('server_version_num')::int AS number,
     current_setting('server_encoding') AS encoding, current_database() AS database,
     host(inet_server_addr()) AS host, inet_server_port() AS port"""
-# Not to_regclass: while it waits for an advisory lock, a session does not hear what
-# others create.
-_LOOK = """SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS is_there,
+# to_regclass reads a cache, which a session that waits for an advisory lock does not
+# invalidate: it would miss the table that the holder of the lock creates.
+_FIND = """SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS has_schema,
     bool_or(relname = 'seen') IS TRUE AS has_table,
     bool_or(relname = 'seen_version') IS TRUE AS has_version
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -45,58 +45,58 @@ _CREATE = """
         WHERE on_abandoned = 'hold';
     CREATE TABLE {schema}.seen_version (version integer NOT NULL);
     INSERT INTO {schema}.seen_version VALUES ({version})"""
-# A table must not be gone after a crash, even where the newest marks may be.
-_TO_DISK = """SELECT set_config('synchronous_commit', 'on', true)
+# With synchronous_commit off, a crash may lose the newest marks, but never the table.
+_FORCE_DURABLE_COMMIT = """SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') = 'off'"""
 _LOCK = "SELECT pg_advisory_xact_lock($1::bigint)"
 
 
 def lock_id(name: str, purpose: str) -> int:
-    """Number the advisory lock for what only one process should do at a time."""
+    """Return the number of the advisory lock that serialises a task on a table."""
     digest = hashlib.blake2b(f"catalyst-seen {purpose} {name}".encode(), digest_size=8)
     return int.from_bytes(digest.digest(), signed=True)
 
 
 async def check_server(connection: asyncpg.Connection, oldest: int) -> asyncpg.Record:
-    """Refuse a server that cannot keep what a store promises; return what it is.
+    """Return version, encoding and address of a server, if a store can use it.
 
     Raises:
-        ConfigurationError: It is too old, or could not keep every key.
+        ConfigurationError: The server is too old, or its encoding lacks characters.
     """
-    facts = await connection.fetchrow(_FACTS)
-    if facts["number"] < oldest:
+    server = await connection.fetchrow(_SERVER)
+    if server["number"] < oldest:
         raise ConfigurationError(
             "PostgreSQL",
-            f"14 is needed at least, this server has {facts['version']}",
+            f"14 is needed at least, this server has {server['version']}",
         )
-    if facts["encoding"] != "UTF8":
+    if server["encoding"] != "UTF8":
         raise ConfigurationError(
             SETTING,
-            f"the database {facts['database']} has the encoding {facts['encoding']},"
+            f"the database {server['database']} has the encoding {server['encoding']},"
             " which cannot keep every key; name one with UTF8",
         )
-    return facts
+    return server
 
 
-async def is_prepared(
+async def is_created(
     connection: asyncpg.Connection, schema: str, location: str
 ) -> bool:
-    """Tell whether everything is there.
+    """Check the version of the schema; false if there is none.
 
     Raises:
         SchemaError: A newer schema, or another program's table; it is untouched.
     """
-    name = quoted(schema)
-    there = await connection.fetchrow(_LOOK, schema)
-    if not there["has_version"]:
-        if there["has_table"]:
+    name = quote_identifier(schema)
+    found = await connection.fetchrow(_FIND, schema)
+    if not found["has_version"]:
+        if found["has_table"]:
             raise SchemaError(
                 location,
                 f"another program's table {name}.seen",
                 "It is untouched; choose another schema",
             )
         return False
-    if not there["has_table"]:
+    if not found["has_table"]:
         raise SchemaError(
             location,
             f"there is {name}.seen_version, but no {name}.seen",
@@ -113,12 +113,12 @@ async def is_prepared(
 
 
 async def create(connection: asyncpg.Connection, schema: str, location: str) -> None:
-    """Create what is missing, in a transaction, unless another process was faster."""
+    """Create the schema in a transaction, unless another process has created it."""
     await connection.fetchval(_LOCK, lock_id(schema, "create"))
-    if await is_prepared(connection, schema, location):
+    if await is_created(connection, schema, location):
         return
-    name = quoted(schema)
-    await connection.execute(_TO_DISK)
-    if not (await connection.fetchrow(_LOOK, schema))["is_there"]:
+    name = quote_identifier(schema)
+    await connection.execute(_FORCE_DURABLE_COMMIT)
+    if not (await connection.fetchrow(_FIND, schema))["has_schema"]:
         await connection.execute(_CREATE_SCHEMA.format(schema=name))
     await connection.execute(_CREATE.format(schema=name, version=SCHEMA_VERSION))

@@ -1,4 +1,4 @@
-"""The backend on Redis or Valkey, on one server or on a cluster."""
+"""The backend on Redis or Valkey, one server or a cluster."""
 
 from __future__ import annotations
 

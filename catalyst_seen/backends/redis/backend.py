@@ -1,30 +1,32 @@
-"""Keys in Redis or Valkey, on one server or on a cluster, through redis-py.
+"""The verbs of a store as batches for Redis or Valkey, one server or a cluster.
 
-A batch is one call of a script on each server that has keys of it. The script does what
-the state table says, each key in one step; Redis's own expiry takes rows away.
+A batch is one script call on each server that has keys of it. The script
+(``script.lua``) executes the state table, atomically per key, and checks the TTL of
+each row that it reads. Redis's own expiry removes expired rows, so there is no purge.
+
+Control flows downwards: the backend sends each request through a ``RetryingChannel``
+(``backends/_retry.py``: every retry and its backoff happen there, none in this
+package or in redis-py), which calls ``batch``, ``cluster`` and ``pipeline`` in turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from redis.exceptions import RedisClusterException, RedisError
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from ..._config import SeenStoreConfig
 from ..._errors import StoreClosedError, StoreUnavailableError
 from ..._types import ON_ABANDONED, CheckReport, Record, Verdict
-from .._retry import RetryingChannel, ServerClock, no_retry
+from .._retry import RetryingChannel, ServerClock
 from ..base import BackendStats, BatchResult, PageResult
 from ..operations import Get
-from ._link import Link
 from .batch import Batch
-from .client import Client, connect, describe, nodes_of
-from .errors import refused
-from .health import check, check_safety
-from .keys import Names
+from .client import Client, OwnedClient, connect, describe, topology_of
+from .errors import translated_errors
+from .health import check, check_server
+from .keys import KeyCodec
 from .script import Cleanup
 
 if TYPE_CHECKING:
@@ -32,38 +34,37 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
-        Iterator,
+        Iterable,
         Mapping,
         Sequence,
     )
 
     from ..base import Cursor
     from ..operations import Id, Operation, Row
-    from .cluster import Nodes
-    from .pipeline import Word
+    from .cluster import Topology
 
 T = TypeVar("T")
 
-_PAGE = 1_000  # keys that Redis looks at before it lets others have a turn
-_END = b"0"  # of a SCAN
+_SCAN_START = _SCAN_END = "0"
+_SCAN_COUNT = 1_000  # keys that one SCAN examines, while the server blocks others
 
 
 class RedisBackend:
-    """Keys in Redis 7 or Valkey 8, or what is newer."""
+    """Keys in Redis 7 or Valkey 8, or newer. Implements ``SupportsInspection``."""
 
     def __init__(
         self, target: str | Client, config: SeenStoreConfig | None = None
     ) -> None:
-        """Remember the settings; no I/O.
+        """Validate the target; no I/O.
 
         Args:
-            target: A URL, or a client of redis-py's ``asyncio`` of yours, which is used
-                and never closed.
+            target: A URL, or the user's client from redis-py's ``asyncio``, which is
+                used and never closed.
             config: ``prefix``, ``timeout``, ``allow_eviction`` and ``wait_replicas``
-                count here; the store takes the others from it.
+                apply here; the store uses the others.
 
         Raises:
-            ConfigurationError: redis-py can make nothing of the URL.
+            ConfigurationError: redis-py refuses the URL.
             TypeError: The target is neither a URL nor such a client.
         """
         self.config: SeenStoreConfig = config or SeenStoreConfig()
@@ -75,10 +76,11 @@ class RedisBackend:
         self._target = target
         self._location = describe(self._client())
         self._clock = ServerClock(self.config.tuning.server_time)
-        self._exchanges = RetryingChannel(self._location, self.config.timeout)
-        self._link: Link | None = None
+        self._channel = RetryingChannel(self._location, self.config.timeout)
+        self._codec = KeyCodec(self.config.prefix)
+        self._topology: Topology | None = None
+        self._owned_client: OwnedClient | None = None
         self._engine = ""
-        self._names = Names(self.config.prefix)
 
     @property
     def location(self) -> str:
@@ -97,64 +99,68 @@ class RedisBackend:
         return self._target
 
     async def open(self) -> None:
-        opening = asyncio.create_task(self._opened())
+        connecting = asyncio.create_task(self._connect())
         try:
-            self._link = await asyncio.shield(opening)
+            self._topology, self._owned_client = await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            opening.add_done_callback(_end_opened)
+            connecting.add_done_callback(_abandon_connected)
             raise
 
-    async def _opened(self) -> Link:
-        link = Link(nodes_of(self._client()), is_own=isinstance(self._target, str))
+    async def _connect(self) -> tuple[Topology, OwnedClient | None]:
+        topology = topology_of(self._client())
+        owned = OwnedClient(topology) if isinstance(self._target, str) else None
         try:
-            with self._translated():
-                for primary in await link.nodes.primaries():
-                    self._engine = await check_safety(
-                        link.nodes, primary, self.config, self._location
-                    )
-                look = self._batch([Get("", "what time is it")], link.nodes)
-                await look.send()
-            look.applied()
+            await self._check_servers(topology)
         except BaseException:
-            await link.aclose()
+            if owned is not None:
+                await owned.aclose()
             raise
-        return link
+        return topology, owned
+
+    async def _check_servers(self, topology: Topology) -> None:
+        # The batch loads the script and reads the server's clock.
+        batch = self._batch([Get("", "probe")], topology)
+        with translated_errors(self._location):
+            for primary in await topology.primaries():
+                self._engine = await check_server(
+                    topology, primary, self.config, self._location
+                )
+            await batch.send()
+        batch.result()
 
     async def aclose(self) -> None:
-        await self._exchanges.aclose()
-        link, self._link = self._link, None
-        if link is not None:
-            await link.aclose()
+        await self._channel.aclose()
+        owned, self._owned_client = self._owned_client, None
+        self._topology = None
+        if owned is not None:
+            await owned.aclose()
 
     def abandon(self) -> None:
-        self._exchanges.abandon()
-        if self._link is not None:
-            self._link.abandon()
+        self._channel.abandon()
+        if self._owned_client is not None:
+            self._owned_client.abandon()
 
     async def apply(
         self, operations: Sequence[Operation[object]], *, sample_version: bool
     ) -> BatchResult:
-        _, applied = await self._carry_out(operations)
-        return applied._replace(version=object() if sample_version else None)
+        _, result = await self._execute(operations)
+        return result._replace(version=object() if sample_version else None)
 
     async def cleanup(
         self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
     ) -> PageResult:
-        primary, position = cursor or ("", "0")
+        primary, position = cursor or ("", _SCAN_START)
         primaries = [name for name in await self._primaries() if name >= primary]
         if not primaries:
             return PageResult(0, None)
-        if primaries[0] != primary:
-            position = "0"
-        after, ids = await self._page(primaries[0], position, namespace, limit)
-        removed = 0
-        if ids:
-            _, applied = await self._carry_out([Cleanup(*id_, age) for id_ in ids])
-            _check(applied)
-            removed = sum(answer is True for answer in applied.results)
-        if after != _END:
-            return PageResult(removed, (primaries[0], after.decode()))
-        return PageResult(removed, (primaries[1], "0") if primaries[1:] else None)
+        if primaries[0] != primary:  # the node of the cursor has left the cluster
+            position = _SCAN_START
+        after, ids = await self._scan_page(primaries[0], position, namespace, limit)
+        removed = await self._remove_old(ids, age) if ids else 0
+        if after != _SCAN_END:
+            return PageResult(removed, (primaries[0], after))
+        following = (primaries[1], _SCAN_START) if primaries[1:] else None
+        return PageResult(removed, following)
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
         counts: Counter[str] = Counter()
@@ -175,8 +181,8 @@ class RedisBackend:
         keys: Counter[str] = Counter()
         abandoned = dict.fromkeys(ON_ABANDONED, 0)
         claimed = 0
-        async for (of, _), verdict, row in self._rows(namespace):
-            keys[of] += verdict is Verdict.DUPLICATE
+        async for id_, verdict, row in self._rows(namespace):
+            keys[id_[0]] += verdict is Verdict.DUPLICATE
             claimed += verdict is Verdict.IN_FLIGHT
             if row.on_abandoned and verdict is not Verdict.IN_FLIGHT:
                 abandoned[row.on_abandoned] += 1
@@ -189,100 +195,106 @@ class RedisBackend:
         )
 
     async def check(self, *, is_full: bool) -> CheckReport:
-        return await self._ask(lambda nodes: check(nodes, self.config, self._location))
+        topology = self._connected()
+        return await self._request(
+            partial(check, topology, self.config, self._location)
+        )
 
-    async def _carry_out(
+    async def _execute(
         self, operations: Sequence[Operation[object]]
     ) -> tuple[Batch, BatchResult]:
         batch = self._batch(operations, self._connected())
-        unanswered = None
+        failure = None
         try:
-            with self._translated():
-                await self._exchanges.request(
-                    lambda _: batch.send(), is_change=batch.is_change
-                )
+            await self._request(batch.send, is_change=batch.is_change)
         except StoreUnavailableError as exc:
-            unanswered = exc
-        return batch, batch.applied(unanswered)
+            failure = exc  # of some script calls; the others have their results
+        return batch, batch.result(failure)
 
-    def _batch(self, operations: Sequence[Operation[object]], nodes: Nodes) -> Batch:
+    def _batch(
+        self, operations: Sequence[Operation[object]], topology: Topology
+    ) -> Batch:
+        encode = self._codec.encode
         return Batch(
             operations,
-            [self._names.name(one.namespace, one.key) for one in operations],
-            nodes,
+            [encode(operation.namespace, operation.key) for operation in operations],
+            topology,
             self._clock,
             location=self._location,
             replicas=self.config.wait_replicas,
         )
 
+    async def _request(
+        self, attempt: Callable[[], Awaitable[T]], *, is_change: bool = False
+    ) -> T:
+        """Send a request, with retries, and translate the error of the last one."""
+        with translated_errors(self._location):
+            return await self._channel.request(lambda _: attempt(), is_change=is_change)
+
+    async def _remove_old(self, ids: Iterable[Id], age: float) -> int:
+        _, result = await self._execute([Cleanup(*id_, age) for id_ in ids])
+        _raise_unavailable(result)
+        return sum(removed is True for removed in result.results)
+
     async def _rows(
         self, namespace: str | None
     ) -> AsyncIterator[tuple[Id, Verdict, Row]]:
-        """Give every key once, what it is, and its row."""
-        met: set[Id] = set()  # Redis may show a key twice
+        """Yield the id, the state and the row of every key, once."""
+        known: set[Id] = set()  # SCAN may return a key twice
         for primary in await self._primaries():
-            cursor = "0"
+            cursor = _SCAN_START
             while True:
-                after, ids = await self._page(primary, cursor, namespace, _PAGE)
-                ids = [id_ for id_ in dict.fromkeys(ids) if id_ not in met]
-                met.update(ids)
-                if ids:
-                    looks = [Get(*id_) for id_ in ids]
-                    batch, applied = await self._carry_out(looks)
-                    _check(applied)
-                    for id_, verdict, row in zip(
-                        ids, batch.verdicts, applied.rows, strict=True
-                    ):
-                        if row is not None and verdict is not None:
-                            yield id_, verdict, row
-                if after == _END:
+                cursor, ids = await self._scan_page(
+                    primary, cursor, namespace, _SCAN_COUNT
+                )
+                ids = [id_ for id_ in dict.fromkeys(ids) if id_ not in known]
+                known.update(ids)
+                for entry in await self._read_rows(ids) if ids else ():
+                    yield entry
+                if cursor == _SCAN_END:
                     break
-                cursor = after.decode()
 
-    async def _page(
+    async def _read_rows(self, ids: Sequence[Id]) -> list[tuple[Id, Verdict, Row]]:
+        batch, result = await self._execute([Get(*id_) for id_ in ids])
+        _raise_unavailable(result)
+        return [
+            (id_, verdict, row)
+            for id_, verdict, row in zip(ids, batch.verdicts, result.rows, strict=True)
+            if row is not None and verdict is not None
+        ]
+
+    async def _scan_page(
         self, primary: str, cursor: str, namespace: str | None, size: int
-    ) -> tuple[bytes, list[Id]]:
-        pattern = self._names.pattern(namespace)
-        words = ("SCAN", cursor, "MATCH", pattern, "COUNT", size)
-        after, names = await self._call(primary, *words)
-        return after, [id_ for id_ in map(self._names.id_, names) if id_ is not None]
+    ) -> tuple[str, list[Id]]:
+        """Return the next cursor of ``SCAN``, and the ids of one page."""
+        pattern = self._codec.pattern(namespace)
+        args = ("SCAN", cursor, "MATCH", pattern, "COUNT", size)
+        execute = self._connected().execute
+        after, redis_keys = await self._request(partial(execute, primary, *args))
+        ids = map(self._codec.decode, redis_keys)
+        return after.decode(), [id_ for id_ in ids if id_ is not None]
 
     async def _primaries(self) -> list[str]:
-        return await self._ask(lambda nodes: nodes.primaries())
+        return await self._request(self._connected().primaries)
 
-    async def _call(self, primary: str, *words: Word) -> Any:  # noqa: ANN401 - anything
-        return await self._ask(lambda nodes: nodes.call(primary, *words))
-
-    async def _ask(self, question: Callable[[Nodes], Awaitable[T]]) -> T:
-        """Ask servers for something that changes nothing."""
-        nodes = self._connected()
-        with self._translated():
-            return await self._exchanges.request(
-                lambda _: question(nodes), is_change=False
-            )
-
-    def _connected(self) -> Nodes:
-        if self._link is None:
+    def _connected(self) -> Topology:
+        if self._topology is None:
             raise StoreClosedError(f"store {self._location!r} was closed")
-        return self._link.nodes
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            with no_retry(self._location):
-                yield
-        except (RedisError, RedisClusterException) as exc:
-            raise refused(exc, self._location) from exc
+        return self._topology
 
 
-def _check(applied: BatchResult) -> None:
-    """Raise what failed, but for the keys of other programs, which do not count."""
-    for answer in applied.results:
-        if isinstance(answer, StoreUnavailableError):
-            raise answer
+def _raise_unavailable(result: BatchResult) -> None:
+    """Raise the error of a failed operation; keys of other programs are skipped."""
+    for one in result.results:
+        if isinstance(one, StoreUnavailableError):
+            raise one
 
 
-def _end_opened(opening: asyncio.Task[Link]) -> None:
-    """Disconnect what nobody waits for any more."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().abandon()
+def _abandon_connected(
+    connecting: asyncio.Task[tuple[Topology, OwnedClient | None]],
+) -> None:
+    """Disconnect after an open that was cancelled while it connected."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        _, owned = connecting.result()
+        if owned is not None:
+            owned.abandon()

@@ -1,4 +1,8 @@
-"""A batch of operations on its way to Redis and back."""
+"""One batch: operations grouped by slot into script calls, replies turned to results.
+
+A batch that fails in part is sent again by ``backends/_retry.py``; ``Batch.send``
+repeats only the script calls that have no reply yet.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from .._state_machine import to_result
 from ..base import BatchResult
 from ..operations import Get
 from . import script
-from .errors import refused
+from .errors import translate
 from .pipeline import Command
 
 if TYPE_CHECKING:
@@ -25,206 +29,222 @@ if TYPE_CHECKING:
     from ..._types import Verdict
     from .._retry import ServerClock
     from ..operations import Operation
-    from .cluster import Nodes
-    from .pipeline import Word
+    from .cluster import Topology
+    from .pipeline import Arg
 
-_AT_ONCE = 1_000  # keys in a call of the script: Redis does nothing else meanwhile
-_NONCE = 9  # random bytes: with its place, they tell a mark from every other one
+_MAX_KEYS = 1_000  # of one script call: the server blocks other clients meanwhile
+_ID_BYTES = 9  # random; with the index in the call they identify a mark
 
 
 @dataclass
-class _Part:
-    """The operations that go into one call of the script."""
+class _ScriptCall:
+    """One call of the script: operations whose keys are in one slot.
 
-    places: Sequence[int]
+    Attributes:
+        indexes: The positions of its operations in the batch.
+        command: The command, and its reply.
+        maybe_applied: Whether a failed attempt may have been applied.
+    """
+
+    indexes: Sequence[int]
     command: Command
-    may_be_done: bool = False
+    maybe_applied: bool = False
 
     @property
-    def is_answered(self) -> bool:
-        return self.command.reply is not None and not isinstance(
-            self.command.reply, TransientError
-        )
+    def is_complete(self) -> bool:
+        """Has the server replied, so that the call need not be sent again?"""
+        reply = self.command.reply
+        return reply is not None and not isinstance(reply, TransientError)
 
 
 class Batch:
-    """Operations, each of which the script carries out on its own.
+    """Operations on their way to the servers and back; each one is atomic.
 
     Attributes:
-        is_change: Would it matter if they were carried out?
-        verdicts: What each key was when its operation came, as far as that is known.
+        is_change: Whether any operation may write.
+        verdicts: The state of each operation's key before it, as far as known.
     """
 
     def __init__(
         self,
         operations: Sequence[Operation[object]],
-        names: Sequence[bytes],
-        nodes: Nodes,
+        redis_keys: Sequence[bytes],
+        topology: Topology,
         clock: ServerClock,
         *,
         location: str,
         replicas: int = 0,
     ) -> None:
-        """Nothing is sent yet.
+        """Group the operations into script calls; no I/O.
 
         Args:
-            operations: What is to be done.
-            names: The name of each one's key.
-            nodes: Where the keys are.
-            clock: The server's clock.
-            location: The same for people.
-            replicas: How many must have a change.
+            operations: The operations, in order.
+            redis_keys: The Redis key of each operation.
+            topology: The servers.
+            clock: The estimate of the server's time, which each reply improves.
+            location: The address of the servers, for messages.
+            replicas: Number of replicas that must acknowledge a change.
         """
         self.is_change = not all(isinstance(one, Get) for one in operations)
         self.verdicts: list[Verdict | None] = [None] * len(operations)
         self._operations = operations
-        self._names = names
-        self._nodes = nodes
+        self._redis_keys = redis_keys
+        self._topology = topology
         self._clock = clock
         self._location = location
         self._replicas = replicas if self.is_change else 0
-        self._script = script.SCRIPT
-        self._parts = [
-            self._part(places, slot) for slot, places in _by_slot(names, nodes.slot)
+        self._calls = [
+            self._call(indexes, slot)
+            for slot, indexes in _by_slot(redis_keys, topology.slot)
         ]
 
-    def _part(self, places: Sequence[int], slot: int) -> _Part:
+    def _call(self, indexes: Sequence[int], slot: int) -> _ScriptCall:
         now = self._clock.override()
-        words: list[Word] = [
+        args: list[Arg] = [
             "EVALSHA",
-            self._script.sha,
-            len(places),
-            *(self._names[place] for place in places),
-            secrets.token_urlsafe(_NONCE),
-            script.pack(self._operations[place] for place in places),
+            script.SCRIPT.sha,
+            len(indexes),
+            *(self._redis_keys[index] for index in indexes),
+            secrets.token_urlsafe(_ID_BYTES),
+            script.pack(self._operations[index] for index in indexes),
             "" if now is None else repr(now),
         ]
-        return _Part(places, Command(words, slot))
+        return _ScriptCall(indexes, Command(args, slot))
 
     async def send(self) -> None:
-        """Send what has not been answered.
+        """Send the script calls that have no reply yet.
 
         Raises:
-            Broken: Something was not answered this time either.
+            TransientError: A call has no reply from this attempt either.
         """
-        parts = [part for part in self._parts if not part.is_answered]
+        calls = [call for call in self._calls if not call.is_complete]
+        commands = [call.command for call in calls]
         sent = self._clock.monotonic()
-        commands = [part.command for part in parts]
         try:
-            await self._nodes.send(commands, self._script, self._replicas)
+            await self._topology.send(commands, script.SCRIPT, self._replicas)
         finally:
-            failure = self._note(parts, sent)
+            failure = self._record_replies(calls, sent)
         if failure:
             raise failure
 
-    def _note(self, parts: Sequence[_Part], sent: float) -> TransientError | None:
-        """Take note of what came back; return why something did not."""
+    def _record_replies(
+        self, calls: Sequence[_ScriptCall], sent: float
+    ) -> TransientError | None:
+        """Record the state of each call after an attempt; return one that failed.
+
+        A failure that may have been applied takes precedence.
+        """
         failure = None
-        for part in parts:
-            reply = part.command.reply
+        for call in calls:
+            reply = call.command.reply
             if isinstance(reply, TryAgainError):
-                reply = part.command.reply = TransientError(reply, maybe_applied=False)
-                self._divide(part)
+                reply = call.command.reply = TransientError(reply, maybe_applied=False)
+                self._split(call)
             if isinstance(reply, TransientError):
-                was_done = reply.maybe_applied and self.is_change
-                part.may_be_done = part.may_be_done or was_done
+                was_applied = reply.maybe_applied and self.is_change
+                call.maybe_applied = call.maybe_applied or was_applied
                 if failure is None or reply.maybe_applied:
                     failure = reply
             elif isinstance(reply, bytes):
-                self._clock.observe(script.time_of(reply), sent)
+                self._clock.observe(script.server_time(reply), sent)
         return failure
 
-    def _divide(self, part: _Part) -> None:
-        """Send keys one by one while their slot moves: some are here, some are there.
+    def _split(self, call: _ScriptCall) -> None:
+        """Replace a call by one call per key, because its slot is in migration.
 
-        Nothing was carried out; and of one key Redis always knows where it is.
+        Keys of such a slot may be on two nodes, and a call that needs both is refused
+        before it changes anything. A call with one key is always possible.
         """
-        self._parts.remove(part)
-        for place in part.places:
-            single = self._part([place], part.command.slot)
-            single.may_be_done = part.may_be_done
-            self._parts.append(single)
+        self._calls.remove(call)
+        for index in call.indexes:
+            single = self._call([index], call.command.slot)
+            single.maybe_applied = call.maybe_applied
+            self._calls.append(single)
 
-    def applied(self, unanswered: SeenError | None = None) -> BatchResult:
-        """Tell what became of it all.
+    def result(self, failure: SeenError | None = None) -> BatchResult:
+        """Return the result of each operation.
 
         Args:
-            unanswered: What became of the parts that never were.
+            failure: The error of the calls without a reply, after the last attempt.
 
         Raises:
-            SeenError: Nothing was carried out.
+            SeenError: All calls failed.
         """
         size = len(self._operations)
-        applied = BatchResult([None] * size, [None] * size, None)
-        failures = [self._read(part, applied, unanswered) for part in self._parts]
+        result = BatchResult([None] * size, [None] * size, None)
+        failures = [self._collect(call, result, failure) for call in self._calls]
         if failures and None not in failures:
             raise next(filter(None, failures))
-        return applied
+        return result
 
-    def _read(
-        self, part: _Part, applied: BatchResult, unanswered: SeenError | None
+    def _collect(
+        self, call: _ScriptCall, result: BatchResult, failure: SeenError | None
     ) -> SeenError | None:
-        """Put what became of a part where it belongs; return why it failed."""
-        reply = part.command.reply
+        """Copy the results of one call to those of the batch; return its error."""
+        reply = call.command.reply
         if not isinstance(reply, bytes):
-            failure = unanswered
-            if failure is None or part.is_answered:
-                failure = refused(reply, self._location)
-                failure.__cause__ = reply
-            if part.may_be_done and isinstance(failure, StoreUnavailableError):
-                failure = as_outcome_unknown(failure)
-            for place in part.places:
-                applied.results[place] = failure
-            return failure
-        now = script.time_of(reply)
-        replicas = part.command.replicas or 0
-        is_doubtful = part.may_be_done or replicas < self._replicas
-        for place, (verdict, is_done, row, is_foreign) in zip(
-            part.places, script.unpack(reply), strict=True
+            error = self._call_error(call, failure)
+            for index in call.indexes:
+                result.results[index] = error
+            return error
+        now = script.server_time(reply)
+        replicas = call.command.replicas or 0
+        is_uncertain = call.maybe_applied or replicas < self._replicas
+        for index, (verdict, is_done, row, is_foreign) in zip(
+            call.indexes, script.unpack(reply), strict=True
         ):
-            operation = self._operations[place]
-            self.verdicts[place] = verdict
-            applied.rows[place] = row
-            doubt = None
+            operation = self._operations[index]
+            self.verdicts[index] = verdict
+            result.rows[index] = row
+            failed = None
             if is_foreign:
-                doubt = self._foreign(operation)
-            elif is_doubtful:
-                doubt = self._doubt(part, operation, is_done=is_done)
-            applied.results[place] = doubt or to_result(
+                failed = self._foreign_key_error(operation)
+            elif is_uncertain:
+                failed = self._ambiguity(call, operation, is_done=is_done)
+            result.results[index] = failed or to_result(
                 operation, verdict, row, now, is_done=is_done
             )
         return None
 
-    def _foreign(self, operation: Operation[object]) -> SeenError:
+    def _call_error(self, call: _ScriptCall, failure: SeenError | None) -> SeenError:
+        error = failure
+        if error is None or call.is_complete:
+            error = translate(call.command.reply, self._location)
+            error.__cause__ = call.command.reply
+        if call.maybe_applied and isinstance(error, StoreUnavailableError):
+            error = as_outcome_unknown(error)
+        return error
+
+    def _foreign_key_error(self, operation: Operation[object]) -> SeenError:
         return SchemaError(
             self._location,
             f"{operation.key!r} has the name of another program's key",
             "It is untouched; choose another prefix",
         )
 
-    def _doubt(
-        self, part: _Part, operation: Operation[object], *, is_done: bool
+    def _ambiguity(
+        self, call: _ScriptCall, operation: Operation[object], *, is_done: bool
     ) -> SeenError | None:
-        """Say why nobody knows whether it was done, or whether it lasts."""
-        replicas = part.command.replicas or 0
+        """Return the error of an outcome that is unknown, or not replicated."""
+        replicas = call.command.replicas or 0
         if is_done and replicas < self._replicas:
             return OutcomeUnknownError(
                 self._location,
                 f"{replicas} of {self._replicas} replicas have it",
                 "Ask again when they are back; if the primary is lost before, it is",
             )
-        if part.may_be_done and not is_done:
+        if call.maybe_applied and not is_done:
             return ambiguous(operation, self._location)
         return None
 
 
 def _by_slot(
-    names: Sequence[bytes], slot: Callable[[bytes], int]
+    redis_keys: Sequence[bytes], slot_of: Callable[[bytes], int]
 ) -> Iterator[tuple[int, list[int]]]:
-    """Group the places of names by slot, in order, and not too many together."""
-    of_slot: defaultdict[int, list[int]] = defaultdict(list)
-    for place, name in enumerate(names):
-        of_slot[slot(name)].append(place)
-    for number, places in of_slot.items():
-        for first in range(0, len(places), _AT_ONCE):
-            yield number, places[first : first + _AT_ONCE]
+    """Group the indexes of keys by slot, in order, ``_MAX_KEYS`` to a group at most."""
+    indexes_by_slot: defaultdict[int, list[int]] = defaultdict(list)
+    for index, redis_key in enumerate(redis_keys):
+        indexes_by_slot[slot_of(redis_key)].append(index)
+    for slot, indexes in indexes_by_slot.items():
+        for first in range(0, len(indexes), _MAX_KEYS):
+            yield slot, indexes[first : first + _MAX_KEYS]

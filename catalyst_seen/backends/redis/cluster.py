@@ -1,4 +1,9 @@
-"""Where Redis's keys are: on one server, or by slots on the primaries of a cluster."""
+"""The topology of the servers: one server, or a cluster that divides keys by slot.
+
+Redirections of a cluster (``MOVED``, ``ASK``) are followed here. A node that fails
+becomes a ``TransientError``: ``backends/_retry.py`` retries, and the retry refreshes
+the slots first.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,13 @@ from redis.exceptions import (
 )
 
 from .._retry import TransientError
-from .pipeline import BROKEN, REFUSED, Command, call, pipe
+from .pipeline import (
+    PERMANENT_ERRORS,
+    TRANSIENT_ERRORS,
+    Command,
+    execute,
+    execute_pipeline,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -25,41 +36,41 @@ if TYPE_CHECKING:
     from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.connection import AbstractConnection
 
-    from .pipeline import Word
+    from .pipeline import Arg
     from .script import Script
 
-_REDIRECTIONS = 5  # of a command, before the cluster is taken for broken
+_MAX_REDIRECTIONS = 5  # of one command, before the slot counts as unavailable
 
 
-class Nodes(Protocol):
-    """The servers, as a batch needs them."""
+class Topology(Protocol):
+    """The servers that keep the keys of a store."""
 
-    def slot(self, name: bytes) -> int:
-        """Tell in which slot a key is; only keys in the same one fit in a script."""
+    def slot(self, redis_key: bytes) -> int:
+        """Return the slot of a key; one script call takes keys of one slot only."""
         ...
 
     async def primaries(self) -> list[str]:
-        """Name the servers that have keys, in order."""
+        """Return the names of the primaries, sorted."""
         ...
 
-    async def call(self, primary: str, *words: Word) -> Any:
-        """Let one of them carry out a command.
+    async def execute(self, primary: str, *args: Arg) -> Any:
+        """Execute one command on one primary and return its reply.
 
         Raises:
-            Broken: It did not answer.
-            ResponseError: It refused.
+            TransientError: The connection failed.
+            ResponseError: The server refused the command.
         """
         ...
 
     async def send(
         self, commands: Sequence[Command], script: Script, replicas: int
     ) -> None:
-        """Let each command be carried out where its slot is, and put its reply there.
+        """Execute each command on the primary of its slot, and store its reply.
 
         Args:
-            commands: What to do; those for one slot in order.
-            script: What they call.
-            replicas: How many to wait for.
+            commands: The commands; those of one slot are executed in order.
+            script: The script that they call.
+            replicas: Number of replicas that must acknowledge the commands.
         """
         ...
 
@@ -68,28 +79,28 @@ class Nodes(Protocol):
         ...
 
 
-class OneServer:
-    """A server, or whatever a client's pool of connections leads to."""
+class Standalone:
+    """One server, or the server that a client's connection pool chooses."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
 
-    def slot(self, _name: bytes) -> int:
+    def slot(self, _redis_key: bytes) -> int:
         return 0
 
     async def primaries(self) -> list[str]:
         return [""]
 
-    async def call(self, _primary: str, *words: Word) -> Any:
-        return await call(self._connected(), words)
+    async def execute(self, _primary: str, *args: Arg) -> Any:
+        return await execute(self._connection(), args)
 
     async def send(
         self, commands: Sequence[Command], script: Script, replicas: int
     ) -> None:
-        await pipe(self._connected(), commands, script, replicas)
+        await execute_pipeline(self._connection(), commands, script, replicas)
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[AbstractConnection]:
+    async def _connection(self) -> AsyncIterator[AbstractConnection]:
         pool = self._client.connection_pool
         connection = await pool.get_connection()
         try:
@@ -102,26 +113,26 @@ class OneServer:
 
 
 class Cluster:
-    """The primaries of a cluster."""
+    """The primaries of a cluster, each with a range of the slots."""
 
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
         self._is_stale = True
 
-    def slot(self, name: bytes) -> int:
-        return key_slot(name)
+    def slot(self, redis_key: bytes) -> int:
+        return key_slot(redis_key)
 
     async def primaries(self) -> list[str]:
-        await self._know()
+        await self._refresh_slots()
         return sorted(node.name for node in self._client.get_primaries())
 
-    async def call(self, primary: str, *words: Word) -> Any:
-        await self._know()
+    async def execute(self, primary: str, *args: Arg) -> Any:
+        await self._refresh_slots()
         node = self._client.get_node(node_name=primary)
         if node is None:
             raise RedisClusterException(f"{primary} has left the cluster meanwhile")
         try:
-            return await call(_connected(node), words)
+            return await execute(_connection(node), args)
         except TransientError:
             self._is_stale = True
             raise
@@ -129,33 +140,38 @@ class Cluster:
     async def send(
         self, commands: Sequence[Command], script: Script, replicas: int
     ) -> None:
-        for _ in range(_REDIRECTIONS):
-            await self._know()
-            of_node: defaultdict[ClusterNode, list[Command]] = defaultdict(list)
+        for _ in range(_MAX_REDIRECTIONS):
+            await self._refresh_slots()
+            commands_by_node: defaultdict[ClusterNode, list[Command]] = defaultdict(
+                list
+            )
             for command in commands:
-                of_node[self._node(command)].append(command)
+                commands_by_node[self._node(command)].append(command)
             await asyncio.gather(
                 *(
-                    pipe(_connected(node), some, script, replicas)
-                    for node, some in of_node.items()
+                    execute_pipeline(_connection(node), some, script, replicas)
+                    for node, some in commands_by_node.items()
                 )
             )
             self._is_stale = any(
-                isinstance(one.reply, TransientError) for one in commands
+                isinstance(command.reply, TransientError) for command in commands
             )
-            commands = [one for one in commands if isinstance(one.reply, AskError)]
+            # A MovedError is an AskError in redis-py.
+            commands = [
+                command for command in commands if isinstance(command.reply, AskError)
+            ]
             if not commands:
                 return
             for command in commands:
-                await self._redirect(command)
+                await self._follow(command)
         for command in commands:
             command.reply = TransientError(command.reply, maybe_applied=False)
 
-    async def _know(self) -> None:
-        """Learn who has which slots, if that is not known or may have changed.
+    async def _refresh_slots(self) -> None:
+        """Read the assignment of slots to nodes, if it is stale.
 
-        The client would learn all commands of Redis as well, which takes ten times as
-        long.
+        ``RedisCluster.initialize`` would read the table of all commands as well, which
+        takes ten times as long.
         """
         if not self._is_stale:
             return
@@ -163,35 +179,37 @@ class Cluster:
             await self._client.nodes_manager.initialize()
             self._is_stale = False
         except RedisClusterException as exc:
-            if isinstance(exc.__cause__, (*REFUSED, ResponseError)):
+            if isinstance(exc.__cause__, (*PERMANENT_ERRORS, ResponseError)):
                 raise exc.__cause__ from exc
             raise TransientError(exc, maybe_applied=False) from exc
-        except BROKEN as exc:
+        except TRANSIENT_ERRORS as exc:
             raise TransientError(exc, maybe_applied=False) from exc
 
     def _node(self, command: Command) -> ClusterNode:
         manager = self._client.nodes_manager
-        if command.detour:
-            node = manager.get_node(host=command.detour.host, port=command.detour.port)
+        redirect = command.ask_redirect
+        if redirect:
+            node = manager.get_node(host=redirect.host, port=redirect.port)
             if node is not None:
                 return node
         return manager.get_node_from_slot(command.slot)
 
-    async def _redirect(self, command: Command) -> None:
-        command.detour = None
+    async def _follow(self, command: Command) -> None:
+        """Prepare the next attempt of a command that its node has redirected."""
+        command.ask_redirect = None
         if isinstance(command.reply, MovedError):
             await self._client.nodes_manager.move_slot(command.reply)
         else:
-            command.detour = command.reply
+            command.ask_redirect = command.reply
             self._is_stale = True
 
     async def aclose(self) -> None:
-        for which in ("nodes_cache", "startup_nodes"):
-            await self._client.nodes_manager.aclose(which)
+        for cache in ("nodes_cache", "startup_nodes"):
+            await self._client.nodes_manager.aclose(cache)
 
 
 @asynccontextmanager
-async def _connected(node: ClusterNode) -> AsyncIterator[AbstractConnection]:
+async def _connection(node: ClusterNode) -> AsyncIterator[AbstractConnection]:
     connection = node.acquire_connection()
     try:
         await node.disconnect_if_needed(connection)

@@ -1,6 +1,9 @@
-"""What Redis's errors mean for a store."""
+"""Translation of redis-py's errors to the errors of the store."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from redis.exceptions import (
     AuthenticationError,
@@ -9,10 +12,16 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
+    RedisError,
     ResponseError,
 )
 
 from ..._errors import OutcomeUnknownError, StoreUnavailableError
+from .._retry import no_retry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SIGN_IN = "Check the user and the password, and what that user may do"
 _ADVICE: dict[type[Exception], str] = {
@@ -23,7 +32,7 @@ _ADVICE: dict[type[Exception], str] = {
     OutOfMemoryError: "Raise maxmemory; what is seen is still answered",
     MaxConnectionsError: "Give the pool more connections",
 }
-_ADVICE_BY_WORD = {
+_ADVICE_BY_TEXT = {
     "NOAUTH": _SIGN_IN,
     "WRONGPASS": _SIGN_IN,
     "ACL failure": _SIGN_IN,
@@ -31,29 +40,39 @@ _ADVICE_BY_WORD = {
     "NOREPLICAS": "Too few replicas are connected to it",
     "DB index": "Name a database that the server has",
 }
-_OF_THE_SCRIPT = ("user_script", "Error compiling", "Error running")
+_SCRIPT_ERRORS = ("user_script", "Error compiling", "Error running")
 
 
-def refused(exc: Exception, location: str) -> StoreUnavailableError:
-    """Say in our words why Redis did not do something."""
+@contextmanager
+def translated_errors(location: str) -> Iterator[None]:
+    """Translate every error of redis-py; bugs and cancellation pass untouched."""
+    try:
+        with no_retry(location):
+            yield
+    except (RedisError, RedisClusterException) as exc:
+        raise translate(exc, location) from exc
+
+
+def translate(exc: Exception, location: str) -> StoreUnavailableError:
+    """Return the error of the store for an error of redis-py."""
     text = str(exc)
-    said = f"{text} ({type(exc).__name__})"
-    if isinstance(exc, ResponseError) and text.startswith(_OF_THE_SCRIPT):
+    cause = f"{text} ({type(exc).__name__})"
+    if isinstance(exc, ResponseError) and text.startswith(_SCRIPT_ERRORS):
         return OutcomeUnknownError(
             location,
-            f"{said}: what came before in the batch is done, perhaps",
+            f"{cause}: what came before in the batch is done, perhaps",
             "This is a bug of catalyst-seen: please report it",
         )
-    return StoreUnavailableError(location, said, advice(exc))
+    return StoreUnavailableError(location, cause, advice(exc))
 
 
 def advice(exc: Exception) -> str:
-    """Say what helps."""
+    """Return the remedy for an error of redis-py."""
     text = str(exc)
-    for kind, what in _ADVICE.items():
+    for kind, remedy in _ADVICE.items():
         if isinstance(exc, kind):
-            return what
-    for word, what in _ADVICE_BY_WORD.items():
-        if word in text:
-            return what
+            return remedy
+    for part, remedy in _ADVICE_BY_TEXT.items():
+        if part in text:
+            return remedy
     return "Nothing acknowledged is lost"

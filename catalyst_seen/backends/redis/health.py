@@ -1,4 +1,8 @@
-"""What a Redis server must be like to keep what a store promises."""
+"""The requirements on a Redis server, and the health check.
+
+A server that would break a promise of the store is refused at open; one that may lose
+marks is reported by a warning and by ``check()``.
+"""
 
 from __future__ import annotations
 
@@ -14,67 +18,71 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..._config import SeenStoreConfig
-    from .cluster import Nodes
+    from .cluster import Topology
 
-_NEVER_SAVES = "all marks are lost when Redis ends: set appendonly yes"
+_PERSISTENCE_OFF = "all marks are lost when Redis ends: set appendonly yes"
 _SETTINGS = ("maxmemory", "maxmemory_policy", "aof_enabled", "connected_slaves")
 
 
-async def check_safety(
-    nodes: Nodes, primary: str, config: SeenStoreConfig, location: str
+async def check_server(
+    topology: Topology, primary: str, config: SeenStoreConfig, location: str
 ) -> str:
-    """Refuse a server that would break promises; warn of one that could.
+    """Refuse a server that would break a promise; log a warning of one that may.
 
     Returns:
-        What it is, with its version.
+        The name and the version of the server.
 
     Raises:
-        ConfigurationError: It evicts keys when its memory is full, or is older than
-            Redis 7.
-        StoreUnavailableError: It is a replica.
+        ConfigurationError: The server evicts keys when its memory is full, or is older
+            than Redis 7.
+        StoreUnavailableError: The server is a replica.
     """
-    info = _parsed(await nodes.call(primary, "INFO"))
+    info = _parse_info(await topology.execute(primary, "INFO"))
     _check_version(info, config, location)
     if info.get("role") not in {None, "master"}:
         raise StoreUnavailableError(
             location, "it is a replica, which is only read", "Name the primary"
         )
     _check_eviction(info, config, location)
-    if await _never_saves(info, nodes, primary):
+    if await _is_persistence_off(info, topology, primary):
         log(
             "warning",
             "persistence_off",
             location=location,
-            problem=_NEVER_SAVES,
+            problem=_PERSISTENCE_OFF,
         )
     if config.wait_replicas:
-        await nodes.call(primary, "WAIT", 0, 1)  # may the user do that?
-    if _replicas(info) < config.wait_replicas:
+        await topology.execute(primary, "WAIT", 0, 1)  # fails without permission
+    if _connected_replicas(info) < config.wait_replicas:
         log(
             "warning",
             "replicas_missing",
             location=location,
             wanted=config.wait_replicas,
-            connected=_replicas(info),
+            connected=_connected_replicas(info),
         )
     return _engine(info)
 
 
-async def check(nodes: Nodes, config: SeenStoreConfig, location: str) -> CheckReport:
-    """Look at each primary: what it is set up for, and whether it could save."""
+async def check(
+    topology: Topology, config: SeenStoreConfig, location: str
+) -> CheckReport:
+    """Report the settings of each primary, and the problems that may lose marks."""
     problems: list[str] = []
     settings: dict[str, str | int] = {}
     engine = ""
-    for primary in await nodes.primaries():
-        info = _parsed(await nodes.call(primary, "INFO"))
+    for primary in await topology.primaries():
+        info = _parse_info(await topology.execute(primary, "INFO"))
         engine = _engine(info)
         settings |= {
             f"{primary} {name}": info[name] for name in _SETTINGS if name in info
         }
-        never_saves = await _never_saves(info, nodes, primary)
+        is_persistence_off = await _is_persistence_off(info, topology, primary)
         problems += [
             f"{primary}: {problem}"
-            for problem in _problems(info, config, never_saves=never_saves)
+            for problem in _problems(
+                info, config, is_persistence_off=is_persistence_off
+            )
         ]
     return CheckReport(
         location=location,
@@ -87,21 +95,22 @@ async def check(nodes: Nodes, config: SeenStoreConfig, location: str) -> CheckRe
 
 
 def _problems(
-    info: dict[str, str], config: SeenStoreConfig, *, never_saves: bool
+    info: dict[str, str], config: SeenStoreConfig, *, is_persistence_off: bool
 ) -> Iterator[str]:
-    policy = _eviction(info)
+    policy = _eviction_policy(info)
     if policy is not None:
         yield (
             f"maxmemory-policy is {policy}, so that a full server"
             f" throws marks away; evicted so far: {info.get('evicted_keys', '?')} keys"
         )
-    if never_saves:
-        yield _NEVER_SAVES
+    if is_persistence_off:
+        yield _PERSISTENCE_OFF
     for status in ("aof_last_write_status", "rdb_last_bgsave_status"):
         if info.get(status, "ok") != "ok":
             yield f"it cannot save ({status} is {info[status]}): look at its disk"
-    if _replicas(info) < config.wait_replicas:
-        yield f"{_replicas(info)} replicas are connected, wait_replicas needs more"
+    replicas = _connected_replicas(info)
+    if replicas < config.wait_replicas:
+        yield f"{replicas} replicas are connected, wait_replicas needs more"
 
 
 def _engine(info: dict[str, str]) -> str:
@@ -109,17 +118,17 @@ def _engine(info: dict[str, str]) -> str:
     return f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version')}"
 
 
-def _eviction(info: dict[str, str]) -> str | None:
-    """Name the rule by which a full server throws keys away, if it does."""
+def _eviction_policy(info: dict[str, str]) -> str | None:
+    """Return the policy by which a full server evicts keys; ``None`` if it does not."""
     policy = info.get("maxmemory_policy", "noeviction")
     return None if policy == "noeviction" else policy
 
 
-def _replicas(info: dict[str, str]) -> int:
+def _connected_replicas(info: dict[str, str]) -> int:
     return int(info.get("connected_slaves", 0))
 
 
-def _parsed(info: bytes) -> dict[str, str]:
+def _parse_info(info: bytes) -> dict[str, str]:
     lines = info.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line and line[0] != "#")
 
@@ -137,7 +146,7 @@ def _check_version(
 def _check_eviction(
     info: dict[str, str], config: SeenStoreConfig, location: str
 ) -> None:
-    policy = _eviction(info)
+    policy = _eviction_policy(info)
     if policy is None:
         return
     if not config.allow_eviction:
@@ -150,12 +159,14 @@ def _check_eviction(
     log("warning", "eviction_allowed", location=location, policy=policy)
 
 
-async def _never_saves(info: dict[str, str], nodes: Nodes, primary: str) -> bool:
+async def _is_persistence_off(
+    info: dict[str, str], topology: Topology, primary: str
+) -> bool:
     if info.get("aof_enabled") != "0":
         return False
     try:
-        reply = await nodes.call(primary, "CONFIG", "GET", "save")
-    except ResponseError:  # not everybody may ask
+        reply = await topology.execute(primary, "CONFIG", "GET", "save")
+    except ResponseError:  # the user has no permission to read the configuration
         return False
     _, value = reply if isinstance(reply, list) else next(iter(reply.items()))
     return not value

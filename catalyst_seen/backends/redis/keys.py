@@ -1,4 +1,4 @@
-"""What a key is called in Redis: the prefix, the namespace and the key, with colons."""
+"""The Redis key of a key of the store: ``prefix:namespace:key``."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 _SPECIAL = re.compile(r"([\\*?\[\]^])")
 
 
-class Names:
-    """The names of the keys of one store.
+class KeyCodec:
+    """Encodes namespaces and keys as Redis keys with one prefix, and decodes them.
 
-    In the namespace, colons and percent signs are escaped as in URLs; so the second
-    colon begins the key, which is as it is.
+    Colons and percent signs of a namespace are escaped as in URLs, so the second colon
+    of a Redis key always begins the key, which is stored unescaped.
     """
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 
-    def name(self, namespace: str, key: str) -> bytes:
-        """Give the name of a key."""
+    def encode(self, namespace: str, key: str) -> bytes:
+        """Return the Redis key of a key."""
         return _head(self._prefix, namespace) + key.encode()
 
-    def id_(self, name: bytes) -> Id | None:
-        """Tell whose key it is that has a name of this store; ``None`` if it is none.
+    def decode(self, redis_key: bytes) -> Id | None:
+        """Return the namespace and the key; ``None`` for a key of another program.
 
-        Other programs may have names that are no text.
+        Redis keys of other programs may match the prefix and be no valid UTF-8.
         """
         try:
-            _, namespace, key = name.decode().split(":", 2)
+            _, namespace, key = redis_key.decode().split(":", 2)
         except ValueError:
             return None
         return unquote(namespace), key
 
     def pattern(self, namespace: str | None) -> bytes:
-        """Give the pattern of all names, or of those in one namespace."""
+        """Return the ``MATCH`` pattern of one namespace, or of all."""
         head = _head(self._prefix, namespace or "").decode()
         if namespace is None:
             head = head.removesuffix(":")

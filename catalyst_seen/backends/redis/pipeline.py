@@ -1,7 +1,9 @@
-"""A pipeline of commands over one connection, and what became of each.
+"""Execution of commands as one pipeline over one connection.
 
-redis-py's own pipelines do not tell what was sent when a connection broke, nor how many
-replicas have what was written.
+The pipelines of redis-py report neither whether a command was sent before its
+connection broke nor how many replicas have acknowledged a write. Nothing is retried
+here: a broken connection becomes a ``TransientError``, and ``backends/_retry.py``
+retries.
 """
 
 from __future__ import annotations
@@ -34,82 +36,90 @@ if TYPE_CHECKING:
 
     from .script import Script
 
-WAIT = 1.0
-"""Seconds that replicas have to take over a change."""
+REPLICA_TIMEOUT = 1.0
+"""Seconds that replicas have to acknowledge a change."""
 
-REFUSED = (AuthenticationError, AuthorizationError)
-"""What another attempt would not change."""
+PERMANENT_ERRORS = (AuthenticationError, AuthorizationError)
+"""Errors that a retry cannot mend, although redis-py counts them to the next ones."""
 
-BROKEN = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
-"""What it may."""
+TRANSIENT_ERRORS = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
+"""Errors of a connection, that a retry may mend."""
 
-Word = bytes | str | int
+Arg = bytes | str | int
 
 
 @dataclass
 class Command:
-    """A command, and what became of it.
+    """A command and its reply.
 
     Attributes:
-        words: The command.
-        slot: Which of a cluster's slots it is about.
-        reply: What the server answered, or an exception that says why it did not.
-        replicas: How many replicas have it, if that was asked.
-        detour: Where its server has sent it, this once: it gives the slot away.
+        args: The name of the command and its arguments.
+        slot: The hash slot of its keys in a cluster.
+        reply: The server's reply, or the exception that stands for a missing one.
+        replicas: Number of replicas that have acknowledged it, if that was requested.
+        ask_redirect: The redirection of a slot in migration, valid for the next
+            attempt only.
     """
 
-    words: Sequence[Word]
+    args: Sequence[Arg]
     slot: int = 0
     reply: Any = None
     replicas: int | None = None
-    detour: AskError | None = None
+    ask_redirect: AskError | None = None
 
 
-async def call(
-    connected: AbstractAsyncContextManager[AbstractConnection], words: Sequence[Word]
+async def execute(
+    connecting: AbstractAsyncContextManager[AbstractConnection], args: Sequence[Arg]
 ) -> Any:
-    """Let the server at the other end carry out one command.
+    """Execute one command and return its reply.
 
     Raises:
-        Broken: It did not answer.
-        ResponseError: It refused.
+        TransientError: The connection failed.
+        ResponseError: The server refused the command.
     """
-    command = Command(words)
-    await pipe(connected, [command], None, 0)
+    command = Command(args)
+    await execute_pipeline(connecting, [command], None, 0)
     if isinstance(command.reply, Exception):
         raise command.reply
     return command.reply
 
 
-async def pipe(
-    connected: AbstractAsyncContextManager[AbstractConnection],
+async def execute_pipeline(
+    connecting: AbstractAsyncContextManager[AbstractConnection],
     commands: Sequence[Command],
     script: Script | None,
     replicas: int,
 ) -> None:
-    """Send commands over one connection; what is not answered says why in its reply."""
+    """Execute commands over one connection; a failure is stored as the reply.
+
+    Args:
+        connecting: Acquires the connection, and releases it.
+        commands: The commands, in order.
+        script: The script that they call; it is loaded if the server does not have it.
+        replicas: Number of replicas that must acknowledge the commands.
+    """
     maybe_applied = False
     failure: Exception | None = None
     for command in commands:
         command.reply = command.replicas = None
     try:
-        async with connected as connection:
+        async with connecting as connection:
             maybe_applied = True
             try:
-                await _talk(connection, commands, script, replicas)
+                await _execute_loading_script(connection, commands, script, replicas)
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
-    except (*REFUSED, ResponseError) as exc:
+    except (*PERMANENT_ERRORS, ResponseError) as exc:
         failure = exc
-    except BROKEN as exc:
-        failure = _broken(exc, maybe_applied=maybe_applied)
+    except TRANSIENT_ERRORS as exc:
+        failure = _transient(exc, maybe_applied=maybe_applied)
     for command in commands:
         if command.reply is None:
             command.reply = failure
 
 
-def _broken(exc: Exception, *, maybe_applied: bool) -> TransientError:
+def _transient(exc: Exception, *, maybe_applied: bool) -> TransientError:
     if isinstance(exc, MaxConnectionsError):
         return TransientError(exc, maybe_applied=False, advice=advice(exc))
     return TransientError(
@@ -117,50 +127,51 @@ def _broken(exc: Exception, *, maybe_applied: bool) -> TransientError:
     )
 
 
-async def _talk(
+async def _execute_loading_script(
     connection: AbstractConnection,
     commands: Sequence[Command],
     script: Script | None,
     replicas: int,
 ) -> None:
-    await _ask(connection, commands, replicas)
+    await _send_and_read(connection, commands, replicas)
     unloaded = [
-        one for one in commands if isinstance(one.reply, NoScriptError)
+        command for command in commands if isinstance(command.reply, NoScriptError)
     ]
     if unloaded and script:
         await connection.send_command("SCRIPT", "LOAD", script.text)
-        loaded = await _read(connection)
+        loaded = await _read_reply(connection)
         if isinstance(loaded, Exception):
             for command in unloaded:
                 command.reply = loaded
             return
-        await _ask(connection, unloaded, replicas)
+        await _send_and_read(connection, unloaded, replicas)
 
 
-async def _ask(
+async def _send_and_read(
     connection: AbstractConnection, commands: Sequence[Command], replicas: int
 ) -> None:
-    sent: list[Sequence[Word]] = []
+    sent: list[Sequence[Arg]] = []
     for command in commands:
-        if command.detour:
+        if command.ask_redirect:
             sent.append(("ASKING",))
-        sent.append(command.words)
+        sent.append(command.args)
     if replicas:
-        sent.append(("WAIT", replicas, _patience(connection)))
+        sent.append(("WAIT", replicas, _wait_milliseconds(connection)))
+    # Else a connection that breaks here would leave the errors of an unloaded script.
     for command in commands:
         command.reply = command.replicas = None
     await connection.send_packed_command(connection.pack_commands(sent))
     for command in commands:
-        asking = await _read(connection) if command.detour else None
-        reply = await _read(connection)
+        asking = await _read_reply(connection) if command.ask_redirect else None
+        reply = await _read_reply(connection)
         command.reply = asking if isinstance(asking, Exception) else reply
     if replicas:
-        have_it = await connection.read_response()
+        acknowledged = await connection.read_response()
         for command in commands:
-            command.replicas = int(have_it)
+            command.replicas = int(acknowledged)
 
 
-async def _read(connection: AbstractConnection) -> Any:
+async def _read_reply(connection: AbstractConnection) -> Any:
     try:
         reply = await connection.read_response(disable_decoding=True)
     except ResponseError as exc:
@@ -169,7 +180,8 @@ async def _read(connection: AbstractConnection) -> Any:
     return reply
 
 
-def _patience(connection: AbstractConnection) -> int:
-    """Tell how long replicas have, in milliseconds: less than the connection has."""
-    longest = getattr(connection, "socket_timeout", None)
-    return int(1_000 * (min(WAIT, longest / 2) if longest else WAIT))
+def _wait_milliseconds(connection: AbstractConnection) -> int:
+    """Return the timeout of ``WAIT``, which is shorter than that of the connection."""
+    timeout = getattr(connection, "socket_timeout", None)
+    seconds = min(REPLICA_TIMEOUT, timeout / 2) if timeout else REPLICA_TIMEOUT
+    return int(1_000 * seconds)

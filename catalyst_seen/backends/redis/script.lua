@@ -1,26 +1,26 @@
--- Carries out a batch of operations on the state table, each on one key.
+-- Executes a batch of operations of the state table, each on one key, atomically.
 --
--- KEYS: the name of each operation's key. ARGV[1]: random, one for each batch. ARGV[2]:
--- the operations, as script.py packs them, each with the number of consecutive keys that
--- it is for. ARGV[3]: the time, or empty for the server's own clock. Returns the time,
--- and a record for each key.
+-- KEYS: the Redis key of each operation. ARGV[1]: random, one for each script call.
+-- ARGV[2]: the operations, encoded by script.py, each with the number of consecutive
+-- keys that it applies to. ARGV[3]: the time, or empty for the server's own clock.
+-- Returns the time, and a record for each key.
 --
--- What is stored of a key is a byte that begins no text, a letter, then packed numbers,
--- then a token:
+-- The value of a key is a magic byte, a letter, packed numbers, and a token:
 --   m first_seen                                                 marked once
 --   s first_seen last_seen attempt                               seen
 --   c first_seen last_seen attempt lease_until on_abandoned      claimed
--- Its time to live is Redis's own, in whole milliseconds.
+-- Its TTL is Redis's own expiry, in whole milliseconds. Redis removes expired values;
+-- `read` below checks the TTL, and ignores a value that Redis has not removed yet.
 
 local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
 local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
 local DONE, STORED, FOREIGN = 1, 2, 4
 local FOREVER = -1
-local OURS = string.char(197)  -- not followed by a letter, in any UTF-8
-local LEAST = {m = 10, s = 20, c = 29}  -- bytes in a value without its token
-local MOST = 65535  -- attempts are counted as far as two bytes go
-local NOTHING = {first = 0, last = 0, attempt = 0}
+local MAGIC = string.char(197)  -- a letter after this byte is invalid UTF-8
+local MIN_SIZE = {m = 10, s = 20, c = 29}  -- bytes of a value without its token
+local MAX_ATTEMPT = 65535  -- two bytes
+local NO_ROW = {first = 0, last = 0, attempt = 0}
 
 local now = tonumber(ARGV[3])
 if not now then
@@ -28,35 +28,38 @@ if not now then
   now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 
-local place  -- of the key in the batch
+local index  -- of the current key in KEYS
 
-local function own()  -- the id of a mark that is made here
-  return ARGV[1] .. place
+local function mark_token()  -- identifies a mark of this call
+  return ARGV[1] .. index
 end
 
-local function is_own(row)  -- is it the mark of an earlier attempt at this batch?
+-- Was the row marked by an earlier attempt of this call, whose reply was lost?
+local function is_own_mark(row)
   if row.lease or string.sub(row.token, 1, #ARGV[1]) ~= ARGV[1] then return false end
-  for before = 1, place - 1 do  -- if it is not of the batch's earlier operations
-    if KEYS[before] == KEYS[place] then return row.token == own() end
+  for earlier = 1, index - 1 do  -- the mark may be that of an earlier operation
+    if KEYS[earlier] == KEYS[index] then return row.token == mark_token() end
   end
   return true
 end
 
-local function after(instant, ttl)
+local function expiry(instant, ttl)
   if ttl < 0 then return nil end
   return math.ceil((instant + ttl) * 1000 - 0.001) / 1000
 end
 
+-- Returns the row of a key, nil if there is none or its TTL is over; and whether the
+-- value belongs to another program.
 local function read(key)
   local value = redis.pcall('GET', key)
   if not value then return nil end
   if type(value) == 'table' then
     if string.sub(value.err, 1, 9) == 'WRONGTYPE' then return nil, true end
-    redis.call('GET', key)  -- raises it
+    redis.call('GET', key)  -- raises the error
   end
   local kind, row, at = string.sub(value, 2, 2), {}, nil
-  local least = LEAST[kind]
-  if string.sub(value, 1, 1) ~= OURS or not least or #value < least then
+  local min_size = MIN_SIZE[kind]
+  if string.sub(value, 1, 1) ~= MAGIC or not min_size or #value < min_size then
     return nil, true
   end
   if kind == 'm' then
@@ -84,12 +87,12 @@ local function write(key, row)
   end
   local value
   if row.lease then
-    value = OURS .. 'c' .. struct.pack('<ddI2dB', row.first, row.last, row.attempt,
+    value = MAGIC .. 'c' .. struct.pack('<ddI2dB', row.first, row.last, row.attempt,
       row.lease, row.policy) .. row.token
   elseif row.attempt > 0 or row.last ~= row.first then
-    value = OURS .. 's' .. struct.pack('<ddI2', row.first, row.last, row.attempt) .. row.token
+    value = MAGIC .. 's' .. struct.pack('<ddI2', row.first, row.last, row.attempt) .. row.token
   else
-    value = OURS .. 'm' .. struct.pack('<d', row.first) .. row.token
+    value = MAGIC .. 'm' .. struct.pack('<d', row.first) .. row.token
   end
   if row.expires then
     redis.call('SET', key, value, 'PXAT', math.ceil(row.expires * 1000 - 0.001))
@@ -98,7 +101,7 @@ local function write(key, row)
   end
 end
 
-local function judge(row)
+local function verdict_of(row)
   if not row then return NEW end
   if not row.lease then return DUPLICATE end
   if now < row.lease then return IN_FLIGHT end
@@ -107,26 +110,26 @@ end
 
 local function marked(row, verdict, ts, ttl)
   if not row then
-    return {first = ts, last = ts, attempt = 0, token = '', expires = after(ts, ttl)}
+    return {first = ts, last = ts, attempt = 0, token = '', expires = expiry(ts, ttl)}
   end
   if verdict == DUPLICATE then
     local last = math.max(row.last, ts)
     return {first = row.first, last = last, attempt = row.attempt,
-      token = row.lease and '' or row.token, expires = after(last, ttl)}
+      token = row.lease and '' or row.token, expires = expiry(last, ttl)}
   end
   return {first = math.min(row.first, ts), last = ts, attempt = row.attempt,
-    token = '', expires = after(ts, ttl)}
+    token = '', expires = expiry(ts, ttl)}
 end
 
 local function leased(row, op)
   row.lease, row.policy, row.token = now + op.span, op.policy, op.token
   row.expires = nil
-  if op.policy ~= HOLD then row.expires = after(row.lease, op.ttl) end
+  if op.policy ~= HOLD then row.expires = expiry(row.lease, op.ttl) end
   return row
 end
 
 local function released(row, lease, ttl)
-  row.lease, row.policy, row.expires = lease, RELEASED, after(lease, ttl)
+  row.lease, row.policy, row.expires = lease, RELEASED, expiry(lease, ttl)
   return row
 end
 
@@ -134,66 +137,66 @@ local function is_owner(row, op)
   return row and row.lease and row.token == op.token
 end
 
--- Each tells whether it is done, and what is stored then. One that finds that it was
--- done before, when the client did not learn of it, stores the same again: a client
--- that waits for replicas waits for what it has written.
-local verbs = {
-  l = function(row)
+-- Each returns whether the operation took effect, the row to store, and the verdict if
+-- that differs from the state of the key. An operation that an earlier attempt has
+-- applied stores its row again: a client that waits for replicas waits for this write.
+local transitions = {
+  g = function(row)  -- Get
     return false, row
   end,
-  m = function(row, op, verdict)
+  m = function(row, op, verdict)  -- Mark
     local ts = op.ts
     if ts < 0 then ts = now end
     return true, marked(row, verdict, ts, op.ttl)
   end,
-  k = function(row, op, verdict)
+  k = function(row, op, verdict)  -- CheckAndMark
     if verdict <= RETRY then
       local mark = marked(row, verdict, now, op.ttl)
-      mark.token = own()
+      mark.token = mark_token()
       return true, mark
     end
-    if verdict == DUPLICATE and is_own(row) then
+    if verdict == DUPLICATE and is_own_mark(row) then
       return true, row, row.attempt > 0 and RETRY or NEW
     end
     return false, row
   end,
-  t = function(row, op, verdict)
-    if row and row.lease and row.token == op.token then
+  a = function(row, op, verdict)  -- Acquire
+    if is_owner(row, op) then
       return true, leased(row, op), row.attempt > 1 and RETRY or NEW
     end
     if verdict <= RETRY then
       local first, attempt = now, 1
-      if row then first, attempt = row.first, math.min(row.attempt + 1, MOST) end
+      if row then first, attempt = row.first, math.min(row.attempt + 1, MAX_ATTEMPT) end
       return true, leased({first = first, last = now, attempt = attempt}, op)
     end
     return false, row
   end,
-  c = function(row, op)
+  c = function(row, op)  -- Confirm
     if not row or row.token ~= op.token then return false, row end
     if not row.lease then return true, row end
     return true, {first = row.first, last = now, attempt = row.attempt,
-      token = row.token, expires = after(now, op.ttl)}
+      token = row.token, expires = expiry(now, op.ttl)}
   end,
-  n = function(row, op)
+  n = function(row, op)  -- Renew
     if not is_owner(row, op) then return false, row end
     return true, leased(row, op)
   end,
-  r = function(row, op)
+  r = function(row, op)  -- Release
     if not is_owner(row, op) then return false, row end
     return true, released(row, now + op.span, op.ttl)
   end,
-  h = function(row, op, verdict)
+  h = function(row, op, verdict)  -- Resolve(is_handled=True)
     if verdict ~= HELD then return false, row end
     return true, marked(row, verdict, now, op.ttl)
   end,
-  u = function(row, op, verdict)
+  u = function(row, op, verdict)  -- Resolve(is_handled=False)
     if verdict ~= HELD then return false, row end
     return true, released(row, now, op.ttl)
   end,
-  f = function(row)
+  f = function(row)  -- Forget
     return row ~= nil, nil
   end,
-  o = function(row, op, verdict)  -- remove if old, for a cleanup
+  o = function(row, op, verdict)  -- Cleanup
     if not row or row.last >= now - op.span or verdict == IN_FLIGHT
       or (row.lease and row.policy == HOLD) then return false, row end
     return true, nil
@@ -202,27 +205,27 @@ local verbs = {
 
 local records = {struct.pack('<d', now)}
 local packed, at = ARGV[2], 1
-local op, verb, left = {}, nil, 0
+local op, verb, remaining = {}, nil, 0  -- keys of the current operation
 for number, key in ipairs(KEYS) do
-  place = number
-  if left == 0 then
+  index = number
+  if remaining == 0 then
     local size
-    left, verb, op.span, op.ttl, op.ts, op.policy, size, at =
+    remaining, verb, op.span, op.ttl, op.ts, op.policy, size, at =
       struct.unpack('<I4c1dddBB', packed, at)
     op.token = string.sub(packed, at, at + size - 1)
     at = at + size
   end
-  left = left - 1
+  remaining = remaining - 1
   local row, is_foreign = read(key)
   if is_foreign then
-    records[place + 1] = struct.pack('<BBddddI4B', 0, FOREIGN, 0, 0, 0, 0, 0, 0)
+    records[index + 1] = struct.pack('<BBddddI4B', 0, FOREIGN, 0, 0, 0, 0, 0, 0)
   else
-    local verdict = judge(row)
-    local is_done, stored, earlier = verbs[verb](row, op, verdict)
+    local verdict = verdict_of(row)
+    local is_done, stored, corrected = transitions[verb](row, op, verdict)
     if is_done then write(key, stored) end
     local flags = (is_done and DONE or 0) + (stored and STORED or 0)
-    stored = stored or NOTHING
-    records[place + 1] = struct.pack('<BBddddI4B', earlier or verdict, flags,
+    stored = stored or NO_ROW
+    records[index + 1] = struct.pack('<BBddddI4B', corrected or verdict, flags,
       stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
       stored.attempt, stored.policy or RELEASED)
   end

@@ -1,7 +1,6 @@
-"""What Redis is told to do, in the language of its script, and what it answers.
+"""The script that executes the state table, and the wire format of its calls.
 
-The script executes the state table, in one step per key; ``_state_machine.to_result``
-converts its replies to results.
+``script.lua`` decides; ``_state_machine.to_result`` converts its replies to results.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Script:
-    """A script, and the name under which Redis keeps it."""
+    """A Lua script, and the SHA-1 digest under which the server caches it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -66,11 +65,11 @@ _POLICY = {policy: number for number, policy in enumerate(_POLICIES)}
 
 
 @lru_cache(maxsize=256)
-def _plain(verb: bytes, ttl: float | None = None) -> bytes:
-    return _packed(verb, ttl=ttl)
+def _pack_without_token(verb: bytes, ttl: float | None = None) -> bytes:
+    return _pack(verb, ttl=ttl)
 
 
-def _packed(
+def _pack(
     verb: bytes,
     *,
     span: float = 0.0,
@@ -84,55 +83,67 @@ def _packed(
     return _OPERATION.pack(verb, span, ttl, ts, _POLICY[policy], len(text)) + text
 
 
-_PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
-    Get: lambda _: _plain(b"l"),
-    Mark: lambda mark: _packed(b"m", ttl=mark.ttl, ts=mark.ts),
-    CheckAndMark: lambda check: _plain(b"k", check.ttl),
-    Acquire: lambda claim: _packed(
-        b"t",
-        span=claim.lease,
-        ttl=claim.ttl,
-        policy=claim.on_abandoned,
-        token=claim.token,
-    ),
-    Confirm: lambda confirm: _packed(b"c", ttl=confirm.ttl, token=confirm.token),
-    Renew: lambda renew: _packed(
+def _pack_acquire(acquire: Acquire) -> bytes:
+    return _pack(
+        b"a",
+        span=acquire.lease,
+        ttl=acquire.ttl,
+        policy=acquire.on_abandoned,
+        token=acquire.token,
+    )
+
+
+def _pack_renew(renew: Renew) -> bytes:
+    return _pack(
         b"n",
         span=renew.lease,
         ttl=renew.ttl,
         policy=renew.on_abandoned,
         token=renew.token,
+    )
+
+
+def _pack_release(release: Release) -> bytes:
+    return _pack(b"r", span=release.delay, ttl=release.ttl, token=release.token)
+
+
+_PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
+    Get: lambda _: _pack_without_token(b"g"),
+    Mark: lambda mark: _pack(b"m", ttl=mark.ttl, ts=mark.ts),
+    CheckAndMark: lambda check: _pack_without_token(b"k", check.ttl),
+    Acquire: _pack_acquire,
+    Confirm: lambda confirm: _pack(b"c", ttl=confirm.ttl, token=confirm.token),
+    Renew: _pack_renew,
+    Release: _pack_release,
+    Resolve: lambda resolve: _pack_without_token(
+        b"h" if resolve.is_handled else b"u", resolve.ttl
     ),
-    Release: lambda release: _packed(
-        b"r", span=release.delay, ttl=release.ttl, token=release.token
-    ),
-    Resolve: lambda resolve: _plain(b"h" if resolve.is_handled else b"u", resolve.ttl),
-    Forget: lambda _: _plain(b"f"),
-    Cleanup: lambda cleanup: _packed(b"o", span=cleanup.age),
+    Forget: lambda _: _pack_without_token(b"f"),
+    Cleanup: lambda cleanup: _pack(b"o", span=cleanup.age),
 }
 
 
 def pack(operations: Iterable[Operation[Any]]) -> bytes:
-    """Put operations into the script's words; those that are alike, once."""
+    """Encode operations for the script; equal neighbours are encoded once."""
     packed = [_PACK[type(operation)](operation) for operation in operations]
     return b"".join(
-        _COUNT.pack(len(list(run))) + words for words, run in groupby(packed)
+        _COUNT.pack(len(list(run))) + operation for operation, run in groupby(packed)
     )
 
 
-def time_of(reply: bytes) -> float:
-    """Tell the server's time when the script ran."""
+def server_time(reply: bytes) -> float:
+    """Return the server's time when the script ran."""
     (now,) = _NOW.unpack_from(reply)
     return float(now)
 
 
 def unpack(reply: bytes) -> Iterator[tuple[Verdict, bool, Row | None, bool]]:
-    """Tell what became of each operation, in order.
+    """Decode the record of each operation, in order.
 
-    Returns:
-        What the key was when it came; did it do what it is for; what it left of the
-        key, without its token, which the script keeps to itself; and is the key another
-        program's, and untouched?
+    Yields:
+        The state of the key before the operation; whether the operation took effect;
+        the row that it left, without the token, which the script does not return; and
+        whether the key belongs to another program and is untouched.
     """
     for (
         verdict,

@@ -1,64 +1,68 @@
-"""A copy of a whole database, made beside the calls of the store, in small steps."""
+"""A backup of the whole database, copied beside other calls in small steps."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import tempfile
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..._errors import ConfigurationError, StoreUnavailableError
-from .transactions import retry_while_busy, unavailable
+from ..._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
+from .driver import connect, sqlite3
+from .errors import unavailable
+from .transactions import retry_while_busy, rollback
 
 if TYPE_CHECKING:
-    from .worker import Connection
+    from .transactions import Deadline
 
-_PAGES = 256  # copied in one step; a caller that has left is noticed after each
+_PAGES = 256  # copied in one step; an abort is noticed after each
 
 
 class Backup:
-    """A copy of a database that is made under another name, until it is complete."""
+    """A copy of a database, written under a temporary name until it is complete."""
 
-    def __init__(self, path: str, timeout: float) -> None:
-        """Name its place; nothing is made.
+    def __init__(self, path: str) -> None:
+        """Plan a backup; no I/O.
 
         Args:
-            path: The place.
-            timeout: How long to wait for a writer, where there is no write-ahead log.
+            path: Path of the copy.
         """
         self.path: Path = Path(path).absolute()
-        self._timeout = timeout
 
-    def check(self) -> None:
-        """Refuse what cannot be its place.
+    def check_path(self) -> None:
+        """Check that the copy can be created at its path.
 
         Raises:
-            ConfigurationError: Something is there already, or the directory is missing.
+            ConfigurationError: The path is occupied, or its directory is missing.
         """
         for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite would read them, too
             if os.path.lexists(f"{self.path}{suffix}"):
-                raise self._taken(suffix)
+                raise self._occupied(suffix)
         if not self.path.parent.is_dir():
             raise ConfigurationError("path", f"no directory {self.path.parent}")
 
-    def make(self, db: Connection) -> None:
-        """Copy what one snapshot of a database holds, step by step, to the disk.
+    def create(self, db: sqlite3.Connection, deadline: Deadline) -> None:
+        """Copy one snapshot of a database, and sync it to the disk.
+
+        Args:
+            db: A connection to the database.
+            deadline: End of the wait for a writer, where there is no write-ahead log.
 
         Raises:
-            ConfigurationError: Something has appeared at its place meanwhile.
-            StoreUnavailableError: It could not be copied; there is no copy.
+            ConfigurationError: The path is occupied, or its directory is missing.
+            StoreUnavailableError: The copy failed, and was removed.
+            StoreClosedError: The copy was aborted, and removed.
         """
-        descriptor, unfinished = tempfile.mkstemp(
+        self.check_path()
+        descriptor, temporary = tempfile.mkstemp(
             ".partial", f"{self.path.name}.", self.path.parent
         )
         os.close(descriptor)
         try:
-            self._copy(db, unfinished)
-            self.check()
-            self._name(unfinished)
+            _copy(db, temporary, deadline)
+            self.check_path()
+            self._publish(temporary)
         except sqlite3.Error as exc:
             raise unavailable(exc, str(self.path)) from exc
         except OSError as exc:
@@ -68,36 +72,16 @@ class Backup:
                 "The store itself is well; name another place",
             ) from exc
         finally:
-            Path(unfinished).unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
 
-    def _copy(self, db: Connection, unfinished: str) -> None:
-        def begin() -> None:
-            db.execute("BEGIN")
-            try:
-                db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            except sqlite3.Error:
-                _end(db)
-                raise
-
-        def go_on(_status: int, _remaining: int, _total: int) -> None:
-            if db.is_unwanted:
-                raise _UnwantedError
-
-        retry_while_busy(begin, time.monotonic() + self._timeout, db=db)
+    def _publish(self, temporary: str) -> None:
+        """Rename the complete copy, durably: the name survives a power failure."""
         try:
-            with closing(sqlite3.connect(unfinished)) as copy:
-                db.backup(copy, pages=_PAGES, progress=go_on)
-        finally:
-            _end(db)
-
-    def _name(self, unfinished: str) -> None:
-        """Give it its name, which then is there after a power failure as well."""
-        try:
-            os.link(unfinished, self.path)  # unlike a rename it replaces nothing
+            os.link(temporary, self.path)  # unlike a rename, a link replaces nothing
         except FileExistsError:
-            raise self._taken("") from None
+            raise self._occupied("") from None
         except OSError:  # a file system without links
-            Path(unfinished).rename(self.path)
+            Path(temporary).rename(self.path)
         with suppress(OSError):  # not every system can sync a directory
             descriptor = os.open(self.path.parent, os.O_RDONLY)
             try:
@@ -105,7 +89,7 @@ class Backup:
             finally:
                 os.close(descriptor)
 
-    def _taken(self, suffix: str) -> ConfigurationError:
+    def _occupied(self, suffix: str) -> ConfigurationError:
         return ConfigurationError(
             "path",
             f"{self.path}{suffix} is there already; name a new file, or remove it"
@@ -113,10 +97,23 @@ class Backup:
         )
 
 
-def _end(db: sqlite3.Connection) -> None:
-    if db.in_transaction:  # some errors end it by themselves
-        db.execute("ROLLBACK")
+def _copy(db: sqlite3.Connection, target: str, deadline: Deadline) -> None:
+    def check_abort(_status: int, _remaining: int, _total: int) -> None:
+        if deadline.abort.is_set():
+            raise StoreClosedError("the store was closed during the backup")
+
+    retry_while_busy(deadline, _begin_snapshot, db)
+    try:
+        with closing(connect(target, is_uri=False)) as copy:
+            db.backup(copy, pages=_PAGES, progress=check_abort)
+    finally:
+        rollback(db)
 
 
-class _UnwantedError(Exception):
-    """Nobody waits for the copy any more."""
+def _begin_snapshot(db: sqlite3.Connection) -> None:
+    db.execute("BEGIN")
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        rollback(db)
+        raise

@@ -1,99 +1,98 @@
-"""The connections of a store: one for its calls, and others for what only reads."""
+"""The connections of a store: one for its calls, and some that only read."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from ..._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from ..._errors import StoreClosedError
 from ..._logging import log
-from .files import MEMORY, DatabaseFile
-from .schema import precheck_file, prepare
-from .transactions import MISUSE, SUSPECT, primary_code, retry_while_busy, unavailable
-from .wal import WriteAheadLog
-from .worker import Connection, NoThreadError, Worker
+from .database import Database
+from .worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from ..._config import SeenStoreConfig
+    from .shared import SharedState
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-_READERS = 4  # that take long, at once: each has a thread and a connection
+_MAX_READERS = 4  # long reads at once: each has a thread and a connection
 
 
 class Connections:
-    """Makes connections to one file, runs functions on them, and closes them.
+    """Opens the connections of a store, runs functions on them, and closes them.
 
-    Attributes:
-        path: The file, or ``":memory:"``.
-        file: Which file it was when it was opened.
-        wal: Its write-ahead log.
-        made: How many were made for calls.
+    A function runs whole on the thread of a worker; its first argument is the
+    connection.
     """
 
-    def __init__(self, path: str, config: SeenStoreConfig, ttl: float | None) -> None:
-        """Connect to nothing yet.
-
-        Args:
-            path: The file, or ``":memory:"``.
-            config: The SQLite settings.
-            ttl: What the rows of an old store's file get, counted from their ``ts``.
-        """
-        self.path: str = path
-        self.file: DatabaseFile = DatabaseFile(path)
-        self.wal: WriteAheadLog = WriteAheadLog(
-            self.file, is_used=config.wal_mode and path != MEMORY
-        )
-        self.made: int = 0
-        self._config = config
-        self._ttl = ttl
-        self._worker: Worker | None = None
+    def __init__(self, shared: SharedState) -> None:
+        self._shared = shared
+        self._writer: Worker | None = None
+        self._generation = 0
         self._is_closed = False
-        self._places = asyncio.Semaphore(_READERS)
-        self._reading: set[Worker] = set()
+        self._read_slots = asyncio.Semaphore(_MAX_READERS)
+        self._readers: set[Worker] = set()
 
     async def open(self) -> None:
-        """Make the one for calls."""
-        self._worker = await self._connected()
+        """Open the connection for calls."""
+        self._writer = await self._connect()
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run a function on the one for calls; on another one after an I/O error."""
+    async def run(
+        self,
+        function: Callable[Concatenate[Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function on the connection for calls; reconnect after a fatal error."""
         self._check_open()
-        if self._worker is None or self._worker.is_suspect:
-            self._drop()
-            self._worker = await self._connected()
-            log("warning", "connection_reopened", location=self.path)
-        return await self._worker.run(lambda db: self._perform(db, work))
+        worker = self._writer
+        if worker is None or worker.database.needs_reconnect:
+            worker = await self._reconnect()
+        return await worker.run(function, *args, **kwargs)
 
-    async def read(self, work: Callable[[Connection], T], *, now: bool = False) -> T:
-        """Run a function that only reads over a connection, and thread, of its own.
+    async def read(
+        self,
+        function: Callable[Concatenate[Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function that only reads, beside the calls, when a slot is free."""
+        async with self._read_slots:
+            return await self.read_at_once(function, *args, **kwargs)
 
-        Where there is a write-ahead log, that keeps nobody from writing.
+    async def read_at_once(
+        self,
+        function: Callable[Concatenate[Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function that only reads on a connection and a thread of its own.
 
-        Args:
-            work: The function; a database that is locked lets it run again.
-            now: Do not wait until others, which may take long, have finished.
+        In WAL mode it blocks no writer. A database in memory has one connection only,
+        which runs these functions as well.
         """
-        if self.path == MEMORY:
-            return await self.run(work)
-        if now:
-            return await self._read(work)
-        async with self._places:
-            return await self._read(work)
+        if not self._shared.is_file:
+            return await self.run(function, *args, **kwargs)
+        self._check_open()
+        until = time.monotonic() + self._shared.config.timeout
+        worker = Worker(Database(self._shared, reads_until=until))
+        self._readers.add(worker)
+        try:
+            return await worker.run_once(function, *args, **kwargs)
+        finally:
+            self._readers.discard(worker)
 
     async def aclose(self) -> None:
-        """Finish what was sent over the one for calls, and close it."""
+        """Complete the calls that were sent, and close the connection for calls."""
         self._is_closed = True
-        worker, self._worker = self._worker, None
+        worker, self._writer = self._writer, None
         if worker is not None:
             try:
-                await worker.run(self.wal.end)
+                await worker.run(Database.truncate_log)
             except BaseException:
                 worker.abandon()
                 raise
@@ -102,121 +101,31 @@ class Connections:
     def abandon(self) -> None:
         """Close all without waiting, from any thread, with or without a loop."""
         self._is_closed = True
-        self._drop()
-        for worker in list(self._reading):
-            worker.leave()
+        self._abandon_writer()
+        for worker in list(self._readers):
+            worker.database.abort()
             worker.abandon()
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise StoreClosedError("the store was closed before this call was sent")
-
-    async def _connected(self) -> Worker:
-        with self._translated():
-            worker = self._new_worker(self._connect, self._config.timeout)
-            await worker.open()
-        self.made += 1
+    async def _connect(self) -> Worker:
+        worker = Worker(Database(self._shared, generation=self._generation))
+        await worker.open()
+        self._generation += 1
         if self._is_closed:
             worker.abandon()
             raise StoreClosedError("the store was closed while it was connecting")
         return worker
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        self._check_open()
-        deadline = time.monotonic() + self._config.timeout
+    async def _reconnect(self) -> Worker:
+        self._abandon_writer()
+        self._writer = worker = await self._connect()
+        log("warning", "connection_reopened", location=self._shared.path)
+        return worker
 
-        def look(db: Connection) -> T:
-            return self._perform(
-                db, lambda db: retry_while_busy(lambda: work(db), deadline, db=db)
-            )
-
-        with self._translated():
-            worker = self._new_worker(self._connect_to_read, timeout=0)
-            self._reading.add(worker)
-            try:
-                return await worker.run_once(look)
-            finally:
-                self._reading.discard(worker)
-
-    def _new_worker(
-        self,
-        connect: Callable[[Callable[[], Connection]], Connection],
-        timeout: float,
-    ) -> Worker:
-        database, is_uri = self.path, self.path != MEMORY
-        if is_uri:  # what is gone is not made anew
-            database = f"{Path(self.path).as_uri()}?mode=rw"
-        return Worker(database, connect, timeout=timeout, uri=is_uri)
-
-    def _drop(self) -> None:
-        worker, self._worker = self._worker, None
+    def _abandon_writer(self) -> None:
+        worker, self._writer = self._writer, None
         if worker is not None:
             worker.abandon()
 
-    # From here on everything runs on the worker thread.
-
-    def _perform(self, db: Connection, work: Callable[[Connection], T]) -> T:
-        # What was cancelled may still be queued here after an I/O error, and must not
-        # overtake what its caller has sent since, over the next connection.
-        if db.is_suspect:
-            raise StoreUnavailableError(
-                self.path,
-                "an I/O error came before",
-                "The next call connects again",
-            )
-        self.file.check()
-        try:
-            with self._translated():
-                return work(db)
-        except OutcomeUnknownError:
-            db.is_suspect = True
-            raise
-        except StoreUnavailableError as exc:
-            is_lasting = self.path != MEMORY  # another one would find nothing
-            db.is_suspect = is_lasting and primary_code(exc.__cause__) in SUSPECT
-            raise
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except MISUSE:
-            raise
-        except sqlite3.Error as exc:
-            raise unavailable(exc, self.path) from exc
-        except NoThreadError as exc:
-            raise StoreUnavailableError(
-                self.path,
-                str(exc),
-                "Raise the limit of processes (ulimit -u), or end some",
-            ) from exc
-
-    def _connect(self, make: Callable[[], Connection]) -> Connection:
-        self.file.before_connecting()
-        with self._translated():
-            precheck_file(self.path, self._config.file_mode)
-        db = self._prepared(make, may_create=True)
-        self.file.connected(db)
-        return db
-
-    def _connect_to_read(self, make: Callable[[], Connection]) -> Connection:
-        self.file.check()
-        return self._prepared(make, may_create=False)
-
-    def _prepared(
-        self, make: Callable[[], Connection], *, may_create: bool
-    ) -> Connection:
-        deadline = time.monotonic() + self._config.timeout
-        with self._translated():
-            db = make()
-
-            def work() -> None:
-                prepare(db, self.path, self._config, self._ttl, may_create=may_create)
-
-            try:
-                retry_while_busy(work, deadline, db=db)
-                db.execute("PRAGMA busy_timeout = 0").fetchall()  # see patiently
-            except BaseException:
-                db.close()
-                raise
-        return db
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreClosedError("the store was closed before this call was sent")

@@ -1,4 +1,4 @@
-"""Which file a connection is on: it must stay the same one, and not come by a fork."""
+"""The file of a store: its identity while it is open, its permissions, its size."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import os
 import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..._errors import StoreUnavailableError
 from ..._fork import FileId, OpenFiles
 from ..._logging import log
 
-if TYPE_CHECKING:
-    from .worker import Connection
-
 MEMORY = ":memory:"
 
-_making = threading.Lock()
+_SAMPLES = 5
+_creating = threading.Lock()
 
 
 class DatabaseFile:
     """The file of one store, as it was when the store opened it.
 
     Attributes:
-        path: Where the user says that it is.
-        real_path: What that leads to: SQLite has its other files beside it.
+        path: The path that the user named.
+        real_path: The file behind any links: SQLite keeps its other files beside it.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,15 +30,15 @@ class DatabaseFile:
         self.real_path = path
         self._database: FileId | None = None
         self._log: FileId | None = None
-        self._is_gone = False
+        self._is_missing = False
 
-    def before_connecting(self) -> None:
-        """Refuse a file that came by a fork, or is not the one that it was.
+    def check_before_connecting(self) -> None:
+        """Refuse a file that was inherited by a fork, or replaced since it was opened.
 
-        Its log may be another one: the last connection that closes removes it.
+        Its log may be a new one: the last connection that closes removes the log.
 
         Raises:
-            StoreUnavailableError: It is one of these; it is untouched.
+            StoreUnavailableError: The file is refused, and untouched.
         """
         self._log = None
         if self.path != MEMORY:
@@ -56,25 +53,32 @@ class DatabaseFile:
         if self._database is not None:
             self.check()
 
-    def connected(self, connection: Connection) -> None:
-        """Remember which file it is, until the connection is closed."""
+    def register(self, connection: int) -> None:
+        """Record the identity of the file, and that a connection has it open.
+
+        Args:
+            connection: ``id`` of the connection.
+        """
         self._database = _identify(self.path)
         self._log = _identify(f"{self.real_path}-wal")
         if self._database is not None:
-            OpenFiles.add(id(connection), self._database)
-            connection.on_close = partial(OpenFiles.discard, id(connection))
+            OpenFiles.add(connection, self._database)
+
+    def unregister(self, connection: int) -> None:
+        """Record that a connection is closed."""
+        OpenFiles.discard(connection)
 
     def check(self) -> None:
-        """Raise unless the path still leads to what was opened, file and log.
+        """Check that the path still leads to the file and the log that were opened.
 
         Raises:
             StoreUnavailableError: One was moved, deleted, replaced or emptied.
         """
-        if self._is_there():
-            self._is_gone = False
+        if self._is_unchanged():
+            self._is_missing = False
             return
-        if not self._is_gone:
-            self._is_gone = True
+        if not self._is_missing:
+            self._is_missing = True
             log("error", "file_gone", location=self.path)
         raise StoreUnavailableError(
             self.path,
@@ -82,7 +86,7 @@ class DatabaseFile:
             "Put it back, or close this store and open a new one",
         )
 
-    def _is_there(self) -> bool:
+    def _is_unchanged(self) -> bool:
         if self._database is None:  # in memory
             return True
         if _identify(self.path, least=1) != self._database:
@@ -90,17 +94,17 @@ class DatabaseFile:
         return self._log is None or _identify(f"{self.real_path}-wal") == self._log
 
 
-def make(path: str, mode: int) -> None:
-    """Make an empty file with these rights, unless there is one that may be written.
+def create_file(path: str, mode: int) -> None:
+    """Create an empty file with these permissions, unless a writable one exists.
 
-    SQLite would make it readable for everybody; its other files take their rights from
-    this one. Only a new file may be opened here: closing any other drops the locks that
-    this process holds on it.
+    SQLite would make it readable for everybody; its other files inherit their
+    permissions from this one. Only a new file may be opened here: closing any other
+    drops the locks that this process holds on it.
 
     Raises:
-        StoreUnavailableError: It cannot be made, or may only be read.
+        StoreUnavailableError: The file cannot be created, or is read-only.
     """
-    with _making:  # nobody in this process opens it before it is closed
+    with _creating:  # no other thread may open the file before it is closed here
         if os.path.exists(path):  # noqa: PTH110 - as _identify
             _check_writable(path)
             return
@@ -115,40 +119,41 @@ def make(path: str, mode: int) -> None:
                 "Name a file in a directory that you may write to",
             ) from exc
         os.close(descriptor)
-        Path(path).chmod(mode)  # whatever the umask says
+        Path(path).chmod(mode)  # regardless of the umask
 
 
 def _check_writable(path: str) -> None:
-    for place, what in (
+    for one, description in (
         (path, "the file"),
         (str(Path(path).parent), "the directory, where its log has to be,"),
         (f"{path}-wal", "its log"),
         (f"{path}-shm", "the index of its log"),
     ):
-        if _is_read_only(place):
+        if _is_read_only(one):
             raise StoreUnavailableError(
                 path,
-                f"{what} is read-only for this process",
+                f"{description} is read-only for this process",
                 "Make the file and its directory writable",
             )
 
 
-def _is_read_only(place: str) -> bool:
-    """Is it there, and may not be written?
+def _is_read_only(path: str) -> bool:
+    """Does the path exist, and is it read-only?
 
-    Twice is not enough: SQLite, in another thread, makes and removes two of these.
+    Another thread's SQLite may create or remove ``-wal`` and ``-shm`` between the two
+    checks, so several samples have to agree.
     """
     is_effective = os.access in os.supports_effective_ids
-    may_write = partial(os.access, place, os.W_OK, effective_ids=is_effective)
-    is_there = partial(os.access, place, os.F_OK, effective_ids=is_effective)
-    return all(is_there() and not may_write() for _ in range(5))
+    is_writable = partial(os.access, path, os.W_OK, effective_ids=is_effective)
+    exists = partial(os.access, path, os.F_OK, effective_ids=is_effective)
+    return all(exists() and not is_writable() for _ in range(_SAMPLES))
 
 
 def is_shared(path: str) -> bool:
-    """Does another process, or another store of this one, have it open?
+    """Does another process, or another store of this one, have the file open?
 
-    Told by this process's own table, and by the locks that Linux lists: SQLite keeps
-    one on the ``-shm`` file for as long as a connection is open.
+    The sources are this process's own table, and the locks that Linux lists: SQLite
+    holds one on the ``-shm`` file for as long as a connection is open.
     """
     database = _identify(path)
     if OpenFiles.count(database) > 1:
@@ -160,14 +165,14 @@ def is_shared(path: str) -> bool:
         return False
     owners = {
         owner
-        for *_, owner, place, _, _ in (line.split() for line in locks)
-        if shared is not None and place.endswith(f":{shared[1]}")
+        for *_, owner, file, _, _ in (line.split() for line in locks)
+        if shared is not None and file.endswith(f":{shared[1]}")
     }
     return len(owners) > 1
 
 
 def size(path: str) -> int:
-    """Measure a file in bytes, without opening it; 0 if it cannot be seen.
+    """Return the size of a file in bytes without opening it; 0 if it has none.
 
     SQLite's locks belong to the process: closing any descriptor of the file drops them.
     """
@@ -178,7 +183,7 @@ def size(path: str) -> int:
 
 
 def _identify(path: str, least: int = 0) -> FileId | None:
-    """Tell a file from others; ``None`` if it has fewer bytes, or is not there."""
+    """Return the identity of a file; ``None`` if it is missing or has fewer bytes."""
     if path == MEMORY:
         return None
     try:

@@ -1,83 +1,103 @@
-"""Is a file well? What SQLite says of it, what is in force, and what is unusual."""
+"""Measurements and the health check of a database."""
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING
 
 from ..._config import SYNCHRONOUS
-from ..._types import CheckReport
+from ..._types import ON_ABANDONED, CheckReport
+from ..base import BackendStats
+from . import queries
+from .driver import sqlite3
+from .errors import CORRUPTION_CODES, primary_code
 from .files import is_shared, size
-from .schema import missing, pragma
-from .transactions import DAMAGED, primary_code
+from .queries import pragma
+from .schema import missing_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .files import DatabaseFile
-    from .wal import WriteAheadLog
+    from .shared import SharedState
 
-_FINDINGS = 20  # of a damaged file there could be one for each page
-_BEHIND = 1.0  # seconds: clocks are corrected by less all the time
+_FINDINGS = 20  # a damaged file could have one for each page
+_CLOCK_TOLERANCE = 1.0  # seconds by which clocks are corrected all the time
 _AUTO_VACUUM = ("none", "full", "incremental")
 _NUMBERS = ("cache_size", "page_size", "journal_size_limit", "wal_autocheckpoint")
 
 
-def check(
-    db: sqlite3.Connection,
-    file: DatabaseFile,
-    wal: WriteAheadLog,
-    now: float,
-    fixed: tuple[int, int, int],
-    *,
-    is_full: bool,
-) -> CheckReport:
-    """Check a database by a connection that only reads.
+def stats(
+    db: sqlite3.Connection, shared: SharedState, namespace: str | None
+) -> BackendStats:
+    """Measure a database.
 
     Args:
-        db: The connection, made as every other.
-        file: The file that it is on.
-        wal: What the store knows of its log.
-        now: What the clock says, wherever it has been before.
-        is_full: Compare every row with every index as well.
+        db: A connection.
+        shared: The state of the store.
+        namespace: Count the keys of one namespace, or of all.
     """
-    integrity = [*missing(db), *_integrity(db, is_full=is_full)]
+    now, wal = shared.now(), shared.wal
+    claims = queries.count_claims(db, namespace, now)
+    return BackendStats(
+        keys_by_namespace=queries.count(db, namespace, now),
+        claimed=claims.get("claimed", 0),
+        abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
+        file_bytes=size(shared.path),
+        wal_bytes=wal.bytes,
+        free_pages=pragma(db, "freelist_count"),
+        checkpoint_failures=wal.failures,
+        wal_pinned=wal.pinned,
+        engine=f"SQLite {sqlite3.sqlite_version}",
+        alarms=tuple(wal.alarms()),
+    )
+
+
+def check(db: sqlite3.Connection, shared: SharedState, *, is_full: bool) -> CheckReport:
+    """Check a database.
+
+    Args:
+        db: A connection.
+        shared: The state of the store.
+        is_full: Also compare every row with every index?
+    """
+    wal = shared.wal
+    integrity = [*missing_objects(db), *_integrity(db, is_full=is_full)]
     settings = _settings(db)
-    behind = 0.0 if integrity else _newest(db) - now
-    is_in_company = is_shared(file.real_path)
+    # The clock itself: the store's time never runs backwards.
+    behind = 0.0 if integrity else _newest(db) - shared.config.clock()
+    has_company = is_shared(shared.file.real_path)
     problems = [f"the file is damaged: {finding}" for finding in integrity]
     problems += wal.alarms()
-    if behind > _BEHIND:
+    if behind > _CLOCK_TOLERANCE:
         problems.append(
             f"the clock is {behind:,.0f} s behind the newest mark: until it is there"
             " again, keys expire and leases end late; set the clock"
         )
-    if is_in_company and settings["journal_mode"] == "wal":
-        problems += _reset_bug(fixed)
+    if has_company and settings["journal_mode"] == "wal":
+        problems += _wal_reset_bug(shared.config.tuning.wal_reset_fixed)
     problems += _never_shrinks(db, settings)
     return CheckReport(
-        location=file.path,
+        location=shared.path,
         engine=f"SQLite {sqlite3.sqlite_version}",
         is_full=is_full,
         schema=pragma(db, "user_version"),
         settings=settings,
         integrity=tuple(integrity),
         problems=tuple(problems),
-        file_bytes=size(file.path),
+        file_bytes=size(shared.path),
         wal_bytes=wal.bytes,
         free_pages=pragma(db, "freelist_count"),
         checkpoint_failures=wal.failures,
         clock_behind=max(behind, 0.0),
-        is_shared=is_in_company,
+        is_shared=has_company,
     )
 
 
 def _integrity(db: sqlite3.Connection, *, is_full: bool) -> list[str]:
-    question = "integrity_check" if is_full else "quick_check"
+    pragma_name = "integrity_check" if is_full else "quick_check"
     try:
-        found = db.execute(f"PRAGMA {question}({_FINDINGS})").fetchall()
+        found = db.execute(f"PRAGMA {pragma_name}({_FINDINGS})").fetchall()
     except sqlite3.DatabaseError as exc:
-        if primary_code(exc) not in DAMAGED:
+        if primary_code(exc) not in CORRUPTION_CODES:
             raise
         return [str(exc)]
     return [line for (line,) in found if line != "ok"]
@@ -98,7 +118,7 @@ def _newest(db: sqlite3.Connection) -> float:
     return float(newest or 0)
 
 
-def _reset_bug(fixed: tuple[int, int, int]) -> Iterator[str]:
+def _wal_reset_bug(fixed: tuple[int, int, int]) -> Iterator[str]:
     if sqlite3.sqlite_version_info < fixed:
         yield (
             f"several connections share the file, and SQLite {sqlite3.sqlite_version}"

@@ -1,7 +1,4 @@
-"""Rows in SQLite's table: how a transaction reads, writes, removes and counts them.
-
-Everything here runs on the worker thread, inside a transaction or as one.
-"""
+"""The statements on SQLite's table: reading, writing, removing and counting rows."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from ..._types import Record
 from ..operations import Row
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..base import Cursor
     from ..operations import Id, Operation
+    from .driver import sqlite3
 
 _ROW = """first_seen, last_seen, expires_at,
     token, attempt, lease_until, on_abandoned"""
@@ -53,13 +50,13 @@ _HELD = """SELECT id, namespace, first_seen, last_seen, expires_at
     WHERE on_abandoned = 'hold' AND lease_until <= ?{scope} ORDER BY namespace, id"""
 _SCOPE = " AND namespace = ?"
 
-_AT_ONCE = 1_024  # keys in a statement; a power of two, so that few sizes are compiled
+_KEYS = 1_024  # in a statement; a power of two, so that few sizes are compiled
 
 
 def read(
     db: sqlite3.Connection, operations: Sequence[Operation[object]]
 ) -> dict[Id, Row]:
-    """Read the rows that a batch is about."""
+    """Read the rows of the keys of a batch."""
     if len(operations) == 1:
         id_ = operations[0].namespace, operations[0].key
         row = db.execute(_READ_ONE, id_).fetchone()
@@ -78,10 +75,15 @@ def read(
 def write(
     db: sqlite3.Connection, found: Mapping[Id, Row], changes: Mapping[Id, Row | None]
 ) -> None:
-    """Write what has changed, in few statements.
+    """Write the changed rows of a batch, in few statements.
 
-    At the end of each one the thread asks for the GIL again, and a busy event loop may
-    keep it waiting for milliseconds.
+    After each statement the thread acquires the GIL again, and a busy event loop may
+    delay that by milliseconds.
+
+    Args:
+        db: The connection.
+        found: The rows before the batch.
+        changes: The rows after it; ``None`` deletes a row.
     """
     marks: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
     rows: list[tuple[object, ...]] = []
@@ -95,7 +97,7 @@ def write(
     for (namespace, row), names in marks.items():
         for fresh in _in_json(names):
             db.execute(_MARK, (namespace, *row[:3], fresh))
-    size, first = _AT_ONCE, 0
+    size, first = _KEYS, 0
     while first < len(rows):
         while size > len(rows) - first:
             size //= 2
@@ -104,29 +106,33 @@ def write(
 
 
 class Removal(NamedTuple):
-    """Which rows a step of a long removal looks at, and which of them go."""
+    """One page of a long removal: the rows to examine, and which of them to remove."""
 
     namespace: str | None
     after: Cursor | None
     limit: int
     age: float | None
-    """Seconds since the last mark; ``None`` takes what is expired."""
+    """Seconds since the last mark; ``None`` selects the expired rows."""
 
     def condition(self, now: float) -> tuple[str, tuple[float, ...]]:
-        """Say which rows go, and the values that it needs."""
+        """Return the condition for removal, and its parameters."""
         if self.age is None:
             return _EXPIRED, (now,)
         return _OLD, (now - self.age, now)
 
     def span(self, last: Cursor | None = None) -> tuple[str, list[str]]:
-        """Name the rows from ``after`` to ``last`` as SQLite can seek them."""
+        """Return the range from ``after`` to ``last``, in a form that SQLite can seek.
+
+        Args:
+            last: The last row of the page; ``None`` is the last row of the table.
+        """
         if self.namespace is None:
-            span, values, place, mark = "true", [], "(namespace, id)", "(?, ?)"
+            span, values, columns, marks = "true", [], "(namespace, id)", "(?, ?)"
         else:
-            span, values, place, mark = "namespace = ?", [self.namespace], "id", "?"
+            span, values, columns, marks = "namespace = ?", [self.namespace], "id", "?"
         for comparison, id_ in ((">", self.after), ("<=", last)):
             if id_:
-                span += f" AND {place} {comparison} {mark}"
+                span += f" AND {columns} {comparison} {marks}"
                 values += id_ if self.namespace is None else id_[1:]
         return span, values
 
@@ -134,17 +140,17 @@ class Removal(NamedTuple):
 def remove(
     db: sqlite3.Connection, removal: Removal, now: float
 ) -> tuple[int, Cursor | None]:
-    """Remove what goes of the next rows; return how many, and where to go on."""
+    """Remove the selected rows of one page; return their number and the next cursor."""
     span, values = removal.span()
     last = _LAST.format(span=span), (*values, removal.limit - 1)
     end = db.execute(*last).fetchone()
     span, values = removal.span(end)
     condition, bounds = removal.condition(now)
-    gone = {"span": span, "condition": condition}
+    selection = {"span": span, "condition": condition}
     parameters = *values, *bounds
-    if db.execute(_ANY.format(**gone), parameters).fetchone() is None:
+    if db.execute(_ANY.format(**selection), parameters).fetchone() is None:
         return 0, end
-    return db.execute(_REMOVE.format(**gone), parameters).rowcount, end
+    return db.execute(_REMOVE.format(**selection), parameters).rowcount, end
 
 
 def count(db: sqlite3.Connection, namespace: str | None, now: float) -> dict[str, int]:
@@ -155,12 +161,12 @@ def count(db: sqlite3.Connection, namespace: str | None, now: float) -> dict[str
 def count_claims(
     db: sqlite3.Connection, namespace: str | None, now: float
 ) -> dict[str, int]:
-    """Count live claims, and what was abandoned by what becomes of it."""
+    """Count the live claims, and the abandoned ones by their policy."""
     return _counts(db, _CLAIMS, namespace, now)
 
 
 def held(db: sqlite3.Connection, namespace: str | None, now: float) -> list[Record]:
-    """List what is held, in the order of namespace and key."""
+    """List the held keys, ordered by namespace and key."""
     scope, names = _scope(namespace)
     return [
         Record(*row) for row in db.execute(_HELD.format(scope=scope), (now, *names))
@@ -174,14 +180,20 @@ def _counts(
     return dict(db.execute(query.format(scope=scope), (now, now, *names)))
 
 
+def pragma(db: sqlite3.Connection, name: str) -> int:
+    """Read an integer setting or counter."""
+    (value,) = db.execute(f"PRAGMA {name}").fetchone()
+    return int(value)
+
+
 @cache
 def _write_many(rows: int) -> str:
     return _WRITE + ", (?, ?, ?, ?, ?, ?, ?, ?, ?)" * (rows - 1)
 
 
 def _in_json(names: list[str]) -> Iterator[str]:
-    for first in range(0, len(names), _AT_ONCE):
-        yield json.dumps(names[first : first + _AT_ONCE])
+    for first in range(0, len(names), _KEYS):
+        yield json.dumps(names[first : first + _KEYS])
 
 
 def _scope(namespace: str | None) -> tuple[str, tuple[str, ...]]:

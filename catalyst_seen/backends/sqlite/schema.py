@@ -1,24 +1,26 @@
-"""How a file becomes a store: look before touching, settings, schema, upgrade."""
+"""How a file becomes a store: detection, settings, schema, upgrade."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from ..._logging import log
-from .files import MEMORY, make, size
-from .transactions import primary_code, retry_while_busy, under_lock
+from .driver import connect, sqlite3
+from .errors import primary_code
+from .files import MEMORY, create_file, size
+from .queries import pragma
+from .transactions import in_write_transaction, retry_while_busy, rollback
 from .wal import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..._config import SeenStoreConfig
+    from .transactions import Deadline
 
 Kind = Literal["ours", "earlier", "old", "empty"]
 Object = tuple[str, str]
@@ -64,21 +66,21 @@ _OBJECTS = (
 )
 _OLD_COLUMNS = [("id", "TEXT", 1), ("ts", "INTEGER", 0)]
 _SET_ASIDE = "ALTER TABLE seen RENAME TO old_seen"
-# No str ever found an id that is NULL or a blob: such a row says nothing of any key.
+# Rows whose id is not TEXT were unreachable in the old store; the upgrade drops them.
 _UPGRADE = """INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)
     SELECT '', id, CAST(ts AS REAL), CAST(ts AS REAL), CAST(ts AS REAL) + ?
     FROM old_seen WHERE typeof(id) = 'text'"""
 
 
 def precheck_file(location: str, mode: int) -> None:
-    """Make directory and file, and refuse what is not ours before it can change.
+    """Create directory and file, and refuse a foreign file before it can change.
 
-    An ordinary connection changes nothing by looking, but for what a program that
-    crashed left behind: it would roll a journal back, or checkpoint a write-ahead log.
+    An ordinary connection that only reads may still change a file that a crashed
+    program left behind: it would roll back its journal, or checkpoint its log.
 
     Args:
         location: Path of the file.
-        mode: The rights of a new one.
+        mode: The permissions of a new file.
 
     Raises:
         SchemaError: A newer schema, another program's database, or no database.
@@ -93,8 +95,8 @@ def precheck_file(location: str, mode: int) -> None:
     if location == MEMORY:
         return
     _make_directory(location)
-    real = os.path.realpath(location)  # beside what a link leads to are its other files
-    make(real, mode)
+    real = os.path.realpath(location)  # SQLite's other files are beside the target
+    create_file(real, mode)
     if size(f"{real}-wal"):
         if not size(real):
             raise SchemaError(
@@ -103,12 +105,12 @@ def precheck_file(location: str, mode: int) -> None:
                 " would throw away what is in the log",
                 "Both are untouched; restore a backup, or remove the log to begin anew",
             )
-        _look_read_only(location, "mode=ro")
+        _detect_read_only(location, "mode=ro")
     elif size(f"{real}-journal"):
         try:
-            _look_read_only(location, "immutable=1")
+            _detect_read_only(location, "immutable=1")
         except sqlite3.DatabaseError:
-            return  # half a transaction: nobody can tell before it is rolled back
+            return  # half a transaction: unreadable until it is rolled back
 
 
 def _make_directory(location: str) -> None:
@@ -127,10 +129,9 @@ def _make_directory(location: str) -> None:
         ) from exc
 
 
-def _look_read_only(location: str, how: str) -> None:
-    read_only = sqlite3.connect(f"{Path(location).as_uri()}?{how}", uri=True)
-    with closing(read_only) as db:
-        _look(db, location)
+def _detect_read_only(location: str, option: str) -> None:
+    with closing(connect(f"{Path(location).as_uri()}?{option}", is_uri=True)) as db:
+        _detect(db, location)
 
 
 def prepare(
@@ -138,23 +139,26 @@ def prepare(
     location: str,
     config: SeenStoreConfig,
     ttl: float | None,
+    deadline: Deadline,
     *,
     may_create: bool,
 ) -> None:
-    """Apply settings and schema, in the one order of which SQLite ignores nothing.
+    """Apply settings and schema, in the only order in which SQLite ignores none.
 
     Args:
-        db: A new connection to what ``look_before`` let pass.
+        db: A new connection to a file that passed ``precheck_file``.
         location: Its path.
         config: The settings.
-        ttl: What the rows of an old store get, counted from their ``ts``.
-        may_create: Else what is not ours yet is refused.
+        ttl: Time to live of the rows of an old store, counted from their ``ts``.
+        deadline: End of the wait for other connections.
+        may_create: May the schema be created or upgraded? Otherwise such a file is
+            refused.
 
     Raises:
-        SchemaError: It is not ours; nothing is changed.
-        StoreUnavailableError: SQLite does not give the journal that was asked for.
+        SchemaError: The file is not a store; nothing is changed.
+        StoreUnavailableError: SQLite refused the journal mode of the settings.
     """
-    kind = _look(db, location)
+    kind = _detect(db, location)
     if kind != "ours" and not may_create:
         raise SchemaError(
             location,
@@ -163,18 +167,18 @@ def prepare(
         )
     if kind == "empty":
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    _set_journal(db, location, config)
+    _set_journal(db, location, config, deadline)
     db.execute(f"PRAGMA synchronous = {config.synchronous}")
     db.execute(f"PRAGMA cache_size = {config.cache_size}")
     db.execute("PRAGMA temp_store = MEMORY")
     db.execute(f"PRAGMA journal_size_limit = {LIMIT}").fetchall()
-    db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()  # see _sqlite_wal
+    db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()  # see wal.py
     if kind == "ours":
         return
-    upgraded = under_lock(db, location, lambda: _create(db, location, ttl))
+    upgraded = in_write_transaction(db, location, deadline, _create, location, ttl)
     if upgraded:
         log("info", "schema_upgraded", location=location, **upgraded)
-    # Until it is in the file proper, a power failure could take the schema away.
+    # Until the schema is in the database file, a power failure could lose it.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
@@ -182,9 +186,9 @@ def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> dict[st
     """Create or upgrade the schema, unless another process was faster.
 
     Returns:
-        What became of an old store's rows.
+        Numbers of rows of an old store, for the log; empty otherwise.
     """
-    kind = _kind(db, location)
+    kind = _detect_in_transaction(db, location)
     if kind == "empty":
         _execute(db, _CREATE)
     elif kind == "earlier":
@@ -194,25 +198,24 @@ def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> dict[st
     return {}
 
 
-def missing(db: sqlite3.Connection) -> list[str]:
-    """Say what of our schema somebody has removed."""
-    there = set(db.execute(_OBJECTS))
+def missing_objects(db: sqlite3.Connection) -> list[str]:
+    """Report the tables and indexes of the schema that were removed."""
+    found = set(db.execute(_OBJECTS))
     ours = ("table", "seen"), ("index", "seen_hold")
-    return [f"no {kind} {name}" for kind, name in ours if (kind, name) not in there]
+    return [f"no {kind} {name}" for kind, name in ours if (kind, name) not in found]
 
 
-def _look(db: sqlite3.Connection, location: str) -> Kind:
-    """Tell the kind from one snapshot: another process may be creating the schema."""
+def _detect(db: sqlite3.Connection, location: str) -> Kind:
+    """Detect the kind in one snapshot: another process may be creating the schema."""
     db.execute("BEGIN")
     try:
-        return _kind(db, location)
+        return _detect_in_transaction(db, location)
     finally:
-        if db.in_transaction:  # some errors end it by themselves
-            db.execute("ROLLBACK")
+        rollback(db)
 
 
-def _kind(db: sqlite3.Connection, location: str) -> Kind:
-    """Tell an empty database, an old store's and ours apart; refuse every other."""
+def _detect_in_transaction(db: sqlite3.Connection, location: str) -> Kind:
+    """Detect an empty database, an old store's or ours; refuse every other."""
     try:
         application_id = pragma(db, "application_id")
     except sqlite3.DatabaseError as exc:
@@ -234,7 +237,7 @@ def _kind(db: sqlite3.Connection, location: str) -> Kind:
     if application_id == version == 0:
         if not objects:
             return "empty"
-        if _is_old(db, objects):
+        if _is_old_store(db, objects):
             return "old"
     names = ", ".join(f"{kind} {name}" for kind, name in objects) or "no table"
     raise SchemaError(
@@ -245,8 +248,8 @@ def _kind(db: sqlite3.Connection, location: str) -> Kind:
     )
 
 
-def _is_old(db: sqlite3.Connection, objects: list[Object]) -> bool:
-    """Is it one table with the old store's two columns, and at most indexes on it?"""
+def _is_old_store(db: sqlite3.Connection, objects: list[Object]) -> bool:
+    """Is there only one table with the old store's two columns, and its indexes?"""
     others = [kind for kind, name in objects if (kind, name) != ("table", "seen")]
     columns = db.execute("SELECT name, type, pk FROM pragma_table_info('seen')")
     return set(others) <= {"index"} and columns.fetchall() == _OLD_COLUMNS
@@ -258,7 +261,7 @@ def _execute(db: sqlite3.Connection, statements: Iterable[str]) -> None:
 
 
 def _upgrade(db: sqlite3.Connection, ttl: float | None) -> dict[str, int]:
-    """Take the rows over; say how many, and how many no key could ever match."""
+    """Convert the old store's table; return the numbers of rows kept and skipped."""
     db.execute(_SET_ASIDE)
     _execute(db, _CREATE)
     (old,) = db.execute("SELECT count(*) FROM old_seen").fetchone()
@@ -268,14 +271,11 @@ def _upgrade(db: sqlite3.Connection, ttl: float | None) -> dict[str, int]:
 
 
 def _set_journal(
-    db: sqlite3.Connection, location: str, config: SeenStoreConfig
+    db: sqlite3.Connection, location: str, config: SeenStoreConfig, deadline: Deadline
 ) -> None:
     wanted = "wal" if config.wal_mode else "delete"
-    # Of two that change it at once, SQLite refuses one without waiting.
-    (mode,) = retry_while_busy(
-        lambda: db.execute(f"PRAGMA journal_mode = {wanted}").fetchone(),
-        time.monotonic() + config.timeout,
-    )
+    # Of two connections that change the mode at once, SQLite refuses one without delay.
+    mode = retry_while_busy(deadline, _set_journal_mode, db, wanted)
     if mode != wanted and location != MEMORY:
         raise StoreUnavailableError(
             location,
@@ -284,7 +284,6 @@ def _set_journal(
         )
 
 
-def pragma(db: sqlite3.Connection, name: str) -> int:
-    """Read a setting that is a whole number."""
-    (value,) = db.execute(f"PRAGMA {name}").fetchone()
-    return int(value)
+def _set_journal_mode(db: sqlite3.Connection, mode: str) -> str:
+    (actual,) = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+    return str(actual)

@@ -1,85 +1,84 @@
-"""The write-ahead log: emptied when it has grown, and what keeps it from that.
+"""The write-ahead log: its checkpoints, and the alarms when it grows.
 
-SQLite would do it by itself, in whatever commit comes, and say nothing of a failure. So
-its own checkpoints are switched off, and each of these is looked at.
+SQLite would run a checkpoint inside some commit, and report no failure. So automatic
+checkpoints are off, and this module runs them and examines each result.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from typing import TYPE_CHECKING
 
 from ..._logging import log
+from .driver import sqlite3
+from .errors import describe
 from .files import size
-from .transactions import cause
 
 if TYPE_CHECKING:
     from .files import DatabaseFile
-    from .worker import Connection
 
 LIMIT = 4_000_000
-"""Bytes that the log grows by before it is emptied; SQLite's own are 1,000 pages."""
+"""Bytes of the log after which a checkpoint is due; SQLite's default is 1,000 pages."""
 
 INTERVAL = 1.0
-"""Seconds after which what was written is in the file proper, if the disk is fast."""
+"""Longest age in seconds of what is only in the log, if the disk is fast."""
 
-_SHARE = 20  # a checkpoint's time is at most this part of all
-_OVERGROWN = 16 * LIMIT  # beyond it others are made to wait, as there is no other way:
-_PATIENCE = 100  # for so many milliseconds, until those that read now have ended
-_ALARM = 10.0  # seconds for which a reader may keep a log long
+_TIME_SHARE = 20  # checkpoints may use at most this fraction of the time
+_OVERGROWN = 16 * LIMIT  # beyond this size a checkpoint makes other connections wait:
+_BUSY_TIMEOUT_MS = 100  # for so long, until the current readers have ended
+_PINNED_ALARM = 10.0  # seconds for which a reader may pin a large log
 
 
 class WriteAheadLog:
-    """The log of one file, over all connections that a store makes to it.
+    """The log of one file, over all connections of a store to that file.
 
     Attributes:
-        failures: Checkpoints that failed.
-        problem: Why the last one failed; ``None`` if it did not.
-        is_due: Has it grown so much that it should be emptied before the time?
+        failures: Number of failed checkpoints.
+        problem: Why the last checkpoint failed; ``None`` if it did not.
+        is_due: Has the log grown so much that a checkpoint should not be deferred?
     """
 
     def __init__(self, file: DatabaseFile, *, is_used: bool) -> None:
-        """Know nothing of it yet.
+        """Create the state of a log that was not examined yet.
 
         Args:
-            file: Whose log it is.
-            is_used: Is there one at all?
+            file: The file that the log belongs to.
+            is_used: Is the database in WAL mode?
         """
         self.failures: int = 0
         self.problem: str | None = None
         self.is_due: bool = False
         self._file = file
         self._is_used = is_used
-        self._enough = LIMIT
-        self._is_written = True  # by another process, perhaps
-        self._next = self._next_cut = 0.0
+        self._threshold = LIMIT
+        self._has_frames = True  # of another process, perhaps
+        self._next_checkpoint = self._next_truncation = 0.0
         self._copied = 0
         self._pinned_since: float | None = None
-        self._is_alarmed = False
+        self._is_alarm_logged = False
 
     @property
     def bytes(self) -> int:
-        """How large it is."""
+        """Size of the log."""
         return size(f"{self._file.real_path}-wal") if self._is_used else 0
 
     @property
     def pinned(self) -> float:
-        """Seconds for which a reader has kept it from being emptied; 0 if none does."""
-        since = self._pinned_since  # others may be about to change it
+        """Seconds for which a reader has blocked checkpoints; 0 if none does."""
+        since = self._pinned_since  # another thread may be about to change it
         return 0.0 if since is None else time.monotonic() - since
 
-    def written(self) -> None:
-        """Learn that a transaction has written something."""
-        self._is_written = True
-        found = self.bytes
-        if found <= LIMIT:
-            self._enough = LIMIT
-        self.is_due = found > self._enough
+    def record_write(self) -> None:
+        """Record that a transaction has written to the log."""
+        self._has_frames = True
+        grown = self.bytes
+        if grown <= LIMIT:
+            self._threshold = LIMIT
+        self.is_due = grown > self._threshold
 
     def alarms(self) -> list[str]:
-        """Say what somebody should look at."""
-        found, problem, pinned = [], self.problem, self._alarming()
+        """Return the conditions that need an operator."""
+        found, problem, pinned = [], self.problem, self._pinned_too_long()
         if problem is not None:
             found.append(
                 f"the last checkpoint failed: {problem}. What was marked since the last"
@@ -93,73 +92,74 @@ class WriteAheadLog:
             )
         return found
 
-    def _alarming(self) -> float:
-        """For how long it has been pinned, if it has grown long by that; else 0."""
-        pinned = self.pinned
-        return pinned if pinned >= _ALARM and self.bytes > LIMIT else 0.0
-
-    def maintain(self, db: Connection) -> None:
-        """Empty it if it has grown, or if something has waited there long enough."""
+    def maintain(self, db: sqlite3.Connection) -> None:
+        """Run a checkpoint if the log has grown, or if its frames are old enough."""
         if not self._is_used:
             return
         started = time.monotonic()
-        if self.is_due or (self._is_written and started >= self._next):
-            is_long = self.bytes > _OVERGROWN and started >= self._next_cut
-            self._checkpoint(db, "TRUNCATE" if is_long else "PASSIVE")
+        if self.is_due or (self._has_frames and started >= self._next_checkpoint):
+            truncates = self.bytes > _OVERGROWN and started >= self._next_truncation
+            self._checkpoint(db, "TRUNCATE" if truncates else "PASSIVE")
             ended = time.monotonic()
-            self._next = ended + max(INTERVAL, _SHARE * (ended - started))
-            if is_long and self.bytes > _OVERGROWN:
-                self._next_cut = self._next
+            pause = max(INTERVAL, _TIME_SHARE * (ended - started))
+            self._next_checkpoint = ended + pause
+            if truncates and self.bytes > _OVERGROWN:
+                self._next_truncation = self._next_checkpoint
         self.is_due = False
-        self._tell()
+        self._log_alarm()
 
-    def end(self, db: Connection) -> None:
-        """Empty it, and cut its file, before the connection is closed."""
+    def truncate(self, db: sqlite3.Connection) -> None:
+        """Run a checkpoint and truncate the log, before the connection is closed."""
         if self.bytes:
             self._checkpoint(db, "TRUNCATE")
 
-    def _checkpoint(self, db: Connection, how: str) -> None:
+    def _checkpoint(self, db: sqlite3.Connection, mode: str) -> None:
         try:
-            db.execute(f"PRAGMA busy_timeout = {_PATIENCE}").fetchall()
+            db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}").fetchall()
             try:
-                row = db.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+                row = db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             finally:
                 db.execute("PRAGMA busy_timeout = 0").fetchall()
         except sqlite3.Error as exc:
-            self._failed(cause(exc))
+            self._record_failure(describe(exc))
         else:
-            self._ended(*row)
+            self._record_checkpoint(*row)
 
-    def _failed(self, problem: str) -> None:
+    def _record_failure(self, problem: str) -> None:
         self.failures += 1
-        self._enough = self.bytes + LIMIT
+        self._threshold = self.bytes + LIMIT
         if self.problem is None:
             log("error", "checkpoint_failed", location=self._file.path, error=problem)
         self.problem = problem
 
-    def _ended(self, _is_busy: int, frames: int, copied: int) -> None:
-        """Learn from SQLite's answer.
+    def _record_checkpoint(self, _is_busy: int, frames: int, copied: int) -> None:
+        """Evaluate the result of a checkpoint.
 
         Args:
-            _is_busy: Did another connection keep it from cutting the file?
-            frames: Pages in the log; below 0 if another checkpoint was under way.
-            copied: Of these, how many are in the file proper.
+            _is_busy: Did another connection prevent the truncation?
+            frames: Pages in the log; negative if another checkpoint was running.
+            copied: Number of these that are in the database file.
         """
-        if frames < 0:  # another connection is at it
-            self._enough = self.bytes + LIMIT
+        if frames < 0:
+            self._threshold = self.bytes + LIMIT
             return
         self.problem = None
         is_stuck = copied < frames and copied == self._copied
         if not is_stuck or self._pinned_since is None:
             self._pinned_since = time.monotonic() if copied < frames else None
         self._copied = copied
-        self._is_written = copied < frames
-        grown = self.bytes  # a log that nobody could begin anew stays as it is
-        self._enough = grown + LIMIT if grown > LIMIT else LIMIT
+        self._has_frames = copied < frames
+        grown = self.bytes  # a log that could not be reset keeps its size
+        self._threshold = grown + LIMIT if grown > LIMIT else LIMIT
 
-    def _tell(self) -> None:
-        pinned = self._alarming()
-        if pinned and not self._is_alarmed:
+    def _pinned_too_long(self) -> float:
+        """Return for how long a reader has pinned the log, if that is an alarm."""
+        pinned = self.pinned
+        return pinned if pinned >= _PINNED_ALARM and self.bytes > LIMIT else 0.0
+
+    def _log_alarm(self) -> None:
+        pinned = self._pinned_too_long()
+        if pinned and not self._is_alarm_logged:
             log(
                 "warning",
                 "wal_pinned",
@@ -167,4 +167,4 @@ class WriteAheadLog:
                 seconds=round(pinned),
                 wal_bytes=self.bytes,
             )
-        self._is_alarmed = bool(pinned)
+        self._is_alarm_logged = bool(pinned)

@@ -1,225 +1,210 @@
-"""aiosqlite's worker thread, as a place where whole functions run.
+"""A worker thread: aiosqlite's, which runs whole functions on one database.
 
-aiosqlite sends one statement per hop. Here one hop carries a function that gets the
-connection and may run a whole transaction, so that a cancelled caller leaves nothing
-half done. No SQL lives here.
+aiosqlite runs one statement per hop to its thread. Here one hop runs a function that
+may execute a whole transaction, so that a cancelled caller leaves nothing half done.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import aiosqlite
+
+from ..._errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .database import Database
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
-_AGAIN = 0.02  # seconds until the next statement is interrupted as well
+_INTERRUPT_INTERVAL = 0.02  # seconds until the next statement is interrupted as well
+_CHUNK_SIZE = 64  # of iterations over cursors, which have no use here
 
 
-class Connection(sqlite3.Connection):
-    """A connection whose ``execute`` also takes a function.
+class _Adapter:
+    """The object that aiosqlite uses like a connection: it executes functions.
 
-    aiosqlite hands whatever it is given to ``execute`` on its worker thread, and then
-    asks the result for ``fetchall()``.
+    ``aiosqlite.Connection.execute_fetchall`` calls, on its thread, ``execute`` with its
+    own two arguments, and then ``fetchall`` of the result.
     """
 
-    is_suspect = False  # whoever sees it fail in earnest sets this
-    is_unwanted = False  # nobody waits any more for what it is at
-    on_close: Callable[[], object] = staticmethod(lambda: None)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def execute(self, work: Any, parameters: Any = (), /) -> Any:
-        if not callable(work):
-            return super().execute(work, parameters)
+    def execute(self, function: Callable[[], object], _parameters: object) -> _Result:
         try:
-            return _Finished(work(self))
-        except StopIteration as exc:  # no future takes it, and the caller would wait
+            return _Result(function())
+        except StopIteration as exc:  # a future cannot hold it: the caller would hang
             raise RuntimeError("StopIteration in the worker thread") from exc
 
     def close(self) -> None:
-        super().close()
-        self.on_close()
+        self._database.close()
 
 
-class NoThreadError(Exception):
-    """The system lets this process start no more threads."""
-
-
-class _Finished:
-    def __init__(self, answer: object) -> None:
-        self._answer = answer
+class _Result:
+    def __init__(self, value: object) -> None:
+        self._value = value
 
     def fetchall(self) -> object:
-        return self._answer
+        return self._value
 
 
 class Worker:
-    """One connection and the thread that alone touches it, from ``open`` to the end.
+    """One database, and the thread that alone uses it from ``open`` to the end.
 
-    The thread is a daemon: a store that nobody closed does not keep the process alive.
+    The thread is a daemon: a store that was not closed does not keep the process alive.
+
+    Attributes:
+        database: The database. Its flags, and ``abort``, are for any thread.
     """
 
-    def __init__(
-        self,
-        database: str,
-        connect: Callable[[Callable[[], Connection]], Connection],
-        **options: Any,
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         """Prepare the thread; it starts with ``open``.
 
         Args:
-            database: What to connect to.
-            connect: Runs on the thread; is given a function that makes the connection,
-                and returns it, ready for use.
-            options: What the connection is made with.
+            database: A closed database. The thread opens and closes it.
         """
-        self._connect = connect
+        self.database = database
         self._is_abandoned = False
-        self._is_unwanted = False
         self._thread: threading.Thread | None = None
-        self._connection: Connection | None = None
-        # A thread inherits being a daemon from the one that makes it.
-        self._database = _on_daemon_thread(
-            lambda: aiosqlite.connect(
-                database,
-                factory=self._make,
-                isolation_level=None,
-                check_same_thread=False,  # for _end
-                **options,
+        with _thread_errors(database):
+            # A thread is a daemon if its creator is one.
+            self._aiosqlite = _on_daemon_thread(
+                partial(
+                    aiosqlite.Connection,
+                    cast("Callable[[], Any]", self._connect),
+                    _CHUNK_SIZE,
+                )
             )
-        )
 
     async def open(self) -> None:
         """Start the thread and connect; a failed or cancelled open leaves nothing."""
-        # Not to be cancelled inside aiosqlite: it would forget the connection that its
-        # thread is about to make, and promise an answer to a loop that may end first.
-        connecting = asyncio.ensure_future(self._database)
+        # aiosqlite must not be cancelled here: it would lose the connection that its
+        # thread is about to make, and post a result to a loop that may be closed.
+        connecting = asyncio.ensure_future(self._aiosqlite)
         try:
-            with _starting():
+            with _thread_errors(self.database):
                 await asyncio.shield(connecting)
         except asyncio.CancelledError:
             connecting.add_done_callback(self._discard)
             raise
         except BaseException:
-            if self._thread is not None:  # it is ending, and will tell this loop
+            if self._thread is not None:  # it is ending, and will notify this loop
                 self._thread.join()
             raise
 
-    @property
-    def is_suspect(self) -> bool:
-        """Should another connection be made before anything else is run?"""
-        return self._connection is not None and self._connection.is_suspect
+    async def run(
+        self,
+        function: Callable[Concatenate[Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function on the thread; cancelling the caller does not stop it."""
+        call = partial(function, self.database, *args, **kwargs)
+        return cast("T", await self._aiosqlite.execute_fetchall(cast("str", call)))
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run a function on the thread and return what it returns.
+    async def run_once(
+        self,
+        function: Callable[Concatenate[Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Open, run one function that only reads, and close.
 
-        A cancelled caller does not stop it.
+        Cancelling the caller aborts the function; nothing else uses this database.
         """
-        return cast("T", await self._database.execute_fetchall(cast("str", work)))
-
-    async def run_once(self, work: Callable[[Connection], T]) -> T:
-        """Open, run one function that only reads, and end.
-
-        If the caller is cancelled, the statement that runs is interrupted, as the
-        connection is nobody else's; what runs between statements looks at
-        ``is_unwanted``.
-        """
-        reading = asyncio.ensure_future(self._run_once(work))
+        reading = asyncio.ensure_future(self._run_once(function, *args, **kwargs))
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
             while not reading.done():
-                self.leave()
-                await asyncio.wait({reading}, timeout=_AGAIN)
+                self.database.abort()
+                await asyncio.wait({reading}, timeout=_INTERRUPT_INTERVAL)
             if not reading.cancelled():
-                reading.exception()  # nobody else asks for it
+                reading.exception()  # retrieved, so that asyncio does not log it
             raise
 
-    def leave(self) -> None:
-        """End soon what only reads: nobody waits for it any more."""
-        self._is_unwanted = True
-        if self._connection is not None:
-            self._connection.is_unwanted = True
-            with suppress(sqlite3.ProgrammingError):  # it is closed already
-                self._connection.interrupt()
-
-    async def _run_once(self, work: Callable[[Connection], T]) -> T:
+    async def _run_once(
+        self,
+        function: Callable[Concatenate[Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         await self.open()
         try:
-            return await self.run(work)
+            return await self.run(function, *args, **kwargs)
         finally:
-            if not self._is_abandoned:  # else nobody would answer
+            if not self._is_abandoned:  # otherwise the thread has ended
                 await self.aclose()
 
     async def aclose(self) -> None:
-        """Let the thread finish what was sent, disconnect and end."""
-        stopped = self._database.stop()
+        """Complete the functions that were sent, then close the database and end."""
+        stopped = self._aiosqlite.stop()
         if stopped is not None:
             await stopped
         if self._thread is not None:
             self._thread.join()
 
     def abandon(self) -> None:
-        """The same without waiting, from any thread, also when the loop is gone."""
-        if sys.is_finalizing():  # every thread has stopped, and a new one would hang
+        """Close without waiting, from any thread, with or without a loop."""
+        if sys.is_finalizing():  # all threads have stopped, and a new one would hang
             return
         self._is_abandoned = True
         end = threading.Thread(target=self._end, daemon=True, name="catalyst-seen end")
-        with suppress(RuntimeError):  # too late for a new thread: all end together
+        with suppress(RuntimeError):  # too late for a new thread: the process ends
             end.start()
 
-    def _make(self, *args: Any, **kwargs: Any) -> Connection:
+    def _connect(self) -> _Adapter:
+        """Open the database, on the thread."""
         self._thread = threading.current_thread()
-
-        def make() -> Connection:
-            self._connection = connection = Connection(*args, **kwargs)
-            connection.is_unwanted = self._is_unwanted
-            return connection
-
-        connection = self._connect(make)
+        self.database.open()
         if self._is_abandoned:
-            connection.close()
-        return connection
+            self.database.close()
+        return _Adapter(self.database)
 
     def _discard(self, connecting: asyncio.Future[Any]) -> None:
+        """Close a connection that was made after its caller was cancelled."""
         if connecting.cancelled() or connecting.exception() is None:
             self.abandon()
 
     def _end(self) -> None:
-        """Stop the thread, or find it dead because its loop was closed.
+        """Stop the thread, which may have died because its loop was closed.
 
-        On a thread of its own, ``stop`` finds no event loop to promise an answer to,
-        and the connection can be closed when nobody uses it any more.
+        On a thread without an event loop, aiosqlite's ``stop`` creates no future.
         """
-        self._database.stop()
+        self._aiosqlite.stop()
         if self._thread is not None:
             self._thread.join()
-        if self._connection is not None:
-            self._connection.close()
+        self.database.close()
 
 
 def _on_daemon_thread(function: Callable[[], T]) -> T:
     """Call a short function on a daemon thread, and wait for it."""
     results: list[T] = []
     thread = threading.Thread(target=lambda: results.append(function()), daemon=True)
-    with _starting():
-        thread.start()
+    thread.start()
     thread.join()
     return results[0]
 
 
 @contextmanager
-def _starting() -> Iterator[None]:
+def _thread_errors(database: Database) -> Iterator[None]:
+    """Translate the error of a system that allows no more threads."""
     try:
         yield
-    except RuntimeError as exc:  # Python has no error of its own for that
+    except RuntimeError as exc:  # Python has no exception of its own for this
         if "start new thread" not in str(exc):
             raise
-        raise NoThreadError(str(exc)) from exc
+        raise StoreUnavailableError(
+            database.location,
+            str(exc),
+            "Raise the limit of processes (ulimit -u), or end some",
+        ) from exc

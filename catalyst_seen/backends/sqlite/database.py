@@ -1,0 +1,287 @@
+"""The synchronous core: one connection to the database of a store.
+
+Nothing here knows an event loop or a thread. A worker runs these methods on its thread,
+one at a time; a test calls them directly.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+
+from ..._errors import OutcomeUnknownError, StoreUnavailableError
+from ..base import PageResult
+from . import batch, health, queries
+from .backup import Backup
+from .driver import connect, sqlite3
+from .errors import FATAL_CODES, primary_code, translated
+from .maintenance import VACUUM, remove_page, vacuum_page
+from .queries import Removal
+from .schema import precheck_file, prepare
+from .transactions import Deadline, in_transaction, retry_while_busy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ..._types import CheckReport, Record
+    from ..base import BackendStats, BatchResult, Cursor
+    from ..operations import Get, Operation
+    from .shared import SharedState
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Database:
+    """A connection to the database of a store, and every operation on it.
+
+    There are two kinds: the connection for calls, and short-lived readers that serve
+    one read-only call each, beside the first one.
+
+    ``abort`` and the flags may be used by any thread; all else, by one thread at a
+    time.
+
+    Attributes:
+        shared: The state that all connections of the store share.
+        location: The path, for people.
+        needs_reconnect: Set after a fatal error: this connection may have a wrong view
+            of the file, and must be replaced.
+        generation: Number of this connection among those of the store; a reader has
+            none.
+    """
+
+    def __init__(
+        self,
+        shared: SharedState,
+        *,
+        generation: int = 0,
+        reads_until: float | None = None,
+    ) -> None:
+        """Create a closed database; no I/O.
+
+        Args:
+            shared: The state of the store.
+            generation: Makes the versions that this connection samples unequal to those
+                of its predecessor.
+            reads_until: End of all waits of a reader, by ``time.monotonic``; ``None``
+                for the connection for calls, whose calls each wait for ``timeout``.
+        """
+        self.shared = shared
+        self.location: str = shared.path
+        self.generation = generation
+        self.needs_reconnect: bool = False
+        self._reads_until = reads_until
+        self._abort = Event()
+        self._db: sqlite3.Connection | None = None
+
+    @property
+    def abort_requested(self) -> bool:
+        """Was the current call aborted?"""
+        return self._abort.is_set()
+
+    def open(self) -> None:
+        """Connect, and prepare settings and schema. A failed open leaves nothing.
+
+        Raises:
+            ConfigurationError: SQLite is too old.
+            SchemaError: The file is not a store; it is untouched.
+            StoreUnavailableError: Cannot connect.
+        """
+        if self._reads_until is not None:
+            self.shared.file.check()
+            self._connect(sqlite_timeout=0)
+            return
+        self.shared.file.check_before_connecting()
+        with translated(self.location):
+            precheck_file(self.location, self.shared.config.file_mode)
+        self._connect(sqlite_timeout=self.shared.config.timeout)
+        self.shared.file.register(id(self))
+
+    def close(self) -> None:
+        """Disconnect. Idempotent."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+            self.shared.file.unregister(id(self))
+
+    def abort(self) -> None:
+        """End the current call soon, from another thread; only for a reader.
+
+        Its statement is interrupted, its retries end. On a connection that callers
+        share, an interrupt could hit the statement of another call.
+        """
+        self._abort.set()
+        db = self._db
+        if db is not None:
+            with suppress(sqlite3.ProgrammingError):  # it is closed already
+                db.interrupt()
+
+    def apply(
+        self, operations: Sequence[Operation[object]], *, sample_version: bool
+    ) -> BatchResult:
+        """Execute a batch in one transaction."""
+        with self._guarded() as db:
+            result = in_transaction(
+                db,
+                self.location,
+                self._deadline(),
+                batch.execute,
+                operations,
+                self.shared.now,
+                sample_version=sample_version,
+            )
+        if sample_version:
+            return result._replace(version=(self.generation, result.version))
+        return result
+
+    def read(self, gets: Sequence[Get]) -> list[Record | None]:
+        """Read keys; as a batch would, but without a transaction."""
+        result = self._retried(
+            batch.execute, gets, self.shared.now, sample_version=False
+        )
+        return cast("list[Record | None]", result.results)
+
+    def purge(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None,
+    ) -> PageResult:
+        """Remove the expired rows of one page."""
+        removal = Removal(namespace, cursor, limit, age=None)
+        return self._remove(removal, self._deadline(lock_timeout))
+
+    def cleanup(
+        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+    ) -> PageResult:
+        """Remove those rows of one page that were last marked ``age`` seconds ago."""
+        removal = Removal(namespace, cursor, limit, age)
+        return self._remove(removal, self._deadline())
+
+    def count(self, namespace: str | None) -> Mapping[str, int]:
+        """Count the seen keys of each namespace that has any."""
+        return self._retried(queries.count, namespace, self.shared.now())
+
+    def held(self, namespace: str | None) -> list[Record]:
+        """List the held keys."""
+        return self._retried(queries.held, namespace, self.shared.now())
+
+    def stats(self, namespace: str | None) -> BackendStats:
+        """Measure the database."""
+        return self._retried(health.stats, self.shared, namespace)
+
+    def check(self, *, is_full: bool) -> CheckReport:
+        """Run a health check."""
+        return self._retried(health.check, self.shared, is_full=is_full)
+
+    def backup(self, path: str) -> None:
+        """Copy the database to a new file."""
+        with self._guarded() as db:
+            Backup(path).create(db, self._deadline())
+
+    def maintain(self) -> None:
+        """Run a checkpoint, if one is due."""
+        with self._guarded() as db:
+            self.shared.wal.maintain(db)
+
+    def truncate_log(self) -> None:
+        """Empty the write-ahead log before a regular close."""
+        self.shared.wal.truncate(self._open_connection())
+
+    def _connect(self, sqlite_timeout: float) -> None:
+        config, location = self.shared.config, self.location
+        deadline = self._deadline()
+        is_uri, database = self.shared.is_file, location
+        if is_uri:  # "rw" does not create a file that is missing
+            database = f"{Path(location).as_uri()}?mode=rw"
+        with translated(location):
+            self._db = db = connect(
+                database,
+                is_uri=is_uri,
+                timeout=sqlite_timeout,
+                factory=config.tuning.sqlite_factory,
+            )
+            try:
+                retry_while_busy(
+                    deadline,
+                    prepare,
+                    db,
+                    location,
+                    config,
+                    self.shared.ttl,
+                    deadline,
+                    may_create=self._reads_until is None,
+                )
+                db.execute("PRAGMA busy_timeout = 0").fetchall()  # see retry_while_busy
+            except BaseException:
+                self.close()
+                raise
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise sqlite3.ProgrammingError("the database is not open")
+        return self._db
+
+    @contextmanager
+    def _guarded(self) -> Iterator[sqlite3.Connection]:
+        """Check that the connection is usable, and watch what happens on it.
+
+        A cancelled call may still be queued behind one that met an I/O error. It must
+        not run after the calls that its caller has sent since, over a new connection.
+        """
+        db = self._open_connection()
+        if self.needs_reconnect:
+            raise StoreUnavailableError(
+                self.location,
+                "an I/O error came before",
+                "The next call connects again",
+            )
+        self.shared.file.check()
+        changes = db.total_changes
+        try:
+            with translated(self.location):
+                yield db
+        except OutcomeUnknownError:
+            self.needs_reconnect = True
+            raise
+        except StoreUnavailableError as exc:
+            # A new connection to a database in memory would find nothing.
+            is_fatal = primary_code(exc.__cause__) in FATAL_CODES
+            self.needs_reconnect = is_fatal and self.shared.is_file
+            raise
+        finally:
+            if db.total_changes != changes:
+                self.shared.wal.record_write()
+
+    def _deadline(self, timeout: float | None = None) -> Deadline:
+        if self._reads_until is not None:
+            return Deadline(self._reads_until, self._abort)
+        if timeout is None:
+            timeout = self.shared.config.timeout
+        return Deadline(time.monotonic() + timeout, self._abort)
+
+    def _retried(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function that only reads, and retry while the database is locked."""
+        with self._guarded() as db:
+            return retry_while_busy(self._deadline(), function, db, *args, **kwargs)
+
+    def _remove(self, removal: Removal, deadline: Deadline) -> PageResult:
+        with self._guarded() as db:
+            if removal.after == VACUUM:
+                cursor = vacuum_page(db, deadline)
+                self.shared.wal.record_write()
+                return PageResult(0, cursor)
+            removed, cursor = remove_page(
+                db, self.location, deadline, removal, self.shared.now
+            )
+            return PageResult(removed, cursor)

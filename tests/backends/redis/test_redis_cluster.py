@@ -1,0 +1,292 @@
+"""Behaviour of a store that is specific to a cluster, with real faults."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    ConfigurationError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+)
+
+from ...support.redis_stores import DURABLE, SOON, to
+from ...support.servers import HOST, ValkeyCluster
+
+PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[ValkeyCluster]:
+    """A cluster shared by tests, whose slots may move from the first to the second."""
+    with ValkeyCluster(**DURABLE) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(running: ValkeyCluster) -> ValkeyCluster:
+    """The shared cluster, empty."""
+    running.clear()
+    return running
+
+
+def of_node(number: int, keys: list[str]) -> list[str]:
+    """Select the keys of one node, by the initial assignment of slots."""
+    return [
+        key for key in keys if key_slot(f"seen::{key}".encode()) * 3 >> 14 == number
+    ]
+
+
+class TestNodes:
+    """Keys on three primaries."""
+
+    async def test_batch_spans_all_nodes(self, cluster: ValkeyCluster) -> None:
+        """A batch is spread over all nodes, and its results keep their order."""
+        async with to(cluster) as store:
+            keys = [f"k{number}" for number in range(500)]
+            sightings = await store.check_and_mark_many(keys)
+            assert [sighting.key for sighting in sightings] == keys
+            assert all(sightings)
+            assert await store.filter_new(keys) == []
+            sizes = []
+            for node in cluster.nodes:
+                with node.client() as client:
+                    sizes.append(client.dbsize())
+            assert min(sizes) > 100
+            assert sum(sizes) == await store.count() == 500
+            assert await store.cleanup_old_entries(0) == 500
+
+    async def test_open_checks_every_node(self, cluster: ValkeyCluster) -> None:
+        """Opening checks every node, so one that evicts is refused."""
+        for node in cluster.nodes:
+            with node.client() as client:
+                client.config_set("maxmemory-policy", "allkeys-lru")
+                with pytest.raises(ConfigurationError, match="allkeys-lru"):
+                    await to(cluster).open()
+                client.config_set("maxmemory-policy", "noeviction")
+
+
+class TestSlots:
+    """Slots in migration."""
+
+    async def test_one_new_per_key_while_slots_move(self) -> None:
+        """Every key has one true verdict while slots move between nodes."""
+        with ValkeyCluster(**DURABLE) as cluster:
+            async with (
+                to(cluster, timeout=20) as store,
+                to(cluster, timeout=20) as other,
+            ):
+                keys = [f"k{number}" for number in range(300)]
+                assert all(await store.check_and_mark_many(keys[:100]))
+                for slot in range(0, 5_400, 60):
+                    move(cluster, slot, 0, 1, finish=slot % 120 == 0)
+                assert not any(await store.check_and_mark_many(keys[:100]))
+                assert all(await store.check_and_mark_many(keys[100:]))
+                assert not any(await other.check_and_mark_many(keys))
+                assert await other.count() >= 300
+
+    async def test_moved_slots_are_followed(self, cluster: ValkeyCluster) -> None:
+        """Keys of moved slots are found on their new node."""
+        async with to(cluster) as store:
+            keys = of_node(0, [f"moved{number}" for number in range(60)])
+            assert all(await store.check_and_mark_many(keys))
+            for key in keys:
+                slot = key_slot(f"seen::{key}".encode())
+                move(cluster, slot, 0, 1, finish=True)
+            assert not any(await store.check_and_mark_many(keys))
+
+    async def test_half_moved_slot_is_readable(self, cluster: ValkeyCluster) -> None:
+        """Keys of a slot in migration are found on whichever node has each."""
+        async with to(cluster, timeout=20) as store:
+            await store.mark_many(["{f}old1", "{f}old2"])
+            move(cluster, key_slot(b"f"), 0, 1, finish=False)
+            await store.mark_many(["{f}old3"])
+            begun = time.monotonic()
+            new = await store.check_and_mark_many(["{f}new2", "{f}new3"])
+            assert list(map(bool, new)) == [True, True]
+            both = await store.check_and_mark_many(["{f}old1", "{f}new4"])
+            assert list(map(bool, both)) == [False, True]
+            keys = [f"{{f}}old{number}" for number in (1, 2, 3)]
+            assert not any(await store.check_and_mark_many(keys))
+            assert time.monotonic() - begun < SOON
+
+    async def test_left_node_is_not_contacted(self) -> None:
+        """A node that has left the cluster is no longer contacted."""
+        with ValkeyCluster(**PARTIAL) as cluster:
+            async with to(cluster) as store, to(cluster, timeout=0.5) as idle:
+                keys = [f"k{number}" for number in range(60)]
+                assert await idle.count() == 0
+                empty(cluster, 2, 0)
+                cluster.nodes[2].kill()
+                assert all(await store.check_and_mark_many(keys))
+                assert not any(await store.check_and_mark_many(keys))
+                await until_counted(idle, 60)
+
+
+class TestLostNodes:
+    """Nodes that are lost."""
+
+    async def test_lost_node_returns(self) -> None:
+        """A lost node fails only its own keys, within the timeout, until it returns."""
+        with ValkeyCluster(cluster_require_full_coverage="no", **DURABLE) as cluster:
+            async with to(cluster, timeout=0.5) as store:
+                keys = [f"k{number}" for number in range(60)]
+                assert all(await store.check_and_mark_many(keys))
+                cluster.nodes[2].kill()
+                calls = [store.check_and_mark(key) for key in keys]
+                results = await asyncio.gather(*calls, return_exceptions=True)
+                failed = [one for one in results if isinstance(one, Exception)]
+                assert all(isinstance(one, StoreUnavailableError) for one in failed)
+                assert 0 < len(failed) < 60
+                assert not any(one for one in results if not isinstance(one, Exception))
+                with pytest.raises(StoreUnavailableError):
+                    await store.check_and_mark_many(keys)
+                cluster.nodes[2].start()
+                assert not any([await until_known(store, key) for key in keys])
+
+    async def test_lost_node_fails_only_its_keys(self) -> None:
+        """A lost node fails its keys in every batch, and no key of another node."""
+        with ValkeyCluster(**PARTIAL) as cluster:
+            async with to(cluster, timeout=0.5) as store:
+                keys = [f"k{number}" for number in range(60)]
+                lost = of_node(2, keys)
+                await asyncio.gather(*map(store.is_seen, keys))
+                cluster.nodes[2].kill()
+                results = dict(
+                    zip(
+                        keys,
+                        await asyncio.gather(
+                            *map(store.check_and_mark, keys), return_exceptions=True
+                        ),
+                        strict=True,
+                    )
+                )
+                failed = [
+                    key
+                    for key, result in results.items()
+                    if isinstance(result, StoreUnavailableError)
+                ]
+                assert failed == lost
+                assert all(results[key] for key in keys if key not in lost)
+                more = [f"m{number}" for number in range(30)]
+                with pytest.raises(OutcomeUnknownError, match=r"of 30 keys failed"):
+                    await store.check_and_mark_many(more)
+
+    async def test_stalled_node_leaves_it_unknown(self) -> None:
+        """If one node is lost and another stalls, the outcome is unknown."""
+        with ValkeyCluster(**PARTIAL) as cluster:
+            options = "?socket_timeout=0.2&socket_connect_timeout=0.2"
+            async with to(cluster, options, timeout=0.5) as store:
+                keys = [f"k{number}" for number in range(12)]
+                await store.mark_many(keys)
+                gone, stalled = of_node(2, keys)[0], of_node(1, keys)[0]
+                cluster.nodes[2].kill()
+                assert not await store.is_seen(gone)
+                with pytest.raises(StoreUnavailableError) as caught:
+                    await store.mark_seen(gone)
+                assert not isinstance(caught.value, OutcomeUnknownError)
+                assert await store.is_seen(stalled)
+                cluster.nodes[1].pause()
+                with pytest.raises(OutcomeUnknownError):
+                    await store.mark_many([gone, stalled])
+                cluster.nodes[1].resume()
+
+    async def test_idle_store_finds_a_returned_node(self) -> None:
+        """A store that was idle while a node was lost counts again after its return."""
+        with ValkeyCluster(**PARTIAL) as cluster:
+            async with to(cluster, timeout=0.5) as store:
+                await store.mark_many(f"k{number}" for number in range(60))
+                cluster.nodes[2].kill()
+                with pytest.raises(StoreUnavailableError):
+                    await store.count()
+                cluster.nodes[2].start()
+                await until_counted(store, 60)
+
+    async def test_call_waits_for_a_failed_cluster(self) -> None:
+        """Calls are retried while a cluster that lost a node refuses all commands."""
+        with ValkeyCluster(**DURABLE) as cluster:
+            async with to(cluster, timeout=15) as store:
+                (key, *_) = of_node(0, [str(number) for number in range(99)])
+                await store.mark_seen("before")
+                cluster.nodes[2].kill()
+                with cluster.nodes[0].client() as client:
+                    while "cluster_state:fail" not in str(
+                        client.execute_command("CLUSTER", "INFO")
+                    ):
+                        await asyncio.sleep(0.02)
+                    marking = asyncio.create_task(store.check_and_mark(key))
+                    while "errorstat_CLUSTERDOWN" not in client.info("errorstats"):
+                        await asyncio.sleep(0.01)
+                assert not marking.done()
+                cluster.nodes[2].start()
+                assert await marking
+
+
+async def until_counted(store: AsyncSeenStore, number: int) -> None:
+    """Count until that succeeds, and compare the number."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            assert await store.count() == number
+        except StoreUnavailableError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+async def until_known(store: AsyncSeenStore, key: str) -> object:
+    """Check and mark a key until that succeeds."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return await store.check_and_mark(key)
+        except StoreUnavailableError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+def move(
+    cluster: ValkeyCluster, slot: int, source: int, target: int, *, finish: bool
+) -> None:
+    """Move a slot and its keys from one node to another, or stop halfway."""
+    with cluster.nodes[source].client() as old, cluster.nodes[target].client() as new:
+        old_id, new_id = (
+            str(one.execute_command("CLUSTER", "MYID")) for one in (old, new)
+        )
+        new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
+        old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+        for name in old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1_000):
+            old.migrate(HOST, cluster.nodes[target].port, name, 0, 5_000)
+        if finish:
+            for one in (new, old):
+                one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+
+
+def empty(cluster: ValkeyCluster, source: int, target: int) -> None:
+    """Assign all slots of an empty node to another one, and wait for all nodes."""
+    with cluster.nodes[target].client() as new, cluster.nodes[source].client() as old:
+        new_id, old_id = (
+            str(one.execute_command("CLUSTER", "MYID")) for one in (new, old)
+        )
+        slots = range(*(16_384 * place // 3 for place in (source, source + 1)))
+        with new.pipeline(transaction=False) as pipe:
+            for how, node_id in (("IMPORTING", old_id), ("NODE", new_id)):
+                for slot in slots:
+                    pipe.execute_command("CLUSTER", "SETSLOT", slot, how, node_id)
+            pipe.execute()
+    deadline = time.monotonic() + 15
+    for node in cluster.nodes:
+        with node.client() as client:
+            while old_id in (
+                primary[2]
+                for _, _, primary, *_ in client.execute_command("CLUSTER", "SLOTS")
+            ):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)

@@ -1,0 +1,390 @@
+"""Group commit: callers that ask at once share a transaction, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    OutcomeUnknownError,
+    SeenStoreConfig,
+    StoreUnavailableError,
+    Verdict,
+)
+from catalyst_seen.backends._state_machine import transition
+from catalyst_seen.backends.operations import Operation
+from catalyst_seen.backends.sqlite import batch
+
+from ..support.locks import write_lock
+from ..support.sqlite_faults import SqliteFaults
+from ..support.sqlite_files import read
+from ..support.targets import Target
+
+Batches = list[list[str]]
+
+
+@pytest.fixture
+def sent(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> Batches:
+    """The keys of every batch that the store sends."""
+    return watch(store, monkeypatch)
+
+
+def watch(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> Batches:
+    """Note the keys of every batch that a store sends."""
+    backend = store._lifecycle.backend
+    batches: Batches = []
+    apply = backend.apply
+
+    async def noting(
+        operations: Sequence[Operation[object]], *, sample_version: bool
+    ) -> object:
+        batches.append([operation.key for operation in operations])
+        return await apply(operations, sample_version=sample_version)
+
+    monkeypatch.setattr(backend, "apply", noting)
+    return batches
+
+
+class TestTogether:
+    """Who shares a batch."""
+
+    async def test_at_once(self, store: AsyncSeenStore, sent: Batches) -> None:
+        """What a hundred tasks ask at once is sent in two batches, in order."""
+        keys = [f"key {number}" for number in range(100)]
+        calls = [store.check_and_mark(key) for key in keys]
+        sightings = await asyncio.gather(*calls)
+        assert [sighting.key for sighting in sightings if sighting] == keys
+        assert sent == [keys[:1], keys[1:]]  # the first did not wait for company
+        assert (await store.stats()).batches == 2
+
+    async def test_again_and_again(self, store: AsyncSeenStore, sent: Batches) -> None:
+        """Tasks that go on asking go on sharing batches."""
+
+        async def ask(task: int) -> None:
+            for number in range(20):
+                assert await store.check_and_mark(f"{task} {number}")
+
+        await asyncio.gather(*(ask(task) for task in range(100)))
+        assert sum(map(len, sent)) == 2_000
+        assert len(sent) < 2 * 21
+
+    async def test_claims_stay_together(
+        self, store: AsyncSeenStore, sent: Batches
+    ) -> None:
+        """So do tasks that claim and confirm."""
+
+        async def handle(task: int) -> None:
+            for number in range(20):
+                async with store.claim(f"{task} {number}") as claim:
+                    assert claim
+
+        await asyncio.gather(*(handle(task) for task in range(100)))
+        assert sum(map(len, sent)) == 4_000
+        assert len(sent) < 2 * 41
+
+    async def test_alone(self, store: AsyncSeenStore, sent: Batches) -> None:
+        """A caller that is alone waits for nobody: one call, one batch."""
+        for number in range(10):
+            await store.mark_seen(str(number))
+        assert sent == [[str(number)] for number in range(10)]
+
+    async def test_every_verb(self, store: AsyncSeenStore, sent: Batches) -> None:
+        """Different verbs share a batch, and take effect in the order of the calls."""
+        owned = await store.claim("owned")
+        sent.clear()
+        answers: list[Any] = await asyncio.gather(
+            store.is_seen("k"),
+            store.mark_seen("k"),
+            store.check_and_mark("k"),
+            store.get("k"),
+            store.forget("k"),
+            store.check_and_mark_many(["k", "l", "k"]),
+            store.filter_new(["k", "m"]),
+            owned.confirm(),
+            store.claim("owned"),
+            store.claim("k"),
+            store.claim("free"),
+            store.claim_many(["free", "other"]),
+            store.mark_many(["free"]),
+            store.is_seen("free"),
+        )
+        assert len(sent) == 2
+        seen, _, again, record, forgotten, many, fresh, _, *claims, __, marked = answers
+        assert (seen, again.verdict, forgotten) == (False, Verdict.DUPLICATE, True)
+        assert record is not None
+        assert [one.verdict for one in many] == ["new", "new", "duplicate"]
+        assert fresh == ["m"]
+        assert [claim.verdict for claim in claims[:3]] == [
+            "duplicate", "duplicate", "new",
+        ]  # fmt: skip
+        assert [claim.verdict for claim in claims[3]] == ["in_flight", "new"]
+        assert marked is True
+
+    @pytest.mark.parametrize("limit", [1, 2, 10])
+    async def test_limit(
+        self, target: Target, limit: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No batch has more operations than are allowed; the others wait, in order."""
+        config = target.config(max_in_flight=limit, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            sent = watch(store, monkeypatch)
+            keys = [str(number) for number in range(50)]
+            await asyncio.gather(*map(store.mark_seen, keys))
+            assert [key for batch in sent for key in batch] == keys
+            assert max(map(len, sent)) == limit
+
+    async def test_never_divided(
+        self, target: Target, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A call with more keys than are allowed goes alone, in one piece."""
+        config = target.config(max_in_flight=3, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            sent = watch(store, monkeypatch)
+            many = [f"many {number}" for number in range(10)]
+            await asyncio.gather(
+                store.mark_seen("a"),
+                store.mark_many(["b", "c"]),
+                store.mark_many(many),
+                store.mark_many(["d", "e"]),
+                store.mark_many(["f", "g"]),
+            )
+            assert sent == [["a"], ["b", "c"], many, ["d", "e"], ["f", "g"]]
+
+    async def test_others_have_their_turn(self, store: AsyncSeenStore) -> None:
+        """However busy the callers are, what is no batch comes between two."""
+        is_over = False
+
+        async def ask(task: int) -> None:
+            number = 0
+            while not is_over:
+                number += 1
+                await store.mark_seen(f"{task} {number}")
+
+        tasks = [asyncio.create_task(ask(task)) for task in range(100)]
+        await asyncio.sleep(0.05)
+        before = (await store.stats()).batches
+        async with asyncio.timeout(10):
+            for _ in range(10):
+                await store.purge_expired(namespace="no rows")
+        after = (await store.stats()).batches
+        is_over = True
+        await asyncio.gather(*tasks)
+        assert after - before < 30
+
+
+class TestApart:
+    """What one caller suffers is no matter of the others."""
+
+    async def test_own_answers(self, target: Target) -> None:
+        """In any crowd, with any cancellations, everybody gets the own answer."""
+        rng = random.Random(20_261_124)
+        config = target.config(max_in_flight=37, purge_interval=None)
+
+        async def ask(store: AsyncSeenStore, number: int) -> str:
+            namespace = f"feed {number % 7}"
+            keys = [f"{number} {place}" for place in range(number % 5)]
+            await asyncio.sleep(rng.random() / 100)
+            sightings = await store.check_and_mark_many(keys, namespace=namespace)
+            assert [(one.key, one.namespace, one.verdict) for one in sightings] == [
+                (key, namespace, Verdict.NEW) for key in keys
+            ]
+            claim = await store.claim(f"{number}", namespace=namespace)
+            assert (claim.key, claim.namespace, bool(claim)) == (
+                f"{number}", namespace, True,
+            )  # fmt: skip
+            await asyncio.sleep(rng.random() / 100)
+            await claim.confirm()
+            record = await store.get(f"{number}", namespace=namespace)
+            assert record is not None
+            assert (record.key, record.namespace) == (f"{number}", namespace)
+            return "done"
+
+        async with AsyncSeenStore(config) as store:
+            tasks = [asyncio.create_task(ask(store, number)) for number in range(500)]
+            for task in rng.sample(tasks, 150):
+                await asyncio.sleep(0.0001)
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [end for end in ends if isinstance(end, Exception)]
+        assert not errors
+        assert ends.count("done") >= 350
+
+    async def test_bad_operation(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An operation that cannot be carried out fails alone."""
+
+        def picky(row: Any, operation: Operation[Any], now: float) -> Any:
+            if operation.key == "bad":
+                raise ZeroDivisionError("a bad operation")
+            return transition(row, operation, now)
+
+        monkeypatch.setattr(batch, "transition", picky)
+        async with AsyncSeenStore(path) as store:
+            *answers, many = await asyncio.gather(
+                *(store.check_and_mark(key) for key in ("0", "1", "bad", "2")),
+                store.check_and_mark_many(["3", "bad"]),
+                return_exceptions=True,
+            )
+            assert [bool(answer) for answer in answers] == [True] * 4
+            assert isinstance(answers[2], ZeroDivisionError)
+            assert isinstance(many, ZeroDivisionError)
+            assert await store.filter_new(["0", "1", "2", "3"]) == ["3"]
+
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            ("SQLITE_FULL", StoreUnavailableError),
+            ("SQLITE_IOERR_FSYNC", OutcomeUnknownError),
+        ],
+    )
+    async def test_failed_transaction(
+        self,
+        path: Path,
+        error: str,
+        expected: type[Exception],
+    ) -> None:
+        """Its error reaches exactly those in it, each as an exception of its own."""
+        faults = SqliteFaults()
+        config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
+        async with AsyncSeenStore(config) as store:
+            await store.mark_seen("before")
+            faults.refuse("COMMIT", error, [False, False])
+            calls = [
+                asyncio.create_task(store.mark_seen(key))
+                for key in ["first", *map(str, range(20))]
+            ]
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(end) for end in ends] == [expected] * 21
+            assert all(str(path) in str(end) for end in ends)
+            assert len({id(end) for end in ends}) == 21
+            for end in ends:
+                assert isinstance(end, StoreUnavailableError)
+                assert end.__cause__ is not None
+            await asyncio.gather(*(store.mark_seen(f"{n}") for n in range(20)))
+            assert await store.count() == 21
+
+    async def test_readers_are_spared(self, path: Path) -> None:
+        """A batch that cannot be written fails for nobody who only reads."""
+        settings = SeenStoreConfig(
+            path, timeout=0.1, recent_staleness=0, on_error="raise", purge_interval=None
+        )
+        async with AsyncSeenStore(settings) as store:
+            await store.mark_seen("seen")
+            with write_lock(path):
+                marks = [asyncio.create_task(store.mark_seen("0"))]
+                await asyncio.sleep(0)
+                marks += [asyncio.create_task(store.mark_seen(key)) for key in "12"]
+                record, *seen, fresh = await asyncio.gather(
+                    store.get("seen"),
+                    store.is_seen("seen"),
+                    store.is_seen("1"),
+                    store.filter_new(["seen", "1"]),
+                )
+                ends = await asyncio.gather(*marks, return_exceptions=True)
+            assert record is not None
+            assert (seen, fresh) == ([True, False], ["1"])
+            assert [type(end) for end in ends] == [StoreUnavailableError] * 3
+
+    async def test_all_only_read(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A batch of readers that fails is not sent again."""
+        faults = SqliteFaults()
+        config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
+        async with AsyncSeenStore(config) as store:
+            sent = watch(store, monkeypatch)
+            faults.refuse("COMMIT", "SQLITE_FULL", [True] * 10)
+            ends = await asyncio.gather(
+                *(store.get(key) for key in "abc"), return_exceptions=True
+            )
+        assert [type(end) for end in ends] == [StoreUnavailableError] * 3
+        assert sent == [["a"], ["b", "c"]]
+
+    async def test_taken_back(self, path: Path) -> None:
+        """A call that is cancelled before it is sent has no effect."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            with write_lock(path):
+                first = asyncio.create_task(store.mark_seen("first"))
+                await asyncio.sleep(0.05)
+                others = [
+                    asyncio.create_task(store.mark_seen(f"{number}"))
+                    for number in range(10)
+                ]
+                await asyncio.sleep(0.05)
+                for other in others[::2]:
+                    other.cancel()
+            await first
+            ends = await asyncio.gather(*others, return_exceptions=True)
+            assert [type(end) for end in ends] == [
+                asyncio.CancelledError,
+                type(None),
+            ] * 5
+        keys = read(path, "SELECT id FROM seen WHERE id <> 'first' ORDER BY id")
+        assert keys == [("1",), ("3",), ("5",), ("7",), ("9",)]
+
+    @pytest.mark.parametrize("turns", range(5))
+    async def test_cancelled_from_outside(
+        self, store: AsyncSeenStore, turns: int
+    ) -> None:
+        """Who cancels the store's own task leaves nobody hanging; it works on."""
+        calls = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(50)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks():
+            if task.get_name() == "catalyst-seen calls":
+                task.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait(calls)
+            assert await store.check_and_mark("next")
+        assert {call.cancelled() or call.exception() for call in calls} <= {True, None}
+
+    async def test_cancelled_from_outside_while_blaming(
+        self, store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same while it sends the calls of a batch one by one."""
+        backend = store._lifecycle.backend
+        apply = backend.apply
+
+        async def picky(
+            operations: Sequence[Operation[object]], *, sample_version: bool
+        ) -> object:
+            task = asyncio.current_task()
+            if len(operations) > 1:
+                raise ZeroDivisionError("a bad operation")
+            if task is not None and task.get_name() == "catalyst-seen calls":
+                task.cancel()
+            return await apply(operations, sample_version=sample_version)
+
+        monkeypatch.setattr(backend, "apply", picky)
+        calls = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(10)]
+        async with asyncio.timeout(5):
+            await asyncio.wait(calls)
+        assert [call.cancelled() for call in calls] == [False] + [True] * 9
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}",
+        "{}e5",
+        '"{}\\',
+        "\x01{}\x1f\u2028\ufffe",
+        "null {} \U0001f600",
+        "[{}]",
+        pytest.param("x" * 2_000 + "{}", id="long"),
+    ],
+)
+async def test_any_key(store: AsyncSeenStore, form: str) -> None:
+    """Whatever keys look like, a batch keeps them apart, and as they are."""
+    keys = [form.format(number) for number in range(20)]
+    assert all(await store.check_and_mark_many(keys))
+    assert not any(await store.check_and_mark_many(keys))
+    assert [await store.get(key) is not None for key in keys] == [True] * 20
+    assert await store.count() == 20

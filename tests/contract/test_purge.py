@@ -1,0 +1,299 @@
+"""The background purge."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    SeenStoreConfig,
+    StoreUnavailableError,
+)
+from catalyst_seen._tuning import Tuning
+
+from ..support.clock import Clock
+from ..support.locks import write_lock
+from ..support.sqlite_files import a_row, read, write
+from ..support.targets import Target
+
+
+def purge_tasks() -> list[asyncio.Task[object]]:
+    """The purge tasks of this loop."""
+    return [task for task in asyncio.all_tasks() if "purge" in task.get_name()]
+
+
+async def until_runs(store: AsyncSeenStore, runs: int) -> None:
+    """Wait until a store has purged so often."""
+    async with asyncio.timeout(10):
+        while (await store.stats()).purge_runs < runs:
+            await asyncio.sleep(0.005)
+
+
+class TestTask:
+    """Its life."""
+
+    async def test_named_and_awaited(self, target: Target) -> None:
+        """One named task while the store is open, none afterwards."""
+        async with AsyncSeenStore(target.config()):
+            (task,) = purge_tasks()
+            assert task.get_name().startswith("catalyst-seen")
+            await asyncio.sleep(0.05)
+            assert not task.done()
+        assert task.cancelled()
+
+    async def test_switched_off(self, path: Path, clock: Clock) -> None:
+        """An interval of None means none, not even at open."""
+        write(path, "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
+        write(path, "INSERT INTO seen VALUES ('k', 1)")
+        async with AsyncSeenStore(path, purge_interval=None, clock=clock) as store:
+            assert purge_tasks() == []
+            await asyncio.sleep(0.05)
+            assert (await store.stats()).purge_runs == 0
+        assert read(path, "SELECT count(*) FROM seen") == [(1,)]
+
+    async def test_at_open(self, path: Path, clock: Clock) -> None:
+        """What has expired goes when the store opens, and opening does not wait."""
+        async with AsyncSeenStore(path, ttl=10, clock=clock) as store:
+            await store.mark_many(map(str, range(30_000)))
+        clock.advance(10)
+        started = time.monotonic()
+        async with AsyncSeenStore(path, clock=clock) as store:
+            opened = time.monotonic() - started
+            await until_runs(store, 1)
+            purged = time.monotonic() - started
+            stats = await store.stats()
+            assert (stats.purge_rows, stats.purge_failures) == (30_000, 0)
+            assert stats.last_purge == clock.now
+        assert opened < purged / 3
+        assert read(path, "SELECT count(*) FROM seen") == [(0,)]
+
+    @pytest.mark.parametrize("interval", [0.01, timedelta(milliseconds=10)])
+    async def test_again_and_again(
+        self, path: Path, clock: Clock, interval: float | timedelta
+    ) -> None:
+        """It comes back after every interval."""
+        async with AsyncSeenStore(
+            path, ttl=10, clock=clock, purge_interval=interval
+        ) as store:
+            for round_ in range(3):
+                await store.mark_seen(str(round_))
+                clock.advance(10)
+                await until_runs(store, (await store.stats()).purge_runs + 2)
+                assert read(path, "SELECT count(*) FROM seen") == [(0,)]
+            assert (await store.stats()).purge_rows == 3
+
+    async def test_on_every_backend(self, target: Target, clock: Clock) -> None:
+        """It removes what has expired, where that does not go by itself."""
+        config = target.config(purge_interval=0.01)
+        async with AsyncSeenStore(config, ttl=10, clock=clock) as store:
+            await store.mark_many(["a", "b"])
+            await store.mark_seen("c", ttl=20)
+            clock.advance(10)
+            await until_runs(store, (await store.stats()).purge_runs + 2)
+            stats = await store.stats()
+            assert (stats.purge_rows, stats.purge_failures) == (target.removed(2), 0)
+            assert stats.last_purge == clock.now
+            assert await store.is_seen("c")
+
+    async def test_closed_in_the_middle(self, path: Path) -> None:
+        """A close does not wait for a long purge; what is left stays for the next."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            await store.mark_many(map(str, range(50_000)), ts=1_000)
+        store = AsyncSeenStore(path)
+        await store.open()
+        await asyncio.sleep(0.05)
+        started = time.monotonic()
+        await store.aclose()
+        assert time.monotonic() - started < 1
+        ((left,),) = read(path, "SELECT count(*) FROM seen")
+        assert isinstance(left, int)
+        assert 0 < left < 50_000
+
+
+class TestFailures:
+    """A purge that fails."""
+
+    async def test_locked(self, path: Path, clock: Clock) -> None:
+        """A locked database is counted every time, logged once, and outlived."""
+        config = SeenStoreConfig(path, purge_interval=0.01, clock=clock)
+        async with AsyncSeenStore(config, ttl=10) as store:
+            await until_runs(store, 1)
+            await store.mark_seen("k")
+            clock.advance(10)
+            with capture_logs() as logs, write_lock(path):
+                async with asyncio.timeout(10):
+                    while (await store.stats()).purge_failures < 3:
+                        await asyncio.sleep(0.01)
+            (log,) = [log for log in logs if log["log_level"] != "debug"]
+            assert (log["event"], log["log_level"]) == ("purge_failed", "warning")
+            assert log["location"] == str(path)
+            assert "locked" in log["error"]
+            await until_runs(store, (await store.stats()).purge_runs + 1)
+            assert (await store.stats()).purge_rows == 1
+            await store.mark_seen("k")
+            clock.advance(10)
+            with capture_logs() as logs, write_lock(path):
+                failures = (await store.stats()).purge_failures
+                async with asyncio.timeout(10):
+                    while (await store.stats()).purge_failures < failures + 1:
+                        await asyncio.sleep(0.01)
+            assert len(logs) == 1  # a new failure is new news
+
+    async def test_gives_way(self, path: Path) -> None:
+        """While another process holds the lock, a purge delays no reader for long."""
+        async with AsyncSeenStore(path, purge_interval=0.001) as store:
+            await until_runs(store, 1)
+            with write_lock(path) as other:
+                other.execute(a_row("", "old", 0))
+                other.execute("COMMIT")
+                other.execute("BEGIN IMMEDIATE")
+                await asyncio.sleep(0.05)
+                started = time.monotonic()
+                await store.is_seen("k")
+                assert time.monotonic() - started < 5  # the timeout is 30 seconds
+            await asyncio.wait_for(store.mark_seen("k"), 5)
+
+    @pytest.mark.parametrize("lock", ["BEGIN EXCLUSIVE", "BEGIN; SELECT * FROM seen"])
+    async def test_gives_way_without_wal(self, path: Path, lock: str) -> None:
+        """The same where readers and writers keep each other out."""
+        config = SeenStoreConfig(path, wal_mode=False, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            await store.mark_many(["a", "b"], ts=0)
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                for statement in lock.split(";"):
+                    rows = other.execute(statement)
+                    rows.fetchone()
+                started = time.monotonic()
+                with pytest.raises(StoreUnavailableError, match="locked"):
+                    await store._maintenance.purge_expired(None, lock_timeout=0.05)
+                assert time.monotonic() - started < 10  # the timeout is 30 seconds
+                rows.close()
+            assert await store.purge_expired() == 2
+
+    async def test_waits_without_wal(self, path: Path) -> None:
+        """Who is kept out, writer or reader, comes in when the others are done."""
+        config = SeenStoreConfig(path, wal_mode=False, purge_interval=None)
+        async with AsyncSeenStore(config) as store:
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN")
+                other.execute("SELECT * FROM seen").fetchall()
+                marking = asyncio.create_task(store.mark_seen("k"))
+                await asyncio.sleep(0.1)
+                assert not marking.done()
+                other.execute("COMMIT")
+                await asyncio.wait_for(marking, 10)
+                other.execute("BEGIN EXCLUSIVE")
+                counting = asyncio.create_task(store.count())
+                await asyncio.sleep(0.1)
+                assert not counting.done()
+                other.execute("COMMIT")
+                assert await asyncio.wait_for(counting, 10) == 1
+
+    async def test_nothing_to_do(self, path: Path) -> None:
+        """A purge that finds nothing expired only reads: a lock is no matter to it."""
+        async with AsyncSeenStore(path, purge_interval=0.001) as store:
+            await store.mark_seen("k")
+            with write_lock(path):
+                runs = (await store.stats()).purge_runs
+                await until_runs(store, runs + 3)
+            assert (await store.stats()).purge_failures == 0
+
+    async def test_any_error(self, path: Path) -> None:
+        """Not even a bug ends the task."""
+
+        class Broken(Clock):
+            def __call__(self) -> float:
+                if self.now:
+                    raise ZeroDivisionError("a broken clock")
+                return 0.0
+
+        clock = Broken()
+        with capture_logs():
+            async with AsyncSeenStore(path, purge_interval=0.01, clock=clock) as store:
+                await asyncio.sleep(0.05)
+                clock.now = 0
+                await until_runs(store, 1)
+                assert (await store.stats()).purge_failures > 0
+
+
+@pytest.mark.parametrize("verb", ["purge_expired", "cleanup_old_entries"])
+async def test_clock_set_back(path: Path, clock: Clock, verb: str) -> None:
+    """What was removed by a clock that ran ahead, stays in the past."""
+    async with AsyncSeenStore(path, purge_interval=None, clock=clock) as store:
+        claim = await store.claim("k", lease=60)
+        clock.advance(1_000)
+        await getattr(store, verb)()
+        clock.advance(-1_000)
+        assert claim.remaining() == 0
+        sighting = await store.check_and_mark("new")
+        assert sighting.first_seen == clock.now + 1_000
+
+
+class TestChunks:
+    """Bounded steps."""
+
+    @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
+    async def test_every_row(
+        self,
+        store: AsyncSeenStore,
+        target: Target,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        chunk: int,
+    ) -> None:
+        """Wherever the steps end, in one namespace and in all, no row is left out."""
+        tuning = Tuning(removal_page=chunk)
+        monkeypatch.setattr(store._maintenance, "_tuning", tuning)
+        keys = [str(number) for number in range(7)]
+        for namespace in ("", "a", "b", "c"):
+            await store.mark_many(keys, ttl=1, namespace=namespace)
+            await store.mark_many(["3 live", "9"], namespace=namespace)
+        clock.advance(1)
+        assert await store.purge_expired(namespace="b") == target.removed(7)
+        assert await store.purge_expired(namespace="b") == 0
+        assert await store.purge_expired() == target.removed(21)
+        assert await store.count() == 8
+        assert await store.cleanup_old_entries(0, namespace="a") == 2
+        assert await store.cleanup_old_entries(0) == 6
+
+    async def test_callers_get_in_between(self, path: Path) -> None:
+        """During a purge of 50,000 rows, marks go on at once."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            await store.mark_many(map(str, range(50_000)), ts=1_000)
+            purge = asyncio.create_task(store.purge_expired())
+            await asyncio.sleep(0)
+            marks = 0
+            while not purge.done():
+                await store.mark_seen(f"mark {marks}")
+                marks += 1
+            assert await purge == 50_000
+            assert marks > 25
+
+    async def test_other_writers_get_in_between(self, path: Path) -> None:
+        """Another connection's writes find the lock free between two chunks."""
+        async with AsyncSeenStore(path, purge_interval=None) as store:
+            await store.mark_many(map(str, range(50_000)), ts=1_000)
+            purge = asyncio.create_task(store.purge_expired())
+            writes = await asyncio.to_thread(write_until, path, purge.done)
+            assert await purge == 50_000
+            assert writes > 25  # without a rest after each chunk it is about 5
+
+
+def write_until(path: Path, is_done: Callable[[], bool]) -> int:
+    """Write one row after the other; count them."""
+    writes = 0
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        while not is_done():
+            db.execute(a_row("o", str(writes)))
+            writes += 1
+            time.sleep(0.002)
+    return writes

@@ -1,0 +1,414 @@
+"""Recent sightings: what is known to be seen is answered without a hop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    OutcomeUnknownError,
+    SeenStore,
+    SeenStoreConfig,
+    Verdict,
+)
+from catalyst_seen.backends.operations import Get, Operation, Row
+
+from ..support.clock import DAY, Clock
+from ..support.sqlite_faults import SqliteFaults
+from ..support.sqlite_files import write
+from ..support.targets import Target
+
+LONG = 1_000.0
+LARGE = [str(number) for number in range(3_000)]
+
+Ask = Callable[[AsyncSeenStore, str], Awaitable[object]]
+
+QUESTIONS: dict[str, Ask] = {
+    "is_seen": lambda store, key: store.is_seen(key),
+    "check_and_mark": lambda store, key: store.check_and_mark(key),
+    "check_and_mark_many": lambda store, key: store.check_and_mark_many([key, key]),
+    "filter_new": lambda store, key: store.filter_new([key]),
+    "claim": lambda store, key: store.claim(key),
+    "claim_many": lambda store, key: store.claim_many([key]),
+}
+
+
+def config(
+    place: Path | Target, staleness: float = LONG, keys: int = 100
+) -> SeenStoreConfig:
+    """Settings with a memory that lasts."""
+    settings = SeenStoreConfig(place) if isinstance(place, Path) else place.settings
+    return replace(
+        settings, recent_staleness=staleness, recent_keys=keys, purge_interval=None
+    )
+
+
+@pytest.fixture
+async def store(shared: Target, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
+    """An open store that remembers."""
+    async with AsyncSeenStore(config(shared), ttl=DAY, clock=clock) as made:
+        yield made
+
+
+async def asked(store: AsyncSeenStore) -> int:
+    """How many operations went to the database."""
+    return sum((await store.stats()).operations.values())
+
+
+def learning(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """An event that is set in the middle of what a store learns from a batch."""
+    begun = asyncio.Event()
+    cache = store._dispatcher.cache
+    update = cache._update_page
+
+    def noting(
+        operations: Sequence[Operation[object]], rows: Sequence[Row | None]
+    ) -> None:
+        update(operations, rows)
+        begun.set()
+
+    monkeypatch.setattr(cache, "_update_page", noting)
+    return begun
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+class TestAnswers:
+    """What is answered from memory."""
+
+    async def test_duplicate(self, store: AsyncSeenStore, question: str) -> None:
+        """A seen key is asked for once; the answers are those of the database."""
+        await store.mark_seen("k")
+        fresh = await store.check_and_mark("k")
+        before, hits = await asked(store), (await store.stats()).recent_hits
+        for _ in range(10):
+            await QUESTIONS[question](store, "k")
+        assert await asked(store) == before
+        assert (await store.stats()).recent_hits >= hits + 10
+        assert (await store.stats()).recent_keys == 1
+        assert await store.check_and_mark("k") == fresh
+        claim = await store.claim("k")
+        assert (claim.verdict, claim.retry_after) == (Verdict.DUPLICATE, None)
+
+    async def test_unseen(self, store: AsyncSeenStore, question: str) -> None:
+        """What is not seen is asked for every time: another may have marked it."""
+        await store.claim("claimed")
+        for key in ("new", "claimed"):
+            before = await asked(store)
+            for _ in range(3):
+                await store.forget("new")
+                await QUESTIONS[question](store, key)
+            assert await asked(store) >= before + 6
+
+    async def test_expired(
+        self, store: AsyncSeenStore, clock: Clock, question: str
+    ) -> None:
+        """Nothing is remembered past its time to live, to the instant."""
+        await store.mark_seen("k", ttl=10)
+        clock.advance(9.999)
+        before = await asked(store)
+        await QUESTIONS[question](store, "k")
+        assert await asked(store) == before
+        clock.advance(0.001)
+        await QUESTIONS[question](store, "k")
+        assert await asked(store) > before
+
+    async def test_switched_off(
+        self, shared: Target, clock: Clock, question: str
+    ) -> None:
+        """Without a memory every question goes to the database."""
+        for off in (config(shared, staleness=0), config(shared, keys=0)):
+            async with AsyncSeenStore(off, clock=clock) as store:
+                await store.mark_seen("k")
+                before = await asked(store)
+                for _ in range(5):
+                    await QUESTIONS[question](store, "k")
+                assert await asked(store) >= before + 5
+                stats = await store.stats()
+                assert (stats.recent_keys, stats.recent_hits) == (0, 0)
+
+
+class TestForgotten:
+    """What is not seen any more."""
+
+    @pytest.mark.parametrize("other", ["itself", "store", "thread"])
+    @pytest.mark.parametrize("verb", ["forget", "cleanup"])
+    async def test_in_this_process(
+        self, store: AsyncSeenStore, shared: Target, clock: Clock, other: str, verb: str
+    ) -> None:
+        """What any store of this process forgets counts at once in all of them."""
+
+        def forget(by: AsyncSeenStore) -> Awaitable[object]:
+            return by.forget("k") if verb == "forget" else by.cleanup_old_entries(0)
+
+        def forget_blocking() -> None:
+            with SeenStore(config(shared), clock=clock) as by:
+                assert by.forget("k") if verb == "forget" else by.cleanup_old_entries(0)
+
+        for _ in range(3):
+            await store.mark_many(["k", "other"])
+            assert await store.is_seen("k")
+            clock.advance(1)
+            if other == "thread":
+                await asyncio.to_thread(forget_blocking)
+            elif other == "store":
+                async with AsyncSeenStore(config(shared), clock=clock) as by:
+                    assert await forget(by)
+            else:
+                assert await forget(store)
+            assert not await store.is_seen("k")
+
+    async def test_by_another_name(self, path: Path) -> None:
+        """Whatever name a store has for the same file."""
+        linked = path.with_name("link")
+        linked.symlink_to(path.parent)
+        async with (
+            AsyncSeenStore(config(path)) as store,
+            AsyncSeenStore(config(linked / path.name)) as other,
+        ):
+            for _ in range(3):
+                await store.mark_seen("k")
+                assert await store.is_seen("k")
+                assert await other.forget("k")
+                assert not await store.is_seen("k")
+
+    async def test_only_what_was_forgotten(self, store: AsyncSeenStore) -> None:
+        """What this store forgets is all that it has to ask for again."""
+        await store.mark_many(["k", "other"])
+        await store.forget("k")
+        before = await asked(store)
+        assert await store.is_seen("other")
+        assert await asked(store) == before
+
+    async def test_while_it_is_read(
+        self, store: AsyncSeenStore, shared: Target, clock: Clock
+    ) -> None:
+        """An answer that was under way when a key was forgotten is not remembered."""
+        await store.mark_seen("k")
+        await store.forget("other")
+        backend = store._lifecycle.backend
+        apply = backend.apply
+        async with AsyncSeenStore(config(shared), ttl=DAY, clock=clock) as other:
+
+            async def slowly(
+                operations: Sequence[Operation[object]], *, sample_version: bool
+            ) -> object:
+                answers = await apply(operations, sample_version=sample_version)
+                await other.forget("k")
+                return answers
+
+            backend.apply = slowly  # type: ignore[method-assign, assignment]
+            assert await store.get("k") is not None  # it was, when it was read
+            backend.apply = apply  # type: ignore[method-assign]
+            assert not await store.is_seen("k")
+
+    async def test_while_it_is_learnt(
+        self, shared: Target, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The same while the store goes through the answers of a large batch."""
+        async with AsyncSeenStore(config(shared, keys=10_000)) as store:
+            await store.mark_many(LARGE)
+            begun = learning(store, monkeypatch)
+            marking = asyncio.create_task(store.mark_many(LARGE))
+            await begun.wait()
+            with SeenStore(config(shared)) as other:
+                assert other.forget(LARGE[-1])
+            await store.is_seen(LARGE[0])
+            await marking
+            assert not await store.is_seen(LARGE[-1])
+
+    async def test_interrupted_while_learnt(
+        self, shared: Target, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who is cancelled meanwhile leaves nothing outdated behind."""
+        settings = config(shared, keys=10_000)
+        async with AsyncSeenStore(settings, ttl=DAY, clock=clock) as store:
+            await store.mark_many(LARGE)
+            begun = learning(store, monkeypatch)
+            marking = asyncio.create_task(store.mark_many(LARGE, ttl=5))
+            await begun.wait()
+            marking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await marking
+            clock.advance(5)
+            assert await store.filter_new(LARGE) == LARGE
+
+    @pytest.mark.parametrize("is_done", [True, False])
+    async def test_outcome_unknown(self, path: Path, *, is_done: bool) -> None:
+        """If nobody knows whether it was forgotten, the database is asked."""
+        faults = SqliteFaults()
+        tuned = replace(config(path), tuning=faults.tuning)
+        async with AsyncSeenStore(tuned) as store:
+            await store.mark_seen("k")
+            faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC", [is_done])
+            with pytest.raises(OutcomeUnknownError):
+                await store.forget("k")
+            assert await store.is_seen("k") is not is_done
+
+    async def test_outcome_unknown_beside_another(self, path: Path) -> None:
+        """That does not hide what another store has forgotten before."""
+        faults = SqliteFaults()
+        tuned = replace(config(path), tuning=faults.tuning)
+        async with AsyncSeenStore(tuned) as store:
+            await store.mark_many(["k", "other"])
+            async with AsyncSeenStore(config(path)) as by:
+                await by.forget("other")
+            faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC", [True])
+            with pytest.raises(OutcomeUnknownError):
+                await store.forget("k")
+            assert not await store.is_seen("other")
+
+    async def test_by_another_program_meanwhile(
+        self, shared: Target, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An answer that took long to come is as old as the question."""
+        async with AsyncSeenStore(config(shared, staleness=0.1)) as store:
+            backend = store._lifecycle.backend
+            apply = backend.apply
+
+            async def slowly(
+                operations: Sequence[Operation[object]], *, sample_version: bool
+            ) -> object:
+                answers = await apply(operations, sample_version=sample_version)
+                await asyncio.to_thread(shared.wipe)
+                await asyncio.sleep(0.2)
+                return answers
+
+            with monkeypatch.context() as slow:
+                slow.setattr(backend, "apply", slowly)
+                await store.mark_seen("k")
+            assert not await store.is_seen("k")
+
+    @pytest.mark.parametrize("staleness", [0.01, 0.3])
+    async def test_by_another_program(self, shared: Target, staleness: float) -> None:
+        """It may go unnoticed for so long, and no longer."""
+        async with AsyncSeenStore(config(shared, staleness)) as store:
+            for _ in range(3):
+                await store.mark_seen("k")
+                assert await store.is_seen("k")
+                await asyncio.to_thread(shared.wipe)
+                gone = time.monotonic()
+                while await store.is_seen("k"):
+                    await asyncio.sleep(0.001)
+                    assert time.monotonic() - gone < staleness + 0.2
+
+    async def test_while_disconnected(self, path: Path) -> None:
+        """Nor is it overlooked if it comes while this store must connect again."""
+        faults = SqliteFaults()
+        tuned = replace(config(path, staleness=0.05), tuning=faults.tuning)
+        async with AsyncSeenStore(tuned) as store:
+            await store.mark_seen("k")
+            faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC")
+            with pytest.raises(OutcomeUnknownError):
+                await store.mark_seen("other")
+            write(path, "DELETE FROM seen")
+            await asyncio.sleep(0.1)
+            await store.get("other")
+            assert not await store.is_seen("k")
+
+    async def test_remembers_again(
+        self, store: AsyncSeenStore, shared: Target, clock: Clock
+    ) -> None:
+        """After another store has forgotten something, this one goes on to learn."""
+        await store.mark_seen("k")
+        await store.forget("k")
+        async with AsyncSeenStore(config(shared), clock=clock) as other:
+            await other.mark_seen("other")
+            await other.forget("other")
+        await store.mark_seen("first")
+        await store.mark_seen("k")
+        assert (await store.stats()).recent_keys > 0
+
+    async def test_after_a_pause(self, path: Path) -> None:
+        """After a pause one look at the database is enough for all keys."""
+        async with AsyncSeenStore(config(path, staleness=0.05)) as store:
+            await store.mark_many(["a", "b", "c", "d"])
+            await asyncio.sleep(0.1)
+            before = await asked(store)
+            for key in "abcd":
+                assert await store.is_seen(key)
+            assert await asked(store) < before + 4
+            write(path, "DELETE FROM seen WHERE id = 'd'")
+            await asyncio.sleep(0.1)
+            assert [await store.is_seen(key) for key in "abcd"] == [True] * 3 + [False]
+
+    async def test_claimed_or_dropped(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """What an owner may still take back is not remembered."""
+        claim = await store.claim("k", lease=10, on_abandoned="drop")
+        clock.advance(10)
+        assert await store.is_seen("k")
+        assert (await store.stats()).recent_keys == 0
+        await claim.renew()
+        assert not await store.is_seen("k")
+
+    async def test_shorter(self, store: AsyncSeenStore, clock: Clock) -> None:
+        """A mark with a shorter time to live counts from then on."""
+        await store.mark_seen("k")
+        await store.mark_seen("k", ttl=5)
+        clock.advance(5)
+        assert not await store.is_seen("k")
+
+
+class TestSize:
+    """It is bounded."""
+
+    @pytest.mark.parametrize("keys", [0, 1, 2, 3, 10, 99])
+    async def test_bounded(self, path: Path, keys: int) -> None:
+        """It never holds more keys than are allowed; what it lost it asks for."""
+        async with AsyncSeenStore(config(path, keys=keys)) as store:
+            for number in range(50):
+                await store.check_and_mark(f"one {number}")
+                assert (await store.stats()).recent_keys <= keys
+            await store.mark_many(f"many {number}" for number in range(5_000))
+            assert (await store.stats()).recent_keys <= keys
+            for number in range(50):
+                assert not await store.check_and_mark(f"one {number}")
+
+    async def test_what_is_asked_for_stays(self, shared: Target) -> None:
+        """A key that is asked for again and again is not lost to new ones."""
+        async with AsyncSeenStore(config(shared, keys=10)) as store:
+            await store.mark_seen("k")
+            before = (await store.stats()).operations.get("get", 0)
+            for number in range(100):
+                await store.check_and_mark(str(number))
+                assert await store.is_seen("k")
+            assert (await store.stats()).operations.get("get", 0) == before
+
+    async def test_others_go_on_beside_many(self, path: Path) -> None:
+        """Nor does one that asks for very many keys at once."""
+        keys = [str(number) for number in range(20_000)]
+        async with AsyncSeenStore(config(path, keys=100_000)) as store:
+            await store.mark_many(keys)
+            asking = asyncio.create_task(
+                store._dispatcher.query_many([Get("", k) for k in keys])
+            )
+            turns = 0
+            while not asking.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert None not in await asking
+            assert turns >= 19
+
+    async def test_others_go_on(self, store: AsyncSeenStore) -> None:
+        """A task that is always answered at once does not stop the event loop."""
+        await store.mark_seen("k")
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        task = asyncio.create_task(other())
+        for _ in range(10_000):
+            await store.is_seen("k")
+        task.cancel()
+        assert turns >= 9

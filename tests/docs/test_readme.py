@@ -1,0 +1,96 @@
+"""Every code block of the README runs, and prints what the README says."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..support.scripts import Run
+from ..support.targets import Places
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+BLOCKS = BLOCK.findall(README)
+PYTHON = [
+    (code, BLOCKS[place + 1][1] if BLOCKS[place + 1][0] == "text" else None)
+    for place, (language, code) in enumerate(BLOCKS[:-1])
+    if language == "python"
+]
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+def run_example(
+    name: str, folder: Path, url: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run an example in an empty folder; perhaps with its store elsewhere."""
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / name],
+        env=os.environ | {"SEEN_STORE_URL": url},
+        capture_output=True, check=False, cwd=folder, text=True, timeout=30,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "output"), PYTHON, ids=range(len(PYTHON)))
+def test_python(run_script: Run, code: str, output: str | None) -> None:
+    """A Python block runs in an empty folder and prints the block after it."""
+    done = run_script(code, options=("-W", "error"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert output is None or done.stdout == output
+
+
+def test_first_screen(tmp_path: Path) -> None:
+    """The poller prints what the first screen shows, and nothing the second time.
+
+    Feed by feed: which of them answers first may differ.
+    """
+    screen = BLOCKS[0][1].splitlines()
+    assert screen[0] == '$ pip install ".[feeds]" && python examples/feed_poller.py'
+    again = screen.index("$ python examples/feed_poller.py")
+    for *entries, summary in (screen[1:again], screen[again + 1 :]):
+        done = run_example("feed_poller.py", tmp_path)
+        assert by_feed(done.stdout.splitlines()) == by_feed(entries)
+        assert done.stderr == f"{summary}\n"
+
+
+def by_feed(lines: list[str]) -> set[tuple[str, ...]]:
+    """Put the lines of each feed together; they come together."""
+    groups = itertools.groupby(lines, key=lambda line: line.split(" | ")[0])
+    return {tuple(group) for _, group in groups}
+
+
+@pytest.mark.parametrize("backend", ["valkey", "cluster", "postgres"])
+def test_another_backend(tmp_path: Path, places: Places, backend: str) -> None:
+    """A URL in the environment is all that the poller needs for another backend."""
+    with places.target(backend, tmp_path) as target:
+        url = str(target.settings.url)
+        done = [run_example("feed_poller.py", tmp_path, url) for _ in range(2)]
+        if backend == "postgres":
+            places.postgres.execute("DROP SCHEMA catalyst_seen CASCADE")
+    first, second = (one.stderr.splitlines()[-1] for one in done)
+    assert first.endswith("(new 6, duplicates 1)")
+    assert second.endswith("(new 0, duplicates 7)")
+    assert not list(tmp_path.rglob("*.sqlite"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples(tmp_path: Path, places: Places, name: str) -> None:
+    """Every example runs twice, ends well and prints something; README names it."""
+    assert f"examples/{name}" in README
+    url = places.postgres.url if name == "transactional_outbox.py" else ""
+    for _ in range(2):
+        done = run_example(name, tmp_path, url)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout + done.stderr
+
+
+def test_links() -> None:
+    """What the README links to is there."""
+    for target in re.findall(r"\]\(([^)#]+)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target

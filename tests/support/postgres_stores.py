@@ -1,0 +1,54 @@
+"""Stores on PostgreSQL, and connections of other programs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+
+from .servers import Postgres
+from .targets import Target
+
+SOON = 3.0
+
+
+def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
+    """Make a store on a server, with no purge and no cache."""
+    config = {
+        "purge_interval": None,
+        "recent_staleness": 0,
+        "timeout": SOON,
+        **settings,
+    }
+    if isinstance(place, Postgres):
+        return AsyncSeenStore(SeenStoreConfig(url=place.url, **config))  # type: ignore[arg-type]
+    return AsyncSeenStore(place.config(**config))
+
+
+@asynccontextmanager
+async def connected(url: str | None) -> AsyncIterator[asyncpg.Connection]:
+    """Open a connection of another program."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def places_log(place: Target) -> str:
+    """Return the log of the server that tests share."""
+    server = getattr(place.wipe, "func", None)
+    return str(server.__self__.log) if server else ""
+
+
+async def until_blocked(connection: asyncpg.Connection) -> None:
+    """Wait until another connection of the server waits for a lock."""
+    async with asyncio.timeout(20):
+        while not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+        ):
+            await asyncio.sleep(0.01)

@@ -1,0 +1,35 @@
+"""Scripts that run in a new interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+NO_FORK_WARNING = ("-W", "ignore::DeprecationWarning")
+"""Python 3.12 and later warn about a fork of a process with threads."""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Run:
+    """Run a script in a new interpreter; a script that hangs fails the test."""
+
+    def run(
+        script: str, *args: str, options: tuple[str, ...] = (), timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *options, "-c", textwrap.dedent(script), *args],
+            capture_output=True,
+            check=False,
+            cwd=tmp_path,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run

@@ -1,0 +1,34 @@
+"""SQLite files, read and written by plain ``sqlite3``, without a store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+
+def write(
+    path: Path, *statements: str, rows: Sequence[tuple[object, ...]] = ()
+) -> None:
+    """Execute statements on a database; the last one runs once per row."""
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in statements[: -1 if rows else None]:
+            db.execute(statement)
+        if rows:
+            db.executemany(statements[-1], rows)
+
+
+def read(path: Path, sql: str) -> list[tuple[object, ...]]:
+    """Return the rows of a query."""
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(sql).fetchall()
+
+
+def a_row(namespace: str, key: str, expires_at: float | None = None) -> str:
+    """Return the SQL that marks a key, as another process would."""
+    values = (namespace, key, 0.0, 0.0, "NULL" if expires_at is None else expires_at)
+    return (
+        "INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)"
+        " VALUES ('{}', '{}', {}, {}, {})".format(*values)
+    )

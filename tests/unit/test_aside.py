@@ -1,0 +1,152 @@
+"""What only reads, beside other calls: it keeps nobody waiting, and ends when told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from catalyst_seen import AsyncSeenStore, StoreUnavailableError
+
+from ..faults.harness.marking import settings
+from ..support.clock import Clock
+from ..support.locks import write_lock
+from ..support.sqlite_files import a_row, read
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("reading", ["count", "stats", "held", "check"])
+async def test_flood(path: Path, reading: str) -> None:
+    """However many look at once, few threads and files are used for it."""
+    async with AsyncSeenStore(settings(path)) as store:
+        await store.mark_seen("k")
+        before = threading.active_count()
+        calls = [asyncio.create_task(getattr(store, reading)()) for _ in range(200)]
+        most = 0
+        while not all(call.done() for call in calls):
+            most = max(most, threading.active_count() - before)
+            await asyncio.sleep(0)
+        await asyncio.gather(*calls)
+        assert 1 <= most <= 10
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("wal_mode", [True, False])
+@pytest.mark.parametrize("reading", ["count", "stats", "held", "check", "backup"])
+async def test_cancelled(path: Path, reading: str, *, wal_mode: bool) -> None:
+    """Who is cancelled is, even if the database is locked; and nothing else comes."""
+    async with AsyncSeenStore(settings(path, wal_mode=wal_mode)) as store:
+        await store.mark_many(map(str, range(2_000)))
+        arguments = [path.with_name("copy.db")] if reading == "backup" else []
+        with write_lock(path) as db:
+            if not wal_mode:
+                db.execute(a_row("", "other"))
+                db.execute("PRAGMA cache_spill = 1")
+                db.execute("COMMIT")
+                db.execute("BEGIN EXCLUSIVE")
+            for turns in range(40):
+                call = asyncio.create_task(getattr(store, reading)(*arguments))
+                for _ in range(turns):
+                    await asyncio.sleep(0.0002)
+                started = time.monotonic()
+                call.cancel()
+                await asyncio.wait({call})
+                assert time.monotonic() - started < 5  # of a timeout of 30
+                assert call.cancelled() or call.exception() is None
+                path.with_name("copy.db").unlink(missing_ok=True)
+
+
+async def test_reader_after_a_cancelled_writer(path: Path) -> None:
+    """A writer that gave up leaves no reader to wait for the lock."""
+    async with AsyncSeenStore(settings(path, timeout=20)) as store:
+        await store.mark_seen("k")
+        with write_lock(path):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(store.mark_seen("new"), 0.1)
+            started = time.monotonic()
+            assert await store.is_seen("k")
+            assert time.monotonic() - started < 5
+
+
+async def test_readers_of_a_stuck_batch(path: Path) -> None:
+    """Readers that went out with writers are answered while these wait; all of them."""
+    async with AsyncSeenStore(settings(path, timeout=20)) as store:
+        await store.mark_seen("k")
+        with write_lock(path) as db:
+            writers = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(5)]
+            async with asyncio.timeout(10):
+                assert (
+                    await asyncio.gather(
+                        *(store.is_seen("k") for _ in range(20)),
+                        *(store.is_seen("new") for _ in range(20)),
+                    )
+                    == [True] * 20 + [False] * 20
+                )
+                assert await store.filter_new(["k", "a", "b"]) == ["a", "b"]
+            assert not any(writer.done() for writer in writers)
+            db.execute("ROLLBACK")
+            await asyncio.gather(*writers)
+        assert await store.count() == 6
+
+
+async def test_relief_that_fails(path: Path, clock: Clock) -> None:
+    """If reading beside fails, readers wait for their batch, and get its answer."""
+    asked = 0
+
+    def trembling() -> float:
+        nonlocal asked
+        asked += 1
+        if threading.current_thread() not in ours:
+            raise ValueError("not here")
+        return clock()
+
+    ours = {*threading.enumerate()}
+    store = AsyncSeenStore(settings(path, timeout=20), clock=trembling)
+    await store.open()
+    ours |= {*threading.enumerate()}
+    await store.mark_seen("k")
+    with write_lock(path) as db:
+        writer = asyncio.create_task(store.mark_seen("new"))
+        reader = asyncio.create_task(store.is_seen("k"))
+        await asyncio.sleep(0.5)
+        assert not reader.done()
+        db.execute("ROLLBACK")
+        assert await reader
+        await writer
+    await store.aclose()
+
+
+async def test_locked_is_no_damage(path: Path) -> None:
+    """A file that others are writing to is not called damaged."""
+    async with AsyncSeenStore(settings(path, wal_mode=False, timeout=0.1)) as store:
+        await store.mark_seen("k")
+        with write_lock(path) as db:
+            db.execute("COMMIT")
+            db.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StoreUnavailableError, match="locked"):
+                await store.check()
+        assert await store.check()
+
+
+async def test_purge_counts_what_it_removed(path: Path, clock: Clock) -> None:
+    """A lock that keeps space from being given back takes no row from the count."""
+    async with AsyncSeenStore(
+        settings(path, timeout=0.2), ttl=10, clock=clock
+    ) as store:
+        await store.mark_many(f"{number:060}" for number in range(20_000))
+        clock.advance(20)
+        removing = asyncio.create_task(store.purge_expired())
+        while read(path, "SELECT count(*) FROM seen") != [(0,)]:
+            await asyncio.sleep(0)
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=5)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            assert await removing == 20_000
+        assert (await store.stats()).purge_failures == 0
+        await store.purge_expired()
+        pages = read(path, "PRAGMA page_count")
+        assert pages < [(100,)]

@@ -1,0 +1,138 @@
+"""Retries of requests to a server, and the estimate of the server's time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from catalyst_seen import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from catalyst_seen._engine.batcher import _call_failure
+from catalyst_seen.backends._retry import (
+    RetryingChannel,
+    ServerClock,
+    TransientError,
+)
+from catalyst_seen.backends.operations import CheckAndMark, Get
+
+Attempt = Callable[[bool], Awaitable[None]]
+
+
+class Attempts:
+    """Attempts that wait for a gate, and the names of the completed ones."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.completed: list[str] = []
+
+    def attempt(self, name: str, *, waits: bool = False) -> Attempt:
+        """Return an attempt that waits for the gate, or completes at once."""
+
+        async def attempt(_: bool) -> None:
+            if waits:
+                await self.gate.wait()
+            self.completed.append(name)
+
+        return attempt
+
+
+async def cancel_request(channel: RetryingChannel, attempt: Attempt) -> None:
+    """Cancel the caller of a request that is under way."""
+    first = asyncio.create_task(channel.request(attempt, is_change=True))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+class TestRetryingChannel:
+    """Requests are serialised, and each one completes."""
+
+    async def test_cancelled_request_completes_first(self) -> None:
+        """A cancelled caller's request completes before the next request starts."""
+        channel, attempts = RetryingChannel("here", 1), Attempts()
+        await cancel_request(channel, attempts.attempt("first", waits=True))
+        second = asyncio.create_task(
+            channel.request(attempts.attempt("second"), is_change=True)
+        )
+        await asyncio.sleep(0.01)
+        attempts.gate.set()
+        await second
+        assert attempts.completed == ["first", "second"]
+
+    async def test_close_waits_for_a_cancelled_request(self) -> None:
+        """Closing completes a cancelled caller's request, and refuses later ones."""
+        channel, attempts = RetryingChannel("here", 1), Attempts()
+        await cancel_request(channel, attempts.attempt("first", waits=True))
+        closing = asyncio.create_task(channel.aclose())
+        await asyncio.sleep(0.01)
+        assert not closing.done()
+        attempts.gate.set()
+        await closing
+        assert attempts.completed == ["first"]
+        with pytest.raises(StoreClosedError):
+            await channel.request(attempts.attempt("second"), is_change=True)
+        assert attempts.completed == ["first"]
+
+    @pytest.mark.parametrize(
+        ("maybe_applied", "is_change", "is_unknown"),
+        [(True, True, True), (True, False, False), (False, True, False)],
+    )
+    async def test_refused_retry_of_a_sent_change(
+        self, *, maybe_applied: bool, is_change: bool, is_unknown: bool
+    ) -> None:
+        """A refused retry is unknown if an earlier attempt may have been applied."""
+        earlier: list[bool] = []
+
+        async def attempt(maybe_applied_before: bool) -> None:
+            earlier.append(maybe_applied_before)
+            if len(earlier) == 1:
+                raise TransientError(OSError("gone"), maybe_applied=maybe_applied)
+            raise StoreUnavailableError("here", "full", "wait")
+
+        with pytest.raises(StoreUnavailableError, match="full") as caught:
+            await RetryingChannel("here", 1).request(attempt, is_change=is_change)
+        assert earlier == [False, is_unknown]
+        assert isinstance(caught.value, OutcomeUnknownError) is is_unknown
+
+
+def test_clock_keeps_the_precise_estimate() -> None:
+    """A slow round trip does not replace the estimate of a fast one."""
+    here = 10.0
+    clock = ServerClock(monotonic=lambda: here)
+    offsets = []
+    for took in (0.01, 1.0, 0.01):
+        sent, here = here, here + took
+        clock.observe(100 + here - took / 2, sent)
+        offsets.append(clock.now() - here)
+    assert offsets == pytest.approx([100.005] * 3)
+
+
+class TestPartlyFailed:
+    """The error of a call of which some operations failed."""
+
+    UNAVAILABLE = StoreUnavailableError("here", "full", "wait")
+    UNKNOWN = OutcomeUnknownError("here", "lost", "ask")
+    MARKS = (CheckAndMark("", "a", ttl=None), CheckAndMark("", "b", ttl=None))
+    GETS = (Get("", "a"), Get("", "b"))
+
+    def test_unknown_outcome_takes_precedence(self) -> None:
+        """An unknown outcome takes precedence over every other failure."""
+        unknown = self.UNKNOWN
+        assert _call_failure(self.MARKS, [self.UNAVAILABLE, unknown]) is unknown
+        assert _call_failure(self.MARKS, [True, unknown]) is unknown
+
+    def test_partial_success_is_unknown(self) -> None:
+        """A call that was applied in part is unknown."""
+        failure = _call_failure(self.MARKS, [True, self.UNAVAILABLE])
+        assert isinstance(failure, OutcomeUnknownError)
+        assert "1 of 2 keys failed" in str(failure)
+
+    def test_complete_failure_is_raised(self) -> None:
+        """If every operation failed, or none writes, the failure itself is raised."""
+        refused = self.UNAVAILABLE
+        assert _call_failure(self.MARKS, [refused, refused]) is refused
+        assert _call_failure(self.GETS, [None, refused]) is refused
+        assert _call_failure(self.MARKS, [True, True]) is None

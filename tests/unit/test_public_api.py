@@ -1,0 +1,150 @@
+"""What users may import, and what importing does not do."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import types
+from pathlib import Path
+
+import pytest
+
+import catalyst_seen
+from catalyst_seen import (
+    ConfigurationError,
+    InvalidKeyError,
+    LeaseLostError,
+    OutcomeUnknownError,
+    SchemaError,
+    SeenError,
+    StoreClosedError,
+    StoreUnavailableError,
+    Verdict,
+    _errors,
+)
+
+from ..support.scripts import Run
+
+ERRORS = [
+    ConfigurationError("setting", "problem"),
+    InvalidKeyError("key", "problem"),
+    LeaseLostError("key", "namespace", 2, "problem"),
+    StoreClosedError("problem"),
+    SchemaError("location", "cause", "advice"),
+    StoreUnavailableError("location", "cause", "advice"),
+    OutcomeUnknownError("location", "cause", "advice"),
+]
+
+
+def test_all() -> None:
+    """__all__ is sorted and names every public thing, nothing else."""
+    public = {
+        name
+        for name, member in vars(catalyst_seen).items()
+        if not name.startswith("_")
+        and not isinstance(member, types.ModuleType)
+        and name != "annotations"
+    }
+    assert set(catalyst_seen.__all__) == public
+    assert sorted(catalyst_seen.__all__) == catalyst_seen.__all__
+
+
+@pytest.mark.parametrize("name", catalyst_seen.__all__)
+def test_docstrings(name: str) -> None:
+    """Every public class, function and method says what it promises."""
+    member = getattr(catalyst_seen, name)
+    assert inspect.getdoc(member)
+    for method_name, method in vars(member).items():
+        if inspect.isfunction(method) and not method_name.startswith("_"):
+            assert inspect.getdoc(method), method_name
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+class TestErrors:
+    """The errors."""
+
+    def test_in_the_tree(self, error: SeenError) -> None:
+        """Each is a SeenError, drawn in the tree, and shown to users."""
+        assert isinstance(error, SeenError)
+        assert type(error).__name__ in str(_errors.__doc__)
+        assert type(error).__name__ in catalyst_seen.__all__
+
+    def test_pickle(self, error: SeenError) -> None:
+        """Each survives a process pool, with its attributes and its message."""
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+        assert type(copy) is type(error)
+        assert (vars(copy), str(copy)) == (vars(error), str(error))
+
+
+def test_standard_bases() -> None:
+    """Wrong values are ValueErrors, wrong states RuntimeErrors."""
+    assert issubclass(ConfigurationError, ValueError)
+    assert issubclass(InvalidKeyError, ValueError)
+    assert issubclass(StoreClosedError, RuntimeError)
+    assert issubclass(OutcomeUnknownError, StoreUnavailableError)
+
+
+def test_verdicts() -> None:
+    """NEW and RETRY are true, the others false."""
+    assert {verdict for verdict in Verdict if verdict} == {Verdict.NEW, Verdict.RETRY}
+    assert [str(verdict) for verdict in Verdict] == [
+        "new", "retry", "in_flight", "duplicate", "held",
+    ]  # fmt: skip
+
+
+def test_import_loads_no_driver(run_script: Run) -> None:
+    """Importing the package, or making a store, does no more than is asked for."""
+    script = """
+        import logging, sys
+        import structlog
+        import catalyst_seen
+        assert "aiosqlite" not in sys.modules
+        assert not structlog.is_configured()
+        assert not logging.getLogger().handlers
+        catalyst_seen.AsyncSeenStore("seen.db")
+        assert "aiosqlite" in sys.modules
+    """
+    done = run_script(script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_silent(run_script: Run) -> None:
+    """In ordinary use nothing is logged or printed."""
+    script = """
+        import asyncio
+        from catalyst_seen import AsyncSeenStore
+        async def main():
+            for _ in range(2):
+                async with AsyncSeenStore("seen.db") as store:
+                    await store.mark_many(["a", "b"])
+                    await store.check_and_mark("a")
+                    await store.purge_expired()
+                    await store.cleanup_old_entries()
+        asyncio.run(main())
+    """
+    done = run_script(script, options=("-X", "dev"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_never_opens_the_database_itself(run_script: Run) -> None:
+    """Python only makes a new file: closing any other drops SQLite's locks."""
+    script = """
+        import os, sys
+        opened = []
+        def watch(event, args):
+            if event == "open" and isinstance(args[0], str) and "seen.db" in args[0]:
+                opened.append(bool(args[2] & os.O_EXCL))
+        sys.addaudithook(watch)
+        from catalyst_seen import SeenStore
+        with SeenStore("seen.db") as store:
+            store.check_and_mark("k")
+            with SeenStore("seen.db") as other:
+                print(other.stats().file_bytes > 0, store.stats().wal_bytes > 0)
+        print(opened)
+    """
+    assert run_script(script).stdout.split() == ["True", "True", "[True]"]
+
+
+def test_typed() -> None:
+    """The package says that it is typed."""
+    assert Path(catalyst_seen.__file__).with_name("py.typed").exists()

@@ -1,0 +1,580 @@
+"""SeenStore, the blocking twin, and the old helper."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    BlockingClaim,
+    Claim,
+    ConfigurationError,
+    LeaseLostError,
+    SchemaError,
+    SeenStore,
+    SeenStoreConfig,
+    StoreClosedError,
+    StoreUnavailableError,
+    Verdict,
+    should_filter,
+)
+
+from ..support.clock import DAY, NOON, Clock
+from ..support.locks import write_lock
+from ..support.scripts import NO_FORK_WARNING, Run
+from ..support.sqlite_files import read, write
+from ..support.targets import Target
+
+
+def public(class_: type) -> dict[str, object]:
+    """What a class shows, but for opening and closing."""
+    return {
+        name: member
+        for name, member in vars(class_).items()
+        if not name.startswith("_") and name not in {"open", "aclose", "close"}
+    }
+
+
+def signature(verb: Callable[..., object]) -> str:
+    """What a verb takes and gives, as the asynchronous twin would say it."""
+    text = str(inspect.signature(verb))
+    return text.replace("BlockingClaim", "Claim").replace("Claiming", "Claim")
+
+
+@pytest.mark.usefixtures("nothing_left")
+class TestTwin:
+    """The same verbs, blocking."""
+
+    def test_same_names(self) -> None:
+        """Both have the same public members; only open and close differ."""
+        assert set(public(SeenStore)) == set(public(AsyncSeenStore))
+
+    @pytest.mark.parametrize("name", [*sorted(public(AsyncSeenStore)), "__init__"])
+    def test_same_signatures(self, name: str) -> None:
+        """Each verb takes and gives the same, and is explained the same."""
+        ours, theirs = getattr(SeenStore, name), getattr(AsyncSeenStore, name)
+        if isinstance(ours, property):
+            return
+        assert signature(ours) == signature(theirs)
+        if name not in {"__init__", "claim"}:
+            assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+
+    @pytest.mark.parametrize("name", ["confirm", "release", "renew", "remaining"])
+    def test_same_claims(self, name: str) -> None:
+        """So do the verbs of a claim."""
+        ours, theirs = getattr(BlockingClaim, name), getattr(Claim, name)
+        assert inspect.signature(ours) == inspect.signature(theirs)
+        assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+
+    def test_every_verb(self, target: Target, clock: Clock) -> None:
+        """Each verb does what its twin does."""
+        config = target.config(purge_interval=None)
+        with SeenStore(config, ttl=DAY, clock=clock) as store:
+            assert not store.is_seen("a")
+            store.mark_seen("a", NOON - 10)
+            store.mark_many(["b", "c"], ttl=60, namespace="n")
+            assert store.check_and_mark("d").verdict is Verdict.NEW
+            assert [
+                bool(sighting) for sighting in store.check_and_mark_many(["d", "e"])
+            ] == [False, True]
+            assert store.filter_new(["a", "f"]) == ["f"]
+            assert store.filter_new([("a", 1), ("f", 2)], key=lambda p: p[0]) == [
+                ("f", 2)
+            ]
+            assert store.forget("e")
+            record = store.get("a")
+            assert record is not None
+            assert record.first_seen == NOON - 10
+            assert (store.count(), store.count(namespace="n")) == (4, 2)
+            store.mark_many(["a", "d"], NOON, ttl=None)
+            clock.advance(60)
+            assert store.purge_expired() == target.removed(2)
+            clock.advance(DAY)
+            assert store.cleanup_old_entries(0.5) == 2
+            assert store.stats().keys == 0
+            assert target.location in store.location
+
+    def test_opens_when_made(self, path: Path) -> None:
+        """Constructing opens, or raises why not and leaves nothing."""
+        store = SeenStore(path)
+        assert path.exists()
+        store.close()
+        path.write_bytes(b"junk")
+        path.with_name("seen.db-wal").unlink(missing_ok=True)
+        for _ in range(5):
+            with pytest.raises(SchemaError, match="not a SQLite database"):
+                SeenStore(path)
+
+    def test_close(self, path: Path) -> None:
+        """Closing twice is closing once; a verb afterwards is refused."""
+        store = SeenStore(path)
+        store.close()
+        store.close()
+        with pytest.raises(StoreClosedError, match="closed: make a new store"):
+            store.is_seen("k")
+
+    def test_error_in_the_block(self, path: Path) -> None:
+        """An exception leaves the block through a closed store."""
+        with pytest.raises(ZeroDivisionError), SeenStore(path) as store:
+            raise ZeroDivisionError
+        with pytest.raises(StoreClosedError):
+            store.is_seen("k")
+
+    def test_errors_come_through(self, path: Path) -> None:
+        """A store error reaches the caller as it is."""
+        config = SeenStoreConfig(path, timeout=0.05)
+        with (
+            SeenStore(config) as store,
+            write_lock(path),
+            pytest.raises(StoreUnavailableError, match="locked"),
+        ):
+            store.mark_seen("k")
+
+    def test_generators_run_in_the_callers_thread(self) -> None:
+        """Code that a caller passes in runs where the caller is."""
+        here = threading.get_ident()
+        ran = set()
+
+        def note(item: str) -> str:
+            ran.add(threading.get_ident())
+            return item
+
+        with SeenStore(":memory:") as store:
+            store.mark_many(note(key) for key in "ab")
+            store.check_and_mark_many(note(key) for key in "bc")
+            store.filter_new((note(key) for key in "cd"), key=note)
+        assert ran == {here}
+
+
+@pytest.mark.usefixtures("nothing_left")
+class TestClaims:
+    """Claims in blocking code."""
+
+    def test_block(self, target: Target, clock: Clock) -> None:
+        """A normal end confirms, an exception releases and goes on."""
+        config = target.config(purge_interval=None)
+        with SeenStore(config, ttl=DAY, clock=clock) as store:
+            with store.claim("k", lease=5, ttl=60, namespace="n") as claim:
+                assert claim
+                assert (claim.key, claim.namespace) == ("k", "n")
+                assert (claim.verdict, claim.attempt) == (Verdict.NEW, 1)
+                assert (claim.lease_until, claim.remaining()) == (NOON + 5, 5)
+                with store.claim("k", namespace="n") as other:
+                    assert not other
+                    assert (other.verdict, other.retry_after) == (Verdict.IN_FLIGHT, 5)
+                assert other.token != claim.token
+                assert repr(claim).startswith(
+                    "<BlockingClaim 'k' namespace='n' new attempt=1 remaining"
+                )
+            record = store.get("k", namespace="n")
+            assert record is not None
+            assert record.expires_at == NOON + 60
+            for error in (ValueError, KeyboardInterrupt):
+                with pytest.raises(error), store.claim("back"):
+                    raise error
+            assert store.claim("back").attempt == 3
+
+    def test_by_hand(self, clock: Clock) -> None:
+        """Taken at once; confirm, release, renew as in asyncio programs."""
+        with SeenStore(":memory:", clock=clock) as store:
+            claim = store.claim("k", lease=5, on_abandoned="hold")
+            clock.advance(5)
+            assert store.claim("k").verdict is Verdict.HELD
+            claim.renew(10)
+            assert claim.remaining() == 10
+            assert claim.release(delay=3) is True
+            assert store.claim("k").retry_after == 3
+            claim.confirm(ttl=None)
+            store.forget("k")
+            with pytest.raises(LeaseLostError):
+                claim.confirm()
+            with pytest.raises(LeaseLostError), store.claim("k"):
+                store.forget("k")
+            store.claim("held", lease=1, on_abandoned="hold")
+            clock.advance(1)
+            assert [record.key for record in store.held()] == ["held"]
+            assert store.resolve("held", handled=True)
+
+    def test_many(self) -> None:
+        """Batches, from generators that run in the caller's thread."""
+        with SeenStore(":memory:") as store:
+            claims = store.claim_many(key for key in "aab")
+            assert list(map(bool, claims)) == [True, False, True]
+            confirmed = store.confirm_many((c for c in claims if c.key == "a"), ttl=9)
+            assert confirmed == [True, False]
+            assert store.release_many(claims, delay=5) == [False, False, True]
+            wrong: Any = ["a"]
+            with pytest.raises(TypeError, match="must be a Claim, not str"):
+                store.confirm_many(wrong)
+
+    def test_keep_alive(self, path: Path) -> None:
+        """The lease goes on while the block runs; a loss is raised at its end."""
+        with SeenStore(path) as store:
+            with store.claim("k", lease=0.3, keep_alive=True):
+                for _ in range(30):
+                    assert store.claim("k").verdict is Verdict.IN_FLIGHT
+                    time.sleep(0.02)
+            assert store.is_seen("k")
+            with (
+                pytest.raises(LeaseLostError),
+                store.claim("lost", lease=0.1, keep_alive=True),
+            ):
+                store.forget("lost")
+                time.sleep(0.2)
+
+    def test_wait(self, path: Path) -> None:
+        """A thread may wait for another's claim."""
+        with SeenStore(path) as store, ThreadPoolExecutor(1) as pool:
+            owner = store.claim("k")
+            waiting = pool.submit(store.claim, "k", wait=30)
+            time.sleep(0.05)
+            owner.release()
+            assert waiting.result(5).attempt == 2
+
+    def test_closed_meanwhile(self, path: Path) -> None:
+        """An exception of the block goes on also if the store was closed in it."""
+        store = SeenStore(path)
+        with pytest.raises(ValueError, match="mine"), store.claim("k"):
+            store.close()
+            raise ValueError("mine")
+        store = SeenStore(path)
+        with pytest.raises(StoreClosedError), store.claim("other"):
+            store.close()
+
+    def test_interrupted(self, path: Path, run_script: Run) -> None:
+        """Ctrl-C while waiting for a claim ends the wait, and leases to nobody."""
+        script = """
+            import signal, sys, threading, time
+            from catalyst_seen import SeenStore
+            signal.signal(signal.SIGUSR1, signal.default_int_handler)
+            with SeenStore(sys.argv[1]) as store:
+                owner = store.claim("k")
+                interrupt = lambda: signal.pthread_kill(
+                    threading.main_thread().ident, signal.SIGUSR1
+                )
+                threading.Timer(0.3, interrupt).start()
+                started = time.monotonic()
+                try:
+                    store.claim("k", wait=30)
+                except KeyboardInterrupt:
+                    print(time.monotonic() - started < 5)
+                time.sleep(0.3)
+                print(not store._store._dispatcher._watchers)
+                owner.release()
+                time.sleep(0.3)
+                print(store.claim("k").verdict)
+        """
+        done = run_script(script, str(path))
+        assert done.stdout.split() == ["True", "True", "retry"], done.stderr
+
+    @pytest.mark.parametrize("many", [False, True])
+    @pytest.mark.parametrize("has_answer", [False, True])
+    def test_interrupted_too_late(
+        self,
+        path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        many: bool,
+        has_answer: bool,
+    ) -> None:
+        """Ctrl-C just before or after the answer comes leases to nobody either."""
+        with SeenStore(path) as store:
+            start = store._thread._portal.start_task_soon
+
+            class Late:
+                def __init__(self, *work: Any) -> None:
+                    self.future: Any = start(*work)
+
+                def result(self) -> None:
+                    if has_answer:
+                        self.future.result()
+                    raise KeyboardInterrupt
+
+                def cancel(self) -> None:
+                    """Come too late."""
+
+            with monkeypatch.context() as interrupted:
+                interrupted.setattr(store._thread._portal, "start_task_soon", Late)
+                with pytest.raises(KeyboardInterrupt):
+                    _ = store.claim_many(["a", "b"]) if many else store.claim("a")
+            for key in ["a", "b"] if many else ["a"]:
+                assert store.claim(key, wait=5).verdict is Verdict.RETRY
+
+    @pytest.mark.parametrize("has_begun", [False, True])
+    def test_interrupted_while_taken(
+        self, path: Path, run_script: Run, *, has_begun: bool
+    ) -> None:
+        """Nor does Ctrl-C while the claim is on its way, or being taken."""
+        script = """
+            import signal, sys, threading, time
+            from catalyst_seen import SeenStore
+            from catalyst_seen.backends.sqlite.database import Database
+            signal.signal(signal.SIGUSR1, signal.default_int_handler)
+            has_begun = sys.argv[2] == "True"
+            with SeenStore(sys.argv[1], purge_interval=None) as store:
+                apply = Database.apply
+                def slow(*args, **options):
+                    if not has_begun:
+                        time.sleep(0.3)
+                    answer = apply(*args, **options)
+                    if has_begun:
+                        time.sleep(0.3)
+                    return answer
+                Database.apply = slow
+                interrupt = lambda: signal.pthread_kill(
+                    threading.main_thread().ident, signal.SIGUSR1
+                )
+                threading.Timer(0.15, interrupt).start()
+                try:
+                    store.claim("k")
+                except KeyboardInterrupt:
+                    Database.apply = apply
+                    print(bool(store.claim("k", wait=5)))
+        """
+        done = run_script(script, str(path), str(has_begun))
+        assert done.stdout == "True\n", done.stderr
+
+    def test_interrupted_on_entering(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A block that Ctrl-C kept from beginning gives its claim back."""
+        with SeenStore(path) as store:
+            claim = store.claim("k", lease=0.3, keep_alive=True)
+            call = store._thread.call
+
+            def interrupted(work: Any, **rest: Any) -> object:
+                answer = call(work, **rest)
+                if getattr(work, "func", work).__name__ == "__aenter__":
+                    raise KeyboardInterrupt
+                return answer
+
+            monkeypatch.setattr(store._thread, "call", interrupted)
+            with pytest.raises(KeyboardInterrupt), claim:
+                pytest.fail("there is no block")
+            assert store.claim("k", lease=0.1).verdict is Verdict.RETRY
+            time.sleep(0.3)  # nobody renews it
+            assert store.claim("k").attempt == 3
+
+    @pytest.mark.parametrize("has_begun", [False, True])
+    def test_interrupted_before_a_call(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, *, has_begun: bool
+    ) -> None:
+        """Nor does Ctrl-C leave anything while a call is handed to the loop."""
+        with SeenStore(path) as store:
+            claim = store.claim("block", keep_alive=True)
+            start = store._thread._portal.start_task_soon
+
+            def interrupted(*work: Any) -> None:
+                if has_begun:
+                    start(*work)
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+
+            def interrupt_the_next() -> None:
+                monkeypatch.setattr(
+                    store._thread._portal, "start_task_soon", interrupted
+                )
+
+            interrupt_the_next()
+            with pytest.raises(KeyboardInterrupt):
+                store.claim("k")
+            assert store.claim("k", wait=5)
+            interrupt_the_next()
+            with pytest.raises(KeyboardInterrupt), claim:
+                pytest.fail("there is no block")
+            assert store.claim("block", wait=5).attempt == 2
+
+    def test_close_ends_waiting(self, path: Path) -> None:
+        """A thread that waits for a key does not keep the store from closing."""
+        store = SeenStore(path)
+        store.claim("k")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.claim, "k", wait=60)
+            time.sleep(0.1)
+            started = time.monotonic()
+            store.close()
+            assert waiting.result().verdict is Verdict.IN_FLIGHT
+            assert time.monotonic() - started < 3
+
+
+@pytest.mark.usefixtures("nothing_left")
+class TestThreads:
+    """From any thread."""
+
+    def test_two_hundred(self, path: Path) -> None:
+        """Of 200 threads that race for the same keys, one wins each."""
+        keys = [f"key {number}" for number in range(20)]
+        start = threading.Barrier(200)
+
+        def work(store: SeenStore) -> list[str]:
+            start.wait()
+            return [key for key in keys if store.check_and_mark(key)]
+
+        with SeenStore(path) as store, ThreadPoolExecutor(200) as pool:
+            won = [pool.submit(work, store) for _ in range(200)]
+            assert sorted(key for one in won for key in one.result()) == sorted(keys)
+
+    def test_close_with_calls_under_way(self, path: Path) -> None:
+        """A close lets calls finish; each is either done or refused, none hangs."""
+        for _ in range(5):
+            self.close_under_load(path)
+            write(path, "DELETE FROM seen")
+
+    def test_close_waits_for_a_call_on_its_way(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A call that has begun is carried out, even if it reaches the loop late."""
+        store = SeenStore(path)
+        call, has_begun = store._thread.call, threading.Event()
+
+        def late(work: Any) -> object:
+            has_begun.set()
+            time.sleep(0.2)
+            return call(work)
+
+        monkeypatch.setattr(store._thread, "call", late)
+        with ThreadPoolExecutor(1) as pool:
+            marked = pool.submit(store.mark_seen, "k")
+            has_begun.wait()
+            store.close()
+            assert marked.result(5) is None
+        assert read(path, "SELECT id FROM seen") == [("k",)]
+
+    def close_under_load(self, path: Path) -> None:
+        """Ten threads close a store that twenty are using."""
+        store = SeenStore(path, purge_interval=None)
+        done, refused = [], []
+
+        def work(name: int) -> None:
+            for number in range(1_000):
+                key = f"{name} {number}"
+                try:
+                    store.mark_seen(key)
+                except StoreClosedError:
+                    refused.append(name)
+                    return
+                done.append(key)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(20)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.02)
+        closers = [threading.Thread(target=store.close) for _ in range(10)]
+        for thread in closers:
+            thread.start()
+        for thread in closers + threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        assert sorted(refused) == list(range(20))
+        assert {key for (key,) in read(path, "SELECT id FROM seen")} >= set(done)
+
+    def test_fork(self, path: Path, run_script: Run) -> None:
+        """A child is refused at once, may close and exit; the parent goes on."""
+        script = """
+            import os, sys
+            from catalyst_seen import SeenStore, StoreClosedError
+            with SeenStore(sys.argv[1]) as store:
+                for number in range(20):
+                    store.mark_seen(str(number))
+                    child = os.fork()
+                    if child == 0:
+                        try:
+                            store.is_seen("k")
+                        except StoreClosedError as exc:
+                            assert "before a fork" in str(exc)
+                            store.close()
+                            sys.exit(7)
+                        sys.exit(1)
+                    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+                print(store.count())
+        """
+        done = run_script(script, str(path), options=NO_FORK_WARNING)
+        assert (done.stdout, done.stderr) == ("20\n", "")
+
+
+class TestLeak:
+    """A blocking store that nobody closed."""
+
+    @pytest.mark.usefixtures("nothing_left")
+    def test_dropped(self, path: Path) -> None:
+        """It warns, and is closed: no thread and no file is left."""
+        store = SeenStore(path)
+        store.mark_seen("k")
+        with pytest.warns(ResourceWarning, match=r"seen.db'> was never closed"):
+            del store
+        gc.collect()
+
+    def test_closed_at_exit(self, path: Path, run_script: Run) -> None:
+        """At the end of the program it is closed in order: no log is left."""
+        script = """
+            import sys
+            from catalyst_seen import SeenStore
+            store = SeenStore(sys.argv[1])
+            store.mark_seen("k")
+        """
+        done = run_script(script, str(path), options=("-W", "error"))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [entry.name for entry in path.parent.iterdir()] == ["seen.db"]
+
+    def test_use_while_the_program_ends(self, path: Path, run_script: Run) -> None:
+        """A verb that comes after the closing at exit is refused in our words."""
+        script = """
+            import atexit, sys
+            from catalyst_seen import SeenStore, StoreClosedError
+            def late():
+                try:
+                    store.is_seen("k")
+                except StoreClosedError as exc:
+                    print(exc)
+            atexit.register(late)
+            store = SeenStore(sys.argv[1])
+        """
+        done = run_script(script, str(path))
+        assert (done.stdout, done.stderr) == ("the store is closed\n", "")
+
+
+class TestShouldFilter:
+    """The old helper."""
+
+    def test_with_a_store(self) -> None:
+        """It lets an item pass once."""
+        with SeenStore(":memory:") as store:
+            assert [should_filter("k", store) for _ in range(3)] == [False, True, True]
+
+    def test_from_environment(
+        self, monkeypatch: pytest.MonkeyPatch, path: Path
+    ) -> None:
+        """Without a store it uses the environment's, and leaves nothing open."""
+        monkeypatch.setenv("SEEN_DB_PATH", str(path))
+        threads = threading.active_count()
+        assert [should_filter("k") for _ in range(3)] == [False, True, True]
+        assert threading.active_count() == threads
+        assert read(path, "SELECT id FROM seen") == [("k",)]
+
+    @pytest.mark.parametrize("off", ["0", "false", "NO", "off"])
+    def test_switched_off(
+        self, monkeypatch: pytest.MonkeyPatch, path: Path, off: str
+    ) -> None:
+        """With FEATURE_PERSIST_SEEN off nothing is dropped, opened or marked."""
+        monkeypatch.setenv("FEATURE_PERSIST_SEEN", off)
+        monkeypatch.setenv("SEEN_DB_PATH", str(path))
+        assert not should_filter("k")
+        assert not path.exists()
+        with SeenStore(":memory:") as store:
+            assert [should_filter("k", store) for _ in range(2)] == [False, False]
+            assert store.count() == 0
+
+    def test_bad_switch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A switch that is neither on nor off is refused by name."""
+        monkeypatch.setenv("FEATURE_PERSIST_SEEN", "perhaps")
+        with pytest.raises(ConfigurationError, match="FEATURE_PERSIST_SEEN: 'perhaps'"):
+            should_filter("k")
