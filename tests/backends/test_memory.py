@@ -248,6 +248,7 @@ class Player:
         return records, await self.store.held(), same
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(STEPS, max_size=40))
 async def test_results_equal_those_of_sqlite(steps: list[tuple[str, Any]]) -> None:

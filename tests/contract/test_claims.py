@@ -664,6 +664,7 @@ class TestMany:
                 await verb(claims[0])  # type: ignore[arg-type]
         assert not await store.is_seen("a")
 
+    @pytest.mark.slow
     async def test_sizes(self, store: AsyncSeenStore, target: Target) -> None:
         """A batch of 20,000 is one call, both ways; a quarter of it over the wire."""
         half = 2_500 if target.is_server else 10_000
@@ -1230,6 +1231,7 @@ class TestCancelled:
     """A claim that is cancelled while it is taken is leased to nobody."""
 
     @pytest.mark.parametrize("many", [False, True], ids=["claim", "claim_many"])
+    @pytest.mark.slow
     async def test_at_random(
         self, target: Target, figures: Figures, *, many: bool
     ) -> None:
@@ -1336,7 +1338,7 @@ class TestCancelled:
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await claim
-        again = await faulty.claim("k", wait=60)
+        again = await faulty.claim("k", wait=30)
         assert (again.verdict, again.attempt) == (Verdict.RETRY, 2)
 
     async def test_over_a_broken_connection(

@@ -308,6 +308,7 @@ class TestElsewhere:
 
         asyncio.run(main())
 
+    @pytest.mark.slow
     def test_fork(self, path: Path, run_script: Run) -> None:
         """A child is refused at once, may close, and disturbs the parent nowhere."""
         script = """
@@ -336,6 +337,7 @@ class TestElsewhere:
         assert (done.stdout, done.stderr) == ("40\n", "")
         assert read(path, "PRAGMA integrity_check") == [("ok",)]
 
+    @pytest.mark.slow
     def test_own_store_after_a_fork(self, path: Path, run_script: Run) -> None:
         """A child cannot open a file that its parent had open; any other it can.
 
@@ -376,6 +378,7 @@ class TestLeaks:
 
     @pytest.mark.parametrize("strict", [False, True], ids=["", "-W error"])
     @pytest.mark.parametrize("shape", LEAKS)
+    @pytest.mark.slow
     def test_process_exits(
         self, path: Path, run_script: Run, shape: str, strict: bool
     ) -> None:

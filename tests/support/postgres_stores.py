@@ -17,7 +17,7 @@ SOON = 3.0
 
 
 def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
-    """Make a store on a server, with no purge and no cache."""
+    """Return a store on a server, without a background purge or a cache."""
     config = {
         "purge_interval": None,
         "recent_staleness": 0,
@@ -31,7 +31,7 @@ def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
 
 @asynccontextmanager
 async def connected(url: str | None) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection of another program."""
+    """Yield a connection of another program."""
     connection = await asyncpg.connect(url)
     try:
         yield connection
@@ -40,7 +40,7 @@ async def connected(url: str | None) -> AsyncIterator[asyncpg.Connection]:
 
 
 def places_log(place: Target) -> str:
-    """Return the log of the server that tests share."""
+    """Return the log of the shared server."""
     server = getattr(place.wipe, "func", None)
     return str(server.__self__.log) if server else ""
 

@@ -18,7 +18,7 @@ SOON = 3.0
 def to(
     server: Valkey | ValkeyCluster, options: str = "", **settings: object
 ) -> AsyncSeenStore:
-    """Make a store on a server, with options of redis-py, no purge and no cache."""
+    """Return a store on a server: options of redis-py; no purge, no cache."""
     config = {
         "purge_interval": None,
         "recent_staleness": 0,

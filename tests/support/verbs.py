@@ -83,7 +83,7 @@ async def _claim(store: AsyncSeenStore, key: str, **options: Any) -> Claim:
 async def _use_claim(
     store: AsyncSeenStore, use: Callable[[Claim], Awaitable[object]]
 ) -> None:
-    """Use a claim, and assert that it is still owned after the use has failed."""
+    """Use a claim, and assert that the failed call did not end it."""
     claim = await store.claim("used")
     try:
         await use(claim)

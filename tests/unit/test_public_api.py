@@ -126,6 +126,7 @@ def test_silent(run_script: Run) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_never_opens_the_database_itself(run_script: Run) -> None:
     """Python only makes a new file: closing any other drops SQLite's locks."""
     script = """

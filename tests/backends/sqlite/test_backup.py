@@ -71,6 +71,7 @@ class Marks:
 
 
 @pytest.mark.parametrize("form", ["wal", "no wal", "memory"])
+@pytest.mark.slow
 async def test_while_others_mark(path: Path, form: str, figures: Figures) -> None:
     """A copy holds what was acknowledged before it began, and nothing unheard of."""
     place = ":memory:" if form == "memory" else path

@@ -235,6 +235,7 @@ class TestUpgrade:
             assert await store.check_and_mark("k")
         assert attempts
 
+    @pytest.mark.slow
     def test_fresh_file_in_many_processes(self, path: Path, run_script: Run) -> None:
         """Eight processes that open a file that is not there all get one schema."""
         for round_ in range(3):
@@ -448,6 +449,7 @@ class TestSharing:
                 assert await store.count() == number
                 assert await store.check_and_mark(str(number))
 
+    @pytest.mark.slow
     def test_processes(self, path: Path, run_script: Run) -> None:
         """Of four processes that mark the same 500 keys, exactly one wins each key."""
         script = """
@@ -478,6 +480,7 @@ class TestSharing:
         done = run_script(script, str(path), timeout=50)
         assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done
 
+    @pytest.mark.slow
     def test_killed(self, path: Path, run_script: Run) -> None:
         """Every mark that a killed process was told of is there afterwards."""
         script = """
@@ -737,6 +740,7 @@ class TestErrors:
             broken = False
             assert await store.is_seen("k")
 
+    @pytest.mark.slow
     def test_nobody_to_tell(self, path: Path, run_script: Run) -> None:
         """Where nothing can be logged, upgrade, purge and answers go on as promised."""
         script = """
