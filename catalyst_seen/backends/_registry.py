@@ -66,7 +66,7 @@ def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backen
             "a sqlite URL has no host and no options: sqlite:///relative.db or"
             " sqlite:////absolute.db; settings go into SeenStoreConfig",
         )
-    from urllib.parse import unquote  # with ipaddress it costs more than this package
+    from urllib.parse import unquote  # imports ipaddress; only URLs need it
 
     file = unquote(path) or ":memory:"
     try:
