@@ -651,6 +651,7 @@ class TestMany:
                 await verb(claims[0])  # type: ignore[arg-type]
         assert not await store.is_seen("a")
 
+    @pytest.mark.slow
     async def test_sizes(self, store: AsyncSeenStore, target: Target) -> None:
         """A batch of 20,000 is one call, both ways; a quarter of it over the wire."""
         half = 2_500 if target.is_server else 10_000
@@ -1065,6 +1066,7 @@ class TestWait:
         assert took >= 1
         assert 3 <= (await live.stats()).operations["claim"] <= 12 * took
 
+    @pytest.mark.slow
     async def test_another_process(self, pair: Pair) -> None:
         """What another store did is noticed within little more than a second.
 
@@ -1211,6 +1213,7 @@ class TestCancelled:
     """A claim that is cancelled while it is taken is leased to nobody."""
 
     @pytest.mark.parametrize("many", [False, True], ids=["claim", "claim_many"])
+    @pytest.mark.slow
     async def test_at_random(
         self, target: Target, figures: Figures, *, many: bool
     ) -> None:
@@ -1367,6 +1370,7 @@ class TestCancelled:
             assert await asyncio.to_thread(done.wait, 60)
             assert await store.claim("k")
 
+    @pytest.mark.slow
     async def test_given_back_while_closing(self, shared: Target) -> None:
         """Also if the store closes right after."""
         for _ in range(20):
