@@ -47,7 +47,7 @@ def public(class_: type) -> dict[str, object]:
 def signature(verb: Callable[..., object]) -> str:
     """What a verb takes and gives, as the asynchronous twin would say it."""
     text = str(inspect.signature(verb))
-    return text.replace("BlockingClaim", "Claim").replace("Claiming", "Claim")
+    return text.replace("BlockingClaim", "Claim").replace("PendingClaim", "Claim")
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -269,7 +269,7 @@ class TestClaims:
                 except KeyboardInterrupt:
                     print(time.monotonic() - started < 5)
                 time.sleep(0.3)
-                print(not store._store._dispatcher._watchers)
+                print(not store._store._dispatcher.waiters._waiting)
                 owner.release()
                 time.sleep(0.3)
                 print(store.claim("k").verdict)
@@ -426,6 +426,7 @@ class TestThreads:
             won = [pool.submit(work, store) for _ in range(200)]
             assert sorted(key for one in won for key in one.result()) == sorted(keys)
 
+    @pytest.mark.slow
     def test_close_with_calls_under_way(self, path: Path) -> None:
         """A close lets calls finish; each is either done or refused, none hangs."""
         for _ in range(5):
