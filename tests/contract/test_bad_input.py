@@ -392,6 +392,7 @@ class TestDifferentKeys:
             max_size=30,
         )
     )
+    @pytest.mark.slow
     def test_any_text(
         self, places: Places, path: Path, backend: str, ids: list[tuple[str, str]]
     ) -> None:

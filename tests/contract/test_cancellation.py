@@ -117,6 +117,7 @@ async def test_timeout_is_unknown(path: Path) -> None:
         assert not any(again)
 
 
+@pytest.mark.slow
 async def test_no_snapshot_is_pinned(path: Path) -> None:
     """A call cancelled between its answer and its caller leaves no cursor open.
 
@@ -139,6 +140,7 @@ async def test_no_snapshot_is_pinned(path: Path) -> None:
         assert checkpoint == [(0, 0, 0)]
 
 
+@pytest.mark.slow
 async def test_purge_and_cleanup(path: Path) -> None:
     """A removal that is cancelled removed whole chunks, and the next one goes on."""
     async with AsyncSeenStore(path, purge_interval=None) as store:

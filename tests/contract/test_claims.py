@@ -1066,6 +1066,7 @@ class TestWait:
         assert took >= 1
         assert 3 <= (await live.stats()).operations["claim"] <= 12 * took
 
+    @pytest.mark.slow
     async def test_another_process(self, pair: Pair) -> None:
         """What another store did is noticed within little more than a second.
 
@@ -1369,6 +1370,7 @@ class TestCancelled:
             assert await asyncio.to_thread(done.wait, 60)
             assert await store.claim("k")
 
+    @pytest.mark.slow
     async def test_given_back_while_closing(self, shared: Target) -> None:
         """Also if the store closes right after."""
         for _ in range(20):

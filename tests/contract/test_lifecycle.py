@@ -104,6 +104,7 @@ class TestOpen:
         await store.aclose()
 
     @pytest.mark.parametrize("turns", range(6))
+    @pytest.mark.slow
     async def test_cancelled(self, target: Target, turns: int) -> None:
         """A cancelled open, early or late, leaves nothing and can be redone."""
         before = len(open_descriptors())
@@ -202,6 +203,7 @@ class TestClose:
         with pytest.raises(StoreClosedError, match="closed"):
             await store.open()
 
+    @pytest.mark.slow
     async def test_cancelled(self, target: Target) -> None:
         """A close that is cancelled goes on in the background."""
         store = AsyncSeenStore(target.config())
@@ -518,6 +520,7 @@ class TestLeaks:
         unraisable.clear()
         await _until(lambda: threading.active_count() == threads)
 
+    @pytest.mark.slow
     def test_loop_closed_with_a_call_running(self, path: Path, run_script: Run) -> None:
         """Afterwards a new loop gets a clear error, can close, and no lock is left."""
         script = """
@@ -550,6 +553,7 @@ class TestLeaks:
         done = run_script(script, str(path), options=("-W", "error"))
         assert done.stdout.split() == ["True", "1"], done.stderr
 
+    @pytest.mark.slow
     def test_loop_that_ends_while_a_close_waits(
         self, path: Path, run_script: Run
     ) -> None:

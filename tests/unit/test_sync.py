@@ -424,6 +424,7 @@ class TestThreads:
             won = [pool.submit(work, store) for _ in range(200)]
             assert sorted(key for one in won for key in one.result()) == sorted(keys)
 
+    @pytest.mark.slow
     def test_close_with_calls_under_way(self, path: Path) -> None:
         """A close lets calls finish; each is either done or refused, none hangs."""
         for _ in range(5):

@@ -228,6 +228,7 @@ class TestUpgrade:
         assert await store.is_seen("k")
         await store.aclose()
 
+    @pytest.mark.slow
     def test_many_processes_at_once(self, path: Path, run_script: Run) -> None:
         """Eight processes that open an old store at once all find its rows."""
         write(path, self.OLD, self.INSERT, rows=[(str(n), 9**9) for n in range(1_000)])
