@@ -269,7 +269,7 @@ class TestClaims:
                 except KeyboardInterrupt:
                     print(time.monotonic() - started < 5)
                 time.sleep(0.3)
-                print(not store._store._dispatcher.waiters._waiting)
+                print(not store._store._dispatcher.waiters.waiting)
                 owner.release()
                 time.sleep(0.3)
                 print(store.claim("k").verdict)
