@@ -332,7 +332,7 @@ class TestForgotten:
         """After a pause one look at the database is enough for all keys."""
         async with AsyncSeenStore(config(path, staleness=0.05)) as store:
             await store.mark_many(["a", "b", "c", "d"])
-            looks = []
+            looks: list[int] = []
             while len(looks) < 10 and min(looks, default=4) >= 4:
                 await asyncio.sleep(0.1)
                 before = await asked(store)
