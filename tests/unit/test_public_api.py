@@ -114,6 +114,7 @@ def test_silent(run_script: Run) -> None:
         import asyncio
         from catalyst_seen import AsyncSeenStore
         async def main():
+            asyncio.get_running_loop().slow_callback_duration = 60
             for _ in range(2):
                 async with AsyncSeenStore("seen.db") as store:
                     await store.mark_many(["a", "b"])

@@ -7,6 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from .. import conftest
 
 ROOT = Path(conftest.__file__).parents[1]
