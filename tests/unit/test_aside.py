@@ -42,7 +42,7 @@ async def test_flood(path: Path, reading: str) -> None:
 @pytest.mark.slow
 async def test_cancelled(path: Path, reading: str, *, wal_mode: bool) -> None:
     """Who is cancelled is, even if the database is locked; and nothing else comes."""
-    async with AsyncSeenStore(settings(path, wal_mode=wal_mode)) as store:
+    async with AsyncSeenStore(settings(path, wal_mode=wal_mode, timeout=200)) as store:
         await store.mark_many(map(str, range(2_000)))
         arguments = [path.with_name("copy.db")] if reading == "backup" else []
         with write_lock(path) as db:
@@ -58,30 +58,30 @@ async def test_cancelled(path: Path, reading: str, *, wal_mode: bool) -> None:
                 started = time.monotonic()
                 call.cancel()
                 await asyncio.wait({call})
-                assert time.monotonic() - started < 5  # of a timeout of 30
+                assert time.monotonic() - started < 60  # of a timeout of 200
                 assert call.cancelled() or call.exception() is None
                 path.with_name("copy.db").unlink(missing_ok=True)
 
 
 async def test_reader_after_a_cancelled_writer(path: Path) -> None:
     """A writer that gave up leaves no reader to wait for the lock."""
-    async with AsyncSeenStore(settings(path, timeout=20)) as store:
+    async with AsyncSeenStore(settings(path, timeout=200)) as store:
         await store.mark_seen("k")
         with write_lock(path):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(store.mark_seen("new"), 0.1)
             started = time.monotonic()
             assert await store.is_seen("k")
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 60  # of a timeout of 200
 
 
 async def test_readers_of_a_stuck_batch(path: Path) -> None:
     """Readers that went out with writers are answered while these wait; all of them."""
-    async with AsyncSeenStore(settings(path, timeout=20)) as store:
+    async with AsyncSeenStore(settings(path, timeout=200)) as store:
         await store.mark_seen("k")
         with write_lock(path) as db:
             writers = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(5)]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert (
                     await asyncio.gather(
                         *(store.is_seen("k") for _ in range(20)),
@@ -108,7 +108,7 @@ async def test_relief_that_fails(path: Path, clock: Clock) -> None:
         return clock()
 
     ours = {*threading.enumerate()}
-    store = AsyncSeenStore(settings(path, timeout=20), clock=trembling)
+    store = AsyncSeenStore(settings(path, timeout=200), clock=trembling)
     await store.open()
     ours |= {*threading.enumerate()}
     await store.mark_seen("k")

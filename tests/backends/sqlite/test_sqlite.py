@@ -332,7 +332,7 @@ def _open_in_eight(path: Path, run_script: Run, options: str) -> list[str]:
         [process.join() for process in processes]
         sys.exit(sum(process.exitcode for process in processes))
     """
-    done = run_script(script, str(path), timeout=40)
+    done = run_script(script, str(path), timeout=120)
     assert done.returncode == 0, done.stderr
     return [line.split()[1] for line in done.stdout.splitlines() if "count" in line]
 
@@ -507,7 +507,7 @@ class TestSharing:
                 print(won == list(range(500)), wins.empty())
                 sys.exit(sum(process.exitcode for process in processes))
         """
-        done = run_script(script, str(path), timeout=50)
+        done = run_script(script, str(path), timeout=120)
         assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done
 
     @pytest.mark.slow
@@ -763,7 +763,7 @@ class TestErrors:
             await store.mark_seen("k")
             wanted = RuntimeError if error is StopIteration else error
             broken = True
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 for _ in range(2):
                     with pytest.raises(wanted):
                         await store.mark_seen("k")
