@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .._config import check_path
 from .._errors import ConfigurationError
+from .sqlite.backend import SqliteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
