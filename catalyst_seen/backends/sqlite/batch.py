@@ -53,8 +53,8 @@ def _decide(
     for operation in operations:
         id_ = operation.namespace, operation.key
         row = changes[id_] if id_ in changes else found.get(id_)
-        answer, after = transition(row, operation, now)
-        result.results.append(answer)
+        outcome, after = transition(row, operation, now)
+        result.results.append(outcome)
         result.rows.append(after)
         if after is not row:
             changes[id_] = after

@@ -22,6 +22,7 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends.base import PageResult
 from catalyst_seen.backends.operations import CheckAndMark, Forget, Get, Mark, Operation
+from catalyst_seen.backends.sqlite import wal
 from catalyst_seen.backends.sqlite.database import Database
 from catalyst_seen.backends.sqlite.shared import SharedState
 
@@ -362,13 +363,18 @@ def test_file_that_is_gone(database: Database, path: Path) -> None:
 
 
 def test_log(database: Database) -> None:
-    """A write makes a checkpoint due in time; a regular close truncates the log."""
-    apply(database, *(mark(f"{number:0100}") for number in range(1_000)))
-    assert database.shared.wal.bytes > 0
+    """A log that has grown is due for a checkpoint; a regular close truncates it."""
+    log = database.shared.wal
+    apply(database, mark("k"))
+    assert not log.is_due
+    apply(database, *(mark(f"{number:0400}") for number in range(10_000)))
+    assert log.bytes > wal.LIMIT
+    assert log.is_due
     database.maintain()
+    assert not log.is_due
     assert database.stats(None).checkpoint_failures == 0
     database.truncate_log()
-    assert database.shared.wal.bytes == 0
+    assert log.bytes == 0
 
 
 def test_closed_by_another_thread(database: Database) -> None:

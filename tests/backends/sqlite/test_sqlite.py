@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -23,12 +25,13 @@ from catalyst_seen import (
     StoreUnavailableError,
 )
 from catalyst_seen.backends.sqlite import files, schema, wal
+from catalyst_seen.backends.sqlite.database import Database
 
 from ...support.clock import NOON, Clock
 from ...support.leaks import open_descriptors
 from ...support.locks import write_lock
 from ...support.scripts import Run
-from ...support.sqlite_faults import SqliteFaults, execute
+from ...support.sqlite_faults import SqliteFaults, execute, sqlite_error
 from ...support.sqlite_files import a_row, read, write
 
 HOUR = 3_600.0
@@ -735,6 +738,58 @@ class TestErrors:
                 assert await store.check_and_mark("k")
             assert [log["event"] for log in logs] == ["connection_reopened"]
             assert len(open_descriptors()) <= descriptors + 3
+
+    async def test_cancelled_behind_an_io_error(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A cancelled call behind an I/O error does not overtake those that follow it.
+
+        They use a new connection, while it is still queued for the old one.
+        """
+        committing, fail, started, run, done = (threading.Event() for _ in range(5))
+        used: list[Database] = []
+        cleanup = Database.cleanup
+
+        def commit(execute: Callable[[], object]) -> object:
+            if committing.is_set():
+                return execute()
+            committing.set()
+            assert fail.wait(60)
+            raise sqlite_error("SQLITE_IOERR_FSYNC")
+
+        def late(database: Database, *args: Any, **options: Any) -> object:
+            used.append(database)
+            started.set()
+            assert run.wait(60)
+            try:
+                return cleanup(database, *args, **options)
+            finally:
+                done.set()
+
+        faults = SqliteFaults()
+        config = SeenStoreConfig(
+            path, purge_interval=None, recent_keys=0, tuning=faults.tuning
+        )
+        async with AsyncSeenStore(config) as store:
+            faults.replace("COMMIT", commit)
+            monkeypatch.setattr(Database, "cleanup", late)
+            marking = asyncio.create_task(store.mark_seen("other"))
+            assert await asyncio.to_thread(committing.wait, 60)
+            marking.cancel()
+            await asyncio.sleep(0)
+            cleaning = asyncio.create_task(store.cleanup_old_entries(0))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            fail.set()
+            assert await asyncio.to_thread(started.wait, 60)
+            assert used[0].needs_reconnect
+            cleaning.cancel()
+            ends = await asyncio.gather(marking, cleaning, return_exceptions=True)
+            assert {type(end) for end in ends} == {asyncio.CancelledError}
+            await store.mark_seen("k")
+            run.set()
+            assert await asyncio.to_thread(done.wait, 60)
+            assert await store.is_seen("k")
 
     async def test_full_disk(self, path: Path) -> None:
         """A full disk refuses marks, keeps what it has, and works again after."""
