@@ -60,7 +60,7 @@ def quick(session: nox.Session) -> None:
     """Check the style and run the fast tests on SQLite, in less than a minute."""
     session.install(*group("lint"), *group("tests"), "-e", ".")
     ruff(session)
-    session.run("pytest", *IN_PARALLEL, *FAST, *WITHOUT_EXTRAS, *session.posargs)
+    session.run("pytest", *AT_ONCE, *FAST, *WITHOUT_EXTRAS, *session.posargs)
 
 
 @nox.session

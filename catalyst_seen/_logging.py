@@ -1,7 +1,9 @@
 """Structured logging that cannot break what it reports on.
 
 structlog is imported by the first event, for its import pulls in rich and takes longer
-than all the rest of the package.
+than all the rest of the package. That event may block its event loop once, for about
+0.1 s: an event reports a failure or a condition that needs an operator, and a program
+that configures structlog has imported it before.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from ._claims.claim import Claim
 from ._config import env_flag
 from ._errors import ConfigurationError, StoreClosedError
 from ._fork import Owner
-from ._portal import LoopThread
 from ._store import LEASE, AsyncSeenStore
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ class SeenStore:
         self._gate = threading.Condition()
         self._calls = 0
         self._is_closed = False
+        from ._portal import LoopThread  # anyio, which an asyncio program never needs
+
         self._thread = LoopThread(self._store, self._close_timeout)
         self._finalizer = weakref.finalize(self, self._thread.stop)
 

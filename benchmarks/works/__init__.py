@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .busy_loop import BUSY_LOOP
+from .imports import IMPORT
 from .large import LARGE
 from .processes import PROCESSES
 from .purge import PURGE
@@ -20,6 +21,7 @@ WORKS: tuple[Work, ...] = (
     PROCESSES,
     PURGE,
     LARGE,
+    IMPORT,
     *SERVER_WORKS,
 )
 """All works, in the order in which they run."""

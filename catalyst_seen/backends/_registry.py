@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from .._config import check_path
 from .._errors import ConfigurationError
@@ -67,6 +66,8 @@ def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backen
             "a sqlite URL has no host and no options: sqlite:///relative.db or"
             " sqlite:////absolute.db; settings go into SeenStoreConfig",
         )
+    from urllib.parse import unquote  # with ipaddress it costs more than this package
+
     file = unquote(path) or ":memory:"
     try:
         check_path(file)

@@ -1,6 +1,7 @@
 """The reference backend as authors and tests of other programs use it.
 
-What it has in common with every backend, the contract tests: it is one of ``TARGETS``.
+What every backend promises, the tests of the contract run on it as well: it is one of
+``TARGETS``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import run_state_machine_as_test
 
 from catalyst_seen import (
     AsyncSeenStore,
@@ -40,11 +40,9 @@ from catalyst_seen.backends import (
 from catalyst_seen.backends.memory import MemoryBackend
 
 from ..support.clock import NOON, Clock
-from ..support.store_machine import StoreMachine
-from ..support.targets import Places
 
 
-async def test_store() -> None:
+async def test_store_on_the_backend() -> None:
     """A store takes the backend where it takes a path, and needs no file."""
     async with AsyncSeenStore(MemoryBackend()) as store:
         assert await store.check_and_mark("k")
@@ -52,7 +50,7 @@ async def test_store() -> None:
         assert store.location == "memory"
 
 
-def test_blocking_store() -> None:
+def test_blocking_store_on_the_backend() -> None:
     """So does the blocking store."""
     with SeenStore(MemoryBackend()) as store:
         with store.claim("k") as claim:
@@ -60,7 +58,7 @@ def test_blocking_store() -> None:
         assert store.is_seen("k")
 
 
-def test_capabilities() -> None:
+def test_capabilities_are_inspection_and_purge() -> None:
     """A dict can be inspected and purged; the rest is for databases."""
     backend = MemoryBackend()
     assert isinstance(backend, Backend)
@@ -70,7 +68,7 @@ def test_capabilities() -> None:
     assert not isinstance(backend, (*others, SupportsTransactions))
 
 
-async def test_check() -> None:
+async def test_check_finds_no_problem() -> None:
     """A check finds no problem, and says what keeps the keys."""
     async with AsyncSeenStore(MemoryBackend()) as store:
         report = await store.check(full=True)
@@ -79,7 +77,7 @@ async def test_check() -> None:
     assert str(report) == "memory (Python dict), full check\nall is well"
 
 
-async def test_backup(tmp_path: Path) -> None:
+async def test_backup_is_refused(tmp_path: Path) -> None:
     """A backup is refused: there is no file."""
     async with AsyncSeenStore(MemoryBackend()) as store:
         with pytest.raises(ConfigurationError):
@@ -87,7 +85,7 @@ async def test_backup(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_reopened() -> None:
+async def test_rows_outlive_a_store() -> None:
     """The rows outlive a store, as in a test that restarts its program."""
     backend = MemoryBackend()
     async with AsyncSeenStore(backend) as store:
@@ -100,7 +98,7 @@ async def test_reopened() -> None:
         assert not await store.is_seen("k")
 
 
-async def test_clock(clock: Clock) -> None:
+async def test_time_is_monotonic_while_open(clock: Clock) -> None:
     """Time never runs backwards while a store is open; the next one begins anew."""
     backend = MemoryBackend(SeenStoreConfig(clock=clock))
     async with AsyncSeenStore(backend) as store:
@@ -115,7 +113,7 @@ async def test_clock(clock: Clock) -> None:
         )
 
 
-async def test_all_or_nothing() -> None:
+async def test_failed_batch_changes_nothing() -> None:
     """An operation that fails takes the whole batch with it."""
     backend = MemoryBackend()
     await backend.open()
@@ -125,7 +123,20 @@ async def test_all_or_nothing() -> None:
     assert await backend.count(None) == {}
 
 
-async def test_pages(clock: Clock) -> None:
+async def test_cleanup_spares_a_live_lease(clock: Clock) -> None:
+    """A cleanup spares a live lease, until the very instant of its end."""
+    backend = MemoryBackend(SeenStoreConfig(clock=clock))
+    claim = Acquire("", "k", "token", lease=9, ttl=9, on_abandoned="retry")
+    await backend.apply([claim], sample_version=False)
+    removed = []
+    for seconds in (8, 1):
+        clock.advance(seconds)
+        page = await backend.cleanup(1, namespace=None, limit=9, cursor=None)
+        removed.append(page.removed)
+    assert removed == [0, 1]
+
+
+async def test_purge_in_pages(clock: Clock) -> None:
     """A removal examines so many rows, and continues after the last one of them."""
     backend = MemoryBackend(SeenStoreConfig(clock=clock))
     marks = [Mark(name, str(number), ttl=1) for name in "ab" for number in range(5)]
@@ -147,39 +158,6 @@ async def test_pages(clock: Clock) -> None:
     assert (await backend.stats("a")).claimed == 1
     page = await backend.purge(namespace=None, limit=99, cursor=None, lock_timeout=None)
     assert (page.removed, page.cursor) == (5, None)
-
-
-class SingleStoreMachine(StoreMachine):
-    """The machine with one store, which is neither closed nor dropped."""
-
-    name = "one store"
-
-    def open_all(self) -> list[SeenStore]:
-        """Open one store in place of two."""
-        return [self.open()] * 2
-
-    def reopen(self) -> None:
-        """Take the rule out: a new store would begin with an empty dict."""
-
-    def crash(self) -> None:
-        """Take the rule out: a new store would begin with an empty dict."""
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("backend", ["memory", "reference"])
-def test_model(places: Places, backend: str) -> None:
-    """Whatever is done in whatever order, a store without a file does what it should.
-
-    With a file or on a server ``test_model`` has two stores.
-    """
-
-    def machine() -> SingleStoreMachine:
-        return SingleStoreMachine(places, backend)
-
-    run_state_machine_as_test(
-        machine,  # type: ignore[arg-type]
-        settings=settings(max_examples=10, stateful_step_count=40, deadline=None),
-    )
 
 
 KEYS = st.sampled_from("abc")
@@ -270,9 +248,10 @@ class Player:
         return records, await self.store.held(), same
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(STEPS, max_size=40))
-async def test_equal_to_sqlite(steps: list[tuple[str, Any]]) -> None:
+async def test_results_equal_those_of_sqlite(steps: list[tuple[str, Any]]) -> None:
     """Whatever is done in whatever order, the dict and SQLite say and keep the same."""
     clock = Clock()
     config = SeenStoreConfig(":memory:", clock=clock, purge_interval=None)

@@ -336,6 +336,7 @@ class TestDifferentKeys:
             max_size=30,
         )
     )
+    @pytest.mark.slow
     def test_any_accepted_text_is_unchanged(
         self, places: Places, path: Path, backend: str, ids: list[tuple[str, str]]
     ) -> None:

@@ -20,6 +20,7 @@ from ..support.targets import Target
 
 
 @pytest.mark.parametrize("verb", ["mark_seen", "check_and_mark", "forget"])
+@pytest.mark.slow
 async def test_thousand_marks(target: Target, path: Path, verb: str) -> None:
     """Of many calls cancelled at random each ends cancelled or done, nothing else."""
     calls = 300 if target.is_server else 1_000
@@ -61,6 +62,7 @@ async def test_acknowledged_is_stored(target: Target) -> None:
             assert await store.filter_new(acknowledged) == []
 
 
+@pytest.mark.slow
 async def test_batch_is_all_or_nothing(shared: Target) -> None:
     """A batch that is cancelled is stored whole or not at all, and locks nothing.
 
@@ -103,6 +105,7 @@ async def test_timeout_is_unknown(path: Path) -> None:
         assert not any(again)
 
 
+@pytest.mark.slow
 async def test_no_snapshot_is_pinned(path: Path) -> None:
     """A call cancelled between its answer and its caller leaves no cursor open.
 
@@ -125,6 +128,7 @@ async def test_no_snapshot_is_pinned(path: Path) -> None:
         assert checkpoint == [(0, 0, 0)]
 
 
+@pytest.mark.slow
 async def test_purge_and_cleanup(path: Path) -> None:
     """A removal that is cancelled removed whole chunks, and the next one goes on."""
     async with AsyncSeenStore(path, purge_interval=None) as store:
@@ -143,6 +147,7 @@ async def test_purge_and_cleanup(path: Path) -> None:
             assert await verb() == left
 
 
+@pytest.mark.slow
 async def test_cleanup(store: AsyncSeenStore, clock: Clock) -> None:
     """On every backend the next cleanup goes on where a cancelled one was."""
     await store.mark_many(map(str, range(5_000)))

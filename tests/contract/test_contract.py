@@ -138,7 +138,9 @@ class TestBatches:
         await store.mark_many([])
         assert (await store.stats()).operations == {}
 
-    @pytest.mark.parametrize("size", [1, 999, 1_000, 1_001, 32_767])
+    @pytest.mark.parametrize(
+        "size", [1, 999, 1_000, 1_001, pytest.param(32_767, marks=pytest.mark.slow)]
+    )
     async def test_sizes(self, store: AsyncSeenStore, size: int) -> None:
         """Any size works, around every limit that an implementation could have."""
         keys = [f"key {number}" for number in range(size)]
@@ -147,6 +149,7 @@ class TestBatches:
         assert sum(map(bool, await store.check_and_mark_many(keys))) == size // 2
         assert await store.count() == size
 
+    @pytest.mark.slow
     async def test_hundred_thousand(
         self, store: AsyncSeenStore, target: Target
     ) -> None:

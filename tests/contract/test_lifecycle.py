@@ -107,6 +107,7 @@ class TestOpen:
         await store.aclose()
 
     @pytest.mark.parametrize("turns", range(6))
+    @pytest.mark.slow
     async def test_cancelled(self, target: Target, turns: int) -> None:
         """A cancelled open, early or late, leaves nothing and can be redone."""
         before = len(open_descriptors())
@@ -205,6 +206,7 @@ class TestClose:
         with pytest.raises(StoreClosedError, match="closed"):
             await store.open()
 
+    @pytest.mark.slow
     async def test_cancelled(self, target: Target) -> None:
         """A close that is cancelled goes on in the background."""
         store = AsyncSeenStore(target.config())
@@ -308,6 +310,7 @@ class TestElsewhere:
 
         asyncio.run(main())
 
+    @pytest.mark.slow
     def test_fork(self, path: Path, run_script: Run) -> None:
         """A child is refused at once, may close, and disturbs the parent nowhere."""
         script = """
@@ -336,6 +339,7 @@ class TestElsewhere:
         assert (done.stdout, done.stderr) == ("40\n", "")
         assert read(path, "PRAGMA integrity_check") == [("ok",)]
 
+    @pytest.mark.slow
     def test_own_store_after_a_fork(self, path: Path, run_script: Run) -> None:
         """A child cannot open a file that its parent had open; any other it can.
 
@@ -376,6 +380,7 @@ class TestLeaks:
 
     @pytest.mark.parametrize("strict", [False, True], ids=["", "-W error"])
     @pytest.mark.parametrize("shape", LEAKS)
+    @pytest.mark.slow
     def test_process_exits(
         self, path: Path, run_script: Run, shape: str, strict: bool
     ) -> None:
@@ -422,6 +427,7 @@ class TestLeaks:
         unraisable.clear()
         await _until(lambda: threading.active_count() == threads)
 
+    @pytest.mark.slow
     def test_loop_closed_with_a_call_running(self, path: Path, run_script: Run) -> None:
         """Afterwards a new loop gets a clear error, can close, and no lock is left."""
         script = """
@@ -454,6 +460,7 @@ class TestLeaks:
         done = run_script(script, str(path), options=("-W", "error"))
         assert done.stdout.split() == ["True", "1"], done.stderr
 
+    @pytest.mark.slow
     def test_loop_that_ends_while_a_close_waits(
         self, path: Path, run_script: Run
     ) -> None:

@@ -9,8 +9,25 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ..faults.harness.report import Fault
-from ..support.store_machine import RememberingMachine, StoreMachine
+from ..support.store_machine import (
+    RememberingMachine,
+    SingleStoreMachine,
+    StoreMachine,
+)
 from ..support.targets import SHARED, Places
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", ["memory", "reference"])
+def test_one_store_in_memory_agrees_with_the_model(
+    places: Places, backend: str
+) -> None:
+    """Any sequence of calls on a store in memory has the results of the model."""
+    run_state_machine_as_test(
+        partial(SingleStoreMachine, places, backend),  # type: ignore[arg-type]
+        settings=settings(max_examples=10, stateful_step_count=40, deadline=None),
+    )
 
 
 @pytest.mark.torture

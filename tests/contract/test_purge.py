@@ -60,6 +60,7 @@ class TestTask:
             assert (await store.stats()).purge_runs == 0
         assert read(path, "SELECT count(*) FROM seen") == [(1,)]
 
+    @pytest.mark.slow
     async def test_at_open(self, path: Path, clock: Clock) -> None:
         """What has expired goes when the store opens, and opening does not wait."""
         async with AsyncSeenStore(path, ttl=10, clock=clock) as store:
@@ -104,6 +105,7 @@ class TestTask:
             assert stats.last_purge == clock.now
             assert await store.is_seen("c")
 
+    @pytest.mark.slow
     async def test_closed_in_the_middle(self, path: Path) -> None:
         """A close does not wait for a long purge; what is left stays for the next."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
@@ -265,6 +267,7 @@ class TestChunks:
         assert await store.cleanup_old_entries(0, namespace="a") == 2
         assert await store.cleanup_old_entries(0) == 6
 
+    @pytest.mark.slow
     async def test_callers_get_in_between(self, path: Path) -> None:
         """During a purge of 50,000 rows, marks go on at once."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
@@ -278,6 +281,7 @@ class TestChunks:
             assert await purge == 50_000
             assert marks > 25
 
+    @pytest.mark.slow
     async def test_other_writers_get_in_between(self, path: Path) -> None:
         """Another connection's writes find the lock free between two chunks."""
         async with AsyncSeenStore(path, purge_interval=None) as store:

@@ -222,6 +222,7 @@ class TestForgotten:
             await marking
             assert not await store.is_seen(LARGE[-1])
 
+    @pytest.mark.slow
     async def test_interrupted_while_learnt(
         self, shared: Target, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -360,6 +361,7 @@ class TestSize:
     """It is bounded."""
 
     @pytest.mark.parametrize("keys", [0, 1, 2, 3, 10, 99])
+    @pytest.mark.slow
     async def test_bounded(self, path: Path, keys: int) -> None:
         """It never holds more keys than are allowed; what it lost it asks for."""
         async with AsyncSeenStore(config(path, keys=keys)) as store:
@@ -381,6 +383,7 @@ class TestSize:
                 assert await store.is_seen("k")
             assert (await store.stats()).operations.get("get", 0) == before
 
+    @pytest.mark.slow
     async def test_others_go_on_beside_many(self, path: Path) -> None:
         """Nor does one that asks for very many keys at once."""
         keys = [str(number) for number in range(20_000)]

@@ -107,6 +107,7 @@ def test_real_snapshots(
     assert len(taken) == len(expected)
 
 
+@pytest.mark.slow
 def test_each_once(bot: Bot, site: Site, log: Path) -> None:
     """A webhook that takes everything gets each entry once, over many runs."""
     for last in (3, 5, 5):
@@ -118,6 +119,7 @@ def test_each_once(bot: Bot, site: Site, log: Path) -> None:
     assert "remembered in" in done.stderr
 
 
+@pytest.mark.slow
 def test_webhook_is_down(bot: Bot, site: Site, log: Path) -> None:
     """What could not be delivered is not seen: the next run delivers it."""
     url = site.put("feed", numbered(range(5)))
@@ -133,6 +135,7 @@ def test_webhook_is_down(bot: Bot, site: Site, log: Path) -> None:
     assert delivered(log).total() == 5
 
 
+@pytest.mark.slow
 def test_late_answers(bot: Bot, site: Site, log: Path) -> None:
     """An answer after the timeout is a failure: it is sent again, as it must be."""
     url = site.put("feed", numbered(range(2)))
@@ -142,6 +145,7 @@ def test_late_answers(bot: Bot, site: Site, log: Path) -> None:
     assert delivered(log) == {"id 0": 2, "id 1": 2}
 
 
+@pytest.mark.slow
 def test_claims_of_a_killed_bot(bot: Bot, site: Site, path: Path, log: Path) -> None:
     """What was in flight when a bot was killed is waited for, and delivered."""
     url = site.put("feed", numbered(range(3)))
@@ -156,6 +160,7 @@ def test_claims_of_a_killed_bot(bot: Bot, site: Site, path: Path, log: Path) -> 
     assert delivered(log).total() == 3
 
 
+@pytest.mark.slow
 def test_in_other_hands(bot: Bot, site: Site, path: Path, log: Path) -> None:
     """What another bot has, or is held, is not taken for delivered."""
     url = site.put("feed", numbered(range(3)))
@@ -169,6 +174,7 @@ def test_in_other_hands(bot: Bot, site: Site, path: Path, log: Path) -> None:
     assert delivered(log) == {"id 2": 1}
 
 
+@pytest.mark.slow
 def test_no_answer(bot: Bot, site: Site) -> None:
     """A webhook that ends the connection may have taken the alert: nobody knows."""
     url = site.put("feed", numbered(range(1)))
@@ -190,6 +196,7 @@ def test_no_answer(bot: Bot, site: Site) -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_bad_sources(bot: Bot, site: Site, log: Path) -> None:
     """A source that is no feed is reported; the others are delivered."""
     good = site.put("good", numbered(range(2)))
@@ -200,6 +207,7 @@ def test_bad_sources(bot: Bot, site: Site, log: Path) -> None:
     assert delivered(log).keys() == {"id 0", "id 1"}
 
 
+@pytest.mark.slow
 def test_every(command: list[str], site: Site, path: Path, log: Path) -> None:
     """With --every it polls again, and goes in order when it is told to."""
     url = site.put("feed", numbered(range(1)))
@@ -218,6 +226,7 @@ def test_every(command: list[str], site: Site, path: Path, log: Path) -> None:
     assert read(path, "SELECT 1 FROM seen WHERE on_abandoned > ''") == []
 
 
+@pytest.mark.slow
 def test_command_line(bot: Bot, tmp_path: Path) -> None:
     """Bad options are refused in words; --help says what it does."""
     for options, message in {

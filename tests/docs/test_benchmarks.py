@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2]))  # behind the installed package
 
 from benchmarks.arena import Arena
+from benchmarks.imports import CPU_TIME, importing
 from benchmarks.load import SIZE, filling, marking, with_addresses
 from benchmarks.measure import (
     OURS,
@@ -193,6 +195,16 @@ async def test_answers_are_checked(arena: Arena, *, is_forgetful: bool) -> None:
             await run(arena)
     else:
         assert (await run(arena)).rate > 0
+
+
+async def test_import_in_a_fresh_process(arena: Arena) -> None:
+    """An import is measured as that of a program which begins with it."""
+    quick = replace(arena, is_quick=True)
+    nothing = await importing("sys")(quick)
+    package = await importing("catalyst_seen")(quick)
+    assert package.figures[CPU_TIME] > nothing.figures[CPU_TIME] >= 0
+    with pytest.raises(ImportError, match="no_such_module"):
+        await importing("no_such_module")(quick)
 
 
 def test_readme_shows_the_results() -> None:

@@ -415,6 +415,7 @@ class TestProcess:
         assert "entries 7 (new 0, duplicates 7)" in second.stderr
 
     @pytest.mark.timeout(120)
+    @pytest.mark.slow
     def test_killed(
         self, site: Site, path: Path, figures: Callable[[str], None]
     ) -> None:

@@ -407,3 +407,18 @@ class RememberingMachine(StoreMachine):
 
     def open_all(self) -> list[SeenStore]:
         return [self.open()] * 2
+
+
+class SingleStoreMachine(StoreMachine):
+    """The same with one store, which is neither closed nor dropped."""
+
+    name = "one store"
+
+    def open_all(self) -> list[SeenStore]:
+        return [self.open()] * 2
+
+    def reopen(self) -> None:
+        """Remove the rule: a new store would have no rows."""
+
+    def crash(self) -> None:
+        """Remove the rule: a new store would have no rows."""

@@ -30,6 +30,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.slow
 def test_killed(run_script: Run) -> None:
     """Tests that are killed leave no server and no folder, even of one that pauses."""
     done = run_script(SCRIPT, str(ROOT))
@@ -41,6 +42,7 @@ def test_killed(run_script: Run) -> None:
         assert not Path(folder).exists()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again() -> None:
     """A server that was killed comes back on its port; what is durable is there."""
     from .servers import Postgres, Valkey
@@ -66,6 +68,7 @@ def test_killed_and_started_again() -> None:
 @pytest.mark.parametrize("shared", SERVERS, indirect=True)
 @pytest.mark.parametrize("shape", ["global", "local", "exception"])
 @pytest.mark.parametrize("twin", ["", "blocking "], ids=["asyncio", "blocking"])
+@pytest.mark.slow
 def test_process_exits_from_a_server(
     shared: Target, run_script: Run, shape: str, twin: str
 ) -> None:

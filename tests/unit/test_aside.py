@@ -21,6 +21,7 @@ from ..support.sqlite_files import a_row, read
 
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("reading", ["count", "stats", "held", "check"])
+@pytest.mark.slow
 async def test_flood(path: Path, reading: str) -> None:
     """However many look at once, few threads and files are used for it."""
     async with AsyncSeenStore(settings(path)) as store:
@@ -38,6 +39,7 @@ async def test_flood(path: Path, reading: str) -> None:
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("wal_mode", [True, False])
 @pytest.mark.parametrize("reading", ["count", "stats", "held", "check", "backup"])
+@pytest.mark.slow
 async def test_cancelled(path: Path, reading: str, *, wal_mode: bool) -> None:
     """Who is cancelled is, even if the database is locked; and nothing else comes."""
     async with AsyncSeenStore(settings(path, wal_mode=wal_mode)) as store:
@@ -133,6 +135,7 @@ async def test_locked_is_no_damage(path: Path) -> None:
         assert await store.check()
 
 
+@pytest.mark.slow
 async def test_purge_counts_what_it_removed(path: Path, clock: Clock) -> None:
     """A lock that keeps space from being given back takes no row from the count."""
     async with AsyncSeenStore(

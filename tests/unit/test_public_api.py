@@ -92,6 +92,7 @@ def test_verdicts() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_import_loads_no_driver(run_script: Run) -> None:
     """Importing the package, or making a store, does no more than is asked for."""
     script = """
@@ -108,6 +109,7 @@ def test_import_loads_no_driver(run_script: Run) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_silent(run_script: Run) -> None:
     """In ordinary use nothing is logged or printed."""
     script = """
@@ -126,6 +128,7 @@ def test_silent(run_script: Run) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_never_opens_the_database_itself(run_script: Run) -> None:
     """Python only makes a new file: closing any other drops SQLite's locks."""
     script = """

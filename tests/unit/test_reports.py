@@ -7,11 +7,14 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from .. import conftest
 
 ROOT = Path(conftest.__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_garbage_while_a_failure_is_described(tmp_path: Path) -> None:
     """A failure is reported by name though finalizers parse source meanwhile."""
     script = tmp_path / "test_script.py"

@@ -250,6 +250,7 @@ class TestClaims:
         with pytest.raises(StoreClosedError), store.claim("other"):
             store.close()
 
+    @pytest.mark.slow
     def test_interrupted(self, path: Path, run_script: Run) -> None:
         """Ctrl-C while waiting for a claim ends the wait, and leases to nobody."""
         script = """
@@ -310,6 +311,7 @@ class TestClaims:
                 assert store.claim(key, wait=5).verdict is Verdict.RETRY
 
     @pytest.mark.parametrize("has_begun", [False, True])
+    @pytest.mark.slow
     def test_interrupted_while_taken(
         self, path: Path, run_script: Run, *, has_begun: bool
     ) -> None:
@@ -410,6 +412,7 @@ class TestClaims:
 class TestThreads:
     """From any thread."""
 
+    @pytest.mark.slow
     def test_two_hundred(self, path: Path) -> None:
         """Of 200 threads that race for the same keys, one wins each."""
         keys = [f"key {number}" for number in range(20)]
@@ -423,6 +426,7 @@ class TestThreads:
             won = [pool.submit(work, store) for _ in range(200)]
             assert sorted(key for one in won for key in one.result()) == sorted(keys)
 
+    @pytest.mark.slow
     def test_close_with_calls_under_way(self, path: Path) -> None:
         """A close lets calls finish; each is either done or refused, none hangs."""
         for _ in range(5):
@@ -477,6 +481,7 @@ class TestThreads:
         assert sorted(refused) == list(range(20))
         assert {key for (key,) in read(path, "SELECT id FROM seen")} >= set(done)
 
+    @pytest.mark.slow
     def test_fork(self, path: Path, run_script: Run) -> None:
         """A child is refused at once, may close and exit; the parent goes on."""
         script = """
@@ -513,6 +518,7 @@ class TestLeak:
             del store
         gc.collect()
 
+    @pytest.mark.slow
     def test_closed_at_exit(self, path: Path, run_script: Run) -> None:
         """At the end of the program it is closed in order: no log is left."""
         script = """
@@ -525,6 +531,7 @@ class TestLeak:
         assert (done.returncode, done.stderr) == (0, "")
         assert [entry.name for entry in path.parent.iterdir()] == ["seen.db"]
 
+    @pytest.mark.slow
     def test_use_while_the_program_ends(self, path: Path, run_script: Run) -> None:
         """A verb that comes after the closing at exit is refused in our words."""
         script = """

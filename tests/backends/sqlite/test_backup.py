@@ -71,6 +71,7 @@ class Marks:
 
 
 @pytest.mark.parametrize("form", ["wal", "no wal", "memory"])
+@pytest.mark.slow
 async def test_while_others_mark(path: Path, form: str, figures: Figures) -> None:
     """A copy holds what was acknowledged before it began, and nothing unheard of."""
     place = ":memory:" if form == "memory" else path
@@ -153,6 +154,7 @@ async def test_something_is_there(path: Path, what: str) -> None:
     assert what != "file" or place.read_text() == "mine"
 
 
+@pytest.mark.slow
 async def test_something_comes(path: Path) -> None:
     """What comes to the place while the copy is made is left as it is, too."""
     copy = path.with_name("copy.db")
@@ -176,6 +178,7 @@ async def test_no_folder(path: Path) -> None:
     assert names(path.parent) == {path.name}
 
 
+@pytest.mark.slow
 async def test_cancelled(path: Path) -> None:
     """A backup that is cancelled leaves nothing behind, and disturbs nobody."""
     copy, kept = path.with_name("copy.db"), 0
@@ -200,6 +203,7 @@ async def test_cancelled(path: Path) -> None:
     assert kept <= 1
 
 
+@pytest.mark.slow
 async def test_closed_meanwhile(path: Path) -> None:
     """Of a store that closes meanwhile, the copy is whole or is not there."""
     copy = path.with_name("copy.db")
@@ -266,6 +270,7 @@ async def test_left_over(path: Path, suffix: str) -> None:
     assert keys_in(copy) == {"k"}
 
 
+@pytest.mark.slow
 async def test_two_at_once(path: Path) -> None:
     """Of backups to one name, exactly one makes it, and none replaces another."""
     async with AsyncSeenStore(path, purge_interval=None) as store:

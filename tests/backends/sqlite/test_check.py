@@ -196,6 +196,7 @@ async def test_never_shrinks(path: Path, kind: str) -> None:
     assert report.settings["auto_vacuum"] == "incremental"
 
 
+@pytest.mark.slow
 async def test_while_others_mark(path: Path) -> None:
     """Marks go on while a check reads the whole file."""
     async with AsyncSeenStore(await filled(path, 100_000)) as store:

@@ -196,6 +196,7 @@ class TestUpgrade:
         assert await store.is_seen("k")
         await store.aclose()
 
+    @pytest.mark.slow
     def test_many_processes_at_once(self, path: Path, run_script: Run) -> None:
         """Eight processes that open an old store at once all find its rows."""
         write(path, self.OLD, self.INSERT, rows=[(str(n), 9**9) for n in range(1_000)])
@@ -235,6 +236,7 @@ class TestUpgrade:
             assert await store.check_and_mark("k")
         assert attempts
 
+    @pytest.mark.slow
     def test_fresh_file_in_many_processes(self, path: Path, run_script: Run) -> None:
         """Eight processes that open a file that is not there all get one schema."""
         for round_ in range(3):
@@ -448,6 +450,7 @@ class TestSharing:
                 assert await store.count() == number
                 assert await store.check_and_mark(str(number))
 
+    @pytest.mark.slow
     def test_processes(self, path: Path, run_script: Run) -> None:
         """Of four processes that mark the same 500 keys, exactly one wins each key."""
         script = """
@@ -478,6 +481,7 @@ class TestSharing:
         done = run_script(script, str(path), timeout=50)
         assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done
 
+    @pytest.mark.slow
     def test_killed(self, path: Path, run_script: Run) -> None:
         """Every mark that a killed process was told of is there afterwards."""
         script = """
@@ -737,6 +741,7 @@ class TestErrors:
             broken = False
             assert await store.is_seen("k")
 
+    @pytest.mark.slow
     def test_nobody_to_tell(self, path: Path, run_script: Run) -> None:
         """Where nothing can be logged, upgrade, purge and answers go on as promised."""
         script = """

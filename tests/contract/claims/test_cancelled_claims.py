@@ -101,6 +101,7 @@ class TestCancelled:
             assert await hasty.is_seen("k")
 
     @pytest.mark.parametrize("many", [False, True], ids=["claim", "claim_many"])
+    @pytest.mark.slow
     async def test_cancelled_claims_lease_nothing(
         self, target: Target, figures: Figures, *, many: bool
     ) -> None:
@@ -258,6 +259,7 @@ class TestCancelled:
         assert await asyncio.to_thread(done.wait, 60)
         assert await faulty.claim("k")
 
+    @pytest.mark.slow
     async def test_cancelled_claim_is_released_by_close(self, shared: Target) -> None:
         """A claim cancelled just before a close is released."""
         for _ in range(20):

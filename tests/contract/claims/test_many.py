@@ -118,6 +118,7 @@ class TestMany:
                 await verb(claims[0])  # type: ignore[arg-type]
         assert not await store.is_seen("a")
 
+    @pytest.mark.slow
     async def test_large_claim_batch_is_one_call(
         self, store: AsyncSeenStore, target: Target
     ) -> None:

@@ -82,6 +82,7 @@ class TestWait:
         assert took >= 1
         assert 3 <= (await live.stats()).operations["claim"] <= 12 * took
 
+    @pytest.mark.slow
     async def test_waiter_polls_for_other_stores(self, pair: Pair) -> None:
         """A change by another store is noticed in little more than a second.
 

@@ -1,0 +1,71 @@
+"""What is imported when: nothing that is not needed, and nothing in the event loop.
+
+An import takes milliseconds in which no other task runs. So a driver is imported where
+a store is made, and the first calls of an open store find everything there.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ..faults.harness.places import settings_of
+from ..support.scripts import Run
+from ..support.targets import Target
+
+
+def test_package_alone(run_script: Run) -> None:
+    """The package imports the standard library only; the rest waits for its first use.
+
+    aiosqlite waits for a store, anyio for a blocking store, structlog for an event.
+    """
+    script = """
+        import sys
+        before = set(sys.modules)
+        import catalyst_seen
+        new = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(sorted(new - sys.stdlib_module_names))
+    """
+    done = run_script(script)
+    assert (done.stdout, done.stderr) == ("['catalyst_seen']\n", "")
+
+
+def test_nothing_in_the_loop(run_script: Run, target: Target) -> None:
+    """A store that was made imports nothing more: neither its open nor the first calls.
+
+    Codecs are found by their name, so a first use imports them; they are short.
+    """
+    script = """
+        import asyncio, json, sys
+        from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+
+        def target(settings):
+            if settings["url"] != "reference://":
+                return SeenStoreConfig(**settings)
+            from catalyst_seen.backends.memory import MemoryBackend
+            return MemoryBackend()
+
+        async def main(store):
+            before = set(sys.modules)
+            async with store:
+                await store.mark_many(["a", "b"])
+                await store.check_and_mark("c")
+                await store.filter_new(["a", "d"])
+                async with store.claim("e") as claim:
+                    await claim.renew()
+                for claim in await store.claim_many(["f", "g"]):
+                    await claim.release()
+                await store.is_seen("a")
+                await store.forget("a")
+                await store.resolve("f", handled=True)
+                await store.held()
+                await store.count()
+                await store.stats()
+                await store.purge_expired()
+                await store.cleanup_old_entries()
+            new = sorted(set(sys.modules) - before)
+            print([name for name in new if not name.startswith("encodings.")])
+
+        asyncio.run(main(AsyncSeenStore(target(json.loads(sys.argv[1])))))
+    """
+    done = run_script(script, json.dumps(settings_of(target)))
+    assert (done.stdout, done.stderr) == ("[]\n", "")
