@@ -28,7 +28,7 @@ class Tuning:
             of the worker's time.
         maintenance_interval: Seconds between two runs of a backend's maintenance; a
             database file that is gone is noticed after as long.
-        cache_page: Keys that the cache is asked or taught before other tasks run.
+        cache_page: Keys that the cache reads or stores before other tasks run.
         oldest_redis: The oldest server version that has ``PEXPIRETIME``.
         oldest_postgres: The oldest server version that is tested, as
             ``server_version_num``.

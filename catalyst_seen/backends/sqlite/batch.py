@@ -32,8 +32,8 @@ def execute(
         clock: Read once per transaction, as a retry may come much later.
         sample_version: Sample ``data_version`` of the snapshot that the batch reads?
     """
-    version = queries.pragma(db, "data_version") if sample_version else None
     now = clock()
+    version = queries.pragma(db, "data_version") if sample_version else None
     found = queries.read(db, operations)
     result, changes = _decide(found, operations, now)
     if changes:

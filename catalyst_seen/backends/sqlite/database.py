@@ -123,11 +123,12 @@ class Database:
         self, operations: Sequence[Operation[object]], *, sample_version: bool
     ) -> BatchResult:
         """Execute a batch in one transaction."""
+        deadline = self._deadline()
         with self._guarded() as db:
             result = in_transaction(
                 db,
                 self.location,
-                self._deadline(),
+                deadline,
                 batch.execute,
                 operations,
                 self.shared.now,
