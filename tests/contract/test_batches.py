@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen.backends._state_machine import transition
+from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.operations import Operation
 from catalyst_seen.backends.sqlite import batch
 
+from ..support.backends import Batch, intercepted, recorded
 from ..support.locks import write_lock
 from ..support.sqlite_faults import SqliteFaults
 from ..support.sqlite_files import read
@@ -30,25 +33,17 @@ Batches = list[list[str]]
 
 
 @pytest.fixture
-def sent(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> Batches:
+def sent(store: AsyncSeenStore) -> Iterator[Batches]:
     """The keys of every batch that the store sends."""
-    return watch(store, monkeypatch)
+    with recorded(store) as batches:
+        yield batches
 
 
-def watch(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> Batches:
-    """Note the keys of every batch that a store sends."""
-    backend = store._lifecycle.backend
-    batches: Batches = []
-    apply = backend.apply
-
-    async def noting(
-        operations: Sequence[Operation[object]], *, sample_version: bool
-    ) -> object:
-        batches.append([operation.key for operation in operations])
-        return await apply(operations, sample_version=sample_version)
-
-    monkeypatch.setattr(backend, "apply", noting)
-    return batches
+@pytest.fixture
+def recording() -> Iterator[ExitStack]:
+    """A stack for the recordings of stores that a test opens."""
+    with ExitStack() as stack:
+        yield stack
 
 
 class TestTogether:
@@ -136,24 +131,24 @@ class TestTogether:
 
     @pytest.mark.parametrize("limit", [1, 2, 10])
     async def test_batch_size_is_limited(
-        self, target: Target, limit: int, monkeypatch: pytest.MonkeyPatch
+        self, target: Target, limit: int, recording: ExitStack
     ) -> None:
         """No batch exceeds its limit; the other calls wait, in order."""
         config = target.config(max_in_flight=limit, purge_interval=None)
         async with AsyncSeenStore(config) as store:
-            sent = watch(store, monkeypatch)
+            sent = recording.enter_context(recorded(store))
             keys = [str(number) for number in range(50)]
             await asyncio.gather(*map(store.mark_seen, keys))
             assert [key for batch in sent for key in batch] == keys
             assert max(map(len, sent)) == limit
 
     async def test_large_call_is_never_divided(
-        self, target: Target, monkeypatch: pytest.MonkeyPatch
+        self, target: Target, recording: ExitStack
     ) -> None:
         """A call with more keys than the limit is a batch of its own."""
         config = target.config(max_in_flight=3, purge_interval=None)
         async with AsyncSeenStore(config) as store:
-            sent = watch(store, monkeypatch)
+            sent = recording.enter_context(recorded(store))
             many = [f"many {number}" for number in range(10)]
             await asyncio.gather(
                 store.mark_seen("a"),
@@ -301,13 +296,13 @@ class TestApart:
             assert [type(end) for end in ends] == [StoreUnavailableError] * 3
 
     async def test_failed_reads_are_not_repeated(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
+        self, path: Path, recording: ExitStack
     ) -> None:
         """A batch of readers that fails is not sent again."""
         faults = SqliteFaults()
         config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
         async with AsyncSeenStore(config) as store:
-            sent = watch(store, monkeypatch)
+            sent = recording.enter_context(recorded(store))
             faults.refuse("COMMIT", "SQLITE_FULL", [True] * 10)
             ends = await asyncio.gather(
                 *(store.get(key) for key in "abc"), return_exceptions=True
@@ -354,23 +349,21 @@ class TestApart:
         assert {call.cancelled() or call.exception() for call in calls} <= {True, None}
 
     async def test_dispatcher_cancelled_while_isolating(
-        self, store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+        self, store: AsyncSeenStore, recording: ExitStack
     ) -> None:
         """A cancelled task that sends calls one by one hangs no caller."""
-        backend = store._lifecycle.backend
-        apply = backend.apply
 
-        async def picky(
-            operations: Sequence[Operation[object]], *, sample_version: bool
-        ) -> object:
+        async def fail_together(
+            operations: Batch, apply: Callable[[], Awaitable[BatchResult]]
+        ) -> BatchResult:
             task = asyncio.current_task()
             if len(operations) > 1:
                 raise ZeroDivisionError("a bad operation")
             if task is not None and task.get_name() == "catalyst-seen calls":
                 task.cancel()
-            return await apply(operations, sample_version=sample_version)
+            return await apply()
 
-        monkeypatch.setattr(backend, "apply", picky)
+        recording.enter_context(intercepted(store, fail_together))
         calls = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(10)]
         async with asyncio.timeout(5):
             await asyncio.wait(calls)

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,9 +19,8 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
-from catalyst_seen._tuning import Tuning
 
-from ..support.clock import Clock
+from ..support.clock import DAY, Clock
 from ..support.locks import write_lock
 from ..support.sqlite_files import a_row, read, write
 from ..support.targets import Target
@@ -256,26 +256,25 @@ class TestChunks:
     @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
     async def test_paged_purge_visits_every_row(
         self,
-        store: AsyncSeenStore,
         target: Target,
         clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
         chunk: int,
     ) -> None:
         """The pages of a purge cover every row, in one namespace and in all."""
-        tuning = Tuning(removal_page=chunk)
-        monkeypatch.setattr(store._maintenance, "_tuning", tuning)
-        keys = [str(number) for number in range(7)]
-        for namespace in ("", "a", "b", "c"):
-            await store.mark_many(keys, ttl=1, namespace=namespace)
-            await store.mark_many(["3 live", "9"], namespace=namespace)
-        clock.advance(1)
-        assert await store.purge_expired(namespace="b") == target.removed(7)
-        assert await store.purge_expired(namespace="b") == 0
-        assert await store.purge_expired() == target.removed(21)
-        assert await store.count() == 8
-        assert await store.cleanup_old_entries(0, namespace="a") == 2
-        assert await store.cleanup_old_entries(0) == 6
+        tuning = replace(target.settings.tuning, removal_page=chunk)
+        config = target.config(purge_interval=None, tuning=tuning)
+        async with AsyncSeenStore(config, ttl=DAY, clock=clock) as store:
+            keys = [str(number) for number in range(7)]
+            for namespace in ("", "a", "b", "c"):
+                await store.mark_many(keys, ttl=1, namespace=namespace)
+                await store.mark_many(["3 live", "9"], namespace=namespace)
+            clock.advance(1)
+            assert await store.purge_expired(namespace="b") == target.removed(7)
+            assert await store.purge_expired(namespace="b") == 0
+            assert await store.purge_expired() == target.removed(21)
+            assert await store.count() == 8
+            assert await store.cleanup_old_entries(0, namespace="a") == 2
+            assert await store.cleanup_old_entries(0) == 6
 
     @pytest.mark.slow
     async def test_marks_proceed_during_a_purge(self, path: Path) -> None:

@@ -17,8 +17,10 @@ from catalyst_seen import (
     SeenStoreConfig,
     Verdict,
 )
+from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.operations import Get, Operation, Row
 
+from ..support.backends import Batch, intercepted
 from ..support.clock import DAY, Clock
 from ..support.sqlite_faults import SqliteFaults
 from ..support.sqlite_files import write
@@ -197,20 +199,17 @@ class TestForgotten:
         """A result that was under way when its key was forgotten is not cached."""
         await store.mark_seen("k")
         await store.forget("other")
-        backend = store._lifecycle.backend
-        apply = backend.apply
         async with AsyncSeenStore(config(shared), ttl=DAY, clock=clock) as other:
 
-            async def slowly(
-                operations: Sequence[Operation[object]], *, sample_version: bool
-            ) -> object:
-                answers = await apply(operations, sample_version=sample_version)
+            async def forget_meanwhile(
+                _: Batch, apply: Callable[[], Awaitable[BatchResult]]
+            ) -> BatchResult:
+                result = await apply()
                 await other.forget("k")
-                return answers
+                return result
 
-            backend.apply = slowly  # type: ignore[method-assign, assignment]
-            assert await store.get("k") is not None  # it was, when it was read
-            backend.apply = apply  # type: ignore[method-assign]
+            with intercepted(store, forget_meanwhile):
+                assert await store.get("k") is not None  # at the time of the read
             assert not await store.is_seen("k")
 
     async def test_update_overtaken_by_forget_is_not_cached(
@@ -272,24 +271,19 @@ class TestForgotten:
                 await store.forget("k")
             assert not await store.is_seen("other")
 
-    async def test_cached_result_is_as_old_as_its_request(
-        self, shared: Target, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_cached_result_is_as_old_as_its_request(self, shared: Target) -> None:
         """A result that took long is as old as its request."""
         async with AsyncSeenStore(config(shared, staleness=0.1)) as store:
-            backend = store._lifecycle.backend
-            apply = backend.apply
 
-            async def slowly(
-                operations: Sequence[Operation[object]], *, sample_version: bool
-            ) -> object:
-                answers = await apply(operations, sample_version=sample_version)
+            async def wipe_and_wait(
+                _: Batch, apply: Callable[[], Awaitable[BatchResult]]
+            ) -> BatchResult:
+                result = await apply()
                 await asyncio.to_thread(shared.wipe)
                 await asyncio.sleep(0.2)
-                return answers
+                return result
 
-            with monkeypatch.context() as slow:
-                slow.setattr(backend, "apply", slowly)
+            with intercepted(store, wipe_and_wait):
                 await store.mark_seen("k")
             assert not await store.is_seen("k")
 
