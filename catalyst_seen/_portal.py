@@ -1,4 +1,4 @@
-"""A thread with an event loop, for a store that is used from blocking code."""
+"""The event loop thread of a blocking store, and the portal into its event loop."""
 
 from __future__ import annotations
 
@@ -24,9 +24,18 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """A daemon thread with an event loop, in which a store is open until ``stop``."""
+    """A daemon thread whose event loop keeps a store open until ``stop``.
+
+    Other threads submit coroutines through an anyio portal and wait for the results.
+    """
 
     def __init__(self, store: AsyncSeenStore, close_timeout: float) -> None:
+        """Start the thread, and wait until the store is open.
+
+        Args:
+            store: The store that the thread opens and closes.
+            close_timeout: Seconds that ``stop`` waits for the end of the thread.
+        """
         opening: Future[None] = Future()
         self._store = store
         self._close_timeout = close_timeout
@@ -39,57 +48,58 @@ class LoopThread:
         try:
             opening.result()
         except BaseException:
-            # Also Ctrl-C, while the thread goes on opening.
+            # On Ctrl-C the thread continues to open the store, and has to close it.
             opening.add_done_callback(lambda _: self.stop())
             raise
 
     def call(
         self,
         work: Callable[[], Awaitable[T]],
-        give_back: Callable[[T], Awaitable[object]] | None = None,
+        compensate: Callable[[T], Awaitable[object]] | None = None,
     ) -> T:
-        """Run a coroutine function in the loop and wait for its result.
+        """Run a coroutine function in the event loop, and wait for its result.
 
-        A caller that is interrupted, by Ctrl-C, cancels it. If it comes to a result all
-        the same, nobody learns of it: that is what ``give_back`` is for.
+        An interrupt of the caller (Ctrl-C) cancels the coroutine. The coroutine may
+        complete nevertheless, with a result that no caller receives; ``compensate``
+        then undoes its effect, as a release undoes a claim.
         """
         handover = _Handover[T]()
 
         async def run() -> T:
             result = await work()
-            if not handover.offer(result) and give_back:
-                await give_back(result)
+            if not handover.offer(result) and compensate:
+                await compensate(result)
             return result
 
         future: Future[T] | None = None
         try:
-            future = self._start(run)
+            future = self._submit(run)
             return future.result()
         except BaseException:
             if future is not None:
                 future.cancel()
             for result in handover.withdraw():
-                if give_back:
-                    self._start(partial(give_back, result))
+                if compensate:
+                    self._submit(partial(compensate, result))
             raise
 
-    def _start(self, work: Callable[[], Awaitable[T]]) -> Future[T]:
+    def _submit(self, work: Callable[[], Awaitable[T]]) -> Future[T]:
         try:
             return self._portal.start_task_soon(work)
-        except RuntimeError as exc:  # the program is ending, and it was closed
+        except RuntimeError as exc:  # the exit of the program has closed the portal
             raise StoreClosedError("the store is closed") from exc
 
     def post(self, function: Callable[[], object]) -> None:
-        """Call a short function in the loop, some time soon."""
+        """Schedule a short function in the event loop, without waiting for it."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has just ended
+            with suppress(RuntimeError):  # the event loop was closed meanwhile
                 self._loop.call_soon_threadsafe(function)
 
     def stop(self) -> None:
-        """Close the store and end the thread; wait for it, but not for ever.
+        """Close the store and wait for the end of the thread, for a limited time.
 
-        It may be called from any thread: at the end of the program, or by the garbage
-        collector in the middle of anything.
+        Every thread may call this method: at the exit of the program, and in a garbage
+        collection at any point of any code.
         """
         if not self._owner.is_current or self._loop is None:
             return
@@ -115,22 +125,26 @@ class LoopThread:
 
 
 class _Handover(Generic[T]):
-    """A result on its way to a caller who may have been interrupted meanwhile."""
+    """The hand-over of one result from the event loop thread to its caller.
+
+    An interrupt may end the caller's wait at any moment. The lock ensures that exactly
+    one side owns the result then: ``offer`` returns False, or ``withdraw`` returns it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_wanted = True
+        self._is_awaited = True
         self._offered: list[T] = []
 
     def offer(self, result: T) -> bool:
-        """Leave a result for the caller; false if there is none any more."""
+        """Deliver the result; False if the caller no longer waits for it."""
         with self._lock:
-            if self._is_wanted:
+            if self._is_awaited:
                 self._offered.append(result)
-            return self._is_wanted
+            return self._is_awaited
 
     def withdraw(self) -> list[T]:
-        """Want it no more, and get what was left so far."""
+        """Stop waiting, and return the result if it was delivered before."""
         with self._lock:
-            self._is_wanted = False
+            self._is_awaited = False
             return self._offered

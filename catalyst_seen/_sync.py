@@ -1,4 +1,8 @@
-"""SeenStore: the blocking twin of AsyncSeenStore, over an anyio portal."""
+"""SeenStore, the blocking twin of AsyncSeenStore.
+
+Each verb submits the asynchronous verb of the same name to the event loop thread of the
+store (``_portal``), and waits for its result.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +43,10 @@ class SeenStore:
             if store.check_and_mark(item.id, namespace=feed):
                 send(item)
 
-    The same verbs and promises as ``AsyncSeenStore``, which it runs in a thread of its
-    own. It opens when it is made. Any number of threads may use it. A store that nobody
-    closed is closed when the program ends, and never keeps it from ending.
+    The store has the verbs and promises of ``AsyncSeenStore``, which it runs in the
+    event loop of a thread of its own. The constructor opens the store. Any number of
+    threads may use it. The exit of the program closes a store that is still open, and
+    an open store never prevents the exit.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class SeenStore:
         Raises:
             ConfigurationError: The URL or an environment variable is wrong.
             SchemaError: The file has a newer schema or is not a store; it is untouched.
-            StoreUnavailableError: It cannot be opened.
+            StoreUnavailableError: The database cannot be opened.
             TypeError: A setting has the wrong type.
             ValueError: A setting is out of its range.
         """
@@ -73,10 +78,10 @@ class SeenStore:
         )
         self._owner = Owner()
         self._close_timeout = self._store._config.tuning.close_timeout
-        self._gate = threading.Condition()
-        self._calls = 0
+        self._idle = threading.Condition()
+        self._active_calls = 0
         self._is_closed = False
-        from ._portal import LoopThread  # anyio, which an asyncio program never needs
+        from ._portal import LoopThread  # anyio: an asyncio program does not need it
 
         self._thread = LoopThread(self._store, self._close_timeout)
         self._finalizer = weakref.finalize(self, self._thread.stop)
@@ -89,19 +94,19 @@ class SeenStore:
         return self._store.location
 
     def close(self) -> None:
-        """Close the store; the same as leaving ``with``.
+        """Close the store, as the end of a ``with`` block does.
 
-        Calls under way in other threads finish first, later ones raise
-        ``StoreClosedError``. It waits at most five seconds for the calls and as long
-        for the disk. Closing again, or from many threads at once, is closing once. In a
-        forked child it does nothing.
+        Calls under way in other threads complete first; later calls raise
+        ``StoreClosedError``. The close waits at most five seconds for the calls and
+        five seconds for the disk. It is idempotent, also from many threads at once. In
+        a forked child it does nothing.
         """
         if not self._owner.is_current:
             return
         self._thread.post(self._store._dispatcher.waiters.close)
-        with self._gate:
+        with self._idle:
             self._is_closed = True
-            self._gate.wait_for(lambda: self._calls == 0, self._close_timeout)
+            self._idle.wait_for(lambda: self._active_calls == 0, self._close_timeout)
         self._finalizer.detach()
         self._thread.stop()
 
@@ -149,7 +154,7 @@ class SeenStore:
         namespace: str = "",
     ) -> None:
         self._call(
-            self._store.mark_many, _listed(keys), ts, ttl=ttl, namespace=namespace
+            self._store.mark_many, _materialized(keys), ts, ttl=ttl, namespace=namespace
         )
 
     def check_and_mark(
@@ -170,7 +175,7 @@ class SeenStore:
     ) -> list[Sighting]:
         return self._call(
             self._store.check_and_mark_many,
-            _listed(keys),
+            _materialized(keys),
             ttl=ttl,
             namespace=namespace,
         )
@@ -188,15 +193,16 @@ class SeenStore:
     ) -> BlockingClaim:
         """Claim a key while its item is handled; true when the caller owns it.
 
-        The claim is taken at once. Confirm or release it by hand, or enter it with
-        ``with``, which confirms at the end of the block, or releases at an exception.
+        The call acquires the claim. Confirm or release the claim by hand, or enter it
+        with ``with``, which confirms it at the end of the block, and releases it at an
+        exception.
 
-        Arguments, promises and errors are those of ``AsyncSeenStore.claim``. Only
-        ``keep_alive`` cannot cancel a thread: if the lease is lost, leaving the block
-        normally raises ``LeaseLostError``.
+        Arguments, promises and errors are those of ``AsyncSeenStore.claim``, with one
+        exception: ``keep_alive`` cannot cancel a thread. If the lease is lost, the
+        normal end of the block raises ``LeaseLostError``.
         """
 
-        async def take() -> list[Claim]:
+        async def acquire() -> list[Claim]:
             claim = await self._store.claim(
                 key,
                 lease=lease,
@@ -208,7 +214,7 @@ class SeenStore:
             )
             return [claim]
 
-        (claim,) = self._call_for_claims(take)
+        (claim,) = self._call_for_claims(acquire)
         return BlockingClaim(self, claim)
 
     def claim_many(
@@ -223,7 +229,7 @@ class SeenStore:
         claims = self._call_for_claims(
             partial(
                 self._store.claim_many,
-                _listed(keys),
+                _materialized(keys),
                 lease=lease,
                 ttl=ttl,
                 on_abandoned=on_abandoned,
@@ -238,12 +244,12 @@ class SeenStore:
         *,
         ttl: Duration | EllipsisType | None = ...,
     ) -> list[bool]:
-        return self._call(self._store.confirm_many, _asynchronous(claims), ttl=ttl)
+        return self._call(self._store.confirm_many, _unwrapped(claims), ttl=ttl)
 
     def release_many(
         self, claims: Iterable[BlockingClaim], *, delay: Duration = 0
     ) -> list[bool]:
-        return self._call(self._store.release_many, _asynchronous(claims), delay=delay)
+        return self._call(self._store.release_many, _unwrapped(claims), delay=delay)
 
     def held(self, *, namespace: str | None = None) -> list[Record]:
         return self._call(self._store.held, namespace=namespace)
@@ -275,12 +281,12 @@ class SeenStore:
         key: Callable[[T], str] | None = None,
         namespace: str = "",
     ) -> list[T]:
-        listed = _listed(items)
+        entries = _materialized(items)
         if key is None:
-            texts = cast("Iterable[str]", listed)
+            texts = cast("Iterable[str]", entries)
             fresh = self._call(self._store.filter_new, texts, namespace=namespace)
             return cast("list[T]", fresh)
-        keyed = [(key(item), item) for item in listed]
+        keyed = [(key(item), item) for item in entries]
 
         async def filter_keyed() -> list[tuple[str, T]]:
             return await self._store.filter_new(
@@ -320,29 +326,33 @@ class SeenStore:
     def _call(
         self, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        with self._calling():
+        with self._tracked_call():
             return self._thread.call(partial(verb, *args, **kwargs))
 
     def _call_for_claims(
-        self, take: Callable[[], Awaitable[list[Claim]]]
+        self, acquire: Callable[[], Awaitable[list[Claim]]]
     ) -> list[Claim]:
-        with self._calling():
-            return self._thread.call(take, give_back=self._store.release_many)
+        with self._tracked_call():
+            return self._thread.call(acquire, compensate=self._store.release_many)
 
     @contextmanager
-    def _calling(self) -> Iterator[None]:
-        """Let a close wait for the call inside; refuse it if there was one."""
+    def _tracked_call(self) -> Iterator[None]:
+        """Count the call inside, so that a close waits for it.
+
+        Raises:
+            StoreClosedError: The store is closed, or belongs to the parent of a fork.
+        """
         self._owner.check(repr(self))
-        with self._gate:
+        with self._idle:
             if self._is_closed:
                 raise StoreClosedError(f"{self!r} is closed: make a new store")
-            self._calls += 1
+            self._active_calls += 1
         try:
             yield
         finally:
-            with self._gate:
-                self._calls -= 1
-                self._gate.notify_all()
+            with self._idle:
+                self._active_calls -= 1
+                self._idle.notify_all()
 
 
 class BlockingClaim:
@@ -378,27 +388,27 @@ class BlockingClaim:
 
     @property
     def verdict(self) -> Verdict:
-        """What the store said; the claim is as true as its verdict."""
+        """The verdict of the store; the truth of the claim is that of its verdict."""
         return self._claim.verdict
 
     @property
     def attempt(self) -> int:
-        """How often the key has been claimed, with this claim if it is owned."""
+        """Number of claims on the key so far, including this one if it is owned."""
         return self._claim.attempt
 
     @property
     def token(self) -> str:
-        """The random fence of this claim."""
+        """The random token of this claim, which is its fence."""
         return self._claim.token
 
     @property
     def lease_until(self) -> float | None:
-        """When the lease of the owner ends, in seconds since 1970."""
+        """The end of the owner's lease, in seconds since 1970."""
         return self._claim.lease_until
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until it may be claimed; only for ``IN_FLIGHT``."""
+        """Seconds until the key may be claimed; only for ``IN_FLIGHT``."""
         return self._claim.retry_after
 
     def remaining(self) -> float:
@@ -428,7 +438,7 @@ class BlockingClaim:
         if self._claim._renewer:
             try:
                 self._store._call(self._claim.__aenter__)
-            except KeyboardInterrupt as exc:  # there will be no block to leave
+            except KeyboardInterrupt as exc:  # no block will follow
                 self.__exit__(type(exc), exc, exc.__traceback__)
                 raise
         return self
@@ -445,46 +455,47 @@ class BlockingClaim:
             self._store._call(self._claim.__aexit__, exc_type, exc, traceback)
         except StoreClosedError:
             if exc is None:
-                raise  # else the lease ends by itself, and the exception goes on
+                raise  # else the lease expires, and the block's exception propagates
 
 
-def _asynchronous(claims: Iterable[BlockingClaim]) -> list[Claim]:
-    """Take the claims out of their wrappings; what is none is refused further down."""
+def _unwrapped(claims: Iterable[BlockingClaim]) -> list[Claim]:
+    """Unwrap blocking claims. The asynchronous store rejects anything else."""
     if isinstance(claims, BlockingClaim):
         raise TypeError(f"claims must be an iterable of claims, not {claims!r}")
     return [getattr(claim, "_claim", cast("Claim", claim)) for claim in claims]
 
 
-def _explain_as(class_: type, twin: type) -> None:
-    """Give each public member without a docstring that of its twin."""
+def _copy_docstrings(class_: type, twin: type) -> None:
+    """Copy to each public member without a docstring that of its twin."""
     for name, member in vars(class_).items():
         if not name.startswith("_") and member.__doc__ is None:
             member.__doc__ = getattr(twin, name).__doc__
 
 
-_explain_as(SeenStore, AsyncSeenStore)
-_explain_as(BlockingClaim, Claim)
+_copy_docstrings(SeenStore, AsyncSeenStore)
+_copy_docstrings(BlockingClaim, Claim)
 
 
 def should_filter(key: str, store: SeenStore | None = None) -> bool:
-    """Tell whether an item should be dropped, and remember it: true if it was seen.
+    """Check whether an item was seen, and mark it as seen; true if it was.
 
-    The old helper. It marks what it lets pass, so an item whose handling then fails is
-    lost; ``check_and_mark`` says the same with more words to it.
+    This is the helper of the old store. It marks an item before the item is handled, so
+    that an item whose handling fails is lost. ``check_and_mark`` returns a verdict in
+    place of a bool; a claim marks an item after it was handled.
 
     Args:
         key: The item's identity.
-        store: Where to look; by default the store that the environment describes,
-            opened and closed for this call.
+        store: The store; by default the one in the environment variables, opened and
+            closed for this call.
 
     Returns:
         False whenever ``FEATURE_PERSIST_SEEN`` is off (``0``, ``false``, ``no``,
-        ``off``); then nothing is opened, looked up or marked.
+        ``off``); then no store is opened, read or written.
 
     Raises:
         ConfigurationError: ``FEATURE_PERSIST_SEEN`` is neither on nor off.
-        InvalidKeyError: It is no key.
-        SchemaError: The environment's store is none.
+        InvalidKeyError: The key is invalid.
+        SchemaError: The database in the environment variables is not a store.
         StoreUnavailableError: The store failed.
         StoreClosedError: The given store is closed.
         TypeError: The key is not a ``str``.
@@ -497,8 +508,8 @@ def should_filter(key: str, store: SeenStore | None = None) -> bool:
         return not own.check_and_mark(key)
 
 
-def _listed(items: Iterable[T]) -> Iterable[T]:
-    """Run a generator here and now: its code belongs to the caller's thread."""
-    if isinstance(items, str | bytes):  # refused further down, in words
+def _materialized(items: Iterable[T]) -> Iterable[T]:
+    """Exhaust an iterable: the code of a generator must run in the caller's thread."""
+    if isinstance(items, str | bytes):  # the asynchronous store rejects it
         return cast("Iterable[T]", items)
     return list(items)

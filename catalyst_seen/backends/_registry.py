@@ -1,7 +1,10 @@
 """Construction of the backend for a URL or a path.
 
-A driver is imported when a backend of its scheme is constructed, and completely: an
-import during ``open`` would stall the event loop.
+The backend on SQLite is imported with the package, because programs usually construct
+their store inside the event loop, where an import would stall it. The driver of a
+server is an optional dependency: it is imported, completely, when a store with such a
+URL is constructed. Programs that cannot afford that in their event loop construct the
+store before it, or import ``catalyst_seen.backends.redis`` or ``.postgres``.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .._config import check_path
 from .._errors import ConfigurationError
+from .sqlite.backend import SqliteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +70,7 @@ def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backen
             "a sqlite URL has no host and no options: sqlite:///relative.db or"
             " sqlite:////absolute.db; settings go into SeenStoreConfig",
         )
-    from urllib.parse import unquote  # with ipaddress it costs more than this package
+    from urllib.parse import unquote  # imports ipaddress; only URLs need it
 
     file = unquote(path) or ":memory:"
     try:
@@ -77,8 +81,6 @@ def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backen
 
 
 def _sqlite_file(path: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
-    from .sqlite.backend import SqliteBackend
-
     return SqliteBackend(path, config, ttl)
 
 

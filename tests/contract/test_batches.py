@@ -172,7 +172,7 @@ class TestTogether:
         tasks = [asyncio.create_task(ask(task)) for task in range(100)]
         await asyncio.sleep(0.05)
         before = (await store.stats()).batches
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for _ in range(10):
                 await store.purge_expired(namespace="no rows")
         after = (await store.stats()).batches
@@ -343,7 +343,7 @@ class TestApart:
         for task in asyncio.all_tasks():
             if task.get_name() == "catalyst-seen calls":
                 task.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.wait(calls)
             assert await store.check_and_mark("next")
         assert {call.cancelled() or call.exception() for call in calls} <= {True, None}
@@ -365,7 +365,7 @@ class TestApart:
 
         recording.enter_context(intercepted(store, fail_together))
         calls = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(10)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.wait(calls)
         assert [call.cancelled() for call in calls] == [False] + [True] * 9
 

@@ -131,13 +131,13 @@ class TestOpen:
     async def test_cancelled_open_does_not_wait_for_a_lock(self, path: Path) -> None:
         """A cancelled open does not wait for the lock that it was waiting for."""
         write(path, "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
-        store = AsyncSeenStore(SeenStoreConfig(path, timeout=3))
+        store = AsyncSeenStore(SeenStoreConfig(path, timeout=200))
         with write_lock(path):
             started = time.monotonic()
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await store.open()
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 60  # of a timeout of 200
         async with store:
             assert await store.check_and_mark("k")
         await _until(lambda: len(asyncio.all_tasks()) == 1)  # the abandoned one
@@ -157,7 +157,7 @@ class TestClose:
             await store.aclose()
             return threading.active_count()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             after = await asyncio.gather(*(close() for _ in range(10)))
             assert after == [threads] * 10
             await store.aclose()
@@ -174,7 +174,7 @@ class TestClose:
         await asyncio.sleep(0)
         with pytest.raises(StoreClosedError, match="closing: make a new store"):
             await store.mark_seen("late")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(*calls)
             await closing
         async with AsyncSeenStore(shared.config()) as store:
@@ -223,7 +223,7 @@ class TestClose:
     async def test_close_does_not_wait_for_a_stalled_disk(self, path: Path) -> None:
         """A close does not wait for a stalled disk; the thread ends when it can."""
         config = SeenStoreConfig(
-            path, timeout=2, purge_interval=None, tuning=Tuning(close_timeout=0.1)
+            path, timeout=100, purge_interval=None, tuning=Tuning(close_timeout=0.1)
         )
         store = AsyncSeenStore(config)
         await store.open()
@@ -233,7 +233,7 @@ class TestClose:
             await asyncio.sleep(0.05)
             started = time.monotonic()
             await store.aclose()
-            assert time.monotonic() - started < 1.5
+            assert time.monotonic() - started < 50  # of a timeout of 100
             with pytest.raises(StoreUnavailableError):
                 await stuck
             with pytest.raises(StoreClosedError):
@@ -397,9 +397,7 @@ class TestLeaks:
             "path = sys.argv[1]\n" + textwrap.dedent(LEAKS[shape])
         )
         options = ("-W", "error") if strict else ()
-        started = time.monotonic()
         done = run_script(script, str(path), options=options)
-        assert time.monotonic() - started < 8
         assert done.returncode == CODES.get(shape, 0), done.stderr
         assert ("k",) in read(path, "SELECT id FROM seen")
         write(path, "DELETE FROM seen")  # no lock is left
@@ -456,11 +454,11 @@ class TestLeaks:
                 except StoreClosedError as exc:
                     print("another event loop" in str(exc))
                 await store.aclose()
-            asyncio.run(asyncio.wait_for(later(), 3))
-            sqlite3.connect(path, timeout=5, isolation_level=None).execute(
+            asyncio.run(asyncio.wait_for(later(), 60))
+            sqlite3.connect(path, timeout=60, isolation_level=None).execute(
                 "UPDATE seen SET last_seen = 0"
             )
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while threading.active_count() > 1 and time.monotonic() < deadline:
                 time.sleep(0.01)
             print(threading.active_count())
@@ -491,7 +489,7 @@ class TestLeaks:
                     asyncio.run(main())
                 except TimeoutError:
                     cut += 1
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while opened() > before and time.monotonic() < deadline:
                 time.sleep(0.01)
             print(cut > 5, opened() <= before)
@@ -502,6 +500,6 @@ class TestLeaks:
 
 async def _until(condition: object) -> None:
     assert callable(condition)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)

@@ -296,9 +296,11 @@ class TestForgotten:
                 assert await store.is_seen("k")
                 await asyncio.to_thread(shared.wipe)
                 gone = time.monotonic()
+                asked_at = gone
                 while await store.is_seen("k"):
+                    assert asked_at - gone < staleness
                     await asyncio.sleep(0.001)
-                    assert time.monotonic() - gone < staleness + 0.2
+                    asked_at = time.monotonic()
 
     async def test_forget_during_reconnect_is_noticed(self, path: Path) -> None:
         """A forget by another program during a reconnect is noticed."""
@@ -331,11 +333,14 @@ class TestForgotten:
         """After a pause one check of the database revalidates all keys."""
         async with AsyncSeenStore(config(path, staleness=0.05)) as store:
             await store.mark_many(["a", "b", "c", "d"])
-            await asyncio.sleep(0.1)
-            before = await asked(store)
-            for key in "abcd":
-                assert await store.is_seen(key)
-            assert await asked(store) < before + 4
+            looks: list[int] = []
+            while len(looks) < 10 and min(looks, default=4) >= 4:
+                await asyncio.sleep(0.1)
+                before = await asked(store)
+                for key in "abcd":
+                    assert await store.is_seen(key)
+                looks.append(await asked(store) - before)
+            assert min(looks) < 4  # a machine that stalls between them needs more
             write(path, "DELETE FROM seen WHERE id = 'd'")
             await asyncio.sleep(0.1)
             assert [await store.is_seen(key) for key in "abcd"] == [True] * 3 + [False]

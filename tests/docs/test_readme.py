@@ -33,7 +33,7 @@ def run_example(
     return subprocess.run(
         [sys.executable, ROOT / "examples" / name],
         env=os.environ | {"SEEN_STORE_URL": url},
-        capture_output=True, check=False, cwd=folder, text=True, timeout=30,
+        capture_output=True, check=False, cwd=folder, text=True, timeout=200,
     )  # fmt: skip
 
 

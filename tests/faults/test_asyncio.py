@@ -32,7 +32,7 @@ from .harness.report import Fault
 
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a call hangs, on however busy a machine."""
 
 Verb = Callable[[AsyncSeenStore, str], Awaitable[object]]
@@ -100,7 +100,7 @@ async def test_concurrent_closes_amid_marks(
         for verb in VERBS.values():
             with pytest.raises(StoreClosedError):
                 await verb(store, "k")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < PATIENCE / 4
         keys, intact = stored(path)
         row.add(history, keys & {key for key, _ in history.told}, intact=intact)
     row.note(f"{row.rounds * 10:,} closes, none hung, worst {worst * 1_000:,.0f} ms")
@@ -333,7 +333,7 @@ async def test_store_dropped_after_any_verb_warns(
     row.add(history, keys, intact=intact)
     row.passed(rounds * len(VERBS) - 1)
     row.note(f"another connection wrote in {slowest * 1_000:,.0f} ms at most")
-    assert slowest < 5
+    assert slowest < PATIENCE / 4
 
 
 def drop(made: list[AsyncSeenStore]) -> None:

@@ -91,7 +91,7 @@ async def test_cancelled_claim_frees_its_key(
     cancelled = nemesis.endings["cancelled"]
     row.note(f"{nemesis}; {at_once:,} of {cancelled:,} keys free at once")
     assert cancelled > claims / 10
-    assert history.worst < 5
+    assert history.worst < 30
 
 
 @pytest.mark.parametrize("verb", ["confirm", "release"])
@@ -197,7 +197,7 @@ async def test_cancelled_detached_reads_leak_nothing(
                 await nemesis.cancel(look())
             key = f"key {number}"
             history.tell(key, told(await store.check_and_mark(key)))
-    async with asyncio.timeout(20):  # test_endings is about a loop that does not wait
+    async with asyncio.timeout(60):  # test_endings is about a loop that does not wait
         while threading.active_count() > threads:
             await asyncio.sleep(0.01)
     keys, intact = stored(path)

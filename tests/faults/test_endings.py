@@ -102,7 +102,7 @@ LOOP_CLOSED = """
     threading.excepthook = lambda args: None  # aiosqlite's thread, of its loop
 
     def wait_for(condition):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not condition() and time.monotonic() < deadline:
             time.sleep(0.001)
         return condition()
@@ -119,7 +119,7 @@ LOOP_CLOSED = """
         names = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
         return sum(path in os.path.realpath(name) for name in names)
 
-    blocker = sqlite3.connect(path, isolation_level=None, timeout=10)
+    blocker = sqlite3.connect(path, isolation_level=None, timeout=60)
     stores = []
     for number in range(rounds):
         loop = asyncio.new_event_loop()
@@ -133,17 +133,17 @@ LOOP_CLOSED = """
         task._log_destroy_pending = False
         started = time.monotonic()
         if number % 2:
-            asyncio.run(asyncio.wait_for(later(store), 10))
+            asyncio.run(asyncio.wait_for(later(store), 60))
             say("error", time.monotonic() - started)
             started = time.monotonic()
         blocker.execute("ROLLBACK")
-        with sqlite3.connect(path, timeout=10, isolation_level=None) as other:
+        with sqlite3.connect(path, timeout=60, isolation_level=None) as other:
             other.execute("UPDATE seen SET last_seen = last_seen")
         other.close()
         say("write", time.monotonic() - started)
         if not number % 2:
             started = time.monotonic()
-            asyncio.run(asyncio.wait_for(later(store), 10))
+            asyncio.run(asyncio.wait_for(later(store), 60))
             say("error", time.monotonic() - started)
         stores.append(store)
         assert wait_for(lambda: threading.active_count() == 1), threading.enumerate()
@@ -168,7 +168,7 @@ def test_loop_closed(path: Path, fault: Fault, *, torture: bool) -> None:
     )
     assert len(errors) == len(writes) == rounds
     assert len(figures(done.stdout, "refused")) == rounds
-    assert max(errors + writes) < 5
+    assert max(errors + writes) < 30
 
 
 LOOK_CANCELLED = """
@@ -237,7 +237,7 @@ FORKS = """
         pid = os.fork()
         if not pid:
             child(store)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
@@ -248,7 +248,7 @@ FORKS = """
     def by_module(store):
         process = forking.Process(target=child, args=[store])
         process.start()
-        process.join(10)
+        process.join(60)
         return process.exitcode
 
     async def main():

@@ -100,11 +100,11 @@ def test_checkpoints_fail(path: Path, fault: Fault, *, torture: bool) -> None:
         place = a_store(path.with_name(f"{first}.db"))
         log = path.with_name(f"{first}.log")
         start = strace(f"fdatasync:error=EIO:when={first}+", log=str(log))
-        words = watch(place, 2_000, 4, patience=20)
+        words = watch(place, 2_000, 4, patience=60)
         history, done = run([*start, *words], cwd=ROOT)
         when, failures, alarm = said(done, "alarm")
         delay = float(when) - first_failure(log)
-        assert delay < 2 * INTERVAL
+        assert delay < 2 * INTERVAL + 10 * float(said(done, "lag")[0])
         assert int(failures)
         keys, intact = stored(place)
         row.add(history, keys, intact=intact)
@@ -156,19 +156,21 @@ def test_write_fails(
 def test_slow_disk(path: Path, fault: Fault, *, torture: bool) -> None:
     """While the disk takes 200 ms for each sync, the event loop is as quick as ever."""
     row = fault("D7", "each fdatasync takes 200 ms")
-    lags = []
-    for number in range(5 if torture else 3):
+    lags, delays = [], []
+    for number in range(5):
         place = a_store(path.with_name(f"{number}.db"))
         start = strace("fdatasync:delay_exit=200000")
         words = watch(place, 1_000 if torture else 200, 50)
         history, done = run([*start, *words], cwd=ROOT)
-        lags.append(float(said(done, "lag")[0]))
+        worst, lag = map(float, said(done, "lag"))
+        lags.append(worst)
+        delays.append(lag - float(said(done, "control")[1]))
         keys, intact = stored(place)
         row.add(history, keys, intact=intact)
-        if not torture and lags[-1] < 0.02:
+        if not torture and delays[-1] < 0.1:
             break
     assert row.seconds >= 0.2
-    assert min(lags) < 0.02  # a busy machine may be late once, a blocked loop always is
+    assert min(delays) < 0.1  # of a loop that waits for the disk, 0.2
     row.note(f"lag of the event loop at most {max(lags) * 1_000:.1f} ms")
 
 

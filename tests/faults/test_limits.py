@@ -74,7 +74,7 @@ asyncio.run(main(sys.argv[1]))
 def test_no_memory(path: Path, fault: Fault, run_script: Run) -> None:
     """A batch for which there is no memory leaves nothing half done."""
     row = fault("D13", "RLIMIT_AS reached in a batch")
-    done = run_script(_LITTLE_MEMORY, str(path), timeout=60)
+    done = run_script(_LITTLE_MEMORY, str(path), timeout=200)
     assert (done.returncode, done.stderr) == (0, "")
     refused, count = map(int, done.stdout.splitlines()[-1].split())
     assert refused
@@ -214,7 +214,7 @@ def test_no_shared_memory(path: Path, fault: Fault, *, wal_mode: bool) -> None:
     words = [*start[:1], *shared, *start[1:], sys.executable, "-c", _OPEN]
     done = subprocess.run(
         [*words, str(path), str(wal_mode)],
-        capture_output=True, check=False, text=True, timeout=20,
+        capture_output=True, check=False, text=True, timeout=120,
     )  # fmt: skip
     outcome, _, what = done.stdout.strip().partition(" ")
     assert outcome == ("refused" if wal_mode else "marked"), done

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+from catalyst_seen import AsyncSeenStore, SeenStoreConfig, StoreUnavailableError
 
 from .servers import Postgres
 from .targets import Target
 
-SOON = 3.0
+SOON = 10.0
 
 
 def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
@@ -47,8 +47,27 @@ def places_log(place: Target) -> str:
 
 async def until_blocked(connection: asyncpg.Connection) -> None:
     """Wait until another connection of the server waits for a lock."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await connection.fetchval(
             "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
         ):
             await asyncio.sleep(0.01)
+
+
+async def until_read_only(server: Postgres, setting: str) -> None:
+    """Wait until the read-only default of new transactions is "on" or "off"."""
+    async with asyncio.timeout(60):
+        while server.execute("SHOW default_transaction_read_only") != [[(setting,)]]:
+            await asyncio.sleep(0.01)
+
+
+async def opened(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
+    """Open a store whose timeout may be too short to open on a busy machine."""
+    async with asyncio.timeout(60):
+        while True:
+            store = at(place, **settings)
+            try:
+                await store.open()
+            except StoreUnavailableError:
+                continue
+            return store

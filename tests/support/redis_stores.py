@@ -12,7 +12,7 @@ DURABLE = {
     "repl_diskless_sync_delay": "0",
 }
 
-SOON = 3.0
+SOON = 10.0
 
 
 def to(

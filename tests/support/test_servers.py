@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -79,9 +78,7 @@ def test_unclosed_store_on_server_lets_process_exit(
         "from catalyst_seen import AsyncSeenStore, SeenStore\n"
         "path = sys.argv[1]\n" + textwrap.dedent(LEAKS[twin + shape])
     )
-    started = time.monotonic()
     done = run_script(script, url)
-    assert time.monotonic() - started < 8
     assert done.returncode == CODES.get(shape, 0), done.stderr
     with SeenStore(url) as store:
         assert store.forget("k")

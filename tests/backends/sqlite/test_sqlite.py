@@ -81,6 +81,35 @@ class TestSettings:
                 assert db.execute("SELECT count(*) FROM seen").fetchone() == (0,)
 
 
+def test_nothing_is_imported_after_construction(path: Path, run_script: Run) -> None:
+    """Neither the open nor any verb imports a module: that would stall the loop."""
+    script = """
+        import asyncio, sys
+        from catalyst_seen import AsyncSeenStore
+        path = sys.argv[1]
+        async def main():
+            store = AsyncSeenStore(path)
+            before = set(sys.modules)
+            await store.open()
+            await store.check_and_mark("k")
+            await store.check_and_mark_many(["k", "l"])
+            async with store.claim("c"):
+                pass
+            await store.purge_expired()
+            await store.cleanup_old_entries()
+            await store.count()
+            await store.held()
+            await store.stats()
+            await store.check()
+            await store.backup(path + ".copy")
+            await store.aclose()
+            print(sorted(set(sys.modules) - before))
+        asyncio.run(main())
+    """
+    done = run_script(script, str(path))
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done
+
+
 class TestUpgrade:
     """A database of the old, synchronous store."""
 
@@ -303,7 +332,7 @@ def _open_in_eight(path: Path, run_script: Run, options: str) -> list[str]:
         [process.join() for process in processes]
         sys.exit(sum(process.exitcode for process in processes))
     """
-    done = run_script(script, str(path), timeout=40)
+    done = run_script(script, str(path), timeout=120)
     assert done.returncode == 0, done.stderr
     return [line.split()[1] for line in done.stdout.splitlines() if "count" in line]
 
@@ -478,7 +507,7 @@ class TestSharing:
                 print(won == list(range(500)), wins.empty())
                 sys.exit(sum(process.exitcode for process in processes))
         """
-        done = run_script(script, str(path), timeout=50)
+        done = run_script(script, str(path), timeout=120)
         assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done
 
     @pytest.mark.slow
@@ -734,7 +763,7 @@ class TestErrors:
             await store.mark_seen("k")
             wanted = RuntimeError if error is StopIteration else error
             broken = True
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 for _ in range(2):
                     with pytest.raises(wanted):
                         await store.mark_seen("k")

@@ -174,8 +174,8 @@ class TestKeepAlive:
         async def goes_on(claim: Claim) -> None:
             for _ in range(5):
                 clock.advance(claim.remaining() * 0.6)
-                before = claim.lease_until
-                await until(lambda before=before: claim.lease_until > before)
+                left = claim.remaining()
+                await until(lambda left=left: claim.remaining() > left)
                 assert await verdict(other, claim.key) is Verdict.IN_FLIGHT
 
         async with store.claim("shorter", lease=6_000, keep_alive=True) as claim:

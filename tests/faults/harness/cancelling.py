@@ -82,7 +82,7 @@ def assert_free(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         db.execute("ROLLBACK")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while True:
             emptied = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if emptied == (0, 0, 0):

@@ -59,6 +59,6 @@ def crashed(path: Path, checkpointed: int, logged: int) -> set[str]:
     So many are in the file, and so many in its write-ahead log only.
     """
     words = [sys.executable, "-c", _CRASH, str(path), str(checkpointed), str(logged)]
-    subprocess.run(words, check=True, timeout=20)
+    subprocess.run(words, check=True, timeout=120)
     old = {f"old {number}" for number in range(checkpointed)}
     return old | {f"new {number}" for number in range(logged)}

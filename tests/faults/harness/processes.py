@@ -36,7 +36,7 @@ def command(
 
 
 def run(
-    words: Sequence[str], timeout: float = 60, **options: Any
+    words: Sequence[str], timeout: float = 240, **options: Any
 ) -> tuple[History, subprocess.CompletedProcess[str]]:
     """Run a child to its end, whatever that is; return what it was told."""
     done = subprocess.run(

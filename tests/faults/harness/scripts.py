@@ -6,7 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a process counts as hanging, on however busy a machine."""
 
 BEGIN = """
