@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen.backends._state_machine import transition
+from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.operations import Operation
 from catalyst_seen.backends.sqlite import batch
 
+from ..support.backends import Batch, intercepted, recorded
 from ..support.locks import write_lock
 from ..support.sqlite_faults import SqliteFaults
 from ..support.sqlite_files import read
@@ -30,32 +33,26 @@ Batches = list[list[str]]
 
 
 @pytest.fixture
-def sent(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> Batches:
+def sent(store: AsyncSeenStore) -> Iterator[Batches]:
     """The keys of every batch that the store sends."""
-    return watch(store, monkeypatch)
+    with recorded(store) as batches:
+        yield batches
 
 
-def watch(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> Batches:
-    """Note the keys of every batch that a store sends."""
-    backend = store._lifecycle.backend
-    batches: Batches = []
-    apply = backend.apply
-
-    async def noting(
-        operations: Sequence[Operation[object]], *, sample_version: bool
-    ) -> object:
-        batches.append([operation.key for operation in operations])
-        return await apply(operations, sample_version=sample_version)
-
-    monkeypatch.setattr(backend, "apply", noting)
-    return batches
+@pytest.fixture
+def recording() -> Iterator[ExitStack]:
+    """A stack for the recordings of stores that a test opens."""
+    with ExitStack() as stack:
+        yield stack
 
 
 class TestTogether:
     """Who shares a batch."""
 
-    async def test_at_once(self, store: AsyncSeenStore, sent: Batches) -> None:
-        """What a hundred tasks ask at once is sent in two batches, in order."""
+    async def test_concurrent_calls_share_two_batches(
+        self, store: AsyncSeenStore, sent: Batches
+    ) -> None:
+        """A hundred concurrent calls are sent in two batches, in order."""
         keys = [f"key {number}" for number in range(100)]
         calls = [store.check_and_mark(key) for key in keys]
         sightings = await asyncio.gather(*calls)
@@ -63,8 +60,10 @@ class TestTogether:
         assert sent == [keys[:1], keys[1:]]  # the first did not wait for company
         assert (await store.stats()).batches == 2
 
-    async def test_again_and_again(self, store: AsyncSeenStore, sent: Batches) -> None:
-        """Tasks that go on asking go on sharing batches."""
+    async def test_repeated_calls_share_batches(
+        self, store: AsyncSeenStore, sent: Batches
+    ) -> None:
+        """Tasks that repeat calls continue to share batches."""
 
         async def ask(task: int) -> None:
             for number in range(20):
@@ -74,10 +73,10 @@ class TestTogether:
         assert sum(map(len, sent)) == 2_000
         assert len(sent) < 2 * 21
 
-    async def test_claims_stay_together(
+    async def test_claims_and_confirms_share_batches(
         self, store: AsyncSeenStore, sent: Batches
     ) -> None:
-        """So do tasks that claim and confirm."""
+        """Tasks that claim and confirm share batches."""
 
         async def handle(task: int) -> None:
             for number in range(20):
@@ -88,13 +87,17 @@ class TestTogether:
         assert sum(map(len, sent)) == 4_000
         assert len(sent) < 2 * 41
 
-    async def test_alone(self, store: AsyncSeenStore, sent: Batches) -> None:
-        """A caller that is alone waits for nobody: one call, one batch."""
+    async def test_single_call_is_sent_at_once(
+        self, store: AsyncSeenStore, sent: Batches
+    ) -> None:
+        """A single caller waits for no other call: one call, one batch."""
         for number in range(10):
             await store.mark_seen(str(number))
         assert sent == [[str(number)] for number in range(10)]
 
-    async def test_every_verb(self, store: AsyncSeenStore, sent: Batches) -> None:
+    async def test_verbs_share_a_batch_in_order(
+        self, store: AsyncSeenStore, sent: Batches
+    ) -> None:
         """Different verbs share a batch, and take effect in the order of the calls."""
         owned = await store.claim("owned")
         sent.clear()
@@ -127,25 +130,25 @@ class TestTogether:
         assert marked is True
 
     @pytest.mark.parametrize("limit", [1, 2, 10])
-    async def test_limit(
-        self, target: Target, limit: int, monkeypatch: pytest.MonkeyPatch
+    async def test_batch_size_is_limited(
+        self, target: Target, limit: int, recording: ExitStack
     ) -> None:
-        """No batch has more operations than are allowed; the others wait, in order."""
+        """No batch exceeds its limit; the other calls wait, in order."""
         config = target.config(max_in_flight=limit, purge_interval=None)
         async with AsyncSeenStore(config) as store:
-            sent = watch(store, monkeypatch)
+            sent = recording.enter_context(recorded(store))
             keys = [str(number) for number in range(50)]
             await asyncio.gather(*map(store.mark_seen, keys))
             assert [key for batch in sent for key in batch] == keys
             assert max(map(len, sent)) == limit
 
-    async def test_never_divided(
-        self, target: Target, monkeypatch: pytest.MonkeyPatch
+    async def test_large_call_is_never_divided(
+        self, target: Target, recording: ExitStack
     ) -> None:
-        """A call with more keys than are allowed goes alone, in one piece."""
+        """A call with more keys than the limit is a batch of its own."""
         config = target.config(max_in_flight=3, purge_interval=None)
         async with AsyncSeenStore(config) as store:
-            sent = watch(store, monkeypatch)
+            sent = recording.enter_context(recorded(store))
             many = [f"many {number}" for number in range(10)]
             await asyncio.gather(
                 store.mark_seen("a"),
@@ -156,8 +159,8 @@ class TestTogether:
             )
             assert sent == [["a"], ["b", "c"], many, ["d", "e"], ["f", "g"]]
 
-    async def test_others_have_their_turn(self, store: AsyncSeenStore) -> None:
-        """However busy the callers are, what is no batch comes between two."""
+    async def test_other_work_runs_between_batches(self, store: AsyncSeenStore) -> None:
+        """Work outside batches runs between two of them, however busy the callers."""
         is_over = False
 
         async def ask(task: int) -> None:
@@ -181,8 +184,8 @@ class TestTogether:
 class TestApart:
     """What one caller suffers is no matter of the others."""
 
-    async def test_own_answers(self, target: Target) -> None:
-        """In any crowd, with any cancellations, everybody gets the own answer."""
+    async def test_each_caller_gets_its_own_result(self, target: Target) -> None:
+        """Among many calls, some cancelled, every caller gets its own result."""
         rng = random.Random(20_261_124)
         config = target.config(max_in_flight=37, purge_interval=None)
 
@@ -215,10 +218,10 @@ class TestApart:
         assert not errors
         assert ends.count("done") >= 350
 
-    async def test_bad_operation(
+    async def test_invalid_operation_fails_alone(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """An operation that cannot be carried out fails alone."""
+        """An operation that cannot be executed fails alone."""
 
         def picky(row: Any, operation: Operation[Any], now: float) -> Any:
             if operation.key == "bad":
@@ -244,13 +247,13 @@ class TestApart:
             ("SQLITE_IOERR_FSYNC", OutcomeUnknownError),
         ],
     )
-    async def test_failed_transaction(
+    async def test_failed_batch_fails_all_its_calls(
         self,
         path: Path,
         error: str,
         expected: type[Exception],
     ) -> None:
-        """Its error reaches exactly those in it, each as an exception of its own."""
+        """A failed batch raises in each of its calls, as an exception of its own."""
         faults = SqliteFaults()
         config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
         async with AsyncSeenStore(config) as store:
@@ -270,8 +273,8 @@ class TestApart:
             await asyncio.gather(*(store.mark_seen(f"{n}") for n in range(20)))
             assert await store.count() == 21
 
-    async def test_readers_are_spared(self, path: Path) -> None:
-        """A batch that cannot be written fails for nobody who only reads."""
+    async def test_failed_write_spares_the_readers(self, path: Path) -> None:
+        """A batch that cannot be written fails for no caller that only reads."""
         settings = SeenStoreConfig(
             path, timeout=0.1, recent_staleness=0, on_error="raise", purge_interval=None
         )
@@ -292,14 +295,14 @@ class TestApart:
             assert (seen, fresh) == ([True, False], ["1"])
             assert [type(end) for end in ends] == [StoreUnavailableError] * 3
 
-    async def test_all_only_read(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    async def test_failed_reads_are_not_repeated(
+        self, path: Path, recording: ExitStack
     ) -> None:
         """A batch of readers that fails is not sent again."""
         faults = SqliteFaults()
         config = SeenStoreConfig(path, purge_interval=None, tuning=faults.tuning)
         async with AsyncSeenStore(config) as store:
-            sent = watch(store, monkeypatch)
+            sent = recording.enter_context(recorded(store))
             faults.refuse("COMMIT", "SQLITE_FULL", [True] * 10)
             ends = await asyncio.gather(
                 *(store.get(key) for key in "abc"), return_exceptions=True
@@ -307,7 +310,7 @@ class TestApart:
         assert [type(end) for end in ends] == [StoreUnavailableError] * 3
         assert sent == [["a"], ["b", "c"]]
 
-    async def test_taken_back(self, path: Path) -> None:
+    async def test_call_cancelled_before_send_has_no_effect(self, path: Path) -> None:
         """A call that is cancelled before it is sent has no effect."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
             with write_lock(path):
@@ -330,10 +333,10 @@ class TestApart:
         assert keys == [("1",), ("3",), ("5",), ("7",), ("9",)]
 
     @pytest.mark.parametrize("turns", range(5))
-    async def test_cancelled_from_outside(
+    async def test_cancelled_dispatcher_hangs_no_caller(
         self, store: AsyncSeenStore, turns: int
     ) -> None:
-        """Who cancels the store's own task leaves nobody hanging; it works on."""
+        """A cancelled task of the store hangs no caller; the store works on."""
         calls = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(50)]
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -345,24 +348,22 @@ class TestApart:
             assert await store.check_and_mark("next")
         assert {call.cancelled() or call.exception() for call in calls} <= {True, None}
 
-    async def test_cancelled_from_outside_while_blaming(
-        self, store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch
+    async def test_dispatcher_cancelled_while_isolating(
+        self, store: AsyncSeenStore, recording: ExitStack
     ) -> None:
-        """The same while it sends the calls of a batch one by one."""
-        backend = store._lifecycle.backend
-        apply = backend.apply
+        """A cancelled task that sends calls one by one hangs no caller."""
 
-        async def picky(
-            operations: Sequence[Operation[object]], *, sample_version: bool
-        ) -> object:
+        async def fail_together(
+            operations: Batch, apply: Callable[[], Awaitable[BatchResult]]
+        ) -> BatchResult:
             task = asyncio.current_task()
             if len(operations) > 1:
                 raise ZeroDivisionError("a bad operation")
             if task is not None and task.get_name() == "catalyst-seen calls":
                 task.cancel()
-            return await apply(operations, sample_version=sample_version)
+            return await apply()
 
-        monkeypatch.setattr(backend, "apply", picky)
+        recording.enter_context(intercepted(store, fail_together))
         calls = [asyncio.create_task(store.mark_seen(f"{n}")) for n in range(10)]
         async with asyncio.timeout(60):
             await asyncio.wait(calls)
@@ -381,8 +382,8 @@ class TestApart:
         pytest.param("x" * 2_000 + "{}", id="long"),
     ],
 )
-async def test_any_key(store: AsyncSeenStore, form: str) -> None:
-    """Whatever keys look like, a batch keeps them apart, and as they are."""
+async def test_batch_keeps_keys_apart(store: AsyncSeenStore, form: str) -> None:
+    """A batch keeps keys of any form apart, and unchanged."""
     keys = [form.format(number) for number in range(20)]
     assert all(await store.check_and_mark_many(keys))
     assert not any(await store.check_and_mark_many(keys))

@@ -21,8 +21,10 @@ from ..support.targets import Target
 
 @pytest.mark.parametrize("verb", ["mark_seen", "check_and_mark", "forget"])
 @pytest.mark.slow
-async def test_thousand_marks(target: Target, path: Path, verb: str) -> None:
-    """Of many calls cancelled at random each ends cancelled or done, nothing else."""
+async def test_cancelled_calls_end_cancelled_or_done(
+    target: Target, path: Path, verb: str
+) -> None:
+    """Calls that are cancelled at random end cancelled or done."""
     calls = 300 if target.is_server else 1_000
     rng = random.Random(20_261_123)
     async with AsyncSeenStore(target.config()) as store:
@@ -42,7 +44,7 @@ async def test_thousand_marks(target: Target, path: Path, verb: str) -> None:
         assert read(path, "PRAGMA integrity_check") == [("ok",)]
 
 
-async def test_acknowledged_is_stored(target: Target) -> None:
+async def test_acknowledged_calls_are_stored(target: Target) -> None:
     """Among calls cancelled at once, those that were acknowledged are stored."""
     rng = random.Random(7)
     async with AsyncSeenStore(target.config()) as store:
@@ -63,7 +65,7 @@ async def test_acknowledged_is_stored(target: Target) -> None:
 
 
 @pytest.mark.slow
-async def test_batch_is_all_or_nothing(shared: Target) -> None:
+async def test_cancelled_batch_is_all_or_nothing(shared: Target) -> None:
     """A batch that is cancelled is stored whole or not at all, and locks nothing.
 
     Where there are no transactions, that goes for each of its keys.
@@ -91,8 +93,8 @@ async def test_batch_is_all_or_nothing(shared: Target) -> None:
     assert min(endings["cancelled"], stored[300]) > rounds / 10
 
 
-async def test_timeout_is_unknown(path: Path) -> None:
-    """A call that timed out may have marked; asking again is right either way."""
+async def test_timed_out_call_can_be_repeated(path: Path) -> None:
+    """A call that timed out may have marked; a repetition is right either way."""
     async with AsyncSeenStore(path, purge_interval=None) as store:
         with write_lock(path):
             for number in range(20):
@@ -106,8 +108,8 @@ async def test_timeout_is_unknown(path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_no_snapshot_is_pinned(path: Path) -> None:
-    """A call cancelled between its answer and its caller leaves no cursor open.
+async def test_cancelled_call_pins_no_snapshot(path: Path) -> None:
+    """A call cancelled between its result and its caller leaves no cursor open.
 
     One left open pins a snapshot; after another process's commit, every write would
     fail with SQLITE_BUSY_SNAPSHOT, whatever the timeout.
@@ -129,8 +131,8 @@ async def test_no_snapshot_is_pinned(path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_purge_and_cleanup(path: Path) -> None:
-    """A removal that is cancelled removed whole chunks, and the next one goes on."""
+async def test_cancelled_removal_keeps_whole_pages(path: Path) -> None:
+    """A removal that is cancelled removed whole pages, and the next one continues."""
     async with AsyncSeenStore(path, purge_interval=None) as store:
         for verb in (store.purge_expired, store.cleanup_old_entries):
             await store.mark_many(map(str, range(20_000)), ts=1_000)
@@ -148,8 +150,10 @@ async def test_purge_and_cleanup(path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_cleanup(store: AsyncSeenStore, clock: Clock) -> None:
-    """On every backend the next cleanup goes on where a cancelled one was."""
+async def test_cancelled_cleanup_is_continued(
+    store: AsyncSeenStore, clock: Clock
+) -> None:
+    """On every backend the next cleanup continues where a cancelled one stopped."""
     await store.mark_many(map(str, range(5_000)))
     clock.advance(10)
     call = asyncio.create_task(store.cleanup_old_entries(1e-5))

@@ -19,7 +19,7 @@ class TestExpiry:
     """A key is seen while now < expires_at, the same everywhere."""
 
     @pytest.mark.parametrize("ttl", [1, 0.001, 90.5, timedelta(hours=3)])
-    async def test_edge(
+    async def test_key_expires_at_the_instant(
         self,
         store: AsyncSeenStore,
         target: Target,
@@ -39,14 +39,18 @@ class TestExpiry:
         assert not await store.is_seen("k")
         assert await store.purge_expired() == target.removed(1)
 
-    async def test_never(self, store: AsyncSeenStore, clock: Clock) -> None:
+    async def test_ttl_of_none_never_expires(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
         """A TTL of None never expires."""
         await store.mark_seen("k", ttl=None)
         clock.advance(99 * 365 * DAY)
         assert await store.is_seen("k")
         assert await store.purge_expired() == 0
 
-    async def test_last_mark_decides(self, store: AsyncSeenStore, clock: Clock) -> None:
+    async def test_last_mark_sets_the_ttl(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
         """A later mark sets the TTL anew, shorter or longer."""
         await store.mark_seen("k", ttl=None)
         await store.mark_seen("k", ttl=10)
@@ -54,7 +58,7 @@ class TestExpiry:
         assert not await store.is_seen("k")
 
     @pytest.mark.parametrize("target", LOCAL, indirect=True)
-    async def test_time_never_runs_backwards(
+    async def test_clock_set_back_revives_no_key(
         self, store: AsyncSeenStore, clock: Clock
     ) -> None:
         """A clock that is set back revives no expired key and moves no last_seen.
@@ -76,26 +80,28 @@ class TestExpiry:
 class TestTimestamp:
     """mark_seen with the instant of the sight."""
 
-    async def test_back_dated(self, store: AsyncSeenStore) -> None:
+    async def test_ttl_counts_from_ts(self, store: AsyncSeenStore) -> None:
         """The TTL counts from ts."""
         await store.mark_seen("k", NOON - HOUR)
         expected = Record("k", "", NOON - HOUR, NOON - HOUR, NOON - HOUR + DAY)
         assert await store.get("k") == expected
 
-    async def test_long_ago(self, store: AsyncSeenStore, target: Target) -> None:
-        """A key whose TTL was over before it was marked is unseen, and purged."""
+    async def test_mark_that_expired_before_is_unseen(
+        self, store: AsyncSeenStore, target: Target
+    ) -> None:
+        """A key whose TTL ended before its mark is unseen, and purged."""
         await store.mark_seen("k", NOON - 2 * DAY)
         assert not await store.is_seen("k")
         assert await store.purge_expired() == target.removed(1)
 
-    async def test_never_takes_a_mark_back(self, store: AsyncSeenStore) -> None:
-        """Marking a seen key with an older ts leaves it seen, first and last alike."""
+    async def test_older_mark_keeps_the_newer(self, store: AsyncSeenStore) -> None:
+        """A mark of a seen key with an older ts leaves first and last as they are."""
         await store.mark_seen("k")
         await store.mark_seen("k", NOON - 2 * DAY)
         assert await store.get("k") == Record("k", "", NOON, NOON, NOON + DAY)
 
-    async def test_many(self, store: AsyncSeenStore) -> None:
-        """mark_many takes one ts for all."""
+    async def test_mark_many_has_one_ts(self, store: AsyncSeenStore) -> None:
+        """mark_many has one ts for all keys."""
         await store.mark_many(["a", "b"], NOON - HOUR)
         records = [await store.get(key) for key in ("a", "b")]
         assert [record and record.last_seen for record in records] == [NOON - HOUR] * 2
@@ -104,8 +110,10 @@ class TestTimestamp:
 class TestBatches:
     """Many keys in one call."""
 
-    async def test_check_and_mark_many(self, store: AsyncSeenStore) -> None:
-        """A sighting per key in order; of a key that comes twice the first is new."""
+    async def test_check_and_mark_many_in_key_order(
+        self, store: AsyncSeenStore
+    ) -> None:
+        """A sighting per key, in order; of a repeated key the first is new."""
         await store.mark_seen("old")
         sightings = await store.check_and_mark_many(["a", "old", "b", "a", "a"])
         assert [sighting.key for sighting in sightings] == ["a", "old", "b", "a", "a"]
@@ -113,26 +121,30 @@ class TestBatches:
             True, False, True, False, False,
         ]  # fmt: skip
 
-    async def test_filter_new(self, store: AsyncSeenStore) -> None:
-        """The unseen items in order, each key once, and nothing is marked."""
+    async def test_filter_new_keeps_order_and_marks_nothing(
+        self, store: AsyncSeenStore
+    ) -> None:
+        """Unseen items are returned in order, each key once; nothing is marked."""
         await store.mark_seen("b")
         assert await store.filter_new(iter("cbacba")) == ["c", "a"]
         assert await store.filter_new(["c", "a"]) == ["c", "a"]
 
-    async def test_filter_new_by_key(self, store: AsyncSeenStore) -> None:
+    async def test_filter_new_by_key_keeps_the_first(
+        self, store: AsyncSeenStore
+    ) -> None:
         """The first of the items with one key is kept."""
         await store.mark_seen("2")
         items = [("1", "first"), ("2", "seen"), ("1", "second"), ("3", "third")]
         fresh = await store.filter_new(items, key=lambda item: item[0])
         assert fresh == [items[0], items[3]]
 
-    async def test_mark_many(self, store: AsyncSeenStore) -> None:
+    async def test_mark_many_marks_every_key(self, store: AsyncSeenStore) -> None:
         """Every key is marked, a repeated one once."""
         await store.mark_many(f"{number % 10}" for number in range(100))
         assert await store.count() == 10
 
-    async def test_empty(self, store: AsyncSeenStore) -> None:
-        """An empty batch answers an empty list and sends nothing."""
+    async def test_empty_batch_sends_nothing(self, store: AsyncSeenStore) -> None:
+        """An empty batch returns an empty list and sends nothing."""
         assert await store.check_and_mark_many([]) == []
         assert await store.filter_new([]) == []
         await store.mark_many([])
@@ -141,7 +153,9 @@ class TestBatches:
     @pytest.mark.parametrize(
         "size", [1, 999, 1_000, 1_001, pytest.param(32_767, marks=pytest.mark.slow)]
     )
-    async def test_sizes(self, store: AsyncSeenStore, size: int) -> None:
+    async def test_batch_of_any_size_works(
+        self, store: AsyncSeenStore, size: int
+    ) -> None:
         """Any size works, around every limit that an implementation could have."""
         keys = [f"key {number}" for number in range(size)]
         await store.mark_many(keys[::2])
@@ -150,10 +164,10 @@ class TestBatches:
         assert await store.count() == size
 
     @pytest.mark.slow
-    async def test_hundred_thousand(
+    async def test_hundred_thousand_keys_are_one_call(
         self, store: AsyncSeenStore, target: Target
     ) -> None:
-        """A batch of 100,000 from a generator is one call; others get a turn in it.
+        """A batch of 100,000 from a generator is one call, and other tasks run.
 
         A tenth of that is enough where it goes over the wire.
         """
@@ -179,8 +193,8 @@ class TestBatches:
 class TestNamespaces:
     """Whose keys."""
 
-    async def test_apart(self, store: AsyncSeenStore) -> None:
-        """A key in one namespace says nothing of it in another."""
+    async def test_namespaces_are_independent(self, store: AsyncSeenStore) -> None:
+        """A key in one namespace is independent of it in another."""
         await store.mark_seen("k", namespace="one")
         assert await store.is_seen("k", namespace="one")
         assert not await store.is_seen("k", namespace="two")
@@ -200,8 +214,10 @@ class TestNamespaces:
             "four": 1,
         }
 
-    async def test_forgotten_at_once(self, store: AsyncSeenStore) -> None:
-        """Keys forgotten at the same time in two namespaces are those, and no other."""
+    async def test_concurrent_forgets_hit_their_namespace(
+        self, store: AsyncSeenStore
+    ) -> None:
+        """Concurrent forgets in two namespaces remove those keys, and no other."""
         for namespace in ("one", "two"):
             await store.mark_many(["a", "b", "c"], namespace=namespace)
         _, *forgotten = await asyncio.gather(
@@ -214,17 +230,17 @@ class TestNamespaces:
         assert await store.filter_new(["a", "b", "c"], namespace="two") == ["b"]
         assert await store.count() == 4  # not from memory
 
-    async def test_no_separator(self, store: AsyncSeenStore) -> None:
-        """Namespace and key never run into each other."""
+    async def test_namespace_and_key_never_merge(self, store: AsyncSeenStore) -> None:
+        """Namespace and key are never joined ambiguously."""
         await store.mark_seen("c", namespace="a:b")
         assert not await store.is_seen("b:c", namespace="a")
         assert await store.check_and_mark("b:c", namespace="a")
         assert await store.count() == 2
 
-    async def test_whole_store(
+    async def test_counts_and_removals_default_to_all(
         self, store: AsyncSeenStore, target: Target, clock: Clock
     ) -> None:
-        """Counting and removing take one namespace, or all of them by default."""
+        """Counts and removals cover one namespace, or all of them by default."""
         for namespace in ("", "one", "two"):
             await store.mark_many(["a", "b"], ttl=60, namespace=namespace)
             await store.mark_seen("c", namespace=namespace)
@@ -241,10 +257,10 @@ class TestNamespaces:
         assert await store.cleanup_old_entries(1) == 2
         assert await store.count() == 0
 
-    async def test_purge_of_one(
+    async def test_purge_of_one_namespace(
         self, store: AsyncSeenStore, target: Target, clock: Clock
     ) -> None:
-        """A purge of one namespace takes its expired rows, and those only."""
+        """A purge of one namespace removes its expired rows, and those only."""
         await store.mark_many([f"live {n}" for n in range(2_500)], namespace="n")
         await store.mark_many([f"old {n}" for n in range(2_500)], ttl=1, namespace="n")
         await store.mark_many([f"old {n}" for n in range(2_500)], ttl=1, namespace="o")
@@ -258,8 +274,10 @@ class TestNamespaces:
 class TestCleanup:
     """cleanup_old_entries."""
 
-    async def test_by_last_mark(self, store: AsyncSeenStore, clock: Clock) -> None:
-        """Rows last marked over N days ago go, whatever their TTL; others stay."""
+    async def test_cleanup_removes_by_last_mark(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """Rows last marked over N days ago are removed, whatever their TTL."""
         await store.mark_seen("old", ttl=None)
         await store.mark_seen("refreshed", ttl=None)
         clock.advance(10 * DAY)
@@ -270,7 +288,7 @@ class TestCleanup:
         assert not await store.is_seen("old")
         assert await store.is_seen("refreshed")
 
-    async def test_thirty_days_by_default(
+    async def test_cleanup_keeps_thirty_days_by_default(
         self, store: AsyncSeenStore, clock: Clock
     ) -> None:
         """Without an argument thirty days are kept."""
@@ -280,10 +298,10 @@ class TestCleanup:
         clock.advance(1)
         assert await store.cleanup_old_entries() == 1
 
-    async def test_many(
+    async def test_paged_cleanup_visits_every_row(
         self, store: AsyncSeenStore, target: Target, clock: Clock
     ) -> None:
-        """A removal of many steps visits every row once."""
+        """A removal of many pages visits every row once."""
         keys = [f"{number:05}" for number in range(5_000)]
         await store.mark_many(keys[::3])
         clock.advance(2)
@@ -298,7 +316,7 @@ class TestCleanup:
 class TestRaces:
     """Exactly one true verdict per key."""
 
-    async def test_tasks(self, store: AsyncSeenStore) -> None:
+    async def test_one_task_wins_each_key(self, store: AsyncSeenStore) -> None:
         """Of 64 tasks that check and mark the same 200 keys, one wins each key."""
         keys = [f"key {number}" for number in range(200)]
 
@@ -308,8 +326,8 @@ class TestRaces:
         won = await asyncio.gather(*(worker() for _ in range(64)))
         assert sorted(key for keys in won for key in keys) == sorted(keys)
 
-    async def test_batches(self, store: AsyncSeenStore) -> None:
-        """The same for batches that overlap."""
+    async def test_one_batch_wins_each_key(self, store: AsyncSeenStore) -> None:
+        """Of batches that overlap, one wins each key."""
         keys = [f"key {number}" for number in range(500)]
         batches = await asyncio.gather(
             *(store.check_and_mark_many(keys[start:]) for start in range(0, 500, 20))
@@ -321,7 +339,7 @@ class TestRaces:
 class TestStats:
     """stats."""
 
-    async def test_counts(
+    async def test_stats_count_keys_and_operations(
         self, store: AsyncSeenStore, target: Target, clock: Clock
     ) -> None:
         """Keys are live ones; operations are counted by verb; purges are counted."""
@@ -341,8 +359,10 @@ class TestStats:
         assert stats.last_purge == clock.now
         assert stats.engine.startswith(target.engine)
 
-    async def test_sizes(self, store: AsyncSeenStore, target: Target) -> None:
-        """File and WAL sizes are those of the files; where there is none, nothing."""
+    async def test_stats_sizes_are_those_of_the_files(
+        self, store: AsyncSeenStore, target: Target
+    ) -> None:
+        """File and WAL sizes are those of the files; without a file, None."""
         await store.mark_many(f"key {number}" for number in range(5_000))
         stats = await store.stats()
         assert (stats.file_bytes > 0) is target.has_size

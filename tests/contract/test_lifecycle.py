@@ -36,24 +36,24 @@ class TestOpen:
     """open and async with."""
 
     async def test_constructing_does_no_io(self, path: Path) -> None:
-        """A store that is only made touches nothing and needs no closing."""
+        """A store that is only constructed does no I/O and needs no close."""
         AsyncSeenStore(path / "deep" / "seen.db")
         assert not path.exists()
 
-    async def test_by_hand(self, target: Target) -> None:
+    async def test_open_and_aclose_equal_async_with(self, target: Target) -> None:
         """Open and aclose are the same as async with."""
         store = AsyncSeenStore(target.config())
         await store.open()
         assert await store.check_and_mark("k")
         await store.aclose()
 
-    async def test_before_open(self, target: Target) -> None:
-        """A verb before open says what to do."""
+    async def test_verb_before_open_is_refused(self, target: Target) -> None:
+        """A verb before open raises an error with advice."""
         store = AsyncSeenStore(target.config())
         with pytest.raises(StoreClosedError, match="not open yet: use `async with`"):
             await store.is_seen("k")
 
-    async def test_twice(self, target: Target) -> None:
+    async def test_second_open_is_refused(self, target: Target) -> None:
         """A store opens once."""
         async with AsyncSeenStore(target.config()) as store:
             with pytest.raises(StoreClosedError, match=r"cannot open .*: open"):
@@ -62,7 +62,7 @@ class TestOpen:
         with pytest.raises(StoreClosedError, match="closed: make a new store"):
             await store.open()
 
-    async def test_two_at_once(self, target: Target) -> None:
+    async def test_concurrent_open_is_refused(self, target: Target) -> None:
         """Of two tasks that open one store, one is refused."""
         store = AsyncSeenStore(target.config())
         outcomes = await asyncio.gather(
@@ -71,7 +71,7 @@ class TestOpen:
         assert [type(outcome) for outcome in outcomes] == [type(None), StoreClosedError]
         await store.aclose()
 
-    async def test_closed_while_opening(self, target: Target) -> None:
+    async def test_close_during_open_closes(self, target: Target) -> None:
         """A store that is closed while it opens ends closed."""
         store = AsyncSeenStore(target.config())
         opening = asyncio.create_task(store.open())
@@ -82,8 +82,8 @@ class TestOpen:
         with pytest.raises(StoreClosedError):
             await store.is_seen("k")
 
-    async def test_failing(self, path: Path) -> None:
-        """A failing open leaves no thread or descriptor, and can be redone."""
+    async def test_failed_open_can_be_repeated(self, path: Path) -> None:
+        """A failed open leaves no thread or descriptor, and can be repeated."""
         path.write_bytes(b"junk")
         store = AsyncSeenStore(path)
         for _ in range(20):
@@ -93,8 +93,8 @@ class TestOpen:
         async with store:
             assert await store.check_and_mark("k")
 
-    async def test_reconnecting_while_it_closes(self, path: Path) -> None:
-        """A call that connects anew meets a close: it is refused, nothing is left."""
+    async def test_reconnect_during_close_is_refused(self, path: Path) -> None:
+        """A call that reconnects during a close is refused, and leaves nothing open."""
         store = AsyncSeenStore(path, purge_interval=None)
         await store.open()
         worker = store._lifecycle.backend._connections._writer  # type: ignore[attr-defined]
@@ -108,8 +108,10 @@ class TestOpen:
 
     @pytest.mark.parametrize("turns", range(6))
     @pytest.mark.slow
-    async def test_cancelled(self, target: Target, turns: int) -> None:
-        """A cancelled open, early or late, leaves nothing and can be redone."""
+    async def test_cancelled_open_can_be_repeated(
+        self, target: Target, turns: int
+    ) -> None:
+        """A cancelled open, early or late, leaves nothing open and can be repeated."""
         before = len(open_descriptors())
         for _ in range(10):
             store = AsyncSeenStore(target.config())
@@ -126,7 +128,7 @@ class TestOpen:
                 await store.aclose()
         await _until(lambda: len(open_descriptors()) <= before)
 
-    async def test_cancelled_while_locked(self, path: Path) -> None:
+    async def test_cancelled_open_does_not_wait_for_a_lock(self, path: Path) -> None:
         """A cancelled open does not wait for the lock that it was waiting for."""
         write(path, "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
         store = AsyncSeenStore(SeenStoreConfig(path, timeout=200))
@@ -144,8 +146,8 @@ class TestOpen:
 class TestClose:
     """aclose."""
 
-    async def test_ten_at_once(self, target: Target) -> None:
-        """Ten closes at once are one close; none returns before it is done."""
+    async def test_concurrent_closes_are_one(self, target: Target) -> None:
+        """Ten concurrent closes are one close; none returns before it is done."""
         threads = threading.active_count()
         store = AsyncSeenStore(target.config())
         await store.open()
@@ -160,8 +162,8 @@ class TestClose:
             assert after == [threads] * 10
             await store.aclose()
 
-    async def test_calls_in_flight(self, shared: Target) -> None:
-        """What was called before the close finishes; what comes later is refused."""
+    async def test_close_completes_earlier_calls(self, shared: Target) -> None:
+        """Calls before the close complete; later calls are refused."""
         store = AsyncSeenStore(shared.config())
         await store.open()
         calls = [
@@ -178,7 +180,7 @@ class TestClose:
         async with AsyncSeenStore(shared.config()) as store:
             assert await store.count() == 100
 
-    async def test_use_after_close(self, target: Target) -> None:
+    async def test_every_verb_after_close_is_refused(self, target: Target) -> None:
         """Every verb on a closed store is a StoreClosedError; is_seen as well."""
         async with AsyncSeenStore(target.config()) as store:
             await store.mark_seen("k")
@@ -199,16 +201,16 @@ class TestClose:
             with pytest.raises(StoreClosedError):
                 await call
 
-    async def test_never_opened(self, target: Target) -> None:
-        """Closing what was never open is fine, and final."""
+    async def test_close_without_open_is_final(self, target: Target) -> None:
+        """A close of a store that was never open succeeds, and is final."""
         store = AsyncSeenStore(target.config())
         await store.aclose()
         with pytest.raises(StoreClosedError, match="closed"):
             await store.open()
 
     @pytest.mark.slow
-    async def test_cancelled(self, target: Target) -> None:
-        """A close that is cancelled goes on in the background."""
+    async def test_cancelled_close_completes(self, target: Target) -> None:
+        """A close that is cancelled completes in the background."""
         store = AsyncSeenStore(target.config())
         await store.open()
         closing = asyncio.create_task(store.aclose())
@@ -218,8 +220,8 @@ class TestClose:
             await closing
         await store.aclose()
 
-    async def test_bounded(self, path: Path) -> None:
-        """A close does not wait for a disk that hangs; the thread ends when it can."""
+    async def test_close_does_not_wait_for_a_stalled_disk(self, path: Path) -> None:
+        """A close does not wait for a stalled disk; the thread ends when it can."""
         config = SeenStoreConfig(
             path, timeout=100, purge_interval=None, tuning=Tuning(close_timeout=0.1)
         )
@@ -237,8 +239,8 @@ class TestClose:
             with pytest.raises(StoreClosedError):
                 await waiting
 
-    async def test_error_in_the_block(self, target: Target) -> None:
-        """An exception leaves the block through a closed store."""
+    async def test_error_in_store_block_propagates(self, target: Target) -> None:
+        """An exception in the block propagates from a closed store."""
         with pytest.raises(ZeroDivisionError):
             async with AsyncSeenStore(target.config()) as store:
                 raise ZeroDivisionError
@@ -249,8 +251,10 @@ class TestClose:
 class TestOneAtATime:
     """A backend is never called twice at the same time."""
 
-    async def test_lock(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whatever the callers do at once, calls reach it one after the other."""
+    async def test_backend_calls_never_overlap(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Concurrent callers reach the backend one after the other."""
         async with AsyncSeenStore(path, purge_interval=0.001) as store:
             backend = store._lifecycle.backend
             run, under_way, most = backend._run, 0, 0  # type: ignore[attr-defined]
@@ -278,7 +282,7 @@ class TestOneAtATime:
 class TestElsewhere:
     """Another loop, another process."""
 
-    def test_second_loop(self, target: Target) -> None:
+    def test_second_loop_is_refused(self, target: Target) -> None:
         """A second event loop is refused at the first call, and may close."""
         store = AsyncSeenStore(target.config(purge_interval=None))
 
@@ -296,8 +300,8 @@ class TestElsewhere:
         asyncio.run(first())
         asyncio.run(second())
 
-    def test_other_thread_with_a_loop(self, target: Target) -> None:
-        """A loop in another thread is refused while the first one goes on."""
+    def test_loop_of_another_thread_is_refused(self, target: Target) -> None:
+        """A loop in another thread is refused while the first one runs."""
 
         async def intrude(store: AsyncSeenStore) -> None:
             with pytest.raises(StoreClosedError, match="another event loop"):
@@ -311,8 +315,8 @@ class TestElsewhere:
         asyncio.run(main())
 
     @pytest.mark.slow
-    def test_fork(self, path: Path, run_script: Run) -> None:
-        """A child is refused at once, may close, and disturbs the parent nowhere."""
+    def test_forked_store_is_refused(self, path: Path, run_script: Run) -> None:
+        """A forked child is refused, may close, and disturbs no parent."""
         script = """
             import asyncio, os, sys
             from catalyst_seen import AsyncSeenStore, StoreClosedError
@@ -340,8 +344,10 @@ class TestElsewhere:
         assert read(path, "PRAGMA integrity_check") == [("ok",)]
 
     @pytest.mark.slow
-    def test_own_store_after_a_fork(self, path: Path, run_script: Run) -> None:
-        """A child cannot open a file that its parent had open; any other it can.
+    def test_child_cannot_open_the_parents_file(
+        self, path: Path, run_script: Run
+    ) -> None:
+        """A child cannot open a file that its parent had open; other files it can.
 
         SQLite's locks would not hold there: it lost 100 of 100 acknowledged marks.
         """
@@ -381,10 +387,10 @@ class TestLeaks:
     @pytest.mark.parametrize("strict", [False, True], ids=["", "-W error"])
     @pytest.mark.parametrize("shape", LEAKS)
     @pytest.mark.slow
-    def test_process_exits(
+    def test_unclosed_store_lets_process_exit(
         self, path: Path, run_script: Run, shape: str, strict: bool
     ) -> None:
-        """The process ends by itself, with its own exit code; the mark is there."""
+        """An unclosed store does not change the exit code; its mark is stored."""
         script = (
             "import asyncio, sys\n"
             "from catalyst_seen import AsyncSeenStore, SeenStore\n"
@@ -396,8 +402,8 @@ class TestLeaks:
         assert ("k",) in read(path, "SELECT id FROM seen")
         write(path, "DELETE FROM seen")  # no lock is left
 
-    async def test_local_warns(self, path: Path) -> None:
-        """A store that is dropped says so, and its thread and files go with it."""
+    async def test_dropped_store_warns(self, path: Path) -> None:
+        """A store that is dropped warns, and its thread and files are closed."""
         threads = threading.active_count()
         store = AsyncSeenStore(path)
         await store.open()
@@ -408,8 +414,8 @@ class TestLeaks:
         gc.collect()
         await _until(lambda: threading.active_count() == threads)
 
-    async def test_local_with_warnings_as_errors(self, path: Path) -> None:
-        """The same where the warning is an error: the thread ends all the same."""
+    async def test_dropped_store_ends_though_warning_raises(self, path: Path) -> None:
+        """The thread of a dropped store ends also where the warning is an error."""
         threads = threading.active_count()
         store = AsyncSeenStore(path)
         await store.open()
@@ -426,8 +432,10 @@ class TestLeaks:
         await _until(lambda: threading.active_count() == threads)
 
     @pytest.mark.slow
-    def test_loop_closed_with_a_call_running(self, path: Path, run_script: Run) -> None:
-        """Afterwards a new loop gets a clear error, can close, and no lock is left."""
+    def test_loop_closed_under_a_call_is_named(
+        self, path: Path, run_script: Run
+    ) -> None:
+        """After its loop was closed, a store raises a clear error and holds no lock."""
         script = """
             import asyncio, sqlite3, sys, threading, time
             from catalyst_seen import AsyncSeenStore, StoreClosedError
@@ -459,10 +467,10 @@ class TestLeaks:
         assert done.stdout.split() == ["True", "1"], done.stderr
 
     @pytest.mark.slow
-    def test_loop_that_ends_while_a_close_waits(
+    def test_close_cut_short_by_its_loop_leaks_nothing(
         self, path: Path, run_script: Run
     ) -> None:
-        """A close that was cut short by the end of its loop leaves no descriptor."""
+        """A close that the end of its loop cut short leaves no descriptor."""
         script = """
             import asyncio, os, sys, threading, time
             from catalyst_seen import AsyncSeenStore

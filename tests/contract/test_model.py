@@ -34,7 +34,7 @@ def test_one_store_in_memory_agrees_with_the_model(
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("machine", [StoreMachine, RememberingMachine])
 @pytest.mark.parametrize("backend", SHARED)
-def test_store(
+def test_stores_agree_with_the_model(
     places: Places,
     fault: Fault,
     backend: str,
@@ -42,7 +42,7 @@ def test_store(
     *,
     torture: bool,
 ) -> None:
-    """Whatever is done in whatever order, the stores do what the dict does."""
+    """In any sequence of calls, the stores do what the dict does."""
     row = fault("B10", f"whatever comes in whatever order, {backend}, {machine.name}")
     examples, steps = (200, 50) if torture else (40, 40)
     if backend != "file":  # over the wire it takes longer

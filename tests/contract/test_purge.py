@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,9 +19,8 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
-from catalyst_seen._tuning import Tuning
 
-from ..support.clock import Clock
+from ..support.clock import DAY, Clock
 from ..support.locks import write_lock
 from ..support.sqlite_files import a_row, read, write
 from ..support.targets import Target
@@ -41,8 +41,8 @@ async def until_runs(store: AsyncSeenStore, runs: int) -> None:
 class TestTask:
     """Its life."""
 
-    async def test_named_and_awaited(self, target: Target) -> None:
-        """One named task while the store is open, none afterwards."""
+    async def test_purge_task_lives_as_long_as_the_store(self, target: Target) -> None:
+        """An open store has one named purge task, a closed store none."""
         async with AsyncSeenStore(target.config()):
             (task,) = purge_tasks()
             assert task.get_name().startswith("catalyst-seen")
@@ -50,8 +50,10 @@ class TestTask:
             assert not task.done()
         assert task.cancelled()
 
-    async def test_switched_off(self, path: Path, clock: Clock) -> None:
-        """An interval of None means none, not even at open."""
+    async def test_purge_interval_of_none_means_no_purge(
+        self, path: Path, clock: Clock
+    ) -> None:
+        """An interval of None means no purge, not even at open."""
         write(path, "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
         write(path, "INSERT INTO seen VALUES ('k', 1)")
         async with AsyncSeenStore(path, purge_interval=None, clock=clock) as store:
@@ -61,8 +63,10 @@ class TestTask:
         assert read(path, "SELECT count(*) FROM seen") == [(1,)]
 
     @pytest.mark.slow
-    async def test_at_open(self, path: Path, clock: Clock) -> None:
-        """What has expired goes when the store opens, and opening does not wait."""
+    async def test_open_starts_a_purge_without_waiting(
+        self, path: Path, clock: Clock
+    ) -> None:
+        """Expired rows are purged after the open, which does not wait."""
         shares: list[float] = []
         while len(shares) < 5 and min(shares, default=1) >= 1 / 3:
             async with AsyncSeenStore(path, ttl=10, clock=clock) as store:
@@ -80,10 +84,10 @@ class TestTask:
         assert min(shares) < 1 / 3  # a machine that stalls while it opens is no proof
 
     @pytest.mark.parametrize("interval", [0.01, timedelta(milliseconds=10)])
-    async def test_again_and_again(
+    async def test_purge_runs_after_every_interval(
         self, path: Path, clock: Clock, interval: float | timedelta
     ) -> None:
-        """It comes back after every interval."""
+        """The purge runs again after every interval."""
         async with AsyncSeenStore(
             path, ttl=10, clock=clock, purge_interval=interval
         ) as store:
@@ -94,8 +98,10 @@ class TestTask:
                 assert read(path, "SELECT count(*) FROM seen") == [(0,)]
             assert (await store.stats()).purge_rows == 3
 
-    async def test_on_every_backend(self, target: Target, clock: Clock) -> None:
-        """It removes what has expired, where that does not go by itself."""
+    async def test_purge_removes_expired_rows_everywhere(
+        self, target: Target, clock: Clock
+    ) -> None:
+        """The purge removes expired rows on every backend that does not expire them."""
         config = target.config(purge_interval=0.01)
         async with AsyncSeenStore(config, ttl=10, clock=clock) as store:
             await store.mark_many(["a", "b"])
@@ -108,8 +114,8 @@ class TestTask:
             assert await store.is_seen("c")
 
     @pytest.mark.slow
-    async def test_closed_in_the_middle(self, path: Path) -> None:
-        """A close does not wait for a long purge; what is left stays for the next."""
+    async def test_close_does_not_wait_for_a_purge(self, path: Path) -> None:
+        """A close does not wait for a long purge; the next purge removes the rest."""
         left: object = 0
         rounds = 0
         while not left and rounds < 5:  # a machine that stalls sees the end of a purge
@@ -129,8 +135,8 @@ class TestTask:
 class TestFailures:
     """A purge that fails."""
 
-    async def test_locked(self, path: Path, clock: Clock) -> None:
-        """A locked database is counted every time, logged once, and outlived."""
+    async def test_locked_purge_is_logged_once(self, path: Path, clock: Clock) -> None:
+        """A purge of a locked database is counted, logged once, and repeated."""
         config = SeenStoreConfig(path, purge_interval=0.01, clock=clock)
         async with AsyncSeenStore(config, ttl=10) as store:
             await until_runs(store, 1)
@@ -155,8 +161,8 @@ class TestFailures:
                         await asyncio.sleep(0.01)
             assert len(logs) == 1  # a new failure is new news
 
-    async def test_gives_way(self, path: Path) -> None:
-        """While another process holds the lock, a purge delays no reader for long."""
+    async def test_blocked_purge_delays_no_reader(self, path: Path) -> None:
+        """A purge that waits for another process's lock delays no reader for long."""
         config = SeenStoreConfig(path, timeout=200, purge_interval=0.001)
         async with AsyncSeenStore(config) as store:
             await until_runs(store, 1)
@@ -171,8 +177,10 @@ class TestFailures:
             await asyncio.wait_for(store.mark_seen("k"), 60)
 
     @pytest.mark.parametrize("lock", ["BEGIN EXCLUSIVE", "BEGIN; SELECT * FROM seen"])
-    async def test_gives_way_without_wal(self, path: Path, lock: str) -> None:
-        """The same where readers and writers keep each other out."""
+    async def test_blocked_purge_delays_no_reader_without_wal(
+        self, path: Path, lock: str
+    ) -> None:
+        """Without WAL a purge that waits for a lock delays no reader for long."""
         config = SeenStoreConfig(path, wal_mode=False, purge_interval=None, timeout=200)
         async with AsyncSeenStore(config) as store:
             await store.mark_many(["a", "b"], ts=0)
@@ -187,8 +195,8 @@ class TestFailures:
                 rows.close()
             assert await store.purge_expired() == 2
 
-    async def test_waits_without_wal(self, path: Path) -> None:
-        """Who is kept out, writer or reader, comes in when the others are done."""
+    async def test_reader_and_writer_wait_without_wal(self, path: Path) -> None:
+        """Without WAL a blocked writer or reader proceeds when the others end."""
         config = SeenStoreConfig(path, wal_mode=False, purge_interval=None, timeout=200)
         async with AsyncSeenStore(config) as store:
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -206,8 +214,8 @@ class TestFailures:
                 other.execute("COMMIT")
                 assert await asyncio.wait_for(counting, 60) == 1
 
-    async def test_nothing_to_do(self, path: Path) -> None:
-        """A purge that finds nothing expired only reads: a lock is no matter to it."""
+    async def test_purge_without_expired_rows_needs_no_lock(self, path: Path) -> None:
+        """A purge that finds nothing expired only reads, and needs no write lock."""
         async with AsyncSeenStore(path, purge_interval=0.001) as store:
             await store.mark_seen("k")
             with write_lock(path):
@@ -215,8 +223,8 @@ class TestFailures:
                 await until_runs(store, runs + 3)
             assert (await store.stats()).purge_failures == 0
 
-    async def test_any_error(self, path: Path) -> None:
-        """Not even a bug ends the task."""
+    async def test_purge_task_survives_any_error(self, path: Path) -> None:
+        """No error ends the purge task, not even a bug."""
 
         class Broken(Clock):
             def __call__(self) -> float:
@@ -234,8 +242,10 @@ class TestFailures:
 
 
 @pytest.mark.parametrize("verb", ["purge_expired", "cleanup_old_entries"])
-async def test_clock_set_back(path: Path, clock: Clock, verb: str) -> None:
-    """What was removed by a clock that ran ahead, stays in the past."""
+async def test_purged_rows_stay_gone_after_clock_step(
+    path: Path, clock: Clock, verb: str
+) -> None:
+    """Rows removed by a clock that ran ahead stay removed."""
     async with AsyncSeenStore(path, purge_interval=None, clock=clock) as store:
         claim = await store.claim("k", lease=60)
         clock.advance(1_000)
@@ -250,32 +260,31 @@ class TestChunks:
     """Bounded steps."""
 
     @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
-    async def test_every_row(
+    async def test_paged_purge_visits_every_row(
         self,
-        store: AsyncSeenStore,
         target: Target,
         clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
         chunk: int,
     ) -> None:
-        """Wherever the steps end, in one namespace and in all, no row is left out."""
-        tuning = Tuning(removal_page=chunk)
-        monkeypatch.setattr(store._maintenance, "_tuning", tuning)
-        keys = [str(number) for number in range(7)]
-        for namespace in ("", "a", "b", "c"):
-            await store.mark_many(keys, ttl=1, namespace=namespace)
-            await store.mark_many(["3 live", "9"], namespace=namespace)
-        clock.advance(1)
-        assert await store.purge_expired(namespace="b") == target.removed(7)
-        assert await store.purge_expired(namespace="b") == 0
-        assert await store.purge_expired() == target.removed(21)
-        assert await store.count() == 8
-        assert await store.cleanup_old_entries(0, namespace="a") == 2
-        assert await store.cleanup_old_entries(0) == 6
+        """The pages of a purge cover every row, in one namespace and in all."""
+        tuning = replace(target.settings.tuning, removal_page=chunk)
+        config = target.config(purge_interval=None, tuning=tuning)
+        async with AsyncSeenStore(config, ttl=DAY, clock=clock) as store:
+            keys = [str(number) for number in range(7)]
+            for namespace in ("", "a", "b", "c"):
+                await store.mark_many(keys, ttl=1, namespace=namespace)
+                await store.mark_many(["3 live", "9"], namespace=namespace)
+            clock.advance(1)
+            assert await store.purge_expired(namespace="b") == target.removed(7)
+            assert await store.purge_expired(namespace="b") == 0
+            assert await store.purge_expired() == target.removed(21)
+            assert await store.count() == 8
+            assert await store.cleanup_old_entries(0, namespace="a") == 2
+            assert await store.cleanup_old_entries(0) == 6
 
     @pytest.mark.slow
-    async def test_callers_get_in_between(self, path: Path) -> None:
-        """During a purge of 50,000 rows, marks go on at once."""
+    async def test_marks_proceed_during_a_purge(self, path: Path) -> None:
+        """During a purge of 50,000 rows, marks proceed."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
             await store.mark_many(map(str, range(50_000)), ts=1_000)
             purge = asyncio.create_task(store.purge_expired())
@@ -288,8 +297,8 @@ class TestChunks:
             assert marks > 25
 
     @pytest.mark.slow
-    async def test_other_writers_get_in_between(self, path: Path) -> None:
-        """Another connection's writes find the lock free between two chunks."""
+    async def test_other_writers_proceed_between_pages(self, path: Path) -> None:
+        """Another connection can write between two pages of a purge."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
             await store.mark_many(map(str, range(50_000)), ts=1_000)
             purge = asyncio.create_task(store.purge_expired())

@@ -17,8 +17,10 @@ from catalyst_seen import (
     SeenStoreConfig,
     Verdict,
 )
+from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.operations import Get, Operation, Row
 
+from ..support.backends import Batch, intercepted
 from ..support.clock import DAY, Clock
 from ..support.sqlite_faults import SqliteFaults
 from ..support.sqlite_files import write
@@ -81,8 +83,10 @@ def learning(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> asyncio.
 class TestAnswers:
     """What is answered from memory."""
 
-    async def test_duplicate(self, store: AsyncSeenStore, question: str) -> None:
-        """A seen key is asked for once; the answers are those of the database."""
+    async def test_seen_key_is_read_once(
+        self, store: AsyncSeenStore, question: str
+    ) -> None:
+        """A seen key is read once; the cache returns what the database would."""
         await store.mark_seen("k")
         fresh = await store.check_and_mark("k")
         before, hits = await asked(store), (await store.stats()).recent_hits
@@ -95,8 +99,10 @@ class TestAnswers:
         claim = await store.claim("k")
         assert (claim.verdict, claim.retry_after) == (Verdict.DUPLICATE, None)
 
-    async def test_unseen(self, store: AsyncSeenStore, question: str) -> None:
-        """What is not seen is asked for every time: another may have marked it."""
+    async def test_unseen_key_is_read_every_time(
+        self, store: AsyncSeenStore, question: str
+    ) -> None:
+        """An unseen key is read every time, since another store may mark it."""
         await store.claim("claimed")
         for key in ("new", "claimed"):
             before = await asked(store)
@@ -105,10 +111,10 @@ class TestAnswers:
                 await QUESTIONS[question](store, key)
             assert await asked(store) >= before + 6
 
-    async def test_expired(
+    async def test_cache_ends_with_the_ttl(
         self, store: AsyncSeenStore, clock: Clock, question: str
     ) -> None:
-        """Nothing is remembered past its time to live, to the instant."""
+        """No key is cached beyond its time to live, to the instant."""
         await store.mark_seen("k", ttl=10)
         clock.advance(9.999)
         before = await asked(store)
@@ -118,10 +124,10 @@ class TestAnswers:
         await QUESTIONS[question](store, "k")
         assert await asked(store) > before
 
-    async def test_switched_off(
+    async def test_cache_of_no_keys_reads_every_time(
         self, shared: Target, clock: Clock, question: str
     ) -> None:
-        """Without a memory every question goes to the database."""
+        """Without a cache every operation reaches the database."""
         for off in (config(shared, staleness=0), config(shared, keys=0)):
             async with AsyncSeenStore(off, clock=clock) as store:
                 await store.mark_seen("k")
@@ -138,10 +144,10 @@ class TestForgotten:
 
     @pytest.mark.parametrize("other", ["itself", "store", "thread"])
     @pytest.mark.parametrize("verb", ["forget", "cleanup"])
-    async def test_in_this_process(
+    async def test_forget_invalidates_all_stores_here(
         self, store: AsyncSeenStore, shared: Target, clock: Clock, other: str, verb: str
     ) -> None:
-        """What any store of this process forgets counts at once in all of them."""
+        """A forget by any store of this process counts at once in all of them."""
 
         def forget(by: AsyncSeenStore) -> Awaitable[object]:
             return by.forget("k") if verb == "forget" else by.cleanup_old_entries(0)
@@ -163,8 +169,8 @@ class TestForgotten:
                 assert await forget(store)
             assert not await store.is_seen("k")
 
-    async def test_by_another_name(self, path: Path) -> None:
-        """Whatever name a store has for the same file."""
+    async def test_forget_by_another_name_invalidates(self, path: Path) -> None:
+        """A forget counts whatever name its store has for the same file."""
         linked = path.with_name("link")
         linked.symlink_to(path.parent)
         async with (
@@ -177,40 +183,39 @@ class TestForgotten:
                 assert await other.forget("k")
                 assert not await store.is_seen("k")
 
-    async def test_only_what_was_forgotten(self, store: AsyncSeenStore) -> None:
-        """What this store forgets is all that it has to ask for again."""
+    async def test_forget_invalidates_only_its_keys(
+        self, store: AsyncSeenStore
+    ) -> None:
+        """A forget of this store invalidates the forgotten keys only."""
         await store.mark_many(["k", "other"])
         await store.forget("k")
         before = await asked(store)
         assert await store.is_seen("other")
         assert await asked(store) == before
 
-    async def test_while_it_is_read(
+    async def test_read_overtaken_by_forget_is_not_cached(
         self, store: AsyncSeenStore, shared: Target, clock: Clock
     ) -> None:
-        """An answer that was under way when a key was forgotten is not remembered."""
+        """A result that was under way when its key was forgotten is not cached."""
         await store.mark_seen("k")
         await store.forget("other")
-        backend = store._lifecycle.backend
-        apply = backend.apply
         async with AsyncSeenStore(config(shared), ttl=DAY, clock=clock) as other:
 
-            async def slowly(
-                operations: Sequence[Operation[object]], *, sample_version: bool
-            ) -> object:
-                answers = await apply(operations, sample_version=sample_version)
+            async def forget_meanwhile(
+                _: Batch, apply: Callable[[], Awaitable[BatchResult]]
+            ) -> BatchResult:
+                result = await apply()
                 await other.forget("k")
-                return answers
+                return result
 
-            backend.apply = slowly  # type: ignore[method-assign, assignment]
-            assert await store.get("k") is not None  # it was, when it was read
-            backend.apply = apply  # type: ignore[method-assign]
+            with intercepted(store, forget_meanwhile):
+                assert await store.get("k") is not None  # at the time of the read
             assert not await store.is_seen("k")
 
-    async def test_while_it_is_learnt(
+    async def test_update_overtaken_by_forget_is_not_cached(
         self, shared: Target, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The same while the store goes through the answers of a large batch."""
+        """A forget during the update of the cache after a large batch counts."""
         async with AsyncSeenStore(config(shared, keys=10_000)) as store:
             await store.mark_many(LARGE)
             begun = learning(store, monkeypatch)
@@ -223,10 +228,10 @@ class TestForgotten:
             assert not await store.is_seen(LARGE[-1])
 
     @pytest.mark.slow
-    async def test_interrupted_while_learnt(
+    async def test_cancelled_update_leaves_nothing_outdated(
         self, shared: Target, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Who is cancelled meanwhile leaves nothing outdated behind."""
+        """A call that is cancelled during that update leaves nothing outdated."""
         settings = config(shared, keys=10_000)
         async with AsyncSeenStore(settings, ttl=DAY, clock=clock) as store:
             await store.mark_many(LARGE)
@@ -240,8 +245,10 @@ class TestForgotten:
             assert await store.filter_new(LARGE) == LARGE
 
     @pytest.mark.parametrize("is_done", [True, False])
-    async def test_outcome_unknown(self, path: Path, *, is_done: bool) -> None:
-        """If nobody knows whether it was forgotten, the database is asked."""
+    async def test_forget_of_unknown_outcome_invalidates(
+        self, path: Path, *, is_done: bool
+    ) -> None:
+        """A key whose forget has an unknown outcome is read again."""
         faults = SqliteFaults()
         tuned = replace(config(path), tuning=faults.tuning)
         async with AsyncSeenStore(tuned) as store:
@@ -251,8 +258,8 @@ class TestForgotten:
                 await store.forget("k")
             assert await store.is_seen("k") is not is_done
 
-    async def test_outcome_unknown_beside_another(self, path: Path) -> None:
-        """That does not hide what another store has forgotten before."""
+    async def test_unknown_outcome_hides_no_other_forget(self, path: Path) -> None:
+        """A forget of unknown outcome hides no earlier forget of another store."""
         faults = SqliteFaults()
         tuned = replace(config(path), tuning=faults.tuning)
         async with AsyncSeenStore(tuned) as store:
@@ -264,30 +271,25 @@ class TestForgotten:
                 await store.forget("k")
             assert not await store.is_seen("other")
 
-    async def test_by_another_program_meanwhile(
-        self, shared: Target, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """An answer that took long to come is as old as the question."""
+    async def test_cached_result_is_as_old_as_its_request(self, shared: Target) -> None:
+        """A result that took long is as old as its request."""
         async with AsyncSeenStore(config(shared, staleness=0.1)) as store:
-            backend = store._lifecycle.backend
-            apply = backend.apply
 
-            async def slowly(
-                operations: Sequence[Operation[object]], *, sample_version: bool
-            ) -> object:
-                answers = await apply(operations, sample_version=sample_version)
+            async def wipe_and_wait(
+                _: Batch, apply: Callable[[], Awaitable[BatchResult]]
+            ) -> BatchResult:
+                result = await apply()
                 await asyncio.to_thread(shared.wipe)
                 await asyncio.sleep(0.2)
-                return answers
+                return result
 
-            with monkeypatch.context() as slow:
-                slow.setattr(backend, "apply", slowly)
+            with intercepted(store, wipe_and_wait):
                 await store.mark_seen("k")
             assert not await store.is_seen("k")
 
     @pytest.mark.parametrize("staleness", [0.01, 0.3])
-    async def test_by_another_program(self, shared: Target, staleness: float) -> None:
-        """It may go unnoticed for so long, and no longer."""
+    async def test_staleness_is_bounded(self, shared: Target, staleness: float) -> None:
+        """A forget by another program is noticed after the staleness at the latest."""
         async with AsyncSeenStore(config(shared, staleness)) as store:
             for _ in range(3):
                 await store.mark_seen("k")
@@ -300,8 +302,8 @@ class TestForgotten:
                     await asyncio.sleep(0.001)
                     asked_at = time.monotonic()
 
-    async def test_while_disconnected(self, path: Path) -> None:
-        """Nor is it overlooked if it comes while this store must connect again."""
+    async def test_forget_during_reconnect_is_noticed(self, path: Path) -> None:
+        """A forget by another program during a reconnect is noticed."""
         faults = SqliteFaults()
         tuned = replace(config(path, staleness=0.05), tuning=faults.tuning)
         async with AsyncSeenStore(tuned) as store:
@@ -314,10 +316,10 @@ class TestForgotten:
             await store.get("other")
             assert not await store.is_seen("k")
 
-    async def test_remembers_again(
+    async def test_cache_fills_again_after_invalidation(
         self, store: AsyncSeenStore, shared: Target, clock: Clock
     ) -> None:
-        """After another store has forgotten something, this one goes on to learn."""
+        """After a forget by another store the cache fills again."""
         await store.mark_seen("k")
         await store.forget("k")
         async with AsyncSeenStore(config(shared), clock=clock) as other:
@@ -327,8 +329,8 @@ class TestForgotten:
         await store.mark_seen("k")
         assert (await store.stats()).recent_keys > 0
 
-    async def test_after_a_pause(self, path: Path) -> None:
-        """After a pause one look at the database is enough for all keys."""
+    async def test_one_check_revalidates_all_keys(self, path: Path) -> None:
+        """After a pause one check of the database revalidates all keys."""
         async with AsyncSeenStore(config(path, staleness=0.05)) as store:
             await store.mark_many(["a", "b", "c", "d"])
             looks: list[int] = []
@@ -343,10 +345,10 @@ class TestForgotten:
             await asyncio.sleep(0.1)
             assert [await store.is_seen(key) for key in "abcd"] == [True] * 3 + [False]
 
-    async def test_claimed_or_dropped(
+    async def test_revocable_verdicts_are_not_cached(
         self, store: AsyncSeenStore, clock: Clock
     ) -> None:
-        """What an owner may still take back is not remembered."""
+        """A verdict that an owner can still revoke is not cached."""
         claim = await store.claim("k", lease=10, on_abandoned="drop")
         clock.advance(10)
         assert await store.is_seen("k")
@@ -354,7 +356,9 @@ class TestForgotten:
         await claim.renew()
         assert not await store.is_seen("k")
 
-    async def test_shorter(self, store: AsyncSeenStore, clock: Clock) -> None:
+    async def test_shorter_ttl_counts_in_the_cache(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
         """A mark with a shorter time to live counts from then on."""
         await store.mark_seen("k")
         await store.mark_seen("k", ttl=5)
@@ -367,8 +371,8 @@ class TestSize:
 
     @pytest.mark.parametrize("keys", [0, 1, 2, 3, 10, 99])
     @pytest.mark.slow
-    async def test_bounded(self, path: Path, keys: int) -> None:
-        """It never holds more keys than are allowed; what it lost it asks for."""
+    async def test_cache_size_is_bounded(self, path: Path, keys: int) -> None:
+        """The cache never holds more keys than allowed; evicted keys are read again."""
         async with AsyncSeenStore(config(path, keys=keys)) as store:
             for number in range(50):
                 await store.check_and_mark(f"one {number}")
@@ -378,8 +382,8 @@ class TestSize:
             for number in range(50):
                 assert not await store.check_and_mark(f"one {number}")
 
-    async def test_what_is_asked_for_stays(self, shared: Target) -> None:
-        """A key that is asked for again and again is not lost to new ones."""
+    async def test_used_keys_are_not_evicted(self, shared: Target) -> None:
+        """A key in regular use is not evicted by new keys."""
         async with AsyncSeenStore(config(shared, keys=10)) as store:
             await store.mark_seen("k")
             before = (await store.stats()).operations.get("get", 0)
@@ -389,8 +393,8 @@ class TestSize:
             assert (await store.stats()).operations.get("get", 0) == before
 
     @pytest.mark.slow
-    async def test_others_go_on_beside_many(self, path: Path) -> None:
-        """Nor does one that asks for very many keys at once."""
+    async def test_large_cached_call_yields_to_the_loop(self, path: Path) -> None:
+        """A call for very many cached keys does not stop the event loop."""
         keys = [str(number) for number in range(20_000)]
         async with AsyncSeenStore(config(path, keys=100_000)) as store:
             await store.mark_many(keys)
@@ -404,8 +408,8 @@ class TestSize:
             assert None not in await asking
             assert turns >= 19
 
-    async def test_others_go_on(self, store: AsyncSeenStore) -> None:
-        """A task that is always answered at once does not stop the event loop."""
+    async def test_cached_calls_yield_to_the_loop(self, store: AsyncSeenStore) -> None:
+        """A task whose calls the cache serves does not stop the event loop."""
         await store.mark_seen("k")
         turns = 0
 

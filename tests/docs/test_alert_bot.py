@@ -212,8 +212,10 @@ def test_bad_sources(bot: Bot, site: Site, log: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every(command: list[str], site: Site, path: Path, log: Path) -> None:
-    """With --every it polls again, and goes in order when it is told to."""
+def test_bot_polls_until_it_is_stopped(
+    command: list[str], site: Site, path: Path, log: Path
+) -> None:
+    """With --every the bot polls again, and ends in order on a signal."""
     url = site.put("feed", numbered(range(1)))
     process = subprocess.Popen(
         [*command, "--every", "0.05", url], stderr=subprocess.DEVNULL

@@ -68,23 +68,25 @@ def test_ratio_of_each_round() -> None:
         (LESS, Goal(1, "nobody"), "at most 1 x", "missed: no figure"),
     ],
 )
-def test_goal(measure: Measure, goal: Goal, text: str, said: str) -> None:
-    """A goal is a bound from below or above, and says by how much it was missed."""
+def test_goal_is_a_bound_with_a_distance(
+    measure: Measure, goal: Goal, text: str, said: str
+) -> None:
+    """A goal is a bound from below or above, and shows how far it was missed."""
     done = result(measure, ours=[100, 100], peer=[10, 10])
     assert described(goal, measure) == text
     assert verdict(judge(done, measure, goal)) == said
 
 
-def test_out() -> None:
-    """Who failed in one round has no figure at all."""
+def test_failed_contestant_has_no_figure() -> None:
+    """A contestant that failed in one round has no figure."""
     done = result(MORE, ours=[100, 100], peer=[10])
     done.failures["peer"] = "WrongAnswerError: 1 of 2 answers"
     assert done.figure(MORE, "peer") is None
     assert not judge(done, MORE, Goal(1, "peer")).is_met
 
 
-def test_turns() -> None:
-    """Nobody is always the first."""
+def test_first_turn_rotates() -> None:
+    """No contestant is always the first."""
     assert [turns(["a", "b", "c"], place) for place in range(2)] == [
         ["a", "b", "c"],
         ["c", "b", "a"],

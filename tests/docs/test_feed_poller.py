@@ -142,7 +142,7 @@ class TestIdentity:
         site.put("feed", rss("<guid>1</guid><title>After</title><pubDate>x</pubDate>"))
         assert poll(url).keys == []
 
-    def test_by_feed(self, site: Site, poll: Polling) -> None:
+    def test_ids_are_per_feed(self, site: Site, poll: Polling) -> None:
         """The same id in two feeds is two entries; the same feed twice is one feed."""
         urls = [site.put(name, numbered(range(3))) for name in ("one", "two")]
         output = poll(*urls, *urls)
@@ -155,8 +155,8 @@ class TestIdentity:
         assert output.keys == ["1"]
         assert "entries 3 (new 1, duplicates 2)" in output.errors
 
-    def test_too_long(self, site: Site, poll: Polling) -> None:
-        """Ids and URLs over the store's limits are told apart by digest."""
+    def test_long_ids_are_told_apart_by_digest(self, site: Site, poll: Polling) -> None:
+        """Ids and URLs over the limits of the store are told apart by digest."""
         ids = ["x" * 3_000 + end for end in "ab"]
         url = site.put("f" * 300, rss(*(f"<guid>{id_}</guid>" for id_ in ids)))
         assert len(set(poll(url).keys)) == 2
@@ -165,8 +165,10 @@ class TestIdentity:
     @pytest.mark.parametrize(
         "poison", ["id\0x", "id&#0;x", "id&#55357;x", "id&#xDC00;"], ids=ascii
     )
-    def test_poison(self, site: Site, poll: Polling, poison: str) -> None:
-        """An id that no store can keep spoils neither its feed nor the others."""
+    def test_invalid_id_spoils_no_other_entry(
+        self, site: Site, poll: Polling, poison: str
+    ) -> None:
+        """An id that no store accepts spoils neither its feed nor the others."""
         bad = site.put("bad", rss(f"<guid>{poison}</guid>", "<guid>fine</guid>"))
         good = site.put("good", numbered(range(3)))
         output = poll(bad, good)
@@ -174,8 +176,8 @@ class TestIdentity:
         assert "fine" in output.keys or f"{bad}: cannot be parsed" in output.errors
         assert poll(bad, good).keys == []
 
-    def test_terminal_control(self, poller: ModuleType) -> None:
-        """A title cannot drive the terminal, nor break the line."""
+    def test_title_cannot_control_the_terminal(self, poller: ModuleType) -> None:
+        """A title cannot control the terminal, nor break the line."""
         assert poller.clean("a\x1b[2Jb\n c\u202e") == "a[2Jb c"
 
 
@@ -233,14 +235,14 @@ class TestBadAnswers:
         assert "TimeoutError" in output.errors
         assert "No such file" in output.errors
 
-    def test_too_large(
+    def test_body_over_the_limit_is_a_failure(
         self,
         site: Site,
         poll: Polling,
         poller: ModuleType,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A body without end is given up."""
+        """A body over the limit is a failure."""
         monkeypatch.setattr(poller, "MAX_BYTES", 10_000)
         assert "more than 10,000 bytes" in poll(site.put("f", b"x" * 20_000)).errors
 
@@ -316,14 +318,14 @@ class TestBadAnswers:
             ("--ttl-days", "1e9"), ("--timeout", "0"), ("--timeout", "soon"),
         ],
     )  # fmt: skip
-    def test_bad_option(
+    def test_invalid_number_is_refused(
         self,
         poller: ModuleType,
         option: str,
         value: str,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """A number that cannot be is refused with option, value and rule."""
+        """An invalid number is refused with option, value and rule."""
         with pytest.raises(SystemExit):
             poller.main([option, value])
         message = capsys.readouterr().err
@@ -334,7 +336,7 @@ class TestBadAnswers:
 class TestConditionalGet:
     """ETag and Last-Modified."""
 
-    def test_unchanged(self, site: Site, poll: Polling) -> None:
+    def test_unchanged_feed_is_not_downloaded(self, site: Site, poll: Polling) -> None:
         """An unchanged feed is not downloaded again, also after a restart."""
         url = site.put("feed", numbered(range(3)))
         for _ in range(3):
@@ -416,10 +418,10 @@ class TestProcess:
 
     @pytest.mark.timeout(600)
     @pytest.mark.slow
-    def test_killed(
+    def test_killed_poller_loses_no_entry(
         self, site: Site, path: Path, figures: Callable[[str], None]
     ) -> None:
-        """Killed anywhere and run again, it loses nothing and repeats one at most."""
+        """A killed poller that runs again loses nothing and repeats one at most."""
         rng = random.Random(11)
         lost = repeated = kills = 0
         printed: Counter[str] = Counter()
@@ -480,8 +482,8 @@ class TestProcess:
         )  # fmt: skip
         assert done.stdout == "T | caf\\xe9 | 1\n"
 
-    def test_every(self, site: Site, path: Path) -> None:
-        """With --every it polls again, until it is told to end, which it does well."""
+    def test_poller_polls_until_it_is_stopped(self, site: Site, path: Path) -> None:
+        """With --every the poller polls again, and ends in order on a signal."""
         url = site.put("feed", numbered(range(1)))
         with subprocess.Popen(
             [sys.executable, SCRIPT, "--json", "--every", "0.05", "--db", path, url],
@@ -499,8 +501,8 @@ class TestProcess:
             assert process.wait(60) == 128 + signal.SIGTERM
         assert not path.with_name("seen.db-wal").exists()
 
-    def test_help(self, path: Path) -> None:
-        """--help says what it does and what the options are for."""
+    def test_help_describes_every_option(self, path: Path) -> None:
+        """--help describes the program and its options."""
         text = self.run(path, "--help").stdout
         assert "print each new entry once" in text
         assert "examples/feeds" in text

@@ -38,7 +38,9 @@ def run_example(
 
 
 @pytest.mark.parametrize(("code", "output"), PYTHON, ids=range(len(PYTHON)))
-def test_python(run_script: Run, code: str, output: str | None) -> None:
+def test_python_blocks_print_what_follows(
+    run_script: Run, code: str, output: str | None
+) -> None:
     """A Python block runs in an empty folder and prints the block after it."""
     done = run_script(code, options=("-W", "error"))
     assert (done.returncode, done.stderr) == (0, "")
@@ -80,7 +82,7 @@ def test_another_backend(tmp_path: Path, places: Places, backend: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_examples(tmp_path: Path, places: Places, name: str) -> None:
+def test_every_example_runs_twice(tmp_path: Path, places: Places, name: str) -> None:
     """Every example runs twice, ends well and prints something; README names it."""
     assert f"examples/{name}" in README
     url = places.postgres.url if name == "transactional_outbox.py" else ""
@@ -90,7 +92,7 @@ def test_examples(tmp_path: Path, places: Places, name: str) -> None:
         assert done.stdout + done.stderr
 
 
-def test_links() -> None:
-    """What the README links to is there."""
+def test_links_of_the_readme_exist() -> None:
+    """The targets of the links of the README exist."""
     for target in re.findall(r"\]\(([^)#]+)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target

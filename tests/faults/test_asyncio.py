@@ -75,7 +75,9 @@ async def close(store: AsyncSeenStore) -> float:
 
 
 @pytest.mark.usefixtures("nothing_left")
-async def test_closes(path: Path, fault: Fault, *, torture: bool) -> None:
+async def test_concurrent_closes_amid_marks(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
     """Ten closes amid a hundred marks: each mark is done or refused, nothing hangs."""
     row = fault("A5", "10 closes at once while 100 marks are in flight")
     rng, worst = random.Random(SEED), 0.0
@@ -212,8 +214,10 @@ def _megabytes() -> float:
     return pages * 4_096 / 1e6
 
 
-async def test_flood(path: Path, fault: Fault, *, torture: bool) -> None:
-    """Twenty thousand marks at once are all done, in batches that are bounded."""
+async def test_twenty_thousand_concurrent_marks(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """Twenty thousand concurrent marks complete, in bounded batches."""
     marks = 20_000 if torture else 5_000
     row = fault("A12", f"{marks:,} marks at once")
     history, latencies, probe = History(), list[float](), Probe()
@@ -302,8 +306,10 @@ async def until(store: AsyncSeenStore, what: str) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-async def test_dropped(path: Path, fault: Fault, *, torture: bool) -> None:
-    """A store that is dropped after any verb leaves no lock, and says so."""
+async def test_store_dropped_after_any_verb_warns(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """A store that is dropped after any verb leaves no lock, and warns."""
     row = fault("A14", f"every reference dropped, after each of {len(VERBS)} verbs")
     slowest = 0.0
     gc.collect()

@@ -26,8 +26,10 @@ from .harness.report import Fault
 pytestmark = pytest.mark.timeout(300)  # a hang is what is looked for
 
 
-async def test_marks(path: Path, fault: Fault, *, torture: bool) -> None:
-    """A mark that is cancelled is unknown; those beside it and after it are done."""
+async def test_cancelled_mark_is_unknown(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """A cancelled mark is unknown; the calls beside it and after it succeed."""
     row = fault("A1", "marks cancelled after 0 to 6 turns of the loop, or in a hop")
     nemesis, history = Nemesis(), History()
     cancels = 1_000 if torture else 200
@@ -58,8 +60,10 @@ async def test_marks(path: Path, fault: Fault, *, torture: bool) -> None:
     assert {f"next {number}" for number in range(cancels)} <= history.keys("new")
 
 
-async def test_claims(path: Path, fault: Fault, *, torture: bool) -> None:
-    """A claim that is cancelled is leased to nobody: the key is free in a second."""
+async def test_cancelled_claim_frees_its_key(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """A cancelled claim is released: the key is free in a second."""
     row = fault("A2", "claims cancelled while they are taken")
     nemesis, history = Nemesis(), History()
     claims, at_once = 500 if torture else 100, 0
@@ -91,10 +95,10 @@ async def test_claims(path: Path, fault: Fault, *, torture: bool) -> None:
 
 
 @pytest.mark.parametrize("verb", ["confirm", "release"])
-async def test_ends_of_claims(
+async def test_cancelled_confirm_or_release_completes(
     path: Path, fault: Fault, verb: str, *, torture: bool
 ) -> None:
-    """A confirm or release that has begun is carried out, though it is cancelled."""
+    """A confirm or release that has begun completes, though it is cancelled."""
     row = fault("A2", f"{verb}s cancelled")
     nemesis, history, ends = Nemesis(), History(), 200 if torture else 50
     async with AsyncSeenStore(settings(path)) as store:
@@ -125,7 +129,9 @@ async def ended(store: AsyncSeenStore, claim: Claim, verb: str) -> None:
         assert await store.check_and_mark(claim.key), claim
 
 
-async def test_batches(path: Path, fault: Fault, *, torture: bool) -> None:
+async def test_cancelled_large_batch_is_atomic(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
     """A batch of 1,000 that is cancelled is stored whole or not at all."""
     row = fault("A2", "batches of 1,000 cancelled")
     nemesis, history, batches = Nemesis(), History(), 100 if torture else 15
@@ -147,8 +153,10 @@ async def test_batches(path: Path, fault: Fault, *, torture: bool) -> None:
     assert min(nemesis.endings["cancelled"], sizes[1_000]) > 0
 
 
-async def test_purges(path: Path, fault: Fault, *, torture: bool) -> None:
-    """A purge that is cancelled takes nothing that lives; the next one goes on."""
+async def test_cancelled_purge_removes_no_live_key(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """A purge that is cancelled removes no live key; the next one continues."""
     row = fault("A2", "purges cancelled")
     nemesis, history, purges = Nemesis(), History(), 50 if torture else 10
     removed = 0
@@ -170,8 +178,10 @@ async def test_purges(path: Path, fault: Fault, *, torture: bool) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-async def test_looks(path: Path, fault: Fault, *, torture: bool) -> None:
-    """What looks from aside leaves no thread and no descriptor when it is cancelled."""
+async def test_cancelled_detached_reads_leak_nothing(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """Detached reads that are cancelled leave no thread and no descriptor."""
     row = fault("A2", "counts, stats, checks and copies cancelled")
     nemesis, history = Nemesis(), History()
     copy, threads = path.with_name("copy.db"), threading.active_count()
@@ -197,10 +207,10 @@ async def test_looks(path: Path, fault: Fault, *, torture: bool) -> None:
     assert nemesis.endings["cancelled"] > nemesis.endings.total() / 10
 
 
-async def test_between_answer_and_caller(
+async def test_cancelled_result_pins_no_snapshot(
     path: Path, fault: Fault, *, torture: bool
 ) -> None:
-    """A call cancelled when its answer is there, but not yet taken, pins nothing.
+    """A call cancelled between its result and its caller pins nothing.
 
     A cursor left open would pin a snapshot; after another process's commit, every write
     would fail with SQLITE_BUSY_SNAPSHOT, whatever the timeout.
@@ -234,8 +244,10 @@ async def test_between_answer_and_caller(
     row.note(f"of {len(kept):,} cancelled calls none pinned a snapshot")
 
 
-async def test_timeouts(path: Path, fault: Fault, *, torture: bool) -> None:
-    """A mark that timed out is unknown, and asking again is right either way."""
+async def test_timed_out_mark_is_unknown(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """A mark that timed out is unknown, and a repetition is right either way."""
     row = fault("A4", "timeouts of 1 ms while the worker is busy")
     history, already, busy = History(), 0, 1.0 if torture else 0.1
     async with AsyncSeenStore(settings(path)) as store:

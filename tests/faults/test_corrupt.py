@@ -131,8 +131,10 @@ async def called_new(store: AsyncSeenStore, keys: list[str]) -> set[str]:
     return new
 
 
-async def test_damaged(path: Path, fault: Fault, *, torture: bool) -> None:
-    """A damaged file is never recreated, and a check tells what silence would hide.
+async def test_damaged_file_is_never_recreated(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """A damaged file is never recreated, and a check reports silent damage.
 
     What no check can see, as a flipped bit in a key, is not seen.
     """
@@ -164,8 +166,10 @@ async def test_damaged(path: Path, fault: Fault, *, torture: bool) -> None:
 
 
 @pytest.mark.parametrize("zeroes", [0, 512, 4_096])
-async def test_nothing_in_it(path: Path, fault: Fault, zeroes: int) -> None:
-    """An empty file is a new store; one of zero bytes only is refused, untouched."""
+async def test_file_of_zero_bytes_is_refused(
+    path: Path, fault: Fault, zeroes: int
+) -> None:
+    """An empty file is a new store; a file of zero bytes only is refused, untouched."""
     row = fault("D12", f"a file of {zeroes} zero bytes")
     path.write_bytes(bytes(zeroes))
     before = identity(path)
@@ -183,8 +187,10 @@ async def test_nothing_in_it(path: Path, fault: Fault, zeroes: int) -> None:
     row.passed()
 
 
-async def test_emptied(path: Path, fault: Fault) -> None:
-    """A file that was cut to nothing beside its log is refused: it was no new store."""
+async def test_truncated_file_beside_its_log_is_refused(
+    path: Path, fault: Fault
+) -> None:
+    """A file truncated beside its log is refused, not taken for a new store."""
     row = fault("D12", "cut to nothing, its log still there")
     await asyncio.to_thread(crashed, path, 5, 5)
     os.truncate(path, 0)

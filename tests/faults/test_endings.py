@@ -265,8 +265,8 @@ FORKS = """
 """
 
 
-def test_forks(path: Path, fault: Fault, *, torture: bool) -> None:
-    """A forked child is refused at once, whatever it tries; the parent goes on."""
+def test_forked_child_is_refused(path: Path, fault: Fault, *, torture: bool) -> None:
+    """A forked child is refused at once, in every verb; the parent continues."""
     row = fault("A10", "forks amid a mark, by os.fork and by multiprocessing")
     rounds = 50 if torture else 10
     words = script(FORKS, path, rounds, *NO_FORK_WARNING)
@@ -300,10 +300,10 @@ except asyncio.CancelledError:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
-def test_signals(
+def test_signalled_process_keeps_its_marks(
     path: Path, fault: Fault, sent: signal.Signals, *, torture: bool
 ) -> None:
-    """A process that is asked to end does so; what it acknowledged is there."""
+    """A process ends on a signal; its acknowledged marks are stored."""
     row = fault("A11", f"{sent.name} amid marks")
     rng, slowest = random.Random(SEED), 0.0
     for number in range(50 if torture else 3):

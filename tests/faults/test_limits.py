@@ -174,7 +174,9 @@ print(len(opened), opened)
 """
 
 
-def test_never_opened(path: Path, fault: Fault, run_script: Run) -> None:
+def test_no_verb_opens_files_past_sqlite(
+    path: Path, fault: Fault, run_script: Run
+) -> None:
     """No verb opens the database's files past SQLite, whose locks that would drop."""
     row = fault("D14", "files that Python itself opens, by every verb")
     done = run_script(_EVERY_VERB, str(path))

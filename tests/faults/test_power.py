@@ -173,7 +173,7 @@ def test_after_two_seconds(
 
 
 @pytest.mark.parametrize("synchronous", MODES)
-def test_claims(
+def test_confirms_after_a_power_failure(
     path: Path, fault: Fault, zygote: Zygote, synchronous: str, *, torture: bool
 ) -> None:
     """After a power failure a confirmed key may be claimable again under NORMAL.

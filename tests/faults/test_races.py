@@ -27,7 +27,7 @@ PROCESSES = 8
 
 
 @pytest.mark.parametrize("staleness", [1.0, 0.0])
-async def test_tasks(
+async def test_one_of_64_tasks_wins_each_key(
     path: Path, fault: Fault, staleness: float, *, torture: bool
 ) -> None:
     """Of 64 tasks that mark the same keys, each in its own order, one wins each key."""
@@ -54,7 +54,7 @@ async def test_tasks(
     assert final == {*keys}
 
 
-def test_processes(
+def test_one_of_eight_processes_wins_each_key(
     shared: Target,
     places: Places,
     zygote: Zygote,
@@ -62,7 +62,7 @@ def test_processes(
     *,
     torture: bool,
 ) -> None:
-    """Of eight processes that mark the same keys, one wins each; nobody fails."""
+    """Of eight processes that mark the same keys, one wins each; none fails."""
     number = "B3" if shared.is_server else "B2"
     row = fault(number, f"{PROCESSES} processes mark the same keys, {shared.name}")
     keys = 1_500 if torture else 100

@@ -141,8 +141,8 @@ async def test_killed_and_restarted(
     assert is_postgres(server) or not unknown
 
 
-async def test_time_is_over(server: Server, fault: Fault) -> None:
-    """Gone for longer than the timeout it is unavailable; later it works again."""
+async def test_server_gone_beyond_the_timeout(server: Server, fault: Fault) -> None:
+    """A server gone beyond the timeout is unavailable; later the store works again."""
     row = fault("H9", f"{kind_of(server)} gone for longer than the timeout")
     async with at(server, timeout=2) as store:
         assert await store.check_and_mark("before")

@@ -18,8 +18,10 @@ from .harness.processes import stored
 from .harness.report import Fault
 
 
-async def test_full(path: Path, fault: Fault, *, torture: bool) -> None:
-    """A full disk refuses marks; the same store works at once when there is room."""
+async def test_full_disk_refuses_marks(
+    path: Path, fault: Fault, *, torture: bool
+) -> None:
+    """A full disk refuses marks; the same store works at once when there is space."""
     row = fault("D1", "disk full, then room again")
     errors = 0
     for number in range(20 if torture else 2):

@@ -100,8 +100,10 @@ def test_killed_in_upgrade(
     row.note(f"schemas found: {sorted(seen)}")
 
 
-def test_upgraded(path: Path, fault: Fault, zygote: Zygote) -> None:
-    """A file of each earlier release is taken over with all its rows."""
+def test_files_of_earlier_releases_are_upgraded(
+    path: Path, fault: Fault, zygote: Zygote
+) -> None:
+    """A file of each earlier release is upgraded with all its rows."""
     row = fault("C8", f"files of {len(RELEASES)} earlier releases")
     history = History([(str(number), "new") for number in range(ROWS)])
     for number, statements in enumerate(RELEASES.values()):
@@ -114,8 +116,8 @@ def test_upgraded(path: Path, fault: Fault, zygote: Zygote) -> None:
         assert version(place) == 3
 
 
-def test_refused(path: Path, fault: Fault) -> None:
-    """What is not ours, or newer than this release, is refused and untouched."""
+def test_foreign_or_newer_file_is_untouched(path: Path, fault: Fault) -> None:
+    """A foreign file, or one of a newer release, is refused and untouched."""
     row = fault("C8", f"{len(STRANGERS)} files that are not ours, or newer")
     for number, statements in enumerate(STRANGERS.values()):
         place = path.with_name(str(number)) / path.name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from catalyst_seen import Backend, SeenStoreConfig
+from catalyst_seen import AsyncSeenStore, Backend, SeenStoreConfig
 from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends._registry import _FACTORIES
 from catalyst_seen.backends.memory import MemoryBackend
@@ -31,6 +31,9 @@ LOCAL = [*SQLITE, "reference"]
 """The backends whose time is that of the setting ``clock``."""
 
 TARGETS = [*LOCAL, *SERVERS]
+
+Pair = tuple[AsyncSeenStore, AsyncSeenStore]
+"""Two stores at one place."""
 
 _AT_ONCE = 20  # schemas that are dropped by one connection
 _PERSISTENT = {"appendonly": "yes", "appendfsync": "no"}  # else stores warn

@@ -30,8 +30,8 @@ SCRIPT = """
 
 
 @pytest.mark.slow
-def test_killed(run_script: Run) -> None:
-    """Tests that are killed leave no server and no folder, even of one that pauses."""
+def test_killed_tests_leave_no_server(run_script: Run) -> None:
+    """Tests that are killed leave no server and no folder, even of a paused one."""
     done = run_script(SCRIPT, str(ROOT))
     assert done.returncode == -signal.SIGKILL, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -42,8 +42,8 @@ def test_killed(run_script: Run) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_started_again() -> None:
-    """A server that was killed comes back on its port; what is durable is there."""
+def test_killed_server_restarts_on_its_port() -> None:
+    """A server that was killed restarts on its port with its durable data."""
     from .servers import Postgres, Valkey
 
     with Valkey(appendonly="yes", appendfsync="always") as valkey:
@@ -68,10 +68,10 @@ def test_killed_and_started_again() -> None:
 @pytest.mark.parametrize("shape", ["global", "local", "exception"])
 @pytest.mark.parametrize("twin", ["", "blocking "], ids=["asyncio", "blocking"])
 @pytest.mark.slow
-def test_process_exits_from_a_server(
+def test_unclosed_store_on_server_lets_process_exit(
     shared: Target, run_script: Run, shape: str, twin: str
 ) -> None:
-    """A store on a server that nobody closed lets the process end by itself."""
+    """A process with an unclosed store on a server exits by itself."""
     url = str(shared.settings.url)
     script = (
         "import asyncio, sys\n"

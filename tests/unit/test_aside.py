@@ -22,8 +22,8 @@ from ..support.sqlite_files import a_row, read
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("reading", ["count", "stats", "held", "check"])
 @pytest.mark.slow
-async def test_flood(path: Path, reading: str) -> None:
-    """However many look at once, few threads and files are used for it."""
+async def test_concurrent_reads_share_few_threads(path: Path, reading: str) -> None:
+    """Many concurrent detached reads use few threads and files."""
     async with AsyncSeenStore(settings(path)) as store:
         await store.mark_seen("k")
         before = threading.active_count()
@@ -40,8 +40,10 @@ async def test_flood(path: Path, reading: str) -> None:
 @pytest.mark.parametrize("wal_mode", [True, False])
 @pytest.mark.parametrize("reading", ["count", "stats", "held", "check", "backup"])
 @pytest.mark.slow
-async def test_cancelled(path: Path, reading: str, *, wal_mode: bool) -> None:
-    """Who is cancelled is, even if the database is locked; and nothing else comes."""
+async def test_cancelled_read_ends_though_locked(
+    path: Path, reading: str, *, wal_mode: bool
+) -> None:
+    """A cancelled read ends cancelled, even if the database is locked."""
     async with AsyncSeenStore(settings(path, wal_mode=wal_mode, timeout=200)) as store:
         await store.mark_many(map(str, range(2_000)))
         arguments = [path.with_name("copy.db")] if reading == "backup" else []
@@ -63,8 +65,8 @@ async def test_cancelled(path: Path, reading: str, *, wal_mode: bool) -> None:
                 path.with_name("copy.db").unlink(missing_ok=True)
 
 
-async def test_reader_after_a_cancelled_writer(path: Path) -> None:
-    """A writer that gave up leaves no reader to wait for the lock."""
+async def test_cancelled_writer_blocks_no_reader(path: Path) -> None:
+    """A writer that was cancelled leaves no reader waiting for its lock."""
     async with AsyncSeenStore(settings(path, timeout=200)) as store:
         await store.mark_seen("k")
         with write_lock(path):
@@ -75,8 +77,8 @@ async def test_reader_after_a_cancelled_writer(path: Path) -> None:
             assert time.monotonic() - started < 60  # of a timeout of 200
 
 
-async def test_readers_of_a_stuck_batch(path: Path) -> None:
-    """Readers that went out with writers are answered while these wait; all of them."""
+async def test_readers_of_a_blocked_batch_are_served(path: Path) -> None:
+    """Readers in a batch with blocked writers are served beside it, all of them."""
     async with AsyncSeenStore(settings(path, timeout=200)) as store:
         await store.mark_seen("k")
         with write_lock(path) as db:
@@ -96,8 +98,10 @@ async def test_readers_of_a_stuck_batch(path: Path) -> None:
         assert await store.count() == 6
 
 
-async def test_relief_that_fails(path: Path, clock: Clock) -> None:
-    """If reading beside fails, readers wait for their batch, and get its answer."""
+async def test_failed_detached_read_waits_for_its_batch(
+    path: Path, clock: Clock
+) -> None:
+    """If a detached read fails, the reader waits for its batch and gets its result."""
     asked = 0
 
     def trembling() -> float:
@@ -123,8 +127,8 @@ async def test_relief_that_fails(path: Path, clock: Clock) -> None:
     await store.aclose()
 
 
-async def test_locked_is_no_damage(path: Path) -> None:
-    """A file that others are writing to is not called damaged."""
+async def test_locked_file_is_not_called_damaged(path: Path) -> None:
+    """A file that other programs write to is not called damaged."""
     async with AsyncSeenStore(settings(path, wal_mode=False, timeout=0.1)) as store:
         await store.mark_seen("k")
         with write_lock(path) as db:
@@ -136,8 +140,8 @@ async def test_locked_is_no_damage(path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_purge_counts_what_it_removed(path: Path, clock: Clock) -> None:
-    """A lock that keeps space from being given back takes no row from the count."""
+async def test_purge_count_survives_a_locked_vacuum(path: Path, clock: Clock) -> None:
+    """A lock that prevents a vacuum does not change the count of removed rows."""
     async with AsyncSeenStore(
         settings(path, timeout=0.2), ttl=10, clock=clock
     ) as store:

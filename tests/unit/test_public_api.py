@@ -36,8 +36,8 @@ ERRORS = [
 ]
 
 
-def test_all() -> None:
-    """__all__ is sorted and names every public thing, nothing else."""
+def test_all_names_every_public_object() -> None:
+    """__all__ is sorted and names every public object, nothing else."""
     public = {
         name
         for name, member in vars(catalyst_seen).items()
@@ -53,8 +53,8 @@ def test_all() -> None:
     "name",
     sorted({*catalyst_seen.__all__} - {"Duration", "OnAbandoned", "__version__"}),
 )
-def test_docstrings(name: str) -> None:
-    """Every public class, function and method states its promise."""
+def test_public_objects_have_docstrings(name: str) -> None:
+    """Every public class, function and method has a docstring with its promise."""
     member = getattr(catalyst_seen, name)
     assert inspect.getdoc(member)
     for method_name, method in vars(member).items():
@@ -66,28 +66,28 @@ def test_docstrings(name: str) -> None:
 class TestErrors:
     """The errors."""
 
-    def test_in_the_tree(self, error: SeenError) -> None:
-        """Each is a SeenError, drawn in the tree, and shown to users."""
+    def test_each_error_is_in_the_tree(self, error: SeenError) -> None:
+        """Each error is a SeenError, drawn in the tree, and exported."""
         assert isinstance(error, SeenError)
         assert type(error).__name__ in str(_errors.__doc__)
         assert type(error).__name__ in catalyst_seen.__all__
 
-    def test_pickle(self, error: SeenError) -> None:
-        """Each survives a process pool, with its attributes and its message."""
+    def test_each_error_can_be_pickled(self, error: SeenError) -> None:
+        """Each error passes a process pool, with its attributes and its message."""
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301
         assert type(copy) is type(error)
         assert (vars(copy), str(copy)) == (vars(error), str(error))
 
 
-def test_standard_bases() -> None:
-    """Wrong values are ValueErrors, wrong states RuntimeErrors."""
+def test_errors_have_standard_bases() -> None:
+    """Invalid values are ValueErrors, invalid states RuntimeErrors."""
     assert issubclass(ConfigurationError, ValueError)
     assert issubclass(InvalidKeyError, ValueError)
     assert issubclass(StoreClosedError, RuntimeError)
     assert issubclass(OutcomeUnknownError, StoreUnavailableError)
 
 
-def test_verdicts() -> None:
+def test_only_new_and_retry_are_true() -> None:
     """NEW and RETRY are true, the others false."""
     assert {verdict for verdict in Verdict if verdict} == {Verdict.NEW, Verdict.RETRY}
     assert [str(verdict) for verdict in Verdict] == [
@@ -112,7 +112,7 @@ def test_import_loads_no_driver(run_script: Run) -> None:
 
 
 @pytest.mark.slow
-def test_silent(run_script: Run) -> None:
+def test_ordinary_use_logs_nothing(run_script: Run) -> None:
     """In ordinary use nothing is logged or printed."""
     script = """
         import asyncio
@@ -132,8 +132,8 @@ def test_silent(run_script: Run) -> None:
 
 
 @pytest.mark.slow
-def test_never_opens_the_database_itself(run_script: Run) -> None:
-    """Python only makes a new file: closing any other drops SQLite's locks."""
+def test_python_never_opens_the_database(run_script: Run) -> None:
+    """Python only creates a new file: a close of any other drops SQLite's locks."""
     script = """
         import os, sys
         opened = []
@@ -151,6 +151,6 @@ def test_never_opens_the_database_itself(run_script: Run) -> None:
     assert run_script(script).stdout.split() == ["True", "True", "[True]"]
 
 
-def test_typed() -> None:
-    """The package says that it is typed."""
+def test_package_declares_its_types() -> None:
+    """The package declares that it has type annotations."""
     assert Path(catalyst_seen.__file__).with_name("py.typed").exists()

@@ -15,7 +15,7 @@ ROOT = Path(conftest.__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_garbage_while_a_failure_is_described(tmp_path: Path) -> None:
+def test_failure_report_survives_finalizers(tmp_path: Path) -> None:
     """A failure is reported by name though finalizers parse source meanwhile."""
     script = tmp_path / "test_script.py"
     script.write_text(

@@ -54,13 +54,13 @@ def signature(verb: Callable[..., object]) -> str:
 class TestTwin:
     """The same verbs, blocking."""
 
-    def test_same_names(self) -> None:
-        """Both have the same public members; only open and close differ."""
+    def test_twins_have_the_same_members(self) -> None:
+        """Both twins have the same public members; only open and close differ."""
         assert set(public(SeenStore)) == set(public(AsyncSeenStore))
 
     @pytest.mark.parametrize("name", [*sorted(public(AsyncSeenStore)), "__init__"])
-    def test_same_signatures(self, name: str) -> None:
-        """Each verb takes and gives the same, and is explained the same."""
+    def test_twins_have_the_same_signatures(self, name: str) -> None:
+        """Each verb has the signature and the docstring of its twin."""
         ours, theirs = getattr(SeenStore, name), getattr(AsyncSeenStore, name)
         if isinstance(ours, property):
             return
@@ -69,13 +69,15 @@ class TestTwin:
             assert inspect.getdoc(ours) == inspect.getdoc(theirs)
 
     @pytest.mark.parametrize("name", ["confirm", "release", "renew", "remaining"])
-    def test_same_claims(self, name: str) -> None:
-        """So do the verbs of a claim."""
+    def test_claims_of_twins_have_the_same_verbs(self, name: str) -> None:
+        """The verbs of a claim have the signatures and docstrings of their twins."""
         ours, theirs = getattr(BlockingClaim, name), getattr(Claim, name)
         assert inspect.signature(ours) == inspect.signature(theirs)
         assert inspect.getdoc(ours) == inspect.getdoc(theirs)
 
-    def test_every_verb(self, target: Target, clock: Clock) -> None:
+    def test_each_verb_does_what_its_twin_does(
+        self, target: Target, clock: Clock
+    ) -> None:
         """Each verb does what its twin does."""
         config = target.config(purge_interval=None)
         with SeenStore(config, ttl=DAY, clock=clock) as store:
@@ -103,8 +105,8 @@ class TestTwin:
             assert store.stats().keys == 0
             assert target.location in store.location
 
-    def test_opens_when_made(self, path: Path) -> None:
-        """Constructing opens, or raises why not and leaves nothing."""
+    def test_constructing_opens(self, path: Path) -> None:
+        """Constructing opens, or raises an error and leaves nothing open."""
         store = SeenStore(path)
         assert path.exists()
         store.close()
@@ -114,23 +116,23 @@ class TestTwin:
             with pytest.raises(SchemaError, match="not a SQLite database"):
                 SeenStore(path)
 
-    def test_close(self, path: Path) -> None:
-        """Closing twice is closing once; a verb afterwards is refused."""
+    def test_second_close_does_nothing(self, path: Path) -> None:
+        """A second close does nothing; a verb afterwards is refused."""
         store = SeenStore(path)
         store.close()
         store.close()
         with pytest.raises(StoreClosedError, match="closed: make a new store"):
             store.is_seen("k")
 
-    def test_error_in_the_block(self, path: Path) -> None:
-        """An exception leaves the block through a closed store."""
+    def test_error_in_blocking_store_block_propagates(self, path: Path) -> None:
+        """An exception in the block propagates from a closed store."""
         with pytest.raises(ZeroDivisionError), SeenStore(path) as store:
             raise ZeroDivisionError
         with pytest.raises(StoreClosedError):
             store.is_seen("k")
 
-    def test_errors_come_through(self, path: Path) -> None:
-        """A store error reaches the caller as it is."""
+    def test_store_errors_reach_the_caller(self, path: Path) -> None:
+        """A store error reaches the caller unchanged."""
         config = SeenStoreConfig(path, timeout=0.05)
         with (
             SeenStore(config) as store,
@@ -140,7 +142,7 @@ class TestTwin:
             store.mark_seen("k")
 
     def test_generators_run_in_the_callers_thread(self) -> None:
-        """Code that a caller passes in runs where the caller is."""
+        """Code that a caller passes in runs in the thread of the caller."""
         here = threading.get_ident()
         ran = set()
 
@@ -159,8 +161,8 @@ class TestTwin:
 class TestClaims:
     """Claims in blocking code."""
 
-    def test_block(self, target: Target, clock: Clock) -> None:
-        """A normal end confirms, an exception releases and goes on."""
+    def test_blocking_claim_block_settles(self, target: Target, clock: Clock) -> None:
+        """A normal block end confirms; an exception releases and propagates."""
         config = target.config(purge_interval=None)
         with SeenStore(config, ttl=DAY, clock=clock) as store:
             with store.claim("k", lease=5, ttl=60, namespace="n") as claim:
@@ -183,8 +185,8 @@ class TestClaims:
                     raise error
             assert store.claim("back").attempt == 3
 
-    def test_by_hand(self, clock: Clock) -> None:
-        """Taken at once; confirm, release, renew as in asyncio programs."""
+    def test_blocking_claim_by_hand(self, clock: Clock) -> None:
+        """A claim is taken at once, and has confirm, release and renew."""
         with SeenStore(":memory:", clock=clock) as store:
             claim = store.claim("k", lease=5, on_abandoned="hold")
             clock.advance(5)
@@ -204,8 +206,8 @@ class TestClaims:
             assert [record.key for record in store.held()] == ["held"]
             assert store.resolve("held", handled=True)
 
-    def test_many(self) -> None:
-        """Batches, from generators that run in the caller's thread."""
+    def test_blocking_claim_batches(self) -> None:
+        """Claims of many keys come from generators in the thread of the caller."""
         with SeenStore(":memory:") as store:
             claims = store.claim_many(key for key in "aab")
             assert list(map(bool, claims)) == [True, False, True]
@@ -216,8 +218,8 @@ class TestClaims:
             with pytest.raises(TypeError, match="must be a Claim, not str"):
                 store.confirm_many(wrong)
 
-    def test_keep_alive(self, path: Path, clock: Clock) -> None:
-        """The lease goes on while the block runs; a loss is raised at its end."""
+    def test_blocking_block_renews_its_lease(self, path: Path, clock: Clock) -> None:
+        """The lease is renewed while the block runs; a loss is raised at its end."""
         with SeenStore(path, clock=clock) as store:
             with store.claim("k", lease=0.3, keep_alive=True) as claim:
                 for _ in range(5):
@@ -235,8 +237,8 @@ class TestClaims:
                 store.forget("lost")
                 time.sleep(0.2)
 
-    def test_wait(self, path: Path) -> None:
-        """A thread may wait for another's claim."""
+    def test_thread_waits_for_anothers_claim(self, path: Path) -> None:
+        """A thread may wait for the claim of another thread."""
         with SeenStore(path) as store, ThreadPoolExecutor(1) as pool:
             owner = store.claim("k")
             waiting = pool.submit(store.claim, "k", wait=30)
@@ -244,8 +246,8 @@ class TestClaims:
             owner.release()
             assert waiting.result(60).attempt == 2
 
-    def test_closed_meanwhile(self, path: Path) -> None:
-        """An exception of the block goes on also if the store was closed in it."""
+    def test_block_error_wins_over_a_closed_store(self, path: Path) -> None:
+        """An exception of the block propagates also if the store was closed in it."""
         store = SeenStore(path)
         with pytest.raises(ValueError, match="mine"), store.claim("k"):
             store.close()
@@ -255,8 +257,8 @@ class TestClaims:
             store.close()
 
     @pytest.mark.slow
-    def test_interrupted(self, path: Path, run_script: Run) -> None:
-        """Ctrl-C while waiting for a claim ends the wait, and leases to nobody."""
+    def test_interrupted_wait_leases_nothing(self, path: Path, run_script: Run) -> None:
+        """Ctrl-C during a wait for a claim ends the wait, and leases nothing."""
         script = """
             import signal, sys, threading, time
             from catalyst_seen import SeenStore
@@ -290,7 +292,7 @@ class TestClaims:
 
     @pytest.mark.parametrize("many", [False, True])
     @pytest.mark.parametrize("has_answer", [False, True])
-    def test_interrupted_too_late(
+    def test_interrupt_around_the_result_leases_nothing(
         self,
         path: Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -298,7 +300,7 @@ class TestClaims:
         many: bool,
         has_answer: bool,
     ) -> None:
-        """Ctrl-C just before or after the answer comes leases to nobody either."""
+        """Ctrl-C just before or after the result leases nothing."""
         with SeenStore(path) as store:
             start = store._thread._portal.start_task_soon
 
@@ -323,10 +325,10 @@ class TestClaims:
 
     @pytest.mark.parametrize("has_begun", [False, True])
     @pytest.mark.slow
-    def test_interrupted_while_taken(
+    def test_interrupt_during_a_claim_leases_nothing(
         self, path: Path, run_script: Run, *, has_begun: bool
     ) -> None:
-        """Nor does Ctrl-C while the claim is on its way, or being taken."""
+        """Ctrl-C while a claim is submitted or executed leases nothing."""
         script = """
             import signal, sys, threading, time
             from catalyst_seen import SeenStore
@@ -357,10 +359,10 @@ class TestClaims:
         done = run_script(script, str(path), str(has_begun))
         assert done.stdout == "True\n", done.stderr
 
-    def test_interrupted_on_entering(
+    def test_interrupt_on_block_entry_releases(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A block that Ctrl-C kept from beginning gives its claim back."""
+        """A claim whose block Ctrl-C kept from beginning is released."""
         with SeenStore(path) as store:
             claim = store.claim("k", lease=0.3, keep_alive=True)
             call = store._thread.call
@@ -379,10 +381,10 @@ class TestClaims:
             assert store.claim("k").attempt == 3
 
     @pytest.mark.parametrize("has_begun", [False, True])
-    def test_interrupted_before_a_call(
+    def test_interrupt_before_a_call_leaves_nothing(
         self, path: Path, monkeypatch: pytest.MonkeyPatch, *, has_begun: bool
     ) -> None:
-        """Nor does Ctrl-C leave anything while a call is handed to the loop."""
+        """Ctrl-C while a call is passed to the loop leaves nothing running."""
         with SeenStore(path) as store:
             claim = store.claim("block", keep_alive=True)
             start = store._thread._portal.start_task_soon
@@ -407,7 +409,7 @@ class TestClaims:
                 pytest.fail("there is no block")
             assert store.claim("block", wait=30).attempt == 2
 
-    def test_close_ends_waiting(self, path: Path) -> None:
+    def test_blocking_close_ends_all_waits(self, path: Path) -> None:
         """A thread that waits for a key does not keep the store from closing."""
         store = SeenStore(path)
         store.claim("k")
@@ -425,7 +427,7 @@ class TestThreads:
     """From any thread."""
 
     @pytest.mark.slow
-    def test_two_hundred(self, path: Path) -> None:
+    def test_one_thread_wins_each_key(self, path: Path) -> None:
         """Of 200 threads that race for the same keys, one wins each."""
         keys = [f"key {number}" for number in range(20)]
         start = threading.Barrier(200)
@@ -439,16 +441,16 @@ class TestThreads:
             assert sorted(key for one in won for key in one.result()) == sorted(keys)
 
     @pytest.mark.slow
-    def test_close_with_calls_under_way(self, path: Path) -> None:
-        """A close lets calls finish; each is either done or refused, none hangs."""
+    def test_close_completes_or_refuses_each_call(self, path: Path) -> None:
+        """A close lets calls complete; each completes or is refused, none hangs."""
         for _ in range(5):
             self.close_under_load(path)
             write(path, "DELETE FROM seen")
 
-    def test_close_waits_for_a_call_on_its_way(
+    def test_close_waits_for_a_call_under_way(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A call that has begun is carried out, even if it reaches the loop late."""
+        """A call that has begun completes, even if it reaches the loop late."""
         store = SeenStore(path)
         call, has_begun = store._thread.call, threading.Event()
 
@@ -494,8 +496,10 @@ class TestThreads:
         assert {key for (key,) in read(path, "SELECT id FROM seen")} >= set(done)
 
     @pytest.mark.slow
-    def test_fork(self, path: Path, run_script: Run) -> None:
-        """A child is refused at once, may close and exit; the parent goes on."""
+    def test_forked_blocking_store_is_refused(
+        self, path: Path, run_script: Run
+    ) -> None:
+        """A child is refused at once, may close and exit; the parent continues."""
         script = """
             import os, sys
             from catalyst_seen import SeenStore, StoreClosedError
@@ -522,8 +526,8 @@ class TestLeak:
     """A blocking store that nobody closed."""
 
     @pytest.mark.usefixtures("nothing_left")
-    def test_dropped(self, path: Path) -> None:
-        """It warns, and is closed: no thread and no file is left."""
+    def test_dropped_blocking_store_warns(self, path: Path) -> None:
+        """A dropped store warns, and is closed: no thread and no file is left."""
         store = SeenStore(path)
         store.mark_seen("k")
         with pytest.warns(ResourceWarning, match=r"seen.db'> was never closed"):
@@ -531,8 +535,10 @@ class TestLeak:
         gc.collect()
 
     @pytest.mark.slow
-    def test_closed_at_exit(self, path: Path, run_script: Run) -> None:
-        """At the end of the program it is closed in order: no log is left."""
+    def test_blocking_store_is_closed_at_exit(
+        self, path: Path, run_script: Run
+    ) -> None:
+        """At the exit of the program the store is closed: no log file is left."""
         script = """
             import sys
             from catalyst_seen import SeenStore
@@ -544,8 +550,8 @@ class TestLeak:
         assert [entry.name for entry in path.parent.iterdir()] == ["seen.db"]
 
     @pytest.mark.slow
-    def test_use_while_the_program_ends(self, path: Path, run_script: Run) -> None:
-        """A verb that comes after the closing at exit is refused in our words."""
+    def test_use_after_exit_began_is_refused(self, path: Path, run_script: Run) -> None:
+        """A verb after the close at exit is refused with the error of this library."""
         script = """
             import atexit, sys
             from catalyst_seen import SeenStore, StoreClosedError
@@ -564,15 +570,15 @@ class TestLeak:
 class TestShouldFilter:
     """The old helper."""
 
-    def test_with_a_store(self) -> None:
-        """It lets an item pass once."""
+    def test_should_filter_passes_an_item_once(self) -> None:
+        """With a store an item passes once."""
         with SeenStore(":memory:") as store:
             assert [should_filter("k", store) for _ in range(3)] == [False, True, True]
 
-    def test_from_environment(
+    def test_should_filter_reads_the_environment(
         self, monkeypatch: pytest.MonkeyPatch, path: Path
     ) -> None:
-        """Without a store it uses the environment's, and leaves nothing open."""
+        """Without a store the environment names one, and nothing is left open."""
         monkeypatch.setenv("SEEN_DB_PATH", str(path))
         threads = threading.active_count()
         assert [should_filter("k") for _ in range(3)] == [False, True, True]
@@ -580,7 +586,7 @@ class TestShouldFilter:
         assert read(path, "SELECT id FROM seen") == [("k",)]
 
     @pytest.mark.parametrize("off", ["0", "false", "NO", "off"])
-    def test_switched_off(
+    def test_should_filter_can_be_disabled(
         self, monkeypatch: pytest.MonkeyPatch, path: Path, off: str
     ) -> None:
         """With FEATURE_PERSIST_SEEN off nothing is dropped, opened or marked."""
@@ -592,7 +598,9 @@ class TestShouldFilter:
             assert [should_filter("k", store) for _ in range(2)] == [False, False]
             assert store.count() == 0
 
-    def test_bad_switch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_invalid_switch_is_refused_by_name(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A switch that is neither on nor off is refused by name."""
         monkeypatch.setenv("FEATURE_PERSIST_SEEN", "perhaps")
         with pytest.raises(ConfigurationError, match="FEATURE_PERSIST_SEEN: 'perhaps'"):

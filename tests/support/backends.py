@@ -1,0 +1,46 @@
+"""Batches of an open store, recorded or changed on their way to the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from unittest.mock import patch
+
+from catalyst_seen import AsyncSeenStore
+from catalyst_seen.backends.base import BatchResult
+from catalyst_seen.backends.operations import Operation
+
+Batch = Sequence[Operation[object]]
+Hook = Callable[[Batch, Callable[[], Awaitable[BatchResult]]], Awaitable[BatchResult]]
+"""Runs in place of a batch; its second argument executes the batch."""
+
+
+@contextmanager
+def intercepted(store: AsyncSeenStore, hook: Hook) -> Iterator[None]:
+    """Call a hook in place of every batch that an open store sends."""
+    backend = store._lifecycle.backend
+    apply = backend.apply
+
+    async def intercept(operations: Batch, *, sample_version: bool) -> BatchResult:
+        return await hook(
+            operations, partial(apply, operations, sample_version=sample_version)
+        )
+
+    with patch.object(backend, "apply", intercept):
+        yield
+
+
+@contextmanager
+def recorded(store: AsyncSeenStore) -> Iterator[list[list[str]]]:
+    """Yield a list that grows by the keys of every batch that an open store sends."""
+    batches: list[list[str]] = []
+
+    async def record(
+        operations: Batch, apply: Callable[[], Awaitable[BatchResult]]
+    ) -> BatchResult:
+        batches.append([operation.key for operation in operations])
+        return await apply()
+
+    with intercepted(store, record):
+        yield batches
