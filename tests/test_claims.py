@@ -1063,36 +1063,25 @@ class TestWait:
         assert 3 <= (await live.stats()).operations["claim"] <= 12 * took
 
     async def test_another_process(self, pair: Pair) -> None:
-        """What another store did is noticed within little more than a second.
+        """What another store did is noticed, by a claim a second.
 
-        The control sleeps for a second, and claims as the waiter does.
+        The control is a caller that sleeps for a second between its claims.
         """
         store, other = pair
-
-        async def lag(end: str, expected: Verdict, number: int) -> float:
-            owner = await other.claim(f"{end} {number}")
-            waiter = asyncio.create_task(store.claim(owner.key, wait=60))
-            await asyncio.sleep(2)
-            await getattr(owner, end)()
-            started = time.monotonic()
-            control = asyncio.create_task(asyncio.sleep(1))
-            assert (await waiter).verdict is expected
-            took = time.monotonic() - started
-            await control
-            await store.claim(f"{owner.key} free")
-            return took / (time.monotonic() - started)
-
-        async def is_noticed(end: str, expected: Verdict) -> bool:
-            for number in range(5):
-                if await lag(end, expected, number) < 1.5:
-                    return True
-            return False
-
-        noticed = await asyncio.gather(
-            is_noticed("release", Verdict.RETRY),
-            is_noticed("confirm", Verdict.DUPLICATE),
-        )
-        assert all(noticed)
+        ends = {"release": Verdict.RETRY, "confirm": Verdict.DUPLICATE}
+        owners = [await other.claim(end) for end in ends]
+        waiters = [asyncio.create_task(store.claim(end, wait=200)) for end in ends]
+        await asyncio.sleep(2)  # by then the pauses are as long as they become
+        before = (await store.stats()).operations["claim"]
+        for number in range(4):
+            await asyncio.sleep(1)
+            await other.claim(f"control {number}")
+        claims = (await store.stats()).operations["claim"] - before
+        assert claims >= 3 * len(waiters)
+        async with asyncio.timeout(60):
+            for owner, waiter in zip(owners, waiters, strict=True):
+                await getattr(owner, owner.key)()
+                assert (await waiter).verdict is ends[owner.key]
 
     async def test_every_waiter(self, live: AsyncSeenStore) -> None:
         """Of many waiters one claims what is released, all see what is confirmed."""
@@ -1215,7 +1204,7 @@ class TestCancelled:
 
         The lease is 60 seconds.
         """
-        calls = 500 if target.name == "file" else 100
+        calls = 500 if target.name == "file" and not many else 100
         rng = random.Random(20_261_123)
         endings: Counter[str] = Counter()
         worst = 0.0
