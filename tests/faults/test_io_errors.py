@@ -154,23 +154,26 @@ def test_write_fails(
 
 
 def test_slow_disk(path: Path, fault: Fault, *, torture: bool) -> None:
-    """While the disk takes 200 ms for each sync, the event loop is as quick as ever."""
+    """While the disk takes 200 ms for each sync, the event loop does not wait for it.
+
+    A loop that waits is late once in each batch; one on a busy machine now and then.
+    """
     row = fault("D7", "each fdatasync takes 200 ms")
-    lags, delays = [], []
+    lags, shares = [], []
     for number in range(5):
         place = a_store(path.with_name(f"{number}.db"))
         start = strace("fdatasync:delay_exit=200000")
-        words = watch(place, 1_000 if torture else 200, 50)
+        words = watch(place, 1_000 if torture else 200, 50 if torture else 10)
         history, done = run([*start, *words], cwd=ROOT)
-        worst, lag = map(float, said(done, "lag"))
+        worst, late = map(float, said(done, "lag"))
         lags.append(worst)
-        delays.append(lag - float(said(done, "control")[1]))
+        shares.append(late / int(said(done, "batches")[0]))
         keys, intact = stored(place)
         row.add(history, keys, intact=intact)
-        if not torture and delays[-1] < 0.1:
+        if not torture and shares[-1] < 0.5:
             break
     assert row.seconds >= 0.2
-    assert min(delays) < 0.1  # of a loop that waits for the disk, 0.2
+    assert min(shares) < 0.5
     row.note(f"lag of the event loop at most {max(lags) * 1_000:.1f} ms")
 
 
