@@ -10,11 +10,11 @@ import pytest
 
 from catalyst_seen import SeenStore
 
+from ..support import guardian
 from ..support.feeds import ROOT
 from ..support.scripts import Run
 from ..support.targets import SERVERS, Target
 from ..support.unclosed import CODES, LEAKS
-from . import guardian
 
 SCRIPT = """
     import os, signal, sys
