@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._config import SeenStoreConfig
+    from .._tuning import Tuning
     from ..backends.operations import CacheableOperation, Operation, Result_co
     from .lifecycle import Lifecycle
 
@@ -36,7 +37,7 @@ class Dispatcher:
     def __init__(self, lifecycle: Lifecycle, config: SeenStoreConfig) -> None:
         backend = lifecycle.backend
         self.lifecycle = lifecycle
-        self.tuning = config.tuning
+        self.tuning: Tuning = config.tuning
         self.waiters: KeyWaiters = KeyWaiters()
         self.cache: SeenCache = SeenCache(
             config.recent_keys,

@@ -43,7 +43,7 @@ class MemoryBackend:
             config: The settings; the time is that of its ``clock``. Settings that
                 concern a file or a server have no effect.
         """
-        self.config = config or SeenStoreConfig()
+        self.config: SeenStoreConfig = config or SeenStoreConfig()
         self._rows: dict[Id, Row] = {}
         self._latest = -math.inf
 

@@ -85,7 +85,7 @@ class Batch:
             location: The address of the servers, for messages.
             replicas: Number of replicas that must acknowledge a change.
         """
-        self.is_change = not all(isinstance(one, Get) for one in operations)
+        self.is_change: bool = not all(isinstance(one, Get) for one in operations)
         self.verdicts: list[Verdict | None] = [None] * len(operations)
         self._operations = operations
         self._redis_keys = redis_keys

@@ -37,7 +37,7 @@ class Script:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.sha: str = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 SCRIPT = Script(resources.files(__package__).joinpath("script.lua").read_text("utf-8"))

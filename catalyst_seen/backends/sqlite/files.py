@@ -27,7 +27,7 @@ class DatabaseFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.real_path = path
+        self.real_path: str = path
         self._database: FileId | None = None
         self._log: FileId | None = None
         self._is_missing = False

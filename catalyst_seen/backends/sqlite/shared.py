@@ -28,8 +28,10 @@ class SharedState:
         self.path = path
         self.config = config
         self.ttl = ttl
-        self.file = DatabaseFile(path)
-        self.wal = WriteAheadLog(self.file, is_used=config.wal_mode and self.is_file)
+        self.file: DatabaseFile = DatabaseFile(path)
+        self.wal: WriteAheadLog = WriteAheadLog(
+            self.file, is_used=config.wal_mode and self.is_file
+        )
         self._latest = 0.0
         self._clock_lock = threading.Lock()  # readers have threads of their own
 
