@@ -63,6 +63,6 @@ def kill_others(
 
 def soaker(path: Path, name: str, seconds: float) -> list[str]:
     """Word the command that marks keys for so long, each with a name in it."""
-    script = Path(__file__).with_name("soaker.py")
+    script = Path(__file__).parent / "harness" / "soaker.py"
     settings = json.dumps({"path": str(path), **SETTINGS})
     return [sys.executable, str(script), settings, name, str(seconds)]

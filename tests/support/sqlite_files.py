@@ -25,9 +25,12 @@ def read(path: Path, sql: str) -> list[tuple[object, ...]]:
         return db.execute(sql).fetchall()
 
 
-def a_row(namespace: str, key: str, expires_at: float | None = None) -> str:
+def a_row(
+    namespace: str, key: str, expires_at: float | None = None, *, seen_at: float = 0.0
+) -> str:
     """Return the SQL that marks a key, as another process would."""
-    values = (namespace, key, 0.0, 0.0, "NULL" if expires_at is None else expires_at)
+    expiry = "NULL" if expires_at is None else expires_at
+    values = (namespace, key, seen_at, seen_at, expiry)
     return (
         "INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)"
         " VALUES ('{}', '{}', {}, {}, {})".format(*values)

@@ -58,4 +58,5 @@ def test_failure_report_survives_finalizers(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "INTERNALERROR" not in done.stdout
     assert "E       assert 1 == 2" in done.stdout
-    assert "test_script.py::test_named\n" in done.stdout
+    assert "FAILED" in done.stdout
+    assert "test_script.py::test_named" in done.stdout

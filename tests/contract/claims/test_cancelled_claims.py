@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,6 @@ from catalyst_seen import (
     SeenStoreConfig,
     Verdict,
 )
-from catalyst_seen.backends.sqlite.database import Database
 
 from ...support.cancellation import time_of_two_calls
 from ...support.figures import Figures
@@ -210,54 +208,6 @@ class TestCancelled:
             await claim
         again = await faulty.claim("k", wait=30)
         assert (again.verdict, again.attempt) == (Verdict.RETRY, 2)
-
-    async def test_cancelled_claim_on_broken_connection(
-        self,
-        faulty: AsyncSeenStore,
-        faults: SqliteFaults,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        """A claim cancelled behind an I/O error is not executed after all.
-
-        Its release goes over a new connection, and would come too early.
-        """
-        failing, failed, overtaken, done = (threading.Event() for _ in range(4))
-        databases: list[Database] = []
-        apply = Database.apply
-
-        def slow(database: Database, *args: Any, **options: Any) -> object:
-            databases.append(database)
-            number = len(databases)
-            if number == 1:  # the mark, whose commit fails
-                failing.set()
-                assert failed.wait(60)
-            elif number == 2:  # the claim, behind it
-                assert overtaken.wait(60)
-            try:
-                return apply(database, *args, **options)
-            finally:
-                if number == 2:
-                    done.set()
-
-        monkeypatch.setattr(Database, "apply", slow)
-        faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC")
-        mark = asyncio.create_task(faulty.mark_seen("other"))
-        assert await asyncio.to_thread(failing.wait, 60)
-        mark.cancel()
-        await asyncio.sleep(0)
-        claim = asyncio.create_task(faulty.claim("k"))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        failed.set()
-        while not databases[0].needs_reconnect:
-            await asyncio.sleep(0)
-        claim.cancel()
-        outcomes = await asyncio.gather(mark, claim, return_exceptions=True)
-        assert {type(one) for one in outcomes} == {asyncio.CancelledError}
-        await faulty.is_seen("k")  # this read follows the release
-        overtaken.set()
-        assert await asyncio.to_thread(done.wait, 60)
-        assert await faulty.claim("k")
 
     @pytest.mark.slow
     async def test_cancelled_claim_is_released_by_close(self, shared: Target) -> None:

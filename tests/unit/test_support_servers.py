@@ -10,11 +10,11 @@ import pytest
 
 from catalyst_seen import SeenStore
 
-from . import guardian
-from .feeds import ROOT
-from .scripts import Run
-from .targets import SERVERS, Target
-from .unclosed import CODES, LEAKS
+from ..support import guardian
+from ..support.feeds import ROOT
+from ..support.scripts import Run
+from ..support.targets import SERVERS, Target
+from ..support.unclosed import CODES, LEAKS
 
 SCRIPT = """
     import os, signal, sys
@@ -44,7 +44,7 @@ def test_killed_tests_leave_no_server(run_script: Run) -> None:
 @pytest.mark.slow
 def test_killed_server_restarts_on_its_port() -> None:
     """A server that was killed restarts on its port with its durable data."""
-    from .servers import Postgres, Valkey
+    from ..support.servers import Postgres, Valkey
 
     with Valkey(appendonly="yes", appendfsync="always") as valkey:
         with valkey.client() as client:
