@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -41,7 +42,54 @@ __all__ = ["HOST", "Postgres", "Valkey", "ValkeyCluster", "free_port"]
 _SLOTS = 16_384
 
 
-class Valkey:
+class Server(ABC):
+    """One process of a database server, on a port and in a folder of its own."""
+
+    _process: Process
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything that the process has logged so far."""
+        return self._process.log
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the data and the log; it is removed in the end."""
+        return self._process.folder
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start the server, or restart it on the same port with the same data."""
+
+    def stop(self) -> None:
+        """Stop the server in an orderly way, also with open connections."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """Kill the server and its connections."""
+        self._process.kill()
+
+    def pause(self) -> None:
+        """Pause the server: connections stay open, no request is served."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        """Resume a paused server."""
+        self._process.resume()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._process.close()
+
+
+class Valkey(Server):
     """One Valkey server.
 
     It writes nothing to the disk unless an option says so, as ``appendonly="yes"``:
@@ -60,18 +108,8 @@ class Valkey:
         password = self._options.get("requirepass")
         return f"valkey://{f':{password}@' if password else ''}{HOST}:{self.port}"
 
-    @property
-    def pid(self) -> int:
-        """The number of its process."""
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        """All that it has said so far."""
-        return self._process.log
-
     def start(self) -> Self:
-        """Start it, or start it again on the same port with the same data."""
+        """Start the server, or restart it on the same port with the same data."""
         options = {
             "port": str(self.port),
             "bind": HOST,
@@ -85,28 +123,6 @@ class Valkey:
             command += [f"--{name.replace('_', '-')}", *value.split(" ")]
         self._process.start(command, self._answers)
         return self
-
-    def stop(self) -> None:
-        """End it in good order."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it."""
-        self._process.kill()
-
-    def pause(self) -> None:
-        """Let it stand still: connections stay open, nothing is answered."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._process.resume()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._process.close()
 
     def client(self) -> redis.Redis:
         """A blocking client, which tries nothing twice; close it."""
@@ -204,7 +220,7 @@ def _cluster(client: redis.Redis, *words: object) -> Any:
     return client.execute_command("CLUSTER", *words)  # type: ignore[no-untyped-call]
 
 
-class Postgres:
+class Postgres(Server):
     """One PostgreSQL server.
 
     It survives being killed, but not the end of the machine, unless it is durable.
@@ -236,18 +252,8 @@ class Postgres:
         folder = self._process.folder
         return f"postgresql://postgres@/postgres?host={folder}&port={self.port}"
 
-    @property
-    def pid(self) -> int:
-        """The number of its first process; each connection has another one."""
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        """All that it has said so far."""
-        return self._process.log
-
     def start(self) -> Self:
-        """Start it, or start it again on the same port with the same data."""
+        """Start the server, or restart it on the same port with the same data."""
         programs, user = _programs(), other_user()
         if not self._data.exists():
             shutil.copytree(_empty_database(programs, user), self._data)
@@ -258,28 +264,6 @@ class Postgres:
             command += ["-c", f"{name}={value}"]
         self._process.start(command, self._answers)
         return self
-
-    def stop(self) -> None:
-        """End it in good order, whoever is connected."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill it and its connections."""
-        self._process.kill()
-
-    def pause(self) -> None:
-        """Let it stand still: connections stay open, nothing is answered."""
-        self._process.pause()
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._process.resume()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._process.close()
 
     def execute(self, *statements: str) -> list[list[tuple[object, ...]]]:
         """Execute statements on a connection of their own; return the rows of each."""

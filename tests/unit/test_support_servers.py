@@ -24,7 +24,7 @@ SCRIPT = """
     postgres.execute("SELECT 1")
     postgres.pause()
     for server in (valkey, postgres):
-        print(server.pid, server._process.folder, flush=True)
+        print(server.pid, server.folder, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
