@@ -222,7 +222,7 @@ def test_file_system_shut_down(
     """The same promises on ext4, which is shut down as by a power failure.
 
     A plain writer beside the store shows that the fault is that of a power failure:
-    under FULL it loses nothing, and under NORMAL it does.
+    under FULL it loses nothing. Under NORMAL it does, in one of many rounds at least.
     """
     row = fault("C5", f"ext4 shut down under the store, {synchronous}",
                 may_lose=synchronous == "NORMAL")  # fmt: skip
@@ -247,6 +247,9 @@ def test_file_system_shut_down(
             worst = max(worst, look_at(Failure(marking.said(), place, zygote), row))
             rows += len(writing.said())
             lost += plain.lost(control, writing.said())
-    assert bool(lost) is (synchronous == "NORMAL")
+    if synchronous == "FULL":
+        assert not lost
+    elif torture:
+        assert lost
     row.note(f"at worst {worst:,} marks lost in a round, always the newest")
     row.note(f"a plain sqlite3 writer beside the store lost {lost:,} of {rows:,} rows")

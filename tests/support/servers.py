@@ -40,6 +40,7 @@ from .processes import (
 __all__ = ["HOST", "Postgres", "Valkey", "ValkeyCluster", "free_port"]
 
 _SLOTS = 16_384
+_HANDSHAKE = 4.0  # seconds until the nodes of a cluster are introduced again
 
 
 class Server(ABC):
@@ -155,7 +156,7 @@ class ValkeyCluster:
             Valkey(
                 cluster_enabled="yes",
                 cluster_port=str(free_port()),
-                cluster_node_timeout="1000",
+                cluster_node_timeout="3000",
                 **options,
             )
             for _ in range(3)
@@ -174,9 +175,13 @@ class ValkeyCluster:
             clients = [stack.enter_context(node.client()) for node in self.nodes]
             if not _cluster(clients[0], "SLOTS"):
                 self._introduce(clients)
-            deadline = time.monotonic() + PATIENCE
+            started = met = time.monotonic()
             while not all(map(self._is_ready, clients)):
-                assert time.monotonic() < deadline, "the nodes do not find together"
+                now = time.monotonic()
+                assert now < started + PATIENCE, "the nodes do not find each other"
+                if now > met + _HANDSHAKE:  # a handshake on a busy machine may time out
+                    self._meet(clients[0])
+                    met = now
                 time.sleep(0.01)
         return self
 
@@ -199,15 +204,18 @@ class ValkeyCluster:
             node.clear()
 
     def _introduce(self, clients: Sequence[redis.Redis]) -> None:
-        for number, (client, node) in enumerate(zip(clients, self.nodes, strict=True)):
+        for number, client in enumerate(clients):
             first, last = (
                 _SLOTS * place // len(clients) for place in (number, number + 1)
             )
             _cluster(client, "SET-CONFIG-EPOCH", number + 1)
             _cluster(client, "ADDSLOTSRANGE", first, last - 1)
-            if number:
-                bus = node._options["cluster_port"]
-                _cluster(clients[0], "MEET", HOST, node.port, bus)
+        self._meet(clients[0])
+
+    def _meet(self, client: redis.Redis) -> None:
+        for node in self.nodes[1:]:
+            bus = node._options["cluster_port"]
+            _cluster(client, "MEET", HOST, node.port, bus)
 
     def _is_ready(self, client: redis.Redis) -> bool:
         return (
