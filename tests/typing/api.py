@@ -12,19 +12,34 @@ from redis.asyncio import Redis
 
 from catalyst_seen import (
     AsyncSeenStore,
+    Backend,
     BlockingClaim,
     CheckReport,
     Claim,
+    Duration,
+    OnAbandoned,
     Record,
     SeenStore,
     SeenStoreConfig,
     Sighting,
     StoreStats,
     Verdict,
+    __version__,
     should_filter,
 )
+from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.backends.postgres import PostgresBackend
 from catalyst_seen.backends.redis import RedisBackend
+
+assert_type(__version__, str)
+
+
+def every_backend(
+    client: Redis, pool: asyncpg.Pool, lease: Duration, policy: OnAbandoned
+) -> list[Backend]:
+    AsyncSeenStore(on_abandoned=policy).claim("k", lease=lease)
+    return [MemoryBackend(), RedisBackend(client), PostgresBackend(pool)]
+
 
 AsyncSeenStore()
 AsyncSeenStore(None)
