@@ -159,8 +159,18 @@ class Lifecycle:
             self.backend.abandon()  # the rest, if the loop ended or the disk hangs
 
     async def _complete(self) -> None:
-        while self._calls:
-            await asyncio.wait(self._calls)
-        async with self.lock:  # after every call that was made before
-            self._state = _State.CLOSED
+        """Close the backend after every call, detached calls made meanwhile included.
+
+        The loop ends in the state in which no call is under way, without an ``await``
+        in between: a lone caller holds the lock without a tracked task, and the end of
+        a claim's block may queue behind that lock.
+        """
+        while self._calls or self.lock.locked():
+            if self._calls:
+                await asyncio.wait(self._calls)
+            else:
+                async with self.lock:
+                    pass
+        self._state = _State.CLOSED
+        async with self.lock:
             await self.backend.aclose()

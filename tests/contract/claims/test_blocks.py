@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen._tuning import Tuning
+from catalyst_seen.backends.base import BatchResult
 
+from ...support.backends import intercepted
 from ...support.clock import NOON, Clock
 from ...support.locks import write_lock
 from ...support.targets import Target
@@ -209,29 +212,45 @@ class TestBlock:
             claims = await store.claim_many(map(str, range(50)))
         assert {claim.verdict for claim in claims} == {Verdict.RETRY}
 
-    async def test_block_end_during_close_is_settled(self, shared: Target) -> None:
-        """A block that ends after a close has begun is still confirmed or released."""
+    @pytest.mark.parametrize("callers", [1, 50])
+    async def test_block_end_during_close_is_settled(
+        self, shared: Target, callers: int
+    ) -> None:
+        """A block that ends after a close has begun is still confirmed or released.
+
+        The close waits for a batch: of a lone caller, or of many.
+        """
         for error in (None, ValueError):
             store = AsyncSeenStore(shared.config(purge_interval=None))
             await store.open()
-            marks = asyncio.gather(*(store.mark_seen(f"{n}") for n in range(50)))
-            await asyncio.sleep(0)
-            key = f"{error}"
+            key, is_sent, may_end = f"{error}", asyncio.Event(), asyncio.Event()
+
+            async def hold(
+                _: object,
+                apply: Callable[[], Awaitable[BatchResult]],
+                is_sent: asyncio.Event = is_sent,
+                may_end: asyncio.Event = may_end,
+            ) -> BatchResult:
+                is_sent.set()
+                await may_end.wait()
+                return await apply()
+
             with suppress(ValueError):
                 async with store.claim(key):
-                    more = asyncio.gather(
-                        *(store.mark_seen(f"{n}") for n in range(500))
-                    )
-                    await asyncio.sleep(0)
+                    with intercepted(store, hold):
+                        marks = asyncio.gather(
+                            *(store.mark_seen(f"{n}") for n in range(callers))
+                        )
+                        await is_sent.wait()
                     closing = asyncio.create_task(store.aclose())
                     for _ in range(5):
                         await asyncio.sleep(0)
-                    assert not more.done()
                     with pytest.raises(StoreClosedError, match="closing"):
                         await store.claim("late")
+                    asyncio.get_running_loop().call_soon(may_end.set)
                     if error:
                         raise error
-            await asyncio.gather(marks, more, closing)
+            await asyncio.gather(marks, closing)
             async with AsyncSeenStore(shared.config(purge_interval=None)) as again:
                 expected = Verdict.RETRY if error else Verdict.DUPLICATE
                 assert await verdict(again, key) is expected
