@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import urllib.parse  # noqa: F401 - else Path.as_uri, on Python 3.13, in the event loop
 from functools import partial
 from pathlib import Path
 
