@@ -220,10 +220,11 @@ class TestClose:
             await closing
         await store.aclose()
 
+    @pytest.mark.slow
     async def test_close_does_not_wait_for_a_stalled_disk(self, path: Path) -> None:
         """A close does not wait for a stalled disk; the thread ends when it can."""
         config = SeenStoreConfig(
-            path, timeout=100, purge_interval=None, tuning=Tuning(close_timeout=0.1)
+            path, timeout=10, purge_interval=None, tuning=Tuning(close_timeout=0.1)
         )
         store = AsyncSeenStore(config)
         await store.open()
@@ -231,9 +232,8 @@ class TestClose:
             stuck = asyncio.create_task(store.mark_seen("k"))
             waiting = asyncio.create_task(store.mark_seen("l"))
             await asyncio.sleep(0.05)
-            started = time.monotonic()
             await store.aclose()
-            assert time.monotonic() - started < 50  # of a timeout of 100
+            assert not stuck.done()
             with pytest.raises(StoreUnavailableError):
                 await stuck
             with pytest.raises(StoreClosedError):
