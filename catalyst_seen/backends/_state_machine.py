@@ -3,9 +3,9 @@
 ``transition`` checks the TTL first: an expired row counts as none. Then the row has a
 verdict, and operation and verdict decide the result and the new row.
 
-Backends that read a row and write it back in one transaction call ``transition``. Three
-other places implement the same rules, with the check of the TTL, and all of them change
-together:
+Backends that read rows and write them back in one transaction call
+``transition_batch``, which calls ``transition`` for each operation. Three other places
+implement the same rules, with the check of the TTL, and all of them change together:
 
 - ``redis/script.lua``, on the server;
 - ``postgres/queries.py``, in SQL, on the server;
@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._types import ClaimState, Record, Sighting, Verdict
+from .base import BatchResult
 from .operations import (
     Acquire,
     CheckAndMark,
@@ -35,7 +36,9 @@ from .operations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .operations import Id
 
 
 Outcome = tuple[bool, Row | None]
@@ -57,6 +60,26 @@ def transition(
     is_done, after = _OUTCOMES[type(operation)](operation, row, verdict, now)
     result = to_result(operation, verdict, after, now, is_done=is_done)
     return result, stored if after is row else after
+
+
+def transition_batch(
+    rows: Mapping[Id, Row], operations: Sequence[Operation[object]], now: float
+) -> tuple[BatchResult, dict[Id, Row | None]]:
+    """Execute a batch in memory; return its results and the changed rows.
+
+    Each operation sees the rows that the earlier ones left.
+    """
+    batch = BatchResult([], [], version=None)
+    changes: dict[Id, Row | None] = {}
+    for operation in operations:
+        id_ = operation.namespace, operation.key
+        row = changes[id_] if id_ in changes else rows.get(id_)
+        result, after = transition(row, operation, now)
+        batch.results.append(result)
+        batch.rows.append(after)
+        if after is not row:
+            changes[id_] = after
+    return batch, changes
 
 
 def _verdict(row: Row | None, now: float) -> Verdict:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, cast
 
 from .._config import SeenStoreConfig
 from .._types import ON_ABANDONED, CheckReport, Record, Verdict
-from ._state_machine import transition
-from .base import BackendStats, BatchResult, PageResult
+from ._state_machine import transition, transition_batch
+from .base import BackendStats, PageResult
 from .operations import CheckAndMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .._types import Sighting
-    from .base import Cursor
+    from .base import BatchResult, Cursor
     from .operations import Id, Operation, Row
 
 _ENGINE = "Python dict"
@@ -77,18 +77,10 @@ class MemoryBackend:
         # meanwhile form the next batch. The rest is atomic in the event loop.
         await asyncio.sleep(0)
         now = self.now()
-        # No other program can write, so that the version never changes.
-        batch = BatchResult([], [], version=0 if sample_version else None)
-        changes: dict[Id, Row | None] = {}
-        for operation in operations:
-            id_ = operation.namespace, operation.key
-            before = changes[id_] if id_ in changes else self._rows.get(id_)
-            result, after = transition(before, operation, now)
-            batch.results.append(result)
-            batch.rows.append(after)
-            changes[id_] = after
+        result, changes = transition_batch(self._rows, operations, now)
         self._write(changes)  # not earlier: a batch that fails changes nothing
-        return batch
+        # No other program can write, so that the version never changes.
+        return result._replace(version=0 if sample_version else None)
 
     async def purge(
         self,

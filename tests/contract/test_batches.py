@@ -18,10 +18,10 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
+from catalyst_seen.backends import _state_machine
 from catalyst_seen.backends._state_machine import transition
 from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.operations import Operation
-from catalyst_seen.backends.sqlite import batch
 
 from ..support.backends import Batch, intercepted, recorded
 from ..support.locks import write_lock
@@ -228,7 +228,7 @@ class TestApart:
                 raise ZeroDivisionError("a bad operation")
             return transition(row, operation, now)
 
-        monkeypatch.setattr(batch, "transition", picky)
+        monkeypatch.setattr(_state_machine, "transition", picky)
         async with AsyncSeenStore(path) as store:
             *answers, many = await asyncio.gather(
                 *(store.check_and_mark(key) for key in ("0", "1", "bad", "2")),

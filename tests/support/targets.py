@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from catalyst_seen import AsyncSeenStore, Backend, SeenStoreConfig
+from catalyst_seen import AsyncSeenStore, SeenStoreConfig
 from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends._registry import _FACTORIES
 from catalyst_seen.backends.memory import MemoryBackend
@@ -184,10 +184,6 @@ class Places:
             drop = 'DROP SCHEMA IF EXISTS "{}" CASCADE'
             server.execute(*map(drop.format, self._schemas))
             self._schemas.clear()
-
-
-def _reference(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
-    return MemoryBackend(config)
 
 
 def _alone() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._state_machine import transition
-from ..base import BatchResult
+from .._state_machine import transition_batch
 from . import queries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from ..operations import Id, Operation, Row
+    from ..base import BatchResult
+    from ..operations import Operation
     from .driver import sqlite3
 
 
@@ -35,27 +35,7 @@ def execute(
     now = clock()
     version = queries.pragma(db, "data_version") if sample_version else None
     found = queries.read(db, operations)
-    result, changes = _decide(found, operations, now)
+    result, changes = transition_batch(found, operations, now)
     if changes:
         queries.write(db, found, changes)
     return result._replace(version=version)
-
-
-def _decide(
-    found: Mapping[Id, Row], operations: Sequence[Operation[object]], now: float
-) -> tuple[BatchResult, dict[Id, Row | None]]:
-    """Apply the operations in memory; return their results and the changed rows.
-
-    Each operation sees the rows that the earlier ones left.
-    """
-    result = BatchResult([], [], version=None)
-    changes: dict[Id, Row | None] = {}
-    for operation in operations:
-        id_ = operation.namespace, operation.key
-        row = changes[id_] if id_ in changes else found.get(id_)
-        outcome, after = transition(row, operation, now)
-        result.results.append(outcome)
-        result.rows.append(after)
-        if after is not row:
-            changes[id_] = after
-    return result, changes
