@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from catalyst_seen import (
     AsyncSeenStore,
@@ -97,6 +98,21 @@ class TestCancelled:
                 assert not await hasty.is_seen("k")
             await store.is_seen("k")
             assert await hasty.is_seen("k")
+
+    async def test_failed_confirm_of_a_cancelled_caller_is_logged(
+        self, faulty: AsyncSeenStore, faults: SqliteFaults
+    ) -> None:
+        """A confirm that fails after its caller was cancelled is logged."""
+        claim = await faulty.claim("k")
+        faults.refuse("COMMIT", "SQLITE_FULL")
+        with capture_logs() as logs:
+            confirming = asyncio.create_task(claim.confirm())
+            await asyncio.sleep(0)
+            confirming.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await confirming
+            await faulty.get("other")  # its batch is sent after that of the confirm
+        assert [log["event"] for log in logs] == ["confirm_failed"]
 
     @pytest.mark.parametrize("many", [False, True], ids=["claim", "claim_many"])
     @pytest.mark.slow
