@@ -25,6 +25,7 @@ WITHOUT_EXTRAS = tuple(
     for name in ("readme", "feed_poller", "alert_bot", "servers", "redis", "postgres")
 )
 FAST = ("-m", "not slow and not torture")
+SLOW = ("-m", "slow or torture")
 AT_ONCE = ("--numprocesses=2", "--dist=worksteal")  # each has others at work
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -65,22 +66,25 @@ def quick(session: nox.Session) -> None:
 
 @nox.session
 def minimal(session: nox.Session) -> None:
-    """Run SQLite's tests without any extra, on the oldest dependencies we name."""
+    """Run SQLite's fast tests without any extra, on the oldest dependencies we name."""
     oldest = [name.replace(">=", "==") for name in PYPROJECT["project"]["dependencies"]]
     session.install(*group("tests"), *oldest, ".")
-    session.run(
-        "pytest", *IN_PARALLEL, "-m", "not torture", *WITHOUT_EXTRAS, *session.posargs
-    )
+    session.run("pytest", *IN_PARALLEL, *FAST, *WITHOUT_EXTRAS, *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests on the installed package, with every extra and real servers.
 
-    Without arguments the coverage of branches is measured, and has to reach the floor
-    of ``pyproject.toml``; arguments usually select tests, and a part reaches no floor.
+    The fast tests alone have to reach the floor of the coverage in ``pyproject.toml``:
+    the slow ones repeat what they cover, under load and faults, and would take twice as
+    long while it is measured. With arguments, one run without coverage.
     """
-    everything(session, *(() if session.posargs else ("--cov",)))
+    if session.posargs:
+        everything(session)
+    else:
+        everything(session, *FAST, "--cov")
+        run_tests(session, *SLOW)
 
 
 @nox.session
@@ -160,12 +164,14 @@ def ruff(session: nox.Session) -> None:
 
 
 def everything(session: nox.Session, *options: str) -> None:
-    """Run all tests but those of the README, which have their own session."""
+    """Install everything, and run all tests but those of the README."""
     session.install(*group("tests"), *group("servers"), ".[all]")
-    session.run(
-        "pytest", *IN_PARALLEL, "--ignore-glob=tests/*readme*", *options,
-        *session.posargs,
-    )  # fmt: skip
+    run_tests(session, *options, *session.posargs)
+
+
+def run_tests(session: nox.Session, *options: str) -> None:
+    """Run pytest in parallel, without the README's session."""
+    session.run("pytest", *IN_PARALLEL, "--ignore-glob=tests/*readme*", *options)
 
 
 def tracked(session: nox.Session) -> list[str]:
