@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ._claims.claim import Claim
+from ._claims.claim import Claim, UnawaitedClaim, UnawaitedClaims
 from ._config import SeenStoreConfig
 from ._errors import (
+    ClaimNotOwnedError,
     ConfigurationError,
     InvalidKeyError,
     LeaseLostError,
@@ -15,15 +16,17 @@ from ._errors import (
     StoreUnavailableError,
 )
 from ._store import AsyncSeenStore
-from ._sync import BlockingClaim, SeenStore, should_filter
+from ._sync import BlockingClaim, BlockingClaims, SeenStore, should_filter
 from ._types import (
     CheckReport,
     OnAbandoned,
+    Once,
     Record,
     Sighting,
     StoreStats,
     Verdict,
 )
+from ._unawaited import Unawaited
 from ._validation import Duration
 from .backends.base import Backend
 
@@ -33,13 +36,16 @@ __all__ = [
     "AsyncSeenStore",
     "Backend",
     "BlockingClaim",
+    "BlockingClaims",
     "CheckReport",
     "Claim",
+    "ClaimNotOwnedError",
     "ConfigurationError",
     "Duration",
     "InvalidKeyError",
     "LeaseLostError",
     "OnAbandoned",
+    "Once",
     "OutcomeUnknownError",
     "Record",
     "SchemaError",
@@ -50,6 +56,9 @@ __all__ = [
     "StoreClosedError",
     "StoreStats",
     "StoreUnavailableError",
+    "Unawaited",
+    "UnawaitedClaim",
+    "UnawaitedClaims",
     "Verdict",
     "__version__",
     "should_filter",

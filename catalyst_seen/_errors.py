@@ -6,6 +6,7 @@
     ├── ConfigurationError (ValueError)   a setting, a variable or a URL is wrong
     ├── InvalidKeyError (ValueError)      a key that some backend cannot store
     ├── LeaseLostError                    the claim is not, or no longer, the caller's
+    ├── ClaimNotOwnedError                a block ran, or was to run, without the claim
     ├── StoreClosedError (RuntimeError)   not open, or not in this loop or process
     ├── SchemaError                       a newer schema, or not a store at all
     └── StoreUnavailableError             the database failed; a later call may succeed
@@ -17,6 +18,11 @@ includes the remedy.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._types import Verdict
 
 
 class SeenError(Exception):
@@ -79,6 +85,42 @@ class LeaseLostError(SeenError):
     def __str__(self) -> str:
         where = f" in namespace {self.namespace!r}" if self.namespace else ""
         return f"claim on {self.key!r}{where}, attempt {self.attempt}: {self.problem}"
+
+
+class ClaimNotOwnedError(SeenError):
+    """A claim that its caller needs is not the caller's; the key was not changed.
+
+    ``claim(..., required=True)`` raises it before the block. Otherwise the end of a
+    block raises it, if the claim was false and the block read neither its truth nor its
+    verdict: then the work in the block ran although another caller owns the key, or it
+    is seen.
+
+    Attributes:
+        key: The key.
+        namespace: Its namespace.
+        verdict: The state of the key.
+        retry_after: Seconds until the key may be claimed; only for ``IN_FLIGHT``.
+        problem: What happened, and the remedy.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        namespace: str,
+        verdict: Verdict,
+        retry_after: float | None,
+        problem: str,
+    ) -> None:
+        super().__init__(key, namespace, verdict, retry_after, problem)
+        self.key = key
+        self.namespace = namespace
+        self.verdict = verdict
+        self.retry_after = retry_after
+        self.problem = problem
+
+    def __str__(self) -> str:
+        where = f" in namespace {self.namespace!r}" if self.namespace else ""
+        return f"claim on {self.key!r}{where} is {self.verdict}: {self.problem}"
 
 
 class StoreClosedError(SeenError, RuntimeError):

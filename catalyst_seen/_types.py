@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+T_co = TypeVar("T_co", covariant=True)
 
 OnAbandoned = Literal["retry", "hold", "drop"]
 """The policy for a key whose lease ended without a confirm or a release."""
@@ -64,6 +66,23 @@ class Sighting:
     last_seen: float
     attempt: int = 0
     retry_after: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Once(Generic[T_co]):
+    """The result of ``once``; true if the function was called, and the key confirmed.
+
+    Attributes:
+        verdict: The state of the key before the call; it is true if the function was
+            called.
+        result: What the function returned; ``None`` if it was not called.
+    """
+
+    verdict: Verdict
+    result: T_co | None
 
     def __bool__(self) -> bool:
         return bool(self.verdict)

@@ -29,6 +29,7 @@ from .operations import (
     Get,
     Mark,
     Operation,
+    Refresh,
     Release,
     Renew,
     Resolve,
@@ -117,6 +118,18 @@ def _check_and_mark(
     return True, _marked(row, verdict, now, check.ttl)
 
 
+def _refresh(
+    refresh: Refresh, row: Row | None, verdict: Verdict, now: float
+) -> Outcome:
+    if row is None or verdict is not Verdict.DUPLICATE:
+        return False, row
+    after = _marked(row, verdict, now, refresh.ttl)
+    expires_at = None
+    if row.expires_at is not None and after.expires_at is not None:
+        expires_at = max(row.expires_at, after.expires_at)
+    return True, after._replace(expires_at=expires_at)
+
+
 def _acquire(claim: Acquire, row: Row | None, verdict: Verdict, now: float) -> Outcome:
     if not verdict:
         return False, row
@@ -179,6 +192,7 @@ _OUTCOMES: dict[
     Get: _get,
     Mark: _mark,
     CheckAndMark: _check_and_mark,
+    Refresh: _refresh,
     Acquire: _acquire,
     Confirm: _confirm,
     Renew: _renew,

@@ -65,6 +65,15 @@ class CheckAndMark(CacheableOperation[Sighting]):
 
 
 @dataclass(slots=True)
+class Refresh(Operation[bool]):
+    """Extend the TTL of a seen key, and never shorten it; true if the key was seen."""
+
+    verb = "refresh"
+
+    ttl: float | None
+
+
+@dataclass(slots=True)
 class Forget(Operation[bool]):
     """Make unseen; true if there was a row that had not expired."""
 

@@ -160,6 +160,12 @@ local transitions = {
     end
     return false, row
   end,
+  e = function(row, op, verdict)  -- Refresh
+    if verdict ~= DUPLICATE then return false, row end
+    local mark = marked(row, verdict, now, op.ttl)
+    mark.expires = row.expires and mark.expires and math.max(row.expires, mark.expires)
+    return true, mark
+  end,
   a = function(row, op, verdict)  -- Acquire
     if is_owner(row, op) then
       return true, leased(row, op), row.attempt > 1 and RETRY or NEW
