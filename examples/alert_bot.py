@@ -116,8 +116,7 @@ class AlertBot:
             entries, key=lambda entry: entry.key, namespace=namespace
         )
         # A listed entry must not expire, or it would be new again.
-        seen = {entry.key for entry in entries} - {entry.key for entry in fresh}
-        await self.store.mark_many(seen, namespace=namespace)
+        await self.store.refresh((e.key for e in entries), namespace=namespace)
         slots = asyncio.Semaphore(self.concurrency)
         try:
             async with asyncio.TaskGroup() as group:

@@ -200,7 +200,7 @@ class Poller:
                 await self.store.mark_seen(entry.key, namespace=namespace)
                 summary.new += 1
         # A listed entry must not expire, or it would be new again.
-        await self.store.mark_many((e.key for e in entries), namespace=namespace)
+        await self.store.refresh((e.key for e in entries), namespace=namespace)
         self.remember(source, headers, entries)
 
     async def read(self, source: str) -> tuple[bytes, Mapping[str, str]] | None:
