@@ -12,6 +12,7 @@ from ._errors import (
     SchemaError,
     SeenError,
     StoreClosedError,
+    StoreError,
     StoreUnavailableError,
 )
 from ._store import AsyncSeenStore
@@ -48,6 +49,7 @@ __all__ = [
     "SeenStoreConfig",
     "Sighting",
     "StoreClosedError",
+    "StoreError",
     "StoreStats",
     "StoreUnavailableError",
     "Verdict",

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._errors import StoreClosedError, StoreUnavailableError
+from .._errors import StoreClosedError, StoreError
 from .._logging import log
 from ..backends.base import PageResult, SupportsMaintenance, SupportsPurge
 
@@ -175,7 +175,7 @@ class Maintenance:
                 await self._lifecycle.call(backend.maintain)
             except StoreClosedError:
                 return
-            except StoreUnavailableError:
+            except StoreError:
                 continue
             except Exception as exc:  # noqa: BLE001 - the next run may succeed
                 if not is_failing:

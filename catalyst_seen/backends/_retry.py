@@ -141,8 +141,6 @@ class RetryingChannel:
 
 def as_outcome_unknown(refusal: StoreUnavailableError) -> OutcomeUnknownError:
     """Convert the refusal of a retry whose first attempt may have been applied."""
-    if isinstance(refusal, OutcomeUnknownError):
-        return refusal
     return OutcomeUnknownError(
         refusal.location,
         f"{refusal.cause}: carried out or not before that, nobody knows",

@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from catalyst_seen import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from catalyst_seen import (
+    OutcomeUnknownError,
+    StoreClosedError,
+    StoreError,
+    StoreUnavailableError,
+)
 from catalyst_seen._engine.batcher import _call_failure
 from catalyst_seen.backends._retry import (
     RetryingChannel,
@@ -92,7 +97,7 @@ class TestRetryingChannel:
                 raise TransientError(OSError("gone"), maybe_applied=maybe_applied)
             raise StoreUnavailableError("here", "full", "wait")
 
-        with pytest.raises(StoreUnavailableError, match="full") as caught:
+        with pytest.raises(StoreError, match="full") as caught:
             await RetryingChannel("here", 1).request(attempt, is_change=is_change)
         assert earlier == [False, is_unknown]
         assert isinstance(caught.value, OutcomeUnknownError) is is_unknown

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..._config import SeenStoreConfig
-from ..._errors import StoreClosedError, StoreUnavailableError
+from ..._errors import StoreClosedError, StoreError
 from ..._types import ON_ABANDONED, CheckReport, Record, Verdict
 from .._retry import RetryingChannel, ServerClock
 from ..base import BackendStats, BatchResult, PageResult
@@ -207,7 +207,7 @@ class RedisBackend:
         failure = None
         try:
             await self._request(batch.send, is_change=batch.is_change)
-        except StoreUnavailableError as exc:
+        except StoreError as exc:
             failure = exc  # of some script calls; the others have their results
         return batch, batch.result(failure)
 
@@ -286,7 +286,7 @@ class RedisBackend:
 def _raise_unavailable(result: BatchResult) -> None:
     """Raise the error of a failed operation; keys of other programs are skipped."""
     for one in result.results:
-        if isinstance(one, StoreUnavailableError):
+        if isinstance(one, StoreError):
             raise one
 
 
