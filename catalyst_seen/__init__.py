@@ -13,6 +13,7 @@ from ._errors import (
     SchemaError,
     SeenError,
     StoreClosedError,
+    StoreError,
     StoreUnavailableError,
 )
 from ._store import AsyncSeenStore
@@ -54,6 +55,7 @@ __all__ = [
     "SeenStoreConfig",
     "Sighting",
     "StoreClosedError",
+    "StoreError",
     "StoreStats",
     "StoreUnavailableError",
     "Unawaited",

@@ -9,8 +9,13 @@
     ├── ClaimNotOwnedError                a block ran, or was to run, without the claim
     ├── StoreClosedError (RuntimeError)   not open, or not in this loop or process
     ├── SchemaError                       a newer schema, or not a store at all
-    └── StoreUnavailableError             the database failed; a later call may succeed
+    └── StoreError                        the database failed
+        ├── StoreUnavailableError         nothing was done; a later call may succeed
         └── OutcomeUnknownError           the change may be stored or not
+
+"Nothing was done" and "nobody knows" are siblings, so that a handler of the one never
+catches the other by accident: after the first a program repeats the call, after the
+second it reads the key first. ``except StoreError`` handles both.
 
 An argument of the wrong type raises a plain ``TypeError``, one out of range a plain
 ``ValueError``. Every message is built from attributes that the caller can read, and
@@ -159,7 +164,7 @@ class SchemaError(_LocatedError):
     """
 
 
-class StoreUnavailableError(_LocatedError):
+class StoreError(_LocatedError):
     """The database failed. Nothing acknowledged is lost.
 
     Attributes:
@@ -169,7 +174,11 @@ class StoreUnavailableError(_LocatedError):
     """
 
 
-class OutcomeUnknownError(StoreUnavailableError):
+class StoreUnavailableError(StoreError):
+    """The database failed, and nothing was done: the call can be repeated."""
+
+
+class OutcomeUnknownError(StoreError):
     """The commit failed, or its acknowledgement was lost: the change may be stored.
 
     Another call (``get``, ``check_and_mark``, ``Claim.confirm``) determines whether it

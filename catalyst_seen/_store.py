@@ -26,7 +26,7 @@ from ._config import SeenStoreConfig, check_path
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
-from ._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
+from ._errors import ConfigurationError, StoreClosedError, StoreError
 from ._logging import log
 from ._types import ON_ABANDONED, CheckReport, Once, Record, Sighting, StoreStats
 from ._unawaited import Unawaited, verb
@@ -95,10 +95,11 @@ class AsyncSeenStore:
     Any number of tasks may use one store, in the event loop and process that opened it;
     any number of stores and processes may share a database. Constructing does no I/O.
 
-    A store that fails raises ``StoreUnavailableError``; it never guesses "seen" or
-    "new" (``is_seen`` and ``cleanup_old_entries`` have inherited exceptions to this
-    rule). A call that is cancelled may or may not take effect, and affects no other
-    call.
+    A store that fails raises ``StoreUnavailableError`` if nothing was done,
+    ``OutcomeUnknownError`` if that is unknown, both a ``StoreError``; it never guesses
+    "seen" or "new" (``is_seen`` and ``cleanup_old_entries`` have inherited exceptions
+    to this rule). A call that is cancelled may or may not take effect, and affects no
+    other call.
 
     "One transaction" refers to SQLite and PostgreSQL. On Redis each key of a call is
     processed on its own; if some keys fail, the call raises ``OutcomeUnknownError``.
@@ -268,16 +269,16 @@ class AsyncSeenStore:
     async def is_seen(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
         """Return whether a key was marked and has not expired.
 
-        If the store fails, the result is False and an error is logged, as in the old
-        synchronous store, unless ``on_error="raise"``.
+        If the store fails in any way (a ``StoreError``), the result is False and an
+        error is logged, as in the old synchronous store, unless ``on_error="raise"``.
 
         Raises:
-            StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
+            StoreError: The store failed, and ``on_error`` is ``"raise"``.
         """
         get = Get(self._own(namespace), check_key(key))
         try:
             record = await self._dispatcher.query(get)
-        except StoreUnavailableError as exc:
+        except StoreError as exc:
             if self._config.on_error == "raise":
                 raise
             log("error", "lookup_failed", location=exc.location, error=str(exc))
@@ -884,9 +885,10 @@ class AsyncSeenStore:
     ) -> int:
         """Remove the rows last marked over ``days_old`` days ago, whatever their TTL.
 
-        Live leases and held keys are kept. If the store fails, the result is 0 and an
-        error is logged, as in the old synchronous store, unless ``on_error="raise"``. A
-        cleanup is divided into bounded transactions, between which other calls run.
+        Live leases and held keys are kept. If the store fails, or the outcome is
+        unknown, the result is 0 and an error is logged, as in the old synchronous
+        store, unless ``on_error="raise"``; rows may be removed nevertheless. A cleanup
+        is divided into bounded transactions, between which other calls run.
 
         Returns:
             The number of removed rows.
@@ -900,7 +902,7 @@ class AsyncSeenStore:
         age = days(days_old, "days_old")
         try:
             return await self._maintenance.cleanup(self._inspection(), age, which)
-        except StoreUnavailableError as exc:
+        except StoreError as exc:
             if self._config.on_error == "raise":
                 raise
             log("error", "cleanup_failed", location=exc.location, error=str(exc))

@@ -630,7 +630,7 @@ def should_filter(key: str, store: SeenStore | None = None) -> bool:
         ConfigurationError: ``FEATURE_PERSIST_SEEN`` is neither on nor off.
         InvalidKeyError: The key is invalid.
         SchemaError: The database in the environment variables is not a store.
-        StoreUnavailableError: The store failed.
+        StoreError: The store failed.
         StoreClosedError: The given store is closed.
         TypeError: The key is not a ``str``.
     """

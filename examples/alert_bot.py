@@ -51,7 +51,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     LeaseLostError,
     SeenError,
-    StoreUnavailableError,
+    StoreError,
     Verdict,
 )
 
@@ -410,7 +410,7 @@ async def run(options: argparse.Namespace) -> int:
             try:
                 await poll_all(bot, polls(options), progress)
                 console.print(str(bot.summary), style="bold", highlight=False)
-            except StoreUnavailableError as exc:
+            except StoreError as exc:
                 if options.every is None:
                     raise
                 console.print(f"{exc}; the next round tries again", markup=False)

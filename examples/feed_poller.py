@@ -39,7 +39,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     SeenError,
     SeenStoreConfig,
-    StoreUnavailableError,
+    StoreError,
 )
 
 if TYPE_CHECKING:
@@ -410,7 +410,7 @@ async def run(options: argparse.Namespace) -> int:
             try:
                 summary = await poll_with_progress(poller, sources, console)
                 console.print(str(summary), style="bold", highlight=False)
-            except StoreUnavailableError as exc:
+            except StoreError as exc:
                 if options.every is None:
                     raise
                 console.print(f"{exc}; the next round tries again", markup=False)

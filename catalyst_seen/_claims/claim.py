@@ -120,7 +120,8 @@ class Claim:
         """Mark the key as seen: its item is handled. The TTL starts now.
 
         Confirming again has no effect. For one TTL a confirm also succeeds after the
-        lease has ended, or after a release, unless another caller has claimed the key.
+        lease has ended, unless another caller has claimed the key. After a release it
+        does not: a release ends the right of the claim.
         A confirm completes although its caller is cancelled.
 
         Args:
@@ -152,7 +153,8 @@ class Claim:
     async def release(self, delay: Duration = 0.0) -> bool:
         """Make the key claimable again: its item is not handled.
 
-        A release completes although its caller is cancelled.
+        The claim can be neither confirmed nor renewed any more. A release completes
+        although its caller is cancelled.
 
         Args:
             delay: Seconds, or a ``timedelta``, until the key can be claimed again.
@@ -170,7 +172,9 @@ class Claim:
 
     @verb
     async def renew(self, lease: Duration | EllipsisType = ...) -> None:
-        """Restart the lease, also after its end or a release, if the key is free.
+        """Restart the lease, also after its end, if no other caller has the key.
+
+        After a release it does not: a release ends the right of the claim.
 
         Args:
             lease: Seconds from now, or a ``timedelta``; also the length of the renewals

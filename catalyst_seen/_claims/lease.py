@@ -244,9 +244,9 @@ class Lease:
         if self.is_owned:
             problem = (
                 "it is lost: another owner has claimed the key since the lease ended,"
-                " or it was confirmed, marked, forgotten or resolved. Nothing was"
-                " changed; if the lease was too short, take a longer one, or a block"
-                " with keep_alive"
+                " or it was released, confirmed, marked, forgotten or resolved. Nothing"
+                " was changed; if the lease was too short, take a longer one, or a"
+                " block with keep_alive"
             )
         else:
             problem = (

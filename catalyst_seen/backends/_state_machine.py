@@ -151,12 +151,14 @@ def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Outco
         return False, row
     if row.lease_until is None:
         return True, row
+    if _is_released(row):
+        return False, row
     expires_at = _after(now, confirm.ttl)
     return True, Row(row.first_seen, now, expires_at, row.token, row.attempt)
 
 
 def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Outcome:
-    if row is None or not _is_owned(row, renew.token):
+    if row is None or not _is_owned(row, renew.token) or _is_released(row):
         return False, row
     lease_until, expires_at = _lease(renew, now)
     return True, row._replace(
@@ -317,6 +319,11 @@ def _released(row: Row, lease_until: float, ttl: float | None) -> Row:
 
 def _is_owned(row: Row, token: str) -> bool:
     return row.lease_until is not None and row.token == token
+
+
+def _is_released(row: Row) -> bool:
+    """Was the claim released? Its token then only recognises a repeated release."""
+    return row.lease_until is not None and row.on_abandoned is None
 
 
 def _after(instant: float, ttl: float | None) -> float | None:

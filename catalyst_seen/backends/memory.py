@@ -71,7 +71,11 @@ class MemoryBackend:
         """Keep the rows, as a server does."""
 
     async def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        timeout: float | None = None,
     ) -> BatchResult:
         # Suspend, as for the round trip to a database: calls that other tasks make
         # meanwhile form the next batch. The rest is atomic in the event loop.
@@ -98,7 +102,13 @@ class MemoryBackend:
         return self._remove(is_expired, namespace, limit, cursor)
 
     async def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         now = self.now()
 

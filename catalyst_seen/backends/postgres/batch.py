@@ -89,7 +89,7 @@ class Batch:
         clock: ServerClock,
         *,
         maybe_applied: bool = False,
-        timeout: float | None = None,  # noqa: ASYNC109 - asyncpg's own
+        timeout: float | None = None,
     ) -> BatchResult:
         """Execute the first operation on each key, then the later ones, in rounds.
 

@@ -68,6 +68,9 @@ def _transition(now: str) -> str:
             THEN state.verdict = 'held'
         WHEN state.verdict = 'new' THEN false
         WHEN requested.verb = 'forget' THEN true
+        WHEN requested.verb IN ('confirm', 'renew')
+            AND stored.lease_until IS NOT NULL AND stored.on_abandoned IS NULL
+            THEN false
         WHEN requested.verb = 'confirm' THEN stored.token = requested.token
         ELSE stored.token = requested.token AND stored.lease_until IS NOT NULL
         END, false) AS is_done) AS outcome

@@ -186,12 +186,6 @@ class TestKeepAlive:
         async with claim:
             await until(lambda: claim.remaining() > 0.5)
             await goes_on(claim)
-        async with store.claim("again", lease=0.3, keep_alive=True) as claim:
-            await claim.release()
-            for _ in range(5):
-                await asyncio.sleep(0)
-            await claim.renew()
-            await goes_on(claim)
 
     async def test_failed_renew_keeps_the_renewals(
         self, path: Path, clock: Clock
