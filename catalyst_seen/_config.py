@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ._durations import format_duration
 from ._errors import ConfigurationError
+from ._logging import log
 from ._tuning import Tuning
 from ._types import ON_ABANDONED, OnAbandoned
 from ._validation import (
@@ -26,12 +28,18 @@ from ._validation import (
     seconds_or_never,
 )
 
+if TYPE_CHECKING:
+    from types import EllipsisType
+
 Clock = Callable[[], float]
 OnError = Literal["answer", "raise"]
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 MAX_TIMEOUT = 2_000_000.0
 """The longest timeout in seconds, 23 days: SQLite counts milliseconds in 31 bits."""
+
+_SHORT_TTL = 3_600.0
+"""Under so many seconds, the TTL of a store may be a number of days by mistake."""
 
 SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
@@ -61,20 +69,20 @@ class SeenStoreConfig:
         file_mode: The permissions of a new SQLite file, and so of its ``-wal`` and
             ``-shm``; by default only the owner may read it. An existing file keeps its
             own permissions.
-        timeout: Seconds that a call waits for the database: for the lock of another
+        timeout: How long a call waits for the database: for the lock of another
             process, for a server that does not respond or restarts, for a free
-            connection of your pool.
+            connection of your pool. This and all durations are seconds, a
+            ``timedelta``, or a text such as ``"30s"`` or ``"1h30m"``.
         max_in_flight: Maximum number of operations in one transaction; further
             operations queue. A single call with more keys is a transaction of its own.
         recent_keys: Maximum number of seen keys in the cache in memory, which saves
             round trips to the database: 0.4 kB for a key of 60 characters.
         recent_staleness: How long the cache may hide a ``forget`` by another store, or
-            a shorter ``ttl`` that it gives to a key, in seconds or as a ``timedelta``;
-            0 disables the cache. A ``forget`` by a store of this process takes effect
-            at once. On a server, no key is cached for longer than this.
-        purge_interval: Pause between background purges, in seconds or as a
-            ``timedelta``. The first one starts when the store opens; ``None`` disables
-            them.
+            a shorter ``ttl`` that it gives to a key; 0 disables the cache. A ``forget``
+            by a store of this process takes effect at once. On a server, no key is
+            cached for longer than this.
+        purge_interval: Pause between background purges. The first one starts when the
+            store opens; ``None`` disables them.
         on_error: ``"answer"`` keeps two inherited promises: when the store fails,
             ``is_seen`` returns False and ``cleanup_old_entries`` returns 0, and each
             logs an error. ``"raise"`` makes them raise, as every other verb does.
@@ -108,7 +116,7 @@ class SeenStoreConfig:
     cache_size: int = 10_000
     synchronous: Synchronous = "NORMAL"
     file_mode: int = 0o600
-    timeout: float = 30.0
+    timeout: Duration = 30.0
     max_in_flight: int = 1_000
     recent_keys: int = 100_000
     recent_staleness: Duration = 1.0
@@ -129,12 +137,7 @@ class SeenStoreConfig:
         check_flag(self.wal_mode, "wal_mode")
         _ = self.ttl
         seconds_or_never(self.purge_interval, "purge_interval")
-        timeout = number(self.timeout, "timeout", "a number of seconds")
-        if not 0 < timeout <= MAX_TIMEOUT:
-            raise ValueError(
-                f"timeout must be above 0 and at most {MAX_TIMEOUT:,.0f} seconds,"
-                f" not {self.timeout!r}"
-            )
+        _ = self.timeout_seconds
         check_count(self.cache_size, "cache_size", "pages", least=-MAX_COUNT)
         check_count(self.max_in_flight, "max_in_flight", "operations", least=1)
         check_count(self.recent_keys, "recent_keys", "keys", least=0)
@@ -163,6 +166,17 @@ class SeenStoreConfig:
             )
         return length
 
+    @property
+    def timeout_seconds(self) -> float:
+        """``timeout`` in seconds."""
+        length = seconds(self.timeout, "timeout")
+        if length > MAX_TIMEOUT:
+            raise ValueError(
+                f"timeout must be at most {MAX_TIMEOUT:,.0f} seconds,"
+                f" not {self.timeout!r}"
+            )
+        return length
+
     @classmethod
     def from_env(cls) -> SeenStoreConfig:
         """Read the settings from the environment.
@@ -187,6 +201,31 @@ class SeenStoreConfig:
             except ValueError as exc:
                 raise ConfigurationError(variable, f"{text!r}: {exc}") from exc
         return config
+
+
+def default_ttl(
+    ttl: Duration | EllipsisType | None, config: SeenStoreConfig
+) -> float | None:
+    """Return the TTL of a store in seconds; ``...`` is that of its configuration.
+
+    A number under an hour is logged with its length, because days may be meant. A text
+    or a ``timedelta`` states its unit.
+    """
+    if ttl is ...:
+        return config.ttl
+    length = seconds_or_never(ttl, "ttl")
+    if length is not None and length < _SHORT_TTL and isinstance(ttl, int | float):
+        text = format_duration(length)
+        log(
+            "warning",
+            "short_ttl",
+            ttl=ttl,
+            lasts=text,
+            advice=(
+                f"ttl={ttl!r} is in seconds: write ttl={text!r}, or ttl='7d' for days"
+            ),
+        )
+    return length
 
 
 def env_flag(variable: str, *, default: bool) -> bool:

@@ -19,7 +19,7 @@ from ._claims.claim import (
     confirm_all,
     release_all,
 )
-from ._config import SeenStoreConfig, check_path
+from ._config import SeenStoreConfig, check_path, default_ttl
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
@@ -65,7 +65,7 @@ class AsyncSeenStore:
 
     ::
 
-        async with AsyncSeenStore("seen.db", ttl=timedelta(days=7)) as store:
+        async with AsyncSeenStore("seen.db", ttl="7d") as store:
             if await store.check_and_mark(item.id, namespace=feed):
                 await send(item)
 
@@ -102,9 +102,9 @@ class AsyncSeenStore:
                 ``postgresql://host/db``), a configuration, a backend with a connected
                 client (``catalyst_seen.backends.redis``, ``.postgres``), or ``None``
                 for the configuration in the environment variables.
-            ttl: The time to live of a mark, in seconds or as a ``timedelta``; ``None``
-                is for ever. This and the following settings override those of the
-                configuration.
+            ttl: The time to live of a mark: seconds, a ``timedelta``, or a text such as
+                ``"7d"``; ``None`` is for ever. This and the following settings override
+                those of the configuration.
             purge_interval: As in ``SeenStoreConfig``.
             on_error: As in ``SeenStoreConfig``.
             on_abandoned: As in ``SeenStoreConfig``.
@@ -125,7 +125,7 @@ class AsyncSeenStore:
         }
         changes = {name: value for name, value in given.items() if value is not ...}
         self._config = replace(config, **changes)  # type: ignore[arg-type]
-        self._ttl = config.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
+        self._ttl = default_ttl(ttl, config)
         if not isinstance(target, Backend):
             target = make_backend(self._config, self._ttl)
         tuning = self._config.tuning
@@ -239,8 +239,8 @@ class AsyncSeenStore:
             key: The item's identity.
             ts: The time of the sighting, in seconds since 1970; now by default. If the
                 TTL, counted from ``ts``, is over, the key is marked and unseen.
-            ttl: The TTL of this mark, in seconds or as a ``timedelta``; ``None`` is for
-                ever. The default is the store's.
+            ttl: The TTL of this mark, as in the constructor; ``None`` is for ever. The
+                default is the store's.
             namespace: The namespace of the key.
 
         Raises:
@@ -350,8 +350,8 @@ class AsyncSeenStore:
 
         Args:
             key: The item's identity.
-            lease: The length of the lease, in seconds or as a ``timedelta``: longer
-                than handling an item ever takes.
+            lease: The length of the lease, such as ``60`` or ``"1m"``: longer than
+                handling an item ever takes.
             ttl: The TTL of the mark that ``confirm`` makes, as in ``mark_seen``; also
                 the time for which an abandoned claim is kept after its lease, unless
                 the key is held. After that the key is new again.

@@ -39,7 +39,7 @@ class SeenStore:
 
     ::
 
-        with SeenStore("seen.db", ttl=timedelta(days=7)) as store:
+        with SeenStore("seen.db", ttl="7d") as store:
             if store.check_and_mark(item.id, namespace=feed):
                 send(item)
 

@@ -6,6 +6,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ._durations import FORMS, parse_duration
 from ._errors import InvalidKeyError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ MAX_COUNT = 2**31 - 1
 
 _MAX_REPR = 60
 
-Duration = float | timedelta
-"""Seconds, or a ``timedelta``."""
+Duration = float | timedelta | str
+"""Seconds, a ``timedelta``, or a text such as ``"7d"``, ``"90s"`` or ``"1h30m"``."""
 
 
 def check_key(key: str, argument: str = "key") -> str:
@@ -131,8 +132,9 @@ def seconds_or_never(duration: Duration | None, argument: str) -> float | None:
     """Return a duration in seconds; ``None`` means never, and stays ``None``.
 
     Raises:
-        TypeError: Neither a number nor a ``timedelta``, or a ``bool``.
-        ValueError: Under a millisecond, not finite, or over a hundred years.
+        TypeError: Not a duration, or a ``bool``.
+        ValueError: Under a millisecond, not finite, or over a hundred years; or a text
+            of another form.
     """
     if duration is None:
         return None
@@ -143,21 +145,29 @@ def seconds(duration: Duration, argument: str, least: float = MIN_SECONDS) -> fl
     """Return a finite duration in seconds.
 
     Raises:
-        TypeError: Neither a number nor a ``timedelta``, or a ``bool``.
-        ValueError: Under ``least`` seconds, not finite, or over a hundred years.
+        TypeError: Not a duration, or a ``bool``.
+        ValueError: Under ``least`` seconds, not finite, or over a hundred years; or a
+            text of another form.
     """
     return _seconds(duration, argument, least, "")
 
 
 def _seconds(duration: Duration, argument: str, least: float, advice: str) -> float:
-    if isinstance(duration, timedelta):
+    if isinstance(duration, str):
+        try:
+            length = parse_duration(duration)
+        except ValueError as exc:
+            raise ValueError(
+                f"{argument} must be {FORMS}, not {truncated_repr(duration)}: {exc}"
+            ) from None
+    elif isinstance(duration, timedelta):
         length = duration.total_seconds()
     else:
-        length = number(duration, argument, "seconds or a timedelta")
+        length = number(duration, argument, FORMS)
     if not least <= length <= MAX_SECONDS:
         raise ValueError(
             f"{argument} must be at least {least:g} seconds and at most 100 years,"
-            f" not {duration!r}{advice}"
+            f" not {truncated_repr(duration)}{advice}"
         )
     return length
 
@@ -212,7 +222,10 @@ def number(value: float, argument: str, wanted: str) -> float:
         TypeError: Not a number, or a ``bool``.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{argument} must be {wanted}, not {type(value).__name__}")
+        raise TypeError(
+            f"{argument} must be {wanted}, not {type(value).__name__}:"
+            f" {truncated_repr(value)}"
+        )
     try:
         return float(value)
     except OverflowError:

@@ -110,7 +110,7 @@ class Claim:
         A confirm completes although its caller is cancelled.
 
         Args:
-            ttl: TTL of this mark, in seconds or as a ``timedelta``; ``None`` is for
+            ttl: TTL of this mark, as in the constructor of the store; ``None`` is for
                 ever. The default is the TTL of the claim.
             connection: Your own ``asyncpg.Connection`` to the store's database, inside
                 a transaction: the mark commits together with your other changes, or not

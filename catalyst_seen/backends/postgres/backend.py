@@ -66,7 +66,7 @@ class PostgresBackend:
             raise TypeError(
                 f"target must be a URL or an asyncpg.Pool, not {type(target).__name__}"
             )
-        schema, timeout = self.config.schema, self.config.timeout
+        schema, timeout = self.config.schema, self.config.timeout_seconds
         self._clock = ServerClock(self.config.tuning.server_time)
         self._table = Table(f"{quote_identifier(schema)}.seen", self._clock)
         self._engine = ""

@@ -76,7 +76,7 @@ class RedisBackend:
         self._target = target
         self._location = describe(self._client())
         self._clock = ServerClock(self.config.tuning.server_time)
-        self._channel = RetryingChannel(self._location, self.config.timeout)
+        self._channel = RetryingChannel(self._location, self.config.timeout_seconds)
         self._codec = KeyCodec(self.config.prefix)
         self._topology: Topology | None = None
         self._owned_client: OwnedClient | None = None
@@ -95,7 +95,7 @@ class RedisBackend:
 
     def _client(self) -> Client:
         if isinstance(self._target, str):
-            return connect(self._target, self.config.timeout)
+            return connect(self._target, self.config.timeout_seconds)
         return self._target
 
     async def open(self) -> None:

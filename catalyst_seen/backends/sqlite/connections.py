@@ -78,7 +78,7 @@ class Connections:
         if not self._shared.is_file:
             return await self.run(function, *args, **kwargs)
         self._check_open()
-        until = time.monotonic() + self._shared.config.timeout
+        until = time.monotonic() + self._shared.config.timeout_seconds
         worker = Worker(Database(self._shared, reads_until=until))
         self._readers.add(worker)
         try:
