@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import warnings
 from contextlib import suppress
@@ -19,12 +18,13 @@ from ._claims.claim import (
     confirm_all,
     release_all,
 )
-from ._config import SeenStoreConfig, check_path, default_ttl
+from ._config import SeenStoreConfig, default_ttl
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
 from ._logging import log
+from ._targets import check_path, expanded, is_url
 from ._types import ON_ABANDONED, CheckReport, Record, Sighting, StoreStats
 from ._validation import (
     Duration,
@@ -40,11 +40,12 @@ from ._validation import (
     truncated_repr,
     ttl_seconds,
 )
-from .backends._registry import is_url, make_backend
+from .backends._registry import make_backend
 from .backends.base import Backend, SupportsBackup, SupportsInspection
 from .backends.operations import Acquire, CheckAndMark, Forget, Get, Mark, Resolve
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import EllipsisType, TracebackType
 
@@ -128,6 +129,12 @@ class AsyncSeenStore:
         self._ttl = default_ttl(ttl, config)
         if not isinstance(target, Backend):
             target = make_backend(self._config, self._ttl)
+        elif clock is not ...:
+            raise ConfigurationError(
+                "clock",
+                f"has no effect beside {target!r}, which has its own: give it to the"
+                " backend, as in MemoryBackend(SeenStoreConfig(clock=...))",
+            )
         tuning = self._config.tuning
         self._lifecycle = Lifecycle(target, tuning.close_timeout)
         self._dispatcher = Dispatcher(self._lifecycle, self._config)
@@ -667,7 +674,7 @@ class AsyncSeenStore:
                 f"the database at {backend.location} copies itself: Redis by BGSAVE or"
                 " its append-only files, PostgreSQL by pg_dump or pg_basebackup",
             )
-        await self._lifecycle.read(partial(backend.backup, os.fspath(path)))
+        await self._lifecycle.read(partial(backend.backup, expanded(path)))
 
     async def purge_expired(self, *, namespace: str | None = None) -> int:
         """Remove the expired rows of one namespace, or of all; their space is reused.

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast, overload
 
 from ._claims.claim import Claim
-from ._config import env_flag
+from ._environment import env_flag
 from ._errors import ConfigurationError, StoreClosedError
 from ._fork import Owner
 from ._store import LEASE, AsyncSeenStore

@@ -40,7 +40,7 @@ class Dispatcher:
         self.tuning: Tuning = config.tuning
         self.waiters: KeyWaiters = KeyWaiters()
         self.cache: SeenCache = SeenCache(
-            config.recent_keys,
+            config.recent_keys if config.cache_enabled else 0,
             seconds(config.recent_staleness, "recent_staleness", least=0),
             backend.now,
             backend.database,

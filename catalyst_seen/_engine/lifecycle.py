@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._errors import StoreClosedError
 from .._fork import Owner
 from .._logging import log
+from ..backends._urls import url_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -63,7 +64,8 @@ class Lifecycle:
             raise StoreClosedError(f"cannot open {location!r}: {self._state.value}")
         self._state = _State.OPENING
         try:
-            await self.backend.open()
+            with url_errors(self.backend.config):
+                await self.backend.open()
         except BaseException:
             if self._state is _State.OPENING:
                 self._state = _State.NEW

@@ -103,7 +103,7 @@ class TestTask:
     ) -> None:
         """The purge removes expired rows on every backend that does not expire them."""
         config = target.config(purge_interval=0.01)
-        async with AsyncSeenStore(config, ttl=10, clock=clock) as store:
+        async with AsyncSeenStore(config, ttl=10) as store:
             await store.mark_many(["a", "b"])
             await store.mark_seen("c", ttl=20)
             clock.advance(10)
@@ -269,7 +269,7 @@ class TestChunks:
         """The pages of a purge cover every row, in one namespace and in all."""
         tuning = replace(target.settings.tuning, removal_page=chunk)
         config = target.config(purge_interval=None, tuning=tuning)
-        async with AsyncSeenStore(config, ttl=DAY, clock=clock) as store:
+        async with AsyncSeenStore(config, ttl=DAY) as store:
             keys = [str(number) for number in range(7)]
             for namespace in ("", "a", "b", "c"):
                 await store.mark_many(keys, ttl=1, namespace=namespace)

@@ -20,6 +20,7 @@ from ..._config import SeenStoreConfig
 from ..._errors import StoreClosedError, StoreUnavailableError
 from ..._types import ON_ABANDONED, CheckReport, Record, Verdict
 from .._retry import RetryingChannel, ServerClock
+from .._settings import REDIS, check_effective
 from ..base import BackendStats, BatchResult, PageResult
 from ..operations import Get
 from .batch import Batch
@@ -64,7 +65,8 @@ class RedisBackend:
                 apply here; the store uses the others.
 
         Raises:
-            ConfigurationError: redis-py refuses the URL.
+            ConfigurationError: redis-py refuses the URL, or a setting has no effect on
+                Redis.
             TypeError: The target is neither a URL nor such a client.
         """
         self.config: SeenStoreConfig = config or SeenStoreConfig()
@@ -73,6 +75,7 @@ class RedisBackend:
                 "target must be a URL, a redis.asyncio.Redis or RedisCluster,"
                 f" not {type(target).__name__}"
             )
+        check_effective(self.config, REDIS)
         self._target = target
         self._location = describe(self._client())
         self._clock = ServerClock(self.config.tuning.server_time)

@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from ..._targets import expanded
+from .._settings import SQLITE, check_effective
 from .connections import Connections
 from .database import Database
 from .files import MEMORY
@@ -40,9 +42,14 @@ class SqliteBackend:
             config: The SQLite settings and the clock.
             ttl: Time to live of the rows of an old store's file, counted from their
                 ``ts``.
+
+        Raises:
+            ConfigurationError: A setting has no effect on SQLite.
+            ValueError: The path begins with the name of an unknown user.
         """
+        check_effective(config, SQLITE)
         # Absolute, so that neither chdir nor SQLite's own reading of "file:" moves it.
-        location = MEMORY if path == MEMORY else str(Path(path).absolute())
+        location = MEMORY if path == MEMORY else str(Path(expanded(path)).absolute())
         self._shared = SharedState(location, config, ttl)
         self._connections = Connections(self._shared)
         self.maintenance_due: asyncio.Event | None = (
