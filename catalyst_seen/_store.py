@@ -244,8 +244,9 @@ class AsyncSeenStore:
 
         Args:
             key: The item's identity.
-            ts: The time of the sighting, in seconds since 1970; now by default. If the
-                TTL, counted from ``ts``, is over, the key is marked and unseen.
+            ts: The time of the sighting, in seconds since 1970, and not before 2000;
+                now by default. If the TTL, counted from ``ts``, is over, the key is
+                marked and unseen.
             ttl: The TTL of this mark, as in the constructor; ``None`` is for ever. The
                 default is the store's.
             namespace: The namespace of the key.
@@ -258,7 +259,7 @@ class AsyncSeenStore:
             check_namespace(namespace),
             check_key(key),
             ttl_seconds(ttl, self._ttl),
-            _instant(ts),
+            self._instant(ts),
         )
         await self._dispatcher.execute(mark)
 
@@ -280,7 +281,7 @@ class AsyncSeenStore:
             check_namespace(namespace),
             ttl_seconds(ttl, self._ttl),
         )
-        instant = _instant(ts)
+        instant = self._instant(ts)
         mark = partial(Mark, namespace, ttl=lasting, ts=instant)
         await self._dispatcher.execute_many(await _for_each(keys, mark))
 
@@ -511,7 +512,7 @@ class AsyncSeenStore:
         check_flag(handled, "handled")
         resolve = Resolve(
             check_namespace(namespace),
-            check_key(key),
+            check_key(key, may_end_in_break=True),
             handled,
             ttl_seconds(ttl, self._ttl),
         )
@@ -552,7 +553,7 @@ class AsyncSeenStore:
         first: dict[str, T] = {}
         async for start, chunk in _chunks(items, "items"):
             names = cast("list[str]", chunk) if key is None else list(map(key, chunk))
-            check_keys(names, "key of items", start)
+            names = list(check_keys(names, "key of items", start))
             for name, item in zip(names, chunk, strict=True):
                 first.setdefault(name, item)
         self._lifecycle.check_open()
@@ -575,7 +576,7 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; the key may be forgotten.
         """
         return await self._dispatcher.execute(
-            Forget(check_namespace(namespace), check_key(key))
+            Forget(check_namespace(namespace), check_key(key, may_end_in_break=True))
         )
 
     async def get(self, key: str, *, namespace: str = "") -> Record | None:
@@ -739,6 +740,9 @@ class AsyncSeenStore:
             self._tokens = [drawn[start : start + _TOKEN] for start in starts]
         return self._tokens.pop()
 
+    def _instant(self, ts: float | None) -> float | None:
+        return None if ts is None else timestamp(ts, self._lifecycle.backend.now)
+
     def _policy(self, on_abandoned: OnAbandoned | EllipsisType) -> OnAbandoned:
         if on_abandoned is ...:
             return self._config.on_abandoned
@@ -762,10 +766,6 @@ def _configuration(
 
 def _one_or_all(namespace: str | None) -> str | None:
     return None if namespace is None else check_namespace(namespace)
-
-
-def _instant(ts: float | None) -> float | None:
-    return None if ts is None else timestamp(ts)
 
 
 async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:
