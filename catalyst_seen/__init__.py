@@ -18,17 +18,10 @@ from ._errors import (
 )
 from ._store import AsyncSeenStore
 from ._sync import BlockingClaim, BlockingClaims, SeenStore, should_filter
-from ._types import (
-    CheckReport,
-    OnAbandoned,
-    Once,
-    Record,
-    Sighting,
-    StoreStats,
-    Verdict,
-)
+from ._types import CheckReport, OnAbandoned, Once, Record, Sighting, StoreStats
 from ._unawaited import Unawaited
 from ._validation import Duration
+from ._verdict import Verdict
 from .backends.base import Backend
 
 __version__ = "0.1.0"

@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._types import Verdict
+    from ._verdict import Verdict
 
 
 class SeenError(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import secrets
 import warnings
 from contextlib import suppress
@@ -22,12 +21,13 @@ from ._claims.claim import (
     confirm_all,
     release_all,
 )
-from ._config import SeenStoreConfig, check_path
+from ._config import SeenStoreConfig, default_ttl
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreError
 from ._logging import log
+from ._targets import check_path, expanded, is_url
 from ._types import ON_ABANDONED, CheckReport, Once, Record, Sighting, StoreStats
 from ._unawaited import Unawaited, verb
 from ._validation import (
@@ -44,7 +44,7 @@ from ._validation import (
     truncated_repr,
     ttl_seconds,
 )
-from .backends._registry import is_url, make_backend
+from .backends._registry import make_backend
 from .backends.base import Backend, SupportsBackup, SupportsInspection
 from .backends.operations import (
     Acquire,
@@ -57,6 +57,7 @@ from .backends.operations import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from types import EllipsisType, TracebackType
 
@@ -88,7 +89,7 @@ class AsyncSeenStore:
 
     ::
 
-        async with AsyncSeenStore("seen.db", ttl=timedelta(days=7)) as store:
+        async with AsyncSeenStore("seen.db", ttl="7d") as store:
             if await store.check_and_mark(item.id, namespace=feed):
                 await send(item)
 
@@ -126,9 +127,9 @@ class AsyncSeenStore:
                 ``postgresql://host/db``), a configuration, a backend with a connected
                 client (``catalyst_seen.backends.redis``, ``.postgres``), or ``None``
                 for the configuration in the environment variables.
-            ttl: The time to live of a mark, in seconds or as a ``timedelta``; ``None``
-                is for ever. This and the following settings override those of the
-                configuration.
+            ttl: The time to live of a mark: seconds, a ``timedelta``, or a text such as
+                ``"7d"``; ``None`` is for ever. This and the following settings override
+                those of the configuration.
             purge_interval: As in ``SeenStoreConfig``.
             on_error: As in ``SeenStoreConfig``.
             on_abandoned: As in ``SeenStoreConfig``.
@@ -149,9 +150,15 @@ class AsyncSeenStore:
         }
         changes = {name: value for name, value in given.items() if value is not ...}
         self._config = replace(config, **changes)  # type: ignore[arg-type]
-        self._ttl = config.ttl if ttl is ... else seconds_or_never(ttl, "ttl")
+        self._ttl = default_ttl(ttl, config)
         if not isinstance(target, Backend):
             target = make_backend(self._config, self._ttl)
+        elif clock is not ...:
+            raise ConfigurationError(
+                "clock",
+                f"has no effect beside {target!r}, which has its own: give it to the"
+                " backend, as in MemoryBackend(SeenStoreConfig(clock=...))",
+            )
         tuning = self._config.tuning
         self._lifecycle = Lifecycle(target, tuning.close_timeout)
         self._dispatcher = Dispatcher(self._lifecycle, self._config)
@@ -301,10 +308,11 @@ class AsyncSeenStore:
 
         Args:
             key: The item's identity.
-            ts: The time of the sighting, in seconds since 1970; now by default. If the
-                TTL, counted from ``ts``, is over, the key is marked and unseen.
-            ttl: The TTL of this mark, in seconds or as a ``timedelta``; ``None`` is for
-                ever. The default is the store's.
+            ts: The time of the sighting, in seconds since 1970, and not before 2000;
+                now by default. If the TTL, counted from ``ts``, is over, the key is
+                marked and unseen.
+            ttl: The TTL of this mark, as in the constructor; ``None`` is for ever. The
+                default is the store's.
             namespace: The namespace of the key.
 
         Raises:
@@ -315,7 +323,7 @@ class AsyncSeenStore:
             self._own(namespace),
             check_key(key),
             ttl_seconds(ttl, self._ttl),
-            _instant(ts),
+            self._instant(ts),
         )
         await self._dispatcher.execute(mark)
 
@@ -338,7 +346,7 @@ class AsyncSeenStore:
             self._own(namespace),
             ttl_seconds(ttl, self._ttl),
         )
-        instant = _instant(ts)
+        instant = self._instant(ts)
         mark = partial(Mark, namespace, ttl=lasting, ts=instant)
         await self._dispatcher.execute_many(await _for_each(keys, mark))
 
@@ -445,8 +453,8 @@ class AsyncSeenStore:
 
         Args:
             key: The item's identity.
-            lease: The length of the lease, in seconds or as a ``timedelta``: longer
-                than handling an item ever takes.
+            lease: The length of the lease, such as ``60`` or ``"1m"``: longer than
+                handling an item ever takes.
             ttl: The TTL of the mark that ``confirm`` makes, as in ``mark_seen``; also
                 the time for which an abandoned claim is kept after its lease, unless
                 the key is held. After that the key is new again.
@@ -685,7 +693,7 @@ class AsyncSeenStore:
         check_flag(handled, "handled")
         resolve = Resolve(
             self._own(namespace),
-            check_key(key),
+            check_key(key, may_end_in_break=True),
             handled,
             ttl_seconds(ttl, self._ttl),
         )
@@ -731,7 +739,7 @@ class AsyncSeenStore:
         first: dict[str, T] = {}
         async for start, chunk in _chunks(items, "items"):
             names = cast("list[str]", chunk) if key is None else list(map(key, chunk))
-            check_keys(names, "key of items", start)
+            names = list(check_keys(names, "key of items", start))
             for name, item in zip(names, chunk, strict=True):
                 first.setdefault(name, item)
         self._lifecycle.check_open()
@@ -755,7 +763,7 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; the key may be forgotten.
         """
         return await self._dispatcher.execute(
-            Forget(self._own(namespace), check_key(key))
+            Forget(self._own(namespace), check_key(key, may_end_in_break=True))
         )
 
     @verb
@@ -859,7 +867,7 @@ class AsyncSeenStore:
                 f"the database at {backend.location} copies itself: Redis by BGSAVE or"
                 " its append-only files, PostgreSQL by pg_dump or pg_basebackup",
             )
-        await self._lifecycle.read(partial(backend.backup, os.fspath(path)))
+        await self._lifecycle.read(partial(backend.backup, expanded(path)))
 
     @verb
     async def purge_expired(self, *, namespace: str | EllipsisType | None = ...) -> int:
@@ -944,6 +952,9 @@ class AsyncSeenStore:
             self._tokens = [drawn[start : start + _TOKEN] for start in starts]
         return self._tokens.pop()
 
+    def _instant(self, ts: float | None) -> float | None:
+        return None if ts is None else timestamp(ts, self._lifecycle.backend.now)
+
     def _policy(self, on_abandoned: OnAbandoned | EllipsisType) -> OnAbandoned:
         if on_abandoned is ...:
             return self._config.on_abandoned
@@ -975,10 +986,6 @@ def check_function(function: Callable[[], object]) -> None:
         f"function must be a function, not {truncated_repr(function)}: bind its"
         " arguments with functools.partial(send, item), instead of calling it"
     )
-
-
-def _instant(ts: float | None) -> float | None:
-    return None if ts is None else timestamp(ts)
 
 
 async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack, cast, overlo
 
 from ._claims.claim import Claim
 from ._claims.lease import release_unsettled
-from ._config import env_flag
+from ._environment import env_flag
 from ._errors import ConfigurationError, StoreClosedError
 from ._fork import Owner
 from ._store import AsyncSeenStore, check_function
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from ._config import Clock, OnError, SeenStoreConfig
     from ._store import ClaimOptions
-    from ._types import CheckReport, OnAbandoned, Record, Sighting, StoreStats, Verdict
+    from ._types import CheckReport, OnAbandoned, Record, Sighting, StoreStats
     from ._validation import Duration
+    from ._verdict import Verdict
     from .backends.base import Backend
 
 P = ParamSpec("P")
@@ -44,7 +45,7 @@ class SeenStore:
 
     ::
 
-        with SeenStore("seen.db", ttl=timedelta(days=7)) as store:
+        with SeenStore("seen.db", ttl="7d") as store:
             if store.check_and_mark(item.id, namespace=feed):
                 send(item)
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from .._engine.dispatcher import Dispatcher
-    from .._types import ClaimState, Verdict
+    from .._types import ClaimState
     from .._validation import Duration
+    from .._verdict import Verdict
     from ..backends.operations import Acquire
 
 
@@ -125,7 +126,7 @@ class Claim:
         A confirm completes although its caller is cancelled.
 
         Args:
-            ttl: TTL of this mark, in seconds or as a ``timedelta``; ``None`` is for
+            ttl: TTL of this mark, as in the constructor of the store; ``None`` is for
                 ever. The default is the TTL of the claim.
             connection: Your own ``asyncpg.Connection`` to the store's database, inside
                 a transaction: the mark commits together with your other changes, or not

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._errors import StoreClosedError, StoreUnavailableError
 from .._fork import Owner
 from .._logging import log
+from ..backends._urls import url_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -30,8 +31,8 @@ def no_turn(backend: Backend) -> StoreUnavailableError:
     """Return the error of a call whose time is over before it was sent."""
     return StoreUnavailableError(
         backend.location,
-        f"no turn in {backend.config.timeout:g} seconds: the database does not answer"
-        " the calls before it",
+        f"no turn in {backend.config.timeout_seconds:g} seconds: the database does not"
+        " answer the calls before it",
         "Find out what blocks the database, or raise timeout",
     )
 
@@ -73,7 +74,8 @@ class Lifecycle:
             raise StoreClosedError(f"cannot open {location!r}: {self._state.value}")
         self._state = _State.OPENING
         try:
-            await self.backend.open()
+            with url_errors(self.backend.config):
+                await self.backend.open()
         except BaseException:
             if self._state is _State.OPENING:
                 self._state = _State.NEW
@@ -110,7 +112,7 @@ class Lifecycle:
             StoreUnavailableError: Other calls held the lock for the whole timeout.
         """
         self.check_open()
-        timeout = self.backend.config.timeout
+        timeout = self.backend.config.timeout_seconds
         time = asyncio.get_running_loop().time
         deadline = time() + timeout
         try:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._types import ClaimState, Record, Sighting, Verdict
+from .._types import ClaimState, Record, Sighting
+from .._verdict import Verdict
 from .base import BatchResult
 from .operations import (
     Acquire,

@@ -14,7 +14,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from .._config import SeenStoreConfig
-from .._types import ON_ABANDONED, CheckReport, Record, Verdict
+from .._types import ON_ABANDONED, CheckReport, Record
+from .._verdict import Verdict
+from ._settings import MEMORY, check_effective
 from ._state_machine import transition, transition_batch
 from .base import BackendStats, PageResult
 from .operations import CheckAndMark
@@ -40,10 +42,13 @@ class MemoryBackend:
         """Create an empty dict.
 
         Args:
-            config: The settings; the time is that of its ``clock``. Settings that
-                concern a file or a server have no effect.
+            config: The settings; the time is that of its ``clock``.
+
+        Raises:
+            ConfigurationError: A setting concerns a file or a server.
         """
         self.config: SeenStoreConfig = config or SeenStoreConfig()
+        check_effective(self.config, MEMORY)
         self._rows: dict[Id, Row] = {}
         self._latest = -math.inf
 

@@ -222,7 +222,7 @@ async def test_late_and_foreign_calls(
     number = "H6" if target.is_server else "B7"
     row = fault(number, f"late, repeated and foreign calls, {target.name}")
     config = target.config(purge_interval=None, recent_staleness=0)
-    async with AsyncSeenStore(config, ttl=3_600, clock=clock) as store:
+    async with AsyncSeenStore(config, ttl=3_600) as store:
         for state in ("taken", "released", "confirmed", "marked", "forgotten"):
             for call in ("confirm", "renew", "release"):
                 await late_call(store, clock, state, call)

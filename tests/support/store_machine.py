@@ -111,7 +111,7 @@ class StoreMachine(RuleBasedStateMachine):
             recent_staleness=self.staleness,
             purge_interval=None,
         )
-        return SeenStore(config, clock=self.clock, ttl=60)
+        return SeenStore(config, ttl=60)
 
     def teardown(self) -> None:
         if hasattr(self, "stores"):

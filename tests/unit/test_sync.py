@@ -84,7 +84,7 @@ class TestTwin:
     ) -> None:
         """Each verb does what its twin does."""
         config = target.config(purge_interval=None)
-        with SeenStore(config, ttl=DAY, clock=clock) as store:
+        with SeenStore(config, ttl=DAY) as store:
             assert not store.is_seen("a")
             store.mark_seen("a", NOON - 10)
             store.mark_many(["b", "c"], ttl=60, namespace="n")
@@ -165,10 +165,11 @@ class TestTwin:
 class TestClaims:
     """Claims in blocking code."""
 
-    def test_blocking_claim_block_settles(self, target: Target, clock: Clock) -> None:
+    @pytest.mark.usefixtures("clock")
+    def test_blocking_claim_block_settles(self, target: Target) -> None:
         """A normal block end confirms; an exception releases and propagates."""
         config = target.config(purge_interval=None)
-        with SeenStore(config, ttl=DAY, clock=clock) as store:
+        with SeenStore(config, ttl=DAY) as store:
             with store.claim("k", lease=5, ttl=60, namespace="n") as claim:
                 assert claim
                 assert (claim.key, claim.namespace) == ("k", "n")

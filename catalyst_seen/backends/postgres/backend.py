@@ -17,6 +17,7 @@ import asyncpg
 from ..._config import SeenStoreConfig
 from ..._errors import ConfigurationError, OutcomeUnknownError
 from .._retry import Attempt, RetryingChannel, ServerClock, no_retry
+from .._settings import POSTGRES, check_effective
 from . import maintenance
 from .batch import Batch
 from .dsn import quote_identifier, redact, server_location
@@ -58,7 +59,8 @@ class PostgresBackend:
                 settings from it.
 
         Raises:
-            ConfigurationError: The URL is not one of PostgreSQL.
+            ConfigurationError: The URL is not one of PostgreSQL, or a setting has no
+                effect on it.
             TypeError: The target is neither a URL nor an asyncpg pool.
         """
         self.config: SeenStoreConfig = config or SeenStoreConfig()
@@ -66,7 +68,8 @@ class PostgresBackend:
             raise TypeError(
                 f"target must be a URL or an asyncpg.Pool, not {type(target).__name__}"
             )
-        schema, timeout = self.config.schema, self.config.timeout
+        check_effective(self.config, POSTGRES)
+        schema, timeout = self.config.schema, self.config.timeout_seconds
         self._clock = ServerClock(self.config.tuning.server_time)
         self._table = Table(f"{quote_identifier(schema)}.seen", self._clock)
         self._engine = ""

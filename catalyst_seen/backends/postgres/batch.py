@@ -11,7 +11,8 @@ import secrets
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
-from ..._types import ClaimState, Sighting, Verdict
+from ..._types import ClaimState, Sighting
+from ..._verdict import Verdict
 from .._retry import ambiguous
 from .._state_machine import to_result, transition
 from ..base import BatchResult

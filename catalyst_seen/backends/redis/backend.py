@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..._config import SeenStoreConfig
 from ..._errors import StoreClosedError, StoreError
-from ..._types import ON_ABANDONED, CheckReport, Record, Verdict
+from ..._types import ON_ABANDONED, CheckReport, Record
+from ..._verdict import Verdict
 from .._retry import RetryingChannel, ServerClock
+from .._settings import REDIS, check_effective
 from ..base import BackendStats, BatchResult, PageResult
 from ..operations import Get
 from .batch import Batch
@@ -63,7 +65,8 @@ class RedisBackend:
                 apply here; the store uses the others.
 
         Raises:
-            ConfigurationError: redis-py refuses the URL.
+            ConfigurationError: redis-py refuses the URL, or a setting has no effect on
+                Redis.
             TypeError: The target is neither a URL nor such a client.
         """
         self.config: SeenStoreConfig = config or SeenStoreConfig()
@@ -72,10 +75,11 @@ class RedisBackend:
                 "target must be a URL, a redis.asyncio.Redis or RedisCluster,"
                 f" not {type(target).__name__}"
             )
+        check_effective(self.config, REDIS)
         self._target = target
         self._location = describe(self._client())
         self._clock = ServerClock(self.config.tuning.server_time)
-        self._channel = RetryingChannel(self._location, self.config.timeout)
+        self._channel = RetryingChannel(self._location, self.config.timeout_seconds)
         self._codec = KeyCodec(self.config.prefix)
         self._topology: Topology | None = None
         self._owned_client: OwnedClient | None = None
@@ -94,7 +98,7 @@ class RedisBackend:
 
     def _client(self) -> Client:
         if isinstance(self._target, str):
-            return connect(self._target, self.config.timeout)
+            return connect(self._target, self.config.timeout_seconds)
         return self._target
 
     async def open(self) -> None:

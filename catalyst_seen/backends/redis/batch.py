@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..._errors import SeenError
-    from ..._types import Verdict
+    from ..._verdict import Verdict
     from .._retry import ServerClock
     from ..operations import Operation
     from .cluster import Topology

@@ -13,7 +13,8 @@ from itertools import groupby
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from ..._types import ON_ABANDONED, OnAbandoned, Verdict
+from ..._types import ON_ABANDONED, OnAbandoned
+from ..._verdict import Verdict
 from ..operations import (
     Acquire,
     CheckAndMark,

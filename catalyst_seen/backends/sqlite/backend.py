@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from ..._targets import expanded
+from .._settings import SQLITE, check_effective
 from .connections import Connections
 from .database import Database
 from .files import MEMORY
@@ -41,9 +43,14 @@ class SqliteBackend:
             config: The SQLite settings and the clock.
             ttl: Time to live of the rows of an old store's file, counted from their
                 ``ts``.
+
+        Raises:
+            ConfigurationError: A setting has no effect on SQLite.
+            ValueError: The path begins with the name of an unknown user.
         """
+        check_effective(config, SQLITE)
         # Absolute, so that neither chdir nor SQLite's own reading of "file:" moves it.
-        location = MEMORY if path == MEMORY else str(Path(path).absolute())
+        location = MEMORY if path == MEMORY else str(Path(expanded(path)).absolute())
         self._shared = SharedState(location, config, ttl)
         self._connections = Connections(self._shared)
         self.maintenance_due: asyncio.Event | None = (
@@ -82,7 +89,7 @@ class SqliteBackend:
         timeout: float | None = None,
     ) -> BatchResult:
         if timeout is None:
-            timeout = self.config.timeout
+            timeout = self.config.timeout_seconds
         return await self._run(
             Database.apply,
             operations,

@@ -131,7 +131,7 @@ class Connections:
         return worker
 
     def _until(self) -> float:
-        return time.monotonic() + self._shared.config.timeout
+        return time.monotonic() + self._shared.config.timeout_seconds
 
     def _abandon_writer(self) -> None:
         worker, self._writer = self._writer, None

@@ -97,7 +97,7 @@ class Database:
         self.shared.file.check_before_connecting()
         with translated(self.location):
             precheck_file(self.location, self.shared.config.file_mode)
-        self._connect(sqlite_timeout=self.shared.config.timeout)
+        self._connect(sqlite_timeout=self.shared.config.timeout_seconds)
         self.shared.file.register(id(self))
 
     def close(self) -> None:
@@ -280,7 +280,7 @@ class Database:
         if self._reads_until is not None:
             return Deadline(self._reads_until, self._abort)
         if timeout is None:
-            timeout = self.shared.config.timeout
+            timeout = self.shared.config.timeout_seconds
         return Deadline(time.monotonic() + timeout, self._abort)
 
     def _retried(

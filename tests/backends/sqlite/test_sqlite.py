@@ -650,7 +650,7 @@ class TestErrors:
         config = SeenStoreConfig(path, timeout=0.05, purge_interval=None)
         async with AsyncSeenStore(config) as store:
             await store.mark_seen("k")
-            await store.mark_seen("expired", 0)
+            await store.mark_seen("expired", 1e9)
             with write_lock(path):
                 for call in (
                     store.mark_seen("new"),

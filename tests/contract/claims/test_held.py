@@ -19,9 +19,7 @@ class TestPolicies:
         self, target: Target, clock: Clock
     ) -> None:
         """The policy of the store is that of its claims, unless a claim has its own."""
-        async with AsyncSeenStore(
-            target.config(), clock=clock, on_abandoned="hold"
-        ) as store:
+        async with AsyncSeenStore(target.config(), on_abandoned="hold") as store:
             await store.claim("k", lease=60)
             await store.claim_many(["many"], lease=60)
             await store.claim("drop", lease=60, on_abandoned="drop")
