@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import aiohttp
-import structlog
 from aiohttp import web
 from feed_poller import (
     Entry,
@@ -455,7 +454,6 @@ def progress_on(console: Console) -> Progress:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         return asyncio.run(run(arguments(argv)))
     except (SeenError, ValueError, OSError) as exc:

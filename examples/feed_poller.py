@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import feedparser
-import structlog
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
@@ -451,7 +450,6 @@ async def poll_with_progress(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

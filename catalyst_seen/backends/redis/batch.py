@@ -216,11 +216,13 @@ class Batch:
         return error
 
     def _foreign_key_error(self, operation: Operation[object]) -> SeenError:
-        return SchemaError(
+        error = SchemaError(
             self._location,
-            f"{operation.key!r} has the name of another program's key",
+            "a key of this call has the name of another program's key",
             "It is untouched; choose another prefix",
         )
+        error.add_note(f"It is {operation.key!r}.")  # not in the text: logs repeat that
+        return error
 
     def _ambiguity(
         self, call: _ScriptCall, operation: Operation[object], *, is_done: bool

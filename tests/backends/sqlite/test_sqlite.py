@@ -860,6 +860,7 @@ class TestErrors:
             from catalyst_seen import AsyncSeenStore, SeenStoreConfig
             path = sys.argv[1]
             sys.stdout.close()
+            sys.stderr.close()
             db = sqlite3.connect(path, isolation_level=None)
             db.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
             async def main():
