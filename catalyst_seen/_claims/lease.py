@@ -98,7 +98,8 @@ class Lease:
         requested: The confirm or release that was requested, if any.
         changed: Set for the renewer when the lease was renewed or finished, or when
             that failed.
-        in_user_transaction: Whether it was confirmed in a transaction of the caller's.
+        in_user_transaction: Whether it was confirmed in a transaction of the caller's,
+            which then alone decides: the lease is not renewed any more.
     """
 
     def __init__(
@@ -122,6 +123,11 @@ class Lease:
         if finishing is None or not finishing.done():
             return finishing is not None
         return not finishing.cancelled() and finishing.exception() is None
+
+    @property
+    def needs_renewal(self) -> bool:
+        """Does its block depend on renewals, because nothing has ended it yet?"""
+        return not self.is_finished and not self.in_user_transaction
 
     def remaining(self) -> float:
         """Return the seconds left; 0 if it is over, finished or was never owned."""
@@ -203,9 +209,20 @@ class Lease:
                 " could share; only a store on PostgreSQL can confirm in a transaction"
                 " of yours",
             )
-        if not await backend.confirm_in_transaction(transaction, self.confirm(ttl)):
-            raise self.lost()
+        # Before the first await: a renewal would wait for the row until the end of the
+        # transaction, and then find a confirmed row.
         self.in_user_transaction = True
+        try:
+            confirm = self.confirm(ttl)
+            is_confirmed = await backend.confirm_in_transaction(transaction, confirm)
+        except BaseException:
+            self.in_user_transaction = False
+            raise
+        finally:
+            self._notify()
+        if not is_confirmed:
+            self.in_user_transaction = False
+            raise self.lost()
 
     async def finish_block(self, exc: BaseException | None) -> None:
         """Finish it at the end of its block.
@@ -237,17 +254,26 @@ class Lease:
     def lost(self) -> LeaseLostError:
         """Create the error that states why it is not owned."""
         if self.is_owned:
-            problem = (
+            return self._lost(
                 "it is lost: another owner has claimed the key since the lease ended,"
                 " or it was released, confirmed, marked, forgotten or resolved. Nothing"
                 " was changed; if the lease was too short, take a longer one, or a"
                 " block with keep_alive"
             )
-        else:
-            problem = (
-                f"it was never owned, its verdict is {self.state.verdict}. Nothing was"
-                " changed; handle an item only `if claim:`"
-            )
+        return self._lost(
+            f"it was never owned, its verdict is {self.state.verdict}. Nothing was"
+            " changed; handle an item only `if claim:`"
+        )
+
+    def expired(self) -> LeaseLostError:
+        """Create the error of a lease that ended because no renewal succeeded."""
+        return self._lost(
+            f"its lease of {self.length:g} seconds is over, and no renewal was"
+            " acknowledged: another owner may have the key. The store failed or did"
+            " not answer; the log says why"
+        )
+
+    def _lost(self, problem: str) -> LeaseLostError:
         acquired = self.acquired
         return LeaseLostError(
             acquired.key, acquired.namespace, self.state.attempt, problem

@@ -22,6 +22,7 @@ from catalyst_seen import (
     SchemaError,
     SeenStore,
     SeenStoreConfig,
+    StoreError,
     StoreUnavailableError,
     Verdict,
 )
@@ -148,7 +149,7 @@ class TestOpening:
             async with AsyncSeenStore(config) as store:
                 assert await store.check_and_mark("k")
                 server.kill()
-                with pytest.raises(StoreUnavailableError) as caught:
+                with pytest.raises(StoreError) as caught:
                     await store.check_and_mark("another")
                 assert not await store.is_seen("a third")
         error = caught.value
