@@ -52,7 +52,7 @@ class Dispatcher:
             self.executor,
             limit=config.max_in_flight,
             timeout=backend.config.timeout,
-            stall_after=self.tuning.stall_after,
+            tuning=self.tuning,
         )
         self.detached: DetachedCalls = DetachedCalls(lifecycle, self.batcher)
 

@@ -52,6 +52,7 @@ class Batch:
     marks that an earlier attempt stored.
 
     Attributes:
+        ids: The keys of the batch.
         is_change: Whether the batch may change a row.
         is_single_statement: Whether one statement is enough.
     """
@@ -79,6 +80,7 @@ class Batch:
                 self._later[id_].append(index)
                 self._repeats.add(index)
         self._first = first
+        self.ids: frozenset[Id] = frozenset(first)
         self.is_change: bool = not all(isinstance(one, Get) for one in operations)
         self.is_single_statement: bool = not self._later and len(first) <= _MAX_KEYS
 
