@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from ..._types import ClaimState, Sighting, Verdict
-from .._retry import ambiguous
+from .._retry import ambiguous, safe_to_repeat
 from .._state_machine import to_result, transition
 from ..base import BatchResult
 from ..operations import (
@@ -109,7 +109,9 @@ class Batch:
         while pending:
             next_round: dict[Id, int] = {}
             for indexes in _statements(pending):
-                statement, parameters = self._statement(indexes)
+                statement, parameters = self._statement(
+                    indexes, maybe_applied=maybe_applied
+                )
                 sent = clock.monotonic()
                 records = await connection.fetch(
                     statement, *parameters, timeout=timeout
@@ -131,8 +133,12 @@ class Batch:
             pending = next_round
         return result
 
-    def _statement(self, indexes: Sequence[int]) -> tuple[str, list[Sequence[object]]]:
+    def _statement(
+        self, indexes: Sequence[int], *, maybe_applied: bool
+    ) -> tuple[str, list[Sequence[object]]]:
         operations = [self._operations[index] for index in indexes]
+        if maybe_applied:
+            operations = list(map(safe_to_repeat, operations))
         is_change = not all(isinstance(operation, Get) for operation in operations)
         statement = self._table.render(WRITE_BATCH if is_change else READ_BATCH)
         return statement, _parameters(operations, list(map(self._mark_token, indexes)))

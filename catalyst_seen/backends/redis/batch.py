@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import TryAgainError
 
 from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
-from .._retry import TransientError, ambiguous, as_outcome_unknown
+from .._retry import TransientError, ambiguous, as_outcome_unknown, safe_to_repeat
 from .._state_machine import to_result
 from ..base import BatchResult
 from ..operations import Get
@@ -111,6 +111,11 @@ class Batch:
         ]
         return _ScriptCall(indexes, Command(args, slot))
 
+    def _prepare_retry(self, call: _ScriptCall) -> None:
+        """Remove from a call what must not be done twice; its random id stays."""
+        operations = (self._operations[index] for index in call.indexes)
+        call.command.args[-2] = script.pack(map(safe_to_repeat, operations))
+
     async def send(self, timeout: float | None = None) -> None:
         """Send the script calls that have no reply yet.
 
@@ -118,6 +123,9 @@ class Batch:
             TransientError: A call has no reply from this attempt either.
         """
         calls = [call for call in self._calls if not call.is_complete]
+        for call in calls:
+            if call.maybe_applied:
+                self._prepare_retry(call)
         commands = [call.command for call in calls]
         sent = self._clock.monotonic()
         try:
