@@ -12,6 +12,7 @@ from .._errors import (
     SeenError,
     StoreUnavailableError,
 )
+from .._types import ClaimState, Sighting
 from ..backends.operations import Get, Result_co
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def call_failure(
 ) -> SeenError | None:
     """Return the error of a call of which some operations failed alone.
 
-    If the others may have changed their keys, that is an ``OutcomeUnknownError``.
+    If the others may have changed their keys, that is an ``OutcomeUnknownError``. A
+    false sighting or claim has changed nothing.
     """
     failures = [result for result in results if isinstance(result, SeenError)]
     if not failures:
@@ -98,11 +100,17 @@ def call_failure(
         if isinstance(failure, OutcomeUnknownError):
             return failure
     first = failures[0]
-    is_partial = len(failures) < len(results) and not is_read_only(operations)
+    is_partial = not is_read_only(operations) and any(map(_is_change, results))
     if not is_partial or not isinstance(first, StoreUnavailableError | SchemaError):
         return first
     cause = f"{len(failures)} of {len(results)} keys failed: {first.cause}"
     return OutcomeUnknownError(first.location, cause, first.advice)
+
+
+def _is_change(result: object) -> bool:
+    if isinstance(result, Sighting | ClaimState):
+        return bool(result.verdict)
+    return not isinstance(result, SeenError)
 
 
 def resolve_calls(calls: Sequence[PendingCall[Any]], results: Sequence[Any]) -> None:

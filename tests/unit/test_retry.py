@@ -10,9 +10,11 @@ import pytest
 
 from catalyst_seen import (
     OutcomeUnknownError,
+    Sighting,
     StoreClosedError,
     StoreError,
     StoreUnavailableError,
+    Verdict,
 )
 from catalyst_seen._engine.calls import call_failure
 from catalyst_seen.backends import _retry
@@ -162,8 +164,10 @@ class TestPartlyFailed:
         assert "1 of 2 keys failed" in str(failure)
 
     def test_complete_failure_is_raised(self) -> None:
-        """If every operation failed, or none writes, the failure itself is raised."""
+        """If no operation changed a key, the failure itself is raised."""
         refused = self.UNAVAILABLE
+        duplicate = Sighting("a", "", Verdict.DUPLICATE, 1, 1, 0, None)
+        assert call_failure(self.MARKS, [duplicate, refused]) is refused
         assert call_failure(self.MARKS, [refused, refused]) is refused
         assert call_failure(self.GETS, [None, refused]) is refused
         assert call_failure(self.MARKS, [True, True]) is None
