@@ -380,6 +380,17 @@ class TestFailures:
             assert await store.check_and_mark("new")
             await claim.confirm()
 
+    async def test_forget_counts_under_every_name(self, server: Valkey) -> None:
+        """What a store forgets counts at once under every name of the server."""
+        other_name = server.url.replace("127.0.0.1", "localhost")
+        other_name = other_name.replace("valkey://", "redis://")
+        async with AsyncSeenStore(server.url) as store:
+            async with AsyncSeenStore(other_name) as other:
+                await store.mark_seen("k")
+                assert await store.is_seen("k")
+                await other.forget("k")
+            assert await store.check_and_mark("k")
+
     async def test_demoted_primary_is_reported(self, server: Valkey) -> None:
         """A primary that became a replica is reported; its promotion mends that."""
         with Valkey(**DURABLE) as other:
