@@ -180,6 +180,7 @@ class Claim:
                 " or released"
             )
         self._is_entered = True
+        self._lease.enter_block()
         if self._renewer:
             self._renewer.start()
         return self
@@ -191,6 +192,7 @@ class Claim:
         traceback: TracebackType | None,
     ) -> None:
         self._is_entered = False
+        self._lease.leave_block()
         lost = self._renewer.stop(exc) if self._renewer else None
         if lost:
             raise lost from exc

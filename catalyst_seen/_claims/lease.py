@@ -39,26 +39,47 @@ async def acquire(
         return state
     time = asyncio.get_running_loop().time
     deadline, backoff = time() + wait, dispatcher.tuning.first_poll
-    waiters = dispatcher.waiters
-    with waiters.subscribe((operation.namespace, operation.key)) as ended:
+    waiters, id_ = dispatcher.waiters, (operation.namespace, operation.key)
+    has_polled = False
+    with waiters.subscribe(id_) as waiter:
         while True:
-            ended.clear()
+            waiter.ended.clear()
             try:
                 (state,) = await acquire_many(dispatcher, [operation])
             except BaseException:
-                ended.set()  # another waiter may succeed
+                waiter.ended.set()  # another waiter may succeed
                 raise
             left = deadline - time()
+            if state.retry_after is None and not state.verdict and has_polled:
+                waiters.wake_all(id_)  # nobody else polls, and all get this verdict
             if state.retry_after is None or left <= 0:
                 return state
-            jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
-            pause = min(left, backoff * jitter, max(state.retry_after, _MIN_PAUSE))
+            _refuse_to_wait_for_itself(dispatcher, operation)
+            pause = left
+            if waiter.is_first:
+                jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
+                pause = min(left, backoff * jitter, max(state.retry_after, _MIN_PAUSE))
+                backoff = min(backoff * 2, dispatcher.tuning.last_poll)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await ended.wait()
+                    await waiter.ended.wait()
             if waiters.is_closing:
                 return state
-            backoff = min(backoff * 2, dispatcher.tuning.last_poll)
+            has_polled = not waiter.ended.is_set()
+
+
+def _refuse_to_wait_for_itself(dispatcher: Dispatcher, operation: Acquire) -> None:
+    """Raise if the key belongs to a block that the current task is inside of."""
+    block = dispatcher.blocks.get((operation.namespace, operation.key))
+    if block is None:
+        return
+    task, remaining = block
+    if task is asyncio.current_task() and remaining() > 0:
+        raise RuntimeError(
+            f"claim({operation.key!r}, wait=...) would wait for itself: this task is"
+            " inside the block of a claim on that key. Use that claim, or leave its"
+            " block first"
+        )
 
 
 async def acquire_many(
@@ -223,6 +244,19 @@ class Lease:
         if not is_confirmed:
             self.in_user_transaction = False
             raise self.lost()
+
+    def enter_block(self) -> None:
+        """Record that the current task runs its block."""
+        if self.is_owned:
+            id_ = self.acquired.namespace, self.acquired.key
+            self.dispatcher.blocks[id_] = asyncio.current_task(), self.remaining
+
+    def leave_block(self) -> None:
+        """Record that its block ends, unless the key has a later one."""
+        id_ = self.acquired.namespace, self.acquired.key
+        _, remaining = self.dispatcher.blocks.get(id_, (None, None))
+        if remaining == self.remaining:
+            del self.dispatcher.blocks[id_]
 
     async def finish_block(self, exc: BaseException | None) -> None:
         """Finish it at the end of its block.
