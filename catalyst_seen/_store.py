@@ -464,7 +464,8 @@ class AsyncSeenStore:
                 process within a second.
             keep_alive: Renew the lease at every third of its length while the block
                 runs; a claim without a block is not renewed. If the lease is lost
-                nevertheless, the block is cancelled and raises ``LeaseLostError``.
+                nevertheless, or is over because no renewal was acknowledged, the block
+                is cancelled and raises ``LeaseLostError``.
             on_abandoned: As in ``SeenStoreConfig``, for this claim; the default is the
                 store's.
             namespace: The namespace of the key.

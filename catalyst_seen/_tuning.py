@@ -24,6 +24,10 @@ class Tuning:
         first_poll: Seconds before a caller that waits for a claimed key tries again;
             the pause doubles up to ``last_poll``.
         last_poll: The longest of these pauses.
+        lock_patience: Seconds that a batch waits for rows that another transaction has
+            locked; then its calls on other keys go first. Transactions of stores take a
+            tenth of that.
+        locked_pause: Seconds before the calls on the locked keys are sent again.
         removal_page: Rows that one page of a purge or a cleanup examines, about 10 ms
             of the worker's time.
         maintenance_interval: Seconds between two runs of a backend's maintenance; a
@@ -45,6 +49,8 @@ class Tuning:
     stall_after: float = 0.1
     first_poll: float = 0.05
     last_poll: float = 1.0
+    lock_patience: float = 0.2
+    locked_pause: float = 0.1
     removal_page: int = 1_000
     maintenance_interval: float = 1.0
     cache_page: int = 1_000

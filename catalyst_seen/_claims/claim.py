@@ -197,6 +197,7 @@ class Claim:
                 " or released"
             )
         self._is_entered = True
+        self._lease.enter_block()
         if self._renewer:
             self._renewer.start()
         return self
@@ -208,6 +209,7 @@ class Claim:
         traceback: TracebackType | None,
     ) -> None:
         self._is_entered = False
+        self._lease.leave_block()
         if not self._lease.is_owned:
             self._check_block(exc)
             return

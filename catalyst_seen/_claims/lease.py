@@ -39,26 +39,47 @@ async def acquire(
         return state
     time = asyncio.get_running_loop().time
     deadline, backoff = time() + wait, dispatcher.tuning.first_poll
-    waiters = dispatcher.waiters
-    with waiters.subscribe((operation.namespace, operation.key)) as ended:
+    waiters, id_ = dispatcher.waiters, (operation.namespace, operation.key)
+    has_polled = False
+    with waiters.subscribe(id_) as waiter:
         while True:
-            ended.clear()
+            waiter.ended.clear()
             try:
                 (state,) = await acquire_many(dispatcher, [operation])
             except BaseException:
-                ended.set()  # another waiter may succeed
+                waiter.ended.set()  # another waiter may succeed
                 raise
             left = deadline - time()
+            if state.retry_after is None and not state.verdict and has_polled:
+                waiters.wake_all(id_)  # nobody else polls, and all get this verdict
             if state.retry_after is None or left <= 0:
                 return state
-            jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
-            pause = min(left, backoff * jitter, max(state.retry_after, _MIN_PAUSE))
+            _refuse_to_wait_for_itself(dispatcher, operation)
+            pause = left
+            if waiter.is_first:
+                jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
+                pause = min(left, backoff * jitter, max(state.retry_after, _MIN_PAUSE))
+                backoff = min(backoff * 2, dispatcher.tuning.last_poll)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await ended.wait()
+                    await waiter.ended.wait()
             if waiters.is_closing:
                 return state
-            backoff = min(backoff * 2, dispatcher.tuning.last_poll)
+            has_polled = not waiter.ended.is_set()
+
+
+def _refuse_to_wait_for_itself(dispatcher: Dispatcher, operation: Acquire) -> None:
+    """Raise if the key belongs to a block that the current task is inside of."""
+    block = dispatcher.blocks.get((operation.namespace, operation.key))
+    if block is None:
+        return
+    task, remaining = block
+    if task is asyncio.current_task() and remaining() > 0:
+        raise RuntimeError(
+            f"claim({operation.key!r}, wait=...) would wait for itself: this task is"
+            " inside the block of a claim on that key. Use that claim, or leave its"
+            " block first"
+        )
 
 
 async def acquire_many(
@@ -98,7 +119,8 @@ class Lease:
         requested: The confirm or release that was requested, if any.
         changed: Set for the renewer when the lease was renewed or finished, or when
             that failed.
-        in_user_transaction: Whether it was confirmed in a transaction of the caller's.
+        in_user_transaction: Whether it was confirmed in a transaction of the caller's,
+            which then alone decides: the lease is not renewed any more.
     """
 
     def __init__(
@@ -127,6 +149,11 @@ class Lease:
         if finishing is None or not finishing.done():
             return finishing is not None
         return not finishing.cancelled() and finishing.exception() is None
+
+    @property
+    def needs_renewal(self) -> bool:
+        """Does its block depend on renewals, because nothing has ended it yet?"""
+        return not self.is_finished and not self.in_user_transaction
 
     def remaining(self) -> float:
         """Return the seconds left; 0 if it is over, finished or was never owned."""
@@ -208,9 +235,33 @@ class Lease:
                 " could share; only a store on PostgreSQL can confirm in a transaction"
                 " of yours",
             )
-        if not await backend.confirm_in_transaction(transaction, self.confirm(ttl)):
-            raise self.lost()
+        # Before the first await: a renewal would wait for the row until the end of the
+        # transaction, and then find a confirmed row.
         self.in_user_transaction = True
+        try:
+            confirm = self.confirm(ttl)
+            is_confirmed = await backend.confirm_in_transaction(transaction, confirm)
+        except BaseException:
+            self.in_user_transaction = False
+            raise
+        finally:
+            self._notify()
+        if not is_confirmed:
+            self.in_user_transaction = False
+            raise self.lost()
+
+    def enter_block(self) -> None:
+        """Record that the current task runs its block."""
+        if self.is_owned:
+            id_ = self.acquired.namespace, self.acquired.key
+            self.dispatcher.blocks[id_] = asyncio.current_task(), self.remaining
+
+    def leave_block(self) -> None:
+        """Record that its block ends, unless the key has a later one."""
+        id_ = self.acquired.namespace, self.acquired.key
+        _, remaining = self.dispatcher.blocks.get(id_, (None, None))
+        if remaining == self.remaining:
+            del self.dispatcher.blocks[id_]
 
     async def finish_block(self, exc: BaseException | None) -> None:
         """Finish it at the end of its block.
@@ -242,17 +293,26 @@ class Lease:
     def lost(self) -> LeaseLostError:
         """Create the error that states why it is not owned."""
         if self.is_owned:
-            problem = (
+            return self._lost(
                 "it is lost: another owner has claimed the key since the lease ended,"
                 " or it was released, confirmed, marked, forgotten or resolved. Nothing"
                 " was changed; if the lease was too short, take a longer one, or a"
                 " block with keep_alive"
             )
-        else:
-            problem = (
-                f"it was never owned, its verdict is {self.state.verdict}. Nothing was"
-                " changed; handle an item only `if claim:`"
-            )
+        return self._lost(
+            f"it was never owned, its verdict is {self.state.verdict}. Nothing was"
+            " changed; handle an item only `if claim:`"
+        )
+
+    def expired(self) -> LeaseLostError:
+        """Create the error of a lease that ended because no renewal succeeded."""
+        return self._lost(
+            f"its lease of {self.length:g} seconds is over, and no renewal was"
+            " acknowledged: another owner may have the key. The store failed or did"
+            " not answer; the log says why"
+        )
+
+    def _lost(self, problem: str) -> LeaseLostError:
         acquired = self.acquired
         return LeaseLostError(
             acquired.key, acquired.namespace, self.state.attempt, problem

@@ -15,22 +15,18 @@ import asyncio
 import math
 from collections import deque
 from contextlib import suppress
-from copy import copy
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any
 
-from .._errors import (
-    OutcomeUnknownError,
-    SchemaError,
-    SeenError,
-    StoreUnavailableError,
-)
-from ..backends.base import SupportsReadAside
+from .._errors import SeenError
+from ..backends.base import KeysLockedError, SupportsReadAside
 from ..backends.operations import Get, Result_co
+from .calls import PendingCall, call_failure, fail_calls, resolve_calls
 from .lifecycle import no_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .._tuning import Tuning
     from ..backends.operations import Operation
     from .executor import Executor
     from .lifecycle import Lifecycle
@@ -38,63 +34,6 @@ if TYPE_CHECKING:
 
 _SPREAD = 0.1
 """How far apart the deadlines of a batch are, as a part of the timeout."""
-
-
-class PendingCall(Generic[Result_co]):
-    """The operations of one caller, from the queue to their results.
-
-    Attributes:
-        operations: The operations.
-        deadline: When it fails, by the time of the loop.
-        results: The future of their results. Cancelling it while the call is queued
-            withdraws the call.
-    """
-
-    __slots__ = ("_waiter", "deadline", "operations", "results")
-
-    def __init__(
-        self, operations: Sequence[Operation[Result_co]], timeout: float
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self.operations: Sequence[Operation[Result_co]] = operations
-        self.deadline: float = loop.time() + timeout
-        self.results: asyncio.Future[list[Result_co]] = loop.create_future()
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def is_read_only(self) -> bool:
-        """Does the call only read?"""
-        return _is_read_only(self.operations)
-
-    async def wait(self) -> list[Result_co]:
-        """Wait for the results. Cancelling the waiter does not withdraw the call.
-
-        Unlike ``asyncio.shield``, this resumes the waiter one loop iteration earlier,
-        so that the callers of one batch can join the next one.
-        """
-        if not self.results.done():
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return self.results.result()
-
-    def resolve(self, results: list[Result_co]) -> None:
-        """Deliver the results, unless the call was withdrawn."""
-        if not self.results.done():
-            self.results.set_result(results)
-            self._wake()
-
-    def fail(self, exc: BaseException) -> None:
-        """Deliver an error, unless the call was withdrawn."""
-        if not self.results.done():
-            if isinstance(exc, asyncio.CancelledError):
-                self.results.cancel()
-            else:
-                self.results.set_exception(exc)
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Batcher:
@@ -115,7 +54,7 @@ class Batcher:
         *,
         limit: int,
         timeout: float,
-        stall_after: float,
+        tuning: Tuning,
     ) -> None:
         """Create an empty queue.
 
@@ -124,14 +63,15 @@ class Batcher:
             executor: Executes a batch.
             limit: Maximum number of operations in a batch, unless one call has more.
             timeout: Seconds that a call waits, in the queue and for the database.
-            stall_after: Seconds after which a batch counts as blocked.
+            tuning: Internal limits.
         """
         self.batches: int = 0
         self._lifecycle = lifecycle
         self._executor = executor
         self._limit = limit
         self._timeout = timeout
-        self._stall_after = stall_after
+        self._stall_after = tuning.stall_after
+        self._locked_pause = tuning.locked_pause
         self._queue: deque[PendingCall[Any]] = deque()
         self._in_flight: list[PendingCall[Any]] = []
         self._watchdog: asyncio.TimerHandle | None = None
@@ -150,14 +90,21 @@ class Batcher:
             or self._lifecycle.lock.locked()
         ):
             return await self.submit(operations).results
-        async with self._lifecycle.lock:
-            self.batches += 1
-            # Stays False if this caller is cancelled: the backend may still be busy,
-            # so the next caller must queue.
-            self._has_one_caller = False
-            results = await self._executor.execute(operations, self._timeout)
-            self._has_one_caller = True
-        failure = _call_failure(operations, results)
+        time = asyncio.get_running_loop().time
+        deadline = time() + self._timeout
+        try:
+            async with self._lifecycle.lock:
+                self.batches += 1
+                # Stays False if this caller is cancelled: the backend may still be
+                # busy, so the next caller must queue.
+                self._has_one_caller = False
+                results = await self._executor.execute(operations, self._timeout)
+                self._has_one_caller = True
+        except KeysLockedError as exc:
+            call = PendingCall(operations, deadline - time())
+            self._set_aside([call], exc)
+            return await call.results
+        failure = call_failure(operations, results)
         if failure:
             raise failure
         return results
@@ -220,7 +167,8 @@ class Batcher:
         """Fail the queued calls whose time is over."""
         now = asyncio.get_running_loop().time()
         while self._queue and self._queue[0].deadline <= now:
-            self._queue.popleft().fail(no_turn(self._lifecycle.backend))
+            call = self._queue.popleft()
+            fail_calls([call], call.refusal or no_turn(self._lifecycle.backend))
 
     async def _send_batch(self, calls: list[PendingCall[Any]]) -> None:
         if not calls:
@@ -231,20 +179,40 @@ class Batcher:
         try:
             results = await self._executor.execute(operations, max(0.0, left))
         except asyncio.CancelledError as exc:
-            _fail_calls(calls, exc)
+            fail_calls(calls, exc)
             raise
+        except KeysLockedError as exc:
+            self._set_aside([call for call in calls if call.has_any(exc.ids)], exc)
+            await self._send_batch([call for call in calls if call.refusal is not exc])
         except SeenError as exc:
             await self._retry_reads(calls, exc)
         except Exception as exc:  # noqa: BLE001 - one of the operations is bad
             await self._isolate_failure(calls, exc)
         else:
-            _resolve_calls(calls, results)
+            resolve_calls(calls, results)
+
+    def _set_aside(
+        self, calls: Sequence[PendingCall[Any]], refusal: KeysLockedError
+    ) -> None:
+        """Send calls on locked keys again after a pause, without delaying others."""
+        for call in calls:
+            call.refusal = refusal
+        self._lifecycle.track(self._queue_later(calls))
+
+    async def _queue_later(self, calls: Sequence[PendingCall[Any]]) -> None:
+        try:
+            await asyncio.sleep(self._locked_pause)
+        except asyncio.CancelledError as exc:
+            fail_calls(calls, exc)
+            raise
+        self._queue.extendleft(reversed(calls))
+        self._start()
 
     async def _retry_reads(self, calls: list[PendingCall[Any]], exc: SeenError) -> None:
         """Fail a batch, but retry its read-only calls without the others."""
         readers = [call for call in calls if call.is_read_only]
         writers = [call for call in calls if not call.is_read_only]
-        _fail_calls(writers or readers, exc)
+        fail_calls(writers or readers, exc)
         if writers:
             await self._send_batch(readers)
 
@@ -259,7 +227,7 @@ class Batcher:
             try:
                 await self._send_batch([call])
             except asyncio.CancelledError as cancelled:
-                _fail_calls(calls[sent:], cancelled)
+                fail_calls(calls[sent:], cancelled)
                 raise
 
     def _start_watchdog(self) -> None:
@@ -297,55 +265,6 @@ class Batcher:
             with suppress(Exception):  # then the blocked batch reports the error
                 results = await backend.read_aside(gets)
                 if results is not None:
-                    _resolve_calls(calls, results)
+                    resolve_calls(calls, results)
         if self._is_sending:
             self._start_watchdog()
-
-
-def _call_failure(
-    operations: Sequence[Operation[Any]], results: Sequence[object]
-) -> SeenError | None:
-    """Return the error of a call of which some operations failed alone.
-
-    If the others may have changed their keys, that is an ``OutcomeUnknownError``.
-    """
-    failures = [result for result in results if isinstance(result, SeenError)]
-    if not failures:
-        return None
-    for failure in failures:
-        if isinstance(failure, OutcomeUnknownError):
-            return failure
-    first = failures[0]
-    is_partial = len(failures) < len(results) and not _is_read_only(operations)
-    if not is_partial or not isinstance(first, StoreUnavailableError | SchemaError):
-        return first
-    cause = f"{len(failures)} of {len(results)} keys failed: {first.cause}"
-    return OutcomeUnknownError(first.location, cause, first.advice)
-
-
-def _resolve_calls(calls: Sequence[PendingCall[Any]], results: Sequence[Any]) -> None:
-    """Deliver to each call its part of the results of a batch."""
-    end = 0
-    for call in calls:
-        start, end = end, end + len(call.operations)
-        own = [*results[start:end]]
-        failure = _call_failure(call.operations, own)
-        if failure:
-            call.fail(failure)
-        else:
-            call.resolve(own)
-
-
-def _fail_calls(calls: Sequence[PendingCall[Any]], exc: BaseException) -> None:
-    """Deliver an error to each call.
-
-    Each call gets a copy: one exception raised in many tasks mixes up their tracebacks.
-    """
-    for call in calls:
-        own = copy(exc).with_traceback(exc.__traceback__)
-        own.__cause__ = exc.__cause__
-        call.fail(own)
-
-
-def _is_read_only(operations: Sequence[Operation[Any]]) -> bool:
-    return all(isinstance(operation, Get) for operation in operations)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..backends.operations import Operation, Result_co
-    from .batcher import Batcher, PendingCall
+    from .batcher import Batcher
+    from .calls import PendingCall
     from .lifecycle import Lifecycle
 
 

@@ -13,11 +13,11 @@ from .executor import Executor
 from .waiters import KeyWaiters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .._config import SeenStoreConfig
     from .._tuning import Tuning
-    from ..backends.operations import CacheableOperation, Operation, Result_co
+    from ..backends.operations import CacheableOperation, Id, Operation, Result_co
     from .lifecycle import Lifecycle
 
 
@@ -31,6 +31,8 @@ class Dispatcher:
         batcher: Forms the batches.
         detached: Calls that complete although their caller is cancelled.
         waiters: Callers that wait for a claimed key.
+        blocks: The blocks of claims that are running, by their key: the task inside,
+            and a function that returns the seconds left of the lease.
         tuning: Internal limits.
     """
 
@@ -39,6 +41,8 @@ class Dispatcher:
         self.lifecycle = lifecycle
         self.tuning: Tuning = config.tuning
         self.waiters: KeyWaiters = KeyWaiters()
+        self.blocks: dict[Id, tuple[object, Callable[[], float]]] = {}
+        self._yielded_at = 0  # of ``cache.hits``
         self.cache: SeenCache = SeenCache(
             config.recent_keys if config.cache_enabled else 0,
             seconds(config.recent_staleness, "recent_staleness", least=0),
@@ -52,7 +56,7 @@ class Dispatcher:
             self.executor,
             limit=config.max_in_flight,
             timeout=backend.config.timeout_seconds,
-            stall_after=self.tuning.stall_after,
+            tuning=self.tuning,
         )
         self.detached: DetachedCalls = DetachedCalls(lifecycle, self.batcher)
 
@@ -75,8 +79,8 @@ class Dispatcher:
         result = self.cache.get(operation)
         if result is None:
             (result,) = await self.batcher.send([operation])
-        elif not self.cache.hits % self.tuning.cache_page:
-            await asyncio.sleep(0)  # a loop of hits must not block the event loop
+        elif self.cache.hits - self._yielded_at >= self.tuning.cache_page:
+            await self._yield()
         return result
 
     async def query_many(
@@ -92,6 +96,8 @@ class Dispatcher:
             if first:
                 await asyncio.sleep(0)
             cached += map(self.cache.get, operations[first : first + page])
+        if self.cache.hits - self._yielded_at >= page:
+            await self._yield()
         if None not in cached:
             return cast("list[Result_co]", cached)
         missed = [
@@ -101,3 +107,11 @@ class Dispatcher:
         ]
         results = iter(await self.batcher.send(missed))
         return [next(results) if result is None else result for result in cached]
+
+    async def _yield(self) -> None:
+        """Let other tasks run after a page of hits, in however many calls.
+
+        A loop of calls that the cache answers never waits for anything else.
+        """
+        self._yielded_at = self.cache.hits
+        await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
-from .operations import Forget, Release, Resolve
+from .operations import Forget, Get, Release, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -170,13 +170,26 @@ def as_outcome_unknown(refusal: StoreUnavailableError) -> OutcomeUnknownError:
     )
 
 
+def safe_to_repeat(operation: Operation[object]) -> Operation[object]:
+    """Return what a retry may send after an attempt that may have been applied.
+
+    A Forget or a Resolve that was applied must not be repeated: another caller may have
+    marked or claimed the key since, and the retry would undo that. The retry only reads
+    the key, and the outcome is unknown. Every other operation recognises its first
+    attempt by a token, or can be repeated without harm.
+    """
+    if type(operation) in {Forget, Resolve}:
+        return Get(operation.namespace, operation.key)
+    return operation
+
+
 def ambiguous(
     operation: Operation[object], location: str
 ) -> OutcomeUnknownError | None:
     """Return the error of a retried operation that had no effect, if it is ambiguous.
 
     Forget, Release and Resolve write no token by which a retry could recognise its
-    first attempt; every other operation does.
+    first attempt; every other operation does, or has the same effect again.
     """
     if not isinstance(operation, Forget | Release | Resolve):
         return None

@@ -22,13 +22,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from .._errors import StoreUnavailableError
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
     from .._config import SeenStoreConfig
     from .._types import CheckReport, OnAbandoned, Record
-    from .operations import Confirm, Get, Operation, Row
+    from .operations import Confirm, Get, Id, Operation, Row
 
 Cursor = tuple[str, str]
 """Opaque cursor of a paged scan, meaningful only to the backend that issued it."""
@@ -51,6 +53,25 @@ class BatchResult(NamedTuple):
     results: list[object]
     rows: list[Row | None]
     version: object
+
+
+class KeysLockedError(StoreUnavailableError):
+    """Other transactions have locked rows of a batch, and nothing of it was done.
+
+    The engine sends the calls on other keys again at once, and those on these keys
+    again and again until their time is over. So a long transaction of a caller's, in
+    which a claim was confirmed, blocks no other key.
+
+    Attributes:
+        ids: The keys whose rows are locked, as far as the backend can tell.
+    """
+
+    def __init__(
+        self, location: str, cause: str, advice: str, ids: frozenset[Id]
+    ) -> None:
+        super().__init__(location, cause, advice)
+        self.args = location, cause, advice, ids
+        self.ids = ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +122,10 @@ class Backend(Protocol):
     database has transactions.
 
     Every failure of the database is raised as ``StoreUnavailableError``; a failure
-    after which the batch may or may not be stored, as ``OutcomeUnknownError``. Bugs and
-    cancellation pass through untouched. A cancelled call may or may not take effect,
-    and disturbs nothing else.
+    after which the batch may or may not be stored, as ``OutcomeUnknownError``. A
+    database with transactions of others' raises ``KeysLockedError`` instead of waiting
+    for their rows. Bugs and cancellation pass through untouched. A cancelled call may
+    or may not take effect, and disturbs nothing else.
     """
 
     @property

@@ -426,5 +426,12 @@ class TestSize:
         task = asyncio.create_task(other())
         for _ in range(10_000):
             await store.is_seen("k")
-        task.cancel()
         assert turns >= 9
+        keys = [str(number) for number in range(30)]
+        await store.mark_many(keys)
+        for verb in (store.filter_new, store.check_and_mark_many):
+            turns = 0
+            for _ in range(400):  # 12,000 keys, a few at a time
+                await verb(keys)
+            assert turns >= 9
+        task.cancel()

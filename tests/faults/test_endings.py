@@ -211,7 +211,7 @@ FORKS = """
     def refused(use):
         try:
             use()
-        except (StoreClosedError, StoreError) as exc:
+        except (StoreClosedError, StoreUnavailableError) as exc:
             assert "fork" in str(exc), exc
             return 1
         return 0

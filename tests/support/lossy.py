@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from catalyst_seen import AsyncSeenStore, OutcomeUnknownError
 
 from .servers import HOST
 
@@ -66,6 +70,48 @@ class Lossy:
                     self.end_after = b""
                     break
         back.close()
+
+
+async def check_nothing_is_undone(
+    way: Lossy, store: AsyncSeenStore, other: AsyncSeenStore
+) -> None:
+    """Let a third party act between the attempts of a forget, and of a resolve.
+
+    Args:
+        way: The proxy.
+        store: Connects through it.
+        other: Does not.
+    """
+
+    async def held(key: str) -> None:
+        await other.claim(key, lease=0.01, on_abandoned="hold")
+        while not await other.held():
+            await asyncio.sleep(0.005)
+
+    async def lose(call: Awaitable[object]) -> asyncio.Future[object]:
+        way.lose, way.refuse = 1, 1_000_000
+        calling = asyncio.ensure_future(call)
+        while way.lose:
+            await asyncio.sleep(0.001)
+        return calling
+
+    async def is_unknown(calling: asyncio.Future[object]) -> None:
+        way.refuse = 0
+        with pytest.raises(OutcomeUnknownError):
+            await calling
+
+    await other.mark_seen("k")
+    assert not await store.forget("connected")
+    forgetting = await lose(store.forget("k"))
+    assert await other.check_and_mark("k")
+    await is_unknown(forgetting)
+    assert not await other.check_and_mark("k")
+
+    await held("h")
+    resolving = await lose(store.resolve("h", handled=False))
+    await held("h")
+    await is_unknown(resolving)
+    assert [record.key for record in await other.held()] == ["h"]
 
 
 @asynccontextmanager

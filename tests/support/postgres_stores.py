@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import asyncpg
 
@@ -17,7 +18,10 @@ SOON = 10.0
 
 
 def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
-    """Return a store on a server, without a background purge or a cache."""
+    """Return a store on a server, without a background purge or a cache.
+
+    Its batches wait for locked rows, so that a test can see them wait.
+    """
     config = {
         "purge_interval": None,
         "recent_staleness": 0,
@@ -26,7 +30,8 @@ def at(place: Target | Postgres, **settings: object) -> AsyncSeenStore:
     }
     if isinstance(place, Postgres):
         return AsyncSeenStore(SeenStoreConfig(url=place.url, **config))  # type: ignore[arg-type]
-    return AsyncSeenStore(place.config(**config))
+    waiting = replace(place.settings.tuning, lock_patience=60)
+    return AsyncSeenStore(place.config(**{"tuning": waiting, **config}))
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     Verdict,
 )
+from catalyst_seen._engine.waiters import Waiter
 from catalyst_seen.backends.operations import Id
 
 
@@ -34,6 +35,6 @@ async def verdict(store: AsyncSeenStore, key: str = "k") -> Verdict:
     return claim.verdict
 
 
-def waiting_callers(store: AsyncSeenStore) -> dict[Id, list[asyncio.Event]]:
-    """Return the events of the callers that wait for each key; no figure shows them."""
+def waiting_callers(store: AsyncSeenStore) -> dict[Id, list[Waiter]]:
+    """Return the callers that wait for each key; no figure shows them."""
     return store._dispatcher.waiters.waiting

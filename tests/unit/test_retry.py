@@ -10,11 +10,13 @@ import pytest
 
 from catalyst_seen import (
     OutcomeUnknownError,
+    Sighting,
     StoreClosedError,
     StoreError,
     StoreUnavailableError,
+    Verdict,
 )
-from catalyst_seen._engine.batcher import _call_failure
+from catalyst_seen._engine.calls import call_failure
 from catalyst_seen.backends import _retry
 from catalyst_seen.backends._retry import (
     Attempt,
@@ -152,18 +154,20 @@ class TestPartlyFailed:
     def test_unknown_outcome_takes_precedence(self) -> None:
         """An unknown outcome takes precedence over every other failure."""
         unknown = self.UNKNOWN
-        assert _call_failure(self.MARKS, [self.UNAVAILABLE, unknown]) is unknown
-        assert _call_failure(self.MARKS, [True, unknown]) is unknown
+        assert call_failure(self.MARKS, [self.UNAVAILABLE, unknown]) is unknown
+        assert call_failure(self.MARKS, [True, unknown]) is unknown
 
     def test_partial_success_is_unknown(self) -> None:
         """A call that was applied in part is unknown."""
-        failure = _call_failure(self.MARKS, [True, self.UNAVAILABLE])
+        failure = call_failure(self.MARKS, [True, self.UNAVAILABLE])
         assert isinstance(failure, OutcomeUnknownError)
         assert "1 of 2 keys failed" in str(failure)
 
     def test_complete_failure_is_raised(self) -> None:
-        """If every operation failed, or none writes, the failure itself is raised."""
+        """If no operation changed a key, the failure itself is raised."""
         refused = self.UNAVAILABLE
-        assert _call_failure(self.MARKS, [refused, refused]) is refused
-        assert _call_failure(self.GETS, [None, refused]) is refused
-        assert _call_failure(self.MARKS, [True, True]) is None
+        duplicate = Sighting("a", "", Verdict.DUPLICATE, 1, 1, 0, None)
+        assert call_failure(self.MARKS, [duplicate, refused]) is refused
+        assert call_failure(self.MARKS, [refused, refused]) is refused
+        assert call_failure(self.GETS, [None, refused]) is refused
+        assert call_failure(self.MARKS, [True, True]) is None

@@ -200,6 +200,8 @@ class TestClaims:
             assert claim.remaining() == 10
             assert claim.release(delay=3) is True
             assert store.claim("k").retry_after == 3
+            clock.advance(3)
+            claim = store.claim("k")
             claim.confirm(ttl=None)
             store.forget("k")
             with pytest.raises(LeaseLostError):
@@ -210,6 +212,17 @@ class TestClaims:
             clock.advance(1)
             assert [record.key for record in store.held()] == ["held"]
             assert store.resolve("held", handled=True)
+
+    def test_lost_lease_is_raised_at_the_end_of_the_block(self, path: Path) -> None:
+        """A thread learns at the normal end of its block that its lease is lost."""
+        config = SeenStoreConfig(path, timeout=0.001, purge_interval=None)
+        with SeenStore(config) as store:
+            claim = store.claim("k", lease=0.3, keep_alive=True)
+            renewer = claim._claim._renewer
+            lock, lost = write_lock(path), pytest.raises(LeaseLostError)
+            with lost, claim, lock:
+                while renewer and not renewer._lost:
+                    time.sleep(0.01)
 
     def test_blocking_claim_batches(self) -> None:
         """Claims of many keys come from generators in the thread of the caller."""

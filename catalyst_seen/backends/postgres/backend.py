@@ -15,16 +15,24 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import asyncpg
 
 from ..._config import SeenStoreConfig
-from ..._errors import ConfigurationError, OutcomeUnknownError
-from .._retry import Attempt, RetryingChannel, ServerClock, no_retry
+from ..._errors import ConfigurationError, OutcomeUnknownError, StoreUnavailableError
+from .._retry import (
+    Attempt,
+    RetryingChannel,
+    ServerClock,
+    TransientError,
+    no_retry,
+)
 from .._settings import POSTGRES, check_effective
+from ..base import KeysLockedError
 from . import maintenance
 from .batch import Batch
 from .dsn import quote_identifier, redact, server_location
+from .errors import LOCKED as LOCKED_ADVICE
 from .errors import translate_errors
 from .health import check
-from .pool import Connections
-from .queries import Table
+from .pool import Connections, milliseconds
+from .queries import LOCKED, Table
 from .schema import check_server, create, is_created
 
 if TYPE_CHECKING:
@@ -32,7 +40,10 @@ if TYPE_CHECKING:
 
     from ..._types import CheckReport, Record
     from ..base import BackendStats, BatchResult, Cursor, PageResult
-    from ..operations import Confirm, Operation
+    from ..operations import Confirm, Id, Operation
+
+_BRIEF = 0.5
+"""Up to this ``lock_timeout`` a purge does not wait for that of another process."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,7 +84,9 @@ class PostgresBackend:
         self._clock = ServerClock(self.config.tuning.server_time)
         self._table = Table(f"{quote_identifier(schema)}.seen", self._clock)
         self._engine = ""
-        self._connections = Connections(target, timeout)
+        patience = min(self.config.tuning.lock_patience, timeout / 2)
+        self._connections = Connections(target, timeout, patience)
+        self._locked: frozenset[Id] = frozenset()
         self._batch_channel = RetryingChannel("", timeout)
         self._read_channel = RetryingChannel("", timeout)
         self._set_location(
@@ -117,6 +130,9 @@ class PostgresBackend:
                 self._connections.acquire() as connection,
                 self._request_timeout(),
             ):
+                # Another process that creates the schema holds its lock for longer.
+                lock_timeout = milliseconds(self.config.timeout)
+                await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout}")
                 await create(connection, self.config.schema, self._location)
 
     async def _inspect_server(self, connection: asyncpg.Connection) -> bool:
@@ -160,10 +176,51 @@ class PostgresBackend:
                     timeout=attempt.timeout,
                 )
 
-        result = await self._batch_channel.request(
-            send, is_change=batch.is_change, timeout=timeout
-        )
+        if self._locked and batch.is_change:
+            ids = await self._locked_among(self._locked & batch.ids, timeout)
+            if ids:
+                raise self._keys_locked("still locked", ids)
+        try:
+            result = await self._batch_channel.request(
+                send, is_change=batch.is_change, timeout=timeout
+            )
+        except StoreUnavailableError as exc:
+            if not isinstance(exc.__cause__, asyncpg.LockNotAvailableError):
+                raise
+            ids = await self._locked_among(batch.ids, timeout)
+            raise self._keys_locked(exc.cause, ids or batch.ids) from exc
         return result._replace(version=object() if sample_version else None)
+
+    async def _locked_among(
+        self,
+        ids: frozenset[Id],
+        timeout: float | None,
+    ) -> frozenset[Id]:
+        """Return the keys whose rows are locked, without a wait, and remember them.
+
+        The next batch with one of them need not wait for ``lock_timeout`` to find out.
+        """
+        if not ids:
+            return ids
+        statement = self._table.render(LOCKED)
+        namespaces, keys = zip(*ids, strict=True)
+
+        async def send(attempt: Attempt) -> list[asyncpg.Record]:
+            async with self._connections.acquire(
+                in_transaction=False, timeout=attempt.timeout
+            ) as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(
+                    statement, namespaces, keys, timeout=attempt.timeout
+                )
+                return rows
+
+        rows = await self._batch_channel.request(send, is_change=False, timeout=timeout)
+        locked = frozenset((row["namespace"], row["id"]) for row in rows)
+        self._locked = (self._locked - ids) | locked
+        return locked
+
+    def _keys_locked(self, cause: str, ids: frozenset[Id]) -> KeysLockedError:
+        return KeysLockedError(self._location, cause, LOCKED_ADVICE, ids)
 
     async def confirm_in_transaction(
         self, transaction: object, confirm: Confirm
@@ -205,7 +262,7 @@ class PostgresBackend:
             namespace,
             limit=limit,
             cursor=cursor,
-            is_blocking=lock_timeout is None,
+            is_blocking=lock_timeout is None or lock_timeout > _BRIEF,
         )
 
     async def cleanup(
@@ -246,11 +303,19 @@ class PostgresBackend:
                     " did, nobody knows",
                     "Call it again to remove what is left",
                 )
-            async with (
-                self._connections.acquire(in_transaction=False) as connection,
-                self._request_timeout(),
-            ):
-                return await remove(connection, self._table, *args, **kwargs)
+            try:
+                async with (
+                    self._connections.acquire(in_transaction=False) as connection,
+                    self._request_timeout(),
+                ):
+                    return await remove(connection, self._table, *args, **kwargs)
+            except StoreUnavailableError as exc:
+                if not isinstance(exc.__cause__, asyncpg.LockNotAvailableError):
+                    raise
+                # Another process purges: its turn is over soon.
+                raise TransientError(
+                    exc.__cause__, maybe_applied=False, advice=exc.advice
+                ) from exc
 
         return await self._batch_channel.request(send, is_change=True)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._types import ClaimState, Sighting
 from ..._verdict import Verdict
-from .._retry import ambiguous
+from .._retry import ambiguous, safe_to_repeat
 from .._state_machine import to_result, transition
 from ..base import BatchResult
 from ..operations import (
@@ -54,6 +54,7 @@ class Batch:
     marks that an earlier attempt stored.
 
     Attributes:
+        ids: The keys of the batch.
         is_change: Whether the batch may change a row.
         is_single_statement: Whether one statement is enough.
     """
@@ -81,6 +82,7 @@ class Batch:
                 self._later[id_].append(index)
                 self._repeats.add(index)
         self._first = first
+        self.ids: frozenset[Id] = frozenset(first)
         self.is_change: bool = not all(isinstance(one, Get) for one in operations)
         self.is_single_statement: bool = not self._later and len(first) <= _MAX_KEYS
 
@@ -109,7 +111,9 @@ class Batch:
         while pending:
             next_round: dict[Id, int] = {}
             for indexes in _statements(pending):
-                statement, parameters = self._statement(indexes)
+                statement, parameters = self._statement(
+                    indexes, maybe_applied=maybe_applied
+                )
                 sent = clock.monotonic()
                 records = await connection.fetch(
                     statement, *parameters, timeout=timeout
@@ -131,8 +135,12 @@ class Batch:
             pending = next_round
         return result
 
-    def _statement(self, indexes: Sequence[int]) -> tuple[str, list[Sequence[object]]]:
+    def _statement(
+        self, indexes: Sequence[int], *, maybe_applied: bool
+    ) -> tuple[str, list[Sequence[object]]]:
         operations = [self._operations[index] for index in indexes]
+        if maybe_applied:
+            operations = list(map(safe_to_repeat, operations))
         is_change = not all(isinstance(operation, Get) for operation in operations)
         statement = self._table.render(WRITE_BATCH if is_change else READ_BATCH)
         return statement, _parameters(operations, list(map(self._mark_token, indexes)))

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SIGN_IN = "Check the user and the password in the URL, and the server's pg_hba.conf"
-_RAISE_TIMEOUT = "find it in pg_stat_activity, or raise timeout"
+LOCKED = (
+    "Another transaction holds the key's row: find it in pg_stat_activity, or raise"
+    " timeout"
+)
 _ADVICE = {
     "08P01": "If there is a pooler between, make a pool of your own and give that",
     "25006": "It is a replica, or set to read only: name the primary",
@@ -30,7 +33,7 @@ _ADVICE = {
     "53100": "Free some space; the store then works again by itself",
     "53200": "Give the server more memory; nothing acknowledged is lost",
     "53300": "Raise the server's max_connections, or give stores one pool of yours",
-    "55P03": f"Another transaction holds the key's row: {_RAISE_TIMEOUT}",
+    "55P03": LOCKED,
     "57014": "Somebody cancelled it, or statement_timeout did; nothing was stored",
 }
 _ROLLED_BACK = {"40P01"}

@@ -57,12 +57,15 @@ class Connections:
             PostgreSQL's ``lock_timeout``, so that a wait for a lock ends with that.
     """
 
-    def __init__(self, target: str | asyncpg.Pool, timeout: float) -> None:
+    def __init__(
+        self, target: str | asyncpg.Pool, timeout: float, lock_timeout: float
+    ) -> None:
         """Keep the settings; no I/O.
 
         Args:
             target: A URL, or a pool of the user's.
-            timeout: Seconds to wait for a lock, or for a connection.
+            timeout: Seconds to wait for a connection, and for a reply.
+            lock_timeout: Seconds to wait for a lock.
         """
         self.location: str = ""
         self.request_timeout: float = 1.1 * timeout + 0.1
@@ -71,7 +74,7 @@ class Connections:
         self._pool: asyncpg.Pool | None = None
         self._terminator: asyncio.Task[None] | None = None
         self._settings = {
-            "lock_timeout": str(max(1, round(1000 * timeout))),
+            "lock_timeout": milliseconds(lock_timeout),
             **_PLANNER,
         }
         self._begin = "; ".join(
@@ -216,6 +219,11 @@ class Connections:
                     await connection.execute("ROLLBACK", timeout=self.request_timeout)
                 except (OSError, asyncpg.PostgresError):
                     connection.terminate()
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a duration as PostgreSQL's settings expect it; 0 would be for ever."""
+    return str(max(1, round(1000 * seconds)))
 
 
 async def _skip_reset(_: asyncpg.Connection) -> None:

@@ -3,6 +3,7 @@
 =====================  =============================================================
 ``WRITE_BATCH``        executes operations; its INSERTs are the only ones of rows
 ``READ_BATCH``         executes operations of which none writes
+``LOCKED``             finds the keys whose rows other transactions have locked
 ``PURGE``              deletes expired rows
 ``CLEANUP``            deletes rows by their age
 ``COUNT`` and others   read whole namespaces, for ``maintenance``
@@ -215,6 +216,16 @@ WRITE_BATCH = f"""WITH {_CLOCK},
     UNION ALL SELECT {_RESULT} FROM decision WHERE NOT is_insert
     UNION ALL SELECT {_RESULT} FROM snapshot WHERE NOT is_change"""  # noqa: S608
 
+LOCKED = """SELECT wanted.namespace, wanted.id
+    FROM unnest($1::text[], $2::text[]) AS wanted (namespace, id)
+    JOIN {table} AS stored USING (namespace, id)
+    LEFT JOIN LATERAL (
+        SELECT true AS is_free FROM {table} AS latest
+        WHERE latest.namespace = wanted.namespace AND latest.id = wanted.id
+        FOR UPDATE SKIP LOCKED
+    ) AS free ON true
+    WHERE is_free IS NULL"""
+
 PURGE = """WITH clock AS MATERIALIZED (SELECT {now} AS now, {lock} AS has_lock),
     expired AS MATERIALIZED (
         SELECT ctid, expires_at FROM {table}
@@ -233,16 +244,24 @@ TRY_LOCK = "pg_try_advisory_xact_lock($1::bigint)"
 
 _IS_OLD = """last_seen < now - $1::float8 AND (lease_until IS NULL
         OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
+# A locked row is about to be marked or removed by another transaction.
 CLEANUP = f"""WITH {_CLOCK},
     page AS MATERIALIZED (
         SELECT * FROM {{table}} WHERE {{range}} ORDER BY namespace, id LIMIT $4
     ),
+    old AS MATERIALIZED (
+        SELECT free.namespace, free.id
+        FROM (SELECT namespace, id, now FROM page, clock WHERE {_IS_OLD}) AS found
+        CROSS JOIN LATERAL (
+            SELECT namespace, id FROM {{table}} AS latest
+            WHERE latest.namespace = found.namespace AND latest.id = found.id
+                AND {_IS_OLD}
+            FOR UPDATE SKIP LOCKED
+        ) AS free
+    ),
     deleted AS (
-        DELETE FROM {{table}} AS stored
-        USING clock CROSS JOIN (
-            SELECT namespace, id FROM page, clock WHERE {_IS_OLD}
-        ) AS old
-        WHERE stored.namespace = old.namespace AND stored.id = old.id AND {_IS_OLD}
+        DELETE FROM {{table}} AS stored USING old
+        WHERE stored.namespace = old.namespace AND stored.id = old.id
         RETURNING 1
     )
     SELECT removed, namespace, id

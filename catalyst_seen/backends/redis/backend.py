@@ -91,7 +91,7 @@ class RedisBackend:
 
     @property
     def database(self) -> str:
-        return f"{self._location} {self.config.prefix}"
+        return f"redis {self.config.prefix}"  # a server has many names
 
     def now(self) -> float:
         return self._clock.now()

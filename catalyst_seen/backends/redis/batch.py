@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import TryAgainError
 
 from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
-from .._retry import TransientError, ambiguous, as_outcome_unknown
+from .._retry import TransientError, ambiguous, as_outcome_unknown, safe_to_repeat
 from .._state_machine import to_result
 from ..base import BatchResult
 from ..operations import Get
@@ -111,6 +111,11 @@ class Batch:
         ]
         return _ScriptCall(indexes, Command(args, slot))
 
+    def _prepare_retry(self, call: _ScriptCall) -> None:
+        """Remove from a call what must not be done twice; its random id stays."""
+        operations = (self._operations[index] for index in call.indexes)
+        call.command.args[-2] = script.pack(map(safe_to_repeat, operations))
+
     async def send(self, timeout: float | None = None) -> None:
         """Send the script calls that have no reply yet.
 
@@ -118,6 +123,9 @@ class Batch:
             TransientError: A call has no reply from this attempt either.
         """
         calls = [call for call in self._calls if not call.is_complete]
+        for call in calls:
+            if call.maybe_applied:
+                self._prepare_retry(call)
         commands = [call.command for call in calls]
         sent = self._clock.monotonic()
         try:
@@ -190,29 +198,35 @@ class Batch:
         now = script.server_time(reply)
         replicas = call.command.replicas or 0
         is_uncertain = call.maybe_applied or replicas < self._replicas
-        for index, (verdict, is_done, row, is_foreign) in zip(
-            call.indexes, script.unpack(reply), strict=True
-        ):
+        for index, one in zip(call.indexes, script.unpack(reply), strict=True):
             operation = self._operations[index]
-            self.verdicts[index] = verdict
-            result.rows[index] = row
+            self.verdicts[index] = one.verdict
+            result.rows[index] = one.row
             failed = None
-            if is_foreign:
+            if one.is_foreign:
                 failed = self._foreign_key_error(operation)
+            elif one.refusal:
+                failed = self._refusal_error(call, one.refusal)
             elif is_uncertain:
-                failed = self._ambiguity(call, operation, is_done=is_done)
+                failed = self._ambiguity(call, operation, is_done=one.is_done)
             result.results[index] = failed or to_result(
-                operation, verdict, row, now, is_done=is_done
+                operation, one.verdict, one.row, now, is_done=one.is_done
             )
         return None
 
     def _call_error(self, call: _ScriptCall, failure: SeenError | None) -> SeenError:
-        error = failure
-        if error is None or call.is_complete:
-            error = translate(call.command.reply, self._location)
-            error.__cause__ = call.command.reply
+        if failure is None or call.is_complete:
+            return self._refusal_error(call, call.command.reply)
+        if call.maybe_applied and isinstance(failure, StoreUnavailableError):
+            return as_outcome_unknown(failure)
+        return failure
+
+    def _refusal_error(self, call: _ScriptCall, refusal: Exception) -> SeenError:
+        """Return the error of a key, or a call, that the server refused to change."""
+        error: SeenError = translate(refusal, self._location)
+        error.__cause__ = refusal
         if call.maybe_applied and isinstance(error, StoreUnavailableError):
-            error = as_outcome_unknown(error)
+            return as_outcome_unknown(error)
         return error
 
     def _foreign_key_error(self, operation: Operation[object]) -> SeenError:

@@ -63,7 +63,7 @@ class Command:
             attempt only.
     """
 
-    args: Sequence[Arg]
+    args: list[Arg]
     slot: int = 0
     reply: Any = None
     replicas: int | None = None
@@ -81,7 +81,7 @@ async def execute(
         TransientError: The connection failed.
         ResponseError: The server refused the command.
     """
-    command = Command(args)
+    command = Command(list(args))
     await execute_pipeline(connecting, [command], None, 0, timeout)
     if isinstance(command.reply, Exception):
         raise command.reply

@@ -15,7 +15,8 @@
 local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
 local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
-local DONE, STORED, FOREIGN = 1, 2, 4
+local DONE, STORED, FOREIGN, REFUSED = 1, 2, 4, 8
+local REFUSALS = {OOM = 0, MISCONF = 1, NOREPLICAS = 2}  -- of a write, before it is done
 local FOREVER = -1
 local MAGIC = string.char(197)  -- a letter after this byte is invalid UTF-8
 local MIN_SIZE = {m = 10, s = 20, c = 29}  -- bytes of a value without its token
@@ -80,10 +81,19 @@ local function read(key)
   return row
 end
 
+-- Executes a command that writes. Returns the number of the refusal, nil if it is done:
+-- a server that is full refuses the write of one key, and the others are answered.
+local function execute(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then return nil end
+  local refusal = REFUSALS[string.match(reply.err, '^%-?(%u+)') or '']
+  if not refusal then redis.call(...) end  -- raises the error
+  return refusal
+end
+
 local function write(key, row)
   if not row or (row.expires and row.expires <= now) then
-    redis.call('DEL', key)
-    return
+    return execute('DEL', key)
   end
   local value
   if row.lease then
@@ -95,10 +105,9 @@ local function write(key, row)
     value = MAGIC .. 'm' .. struct.pack('<d', row.first) .. row.token
   end
   if row.expires then
-    redis.call('SET', key, value, 'PXAT', math.ceil(row.expires * 1000 - 0.001))
-  else
-    redis.call('SET', key, value)
+    return execute('SET', key, value, 'PXAT', math.ceil(row.expires * 1000 - 0.001))
   end
+  return execute('SET', key, value)
 end
 
 local function verdict_of(row)
@@ -214,6 +223,10 @@ local transitions = {
   end,
 }
 
+local function without_row(number, flags)
+  return struct.pack('<BBddddI4B', number, flags, 0, 0, 0, 0, 0, 0)
+end
+
 local records = {struct.pack('<d', now)}
 local packed, at = ARGV[2], 1
 local op, verb, remaining = {}, nil, 0  -- keys of the current operation
@@ -229,16 +242,20 @@ for number, key in ipairs(KEYS) do
   remaining = remaining - 1
   local row, is_foreign = read(key)
   if is_foreign then
-    records[index + 1] = struct.pack('<BBddddI4B', 0, FOREIGN, 0, 0, 0, 0, 0, 0)
+    records[index + 1] = without_row(0, FOREIGN)
   else
     local verdict = verdict_of(row)
     local is_done, stored, corrected = transitions[verb](row, op, verdict)
-    if is_done then write(key, stored) end
-    local flags = (is_done and DONE or 0) + (stored and STORED or 0)
-    stored = stored or NO_ROW
-    records[index + 1] = struct.pack('<BBddddI4B', corrected or verdict, flags,
-      stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
-      stored.attempt, stored.policy or RELEASED)
+    local refusal = is_done and write(key, stored) or nil
+    if refusal then
+      records[index + 1] = without_row(refusal, REFUSED)
+    else
+      local flags = (is_done and DONE or 0) + (stored and STORED or 0)
+      stored = stored or NO_ROW
+      records[index + 1] = struct.pack('<BBddddI4B', corrected or verdict, flags,
+        stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
+        stored.attempt, stored.policy or RELEASED)
+    end
   end
 end
 return table.concat(records)

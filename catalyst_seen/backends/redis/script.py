@@ -11,7 +11,9 @@ from functools import lru_cache
 from importlib import resources
 from itertools import groupby
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from ..._types import ON_ABANDONED, OnAbandoned
 from ..._verdict import Verdict
@@ -59,7 +61,13 @@ _OPERATION = Struct("<cdddBB")
 _COUNT = Struct("<I")
 _RECORD = Struct("<BBddddIB")
 _NOW = Struct("<d")
-_DONE, _STORED, _FOREIGN = 1, 2, 4
+_DONE, _STORED, _FOREIGN, _REFUSED = 1, 2, 4, 8
+_REFUSALS = (
+    OutOfMemoryError("command not allowed when used memory > 'maxmemory'"),
+    ResponseError("MISCONF the server cannot write to its disk, and refuses changes"),
+    ResponseError("NOREPLICAS not enough good replicas to write"),
+)
+"""The error of a command, by the number in ``REFUSALS`` of the script."""
 _NONE = -1.0
 _VERDICTS = tuple(Verdict)
 _POLICIES: tuple[OnAbandoned | None, ...] = (None, *ON_ABANDONED)
@@ -140,14 +148,26 @@ def server_time(reply: bytes) -> float:
     return float(now)
 
 
-def unpack(reply: bytes) -> Iterator[tuple[Verdict, bool, Row | None, bool]]:
-    """Decode the record of each operation, in order.
+class KeyReply(NamedTuple):
+    """The part of a reply that concerns one operation.
 
-    Yields:
-        The state of the key before the operation; whether the operation took effect;
-        the row that it left, without the token, which the script does not return; and
-        whether the key belongs to another program and is untouched.
+    Attributes:
+        verdict: The state of the key before the operation.
+        is_done: Whether the operation took effect.
+        row: The row that it left, without the token, which the script does not return.
+        is_foreign: Whether the key belongs to another program, and is untouched.
+        refusal: The error for which the server refused to change the key.
     """
+
+    verdict: Verdict
+    is_done: bool
+    row: Row | None
+    is_foreign: bool
+    refusal: ResponseError | None
+
+
+def unpack(reply: bytes) -> Iterator[KeyReply]:
+    """Decode the record of each operation, in order."""
     for (
         verdict,
         flags,
@@ -169,4 +189,10 @@ def unpack(reply: bytes) -> Iterator[tuple[Verdict, bool, Row | None, bool]]:
                 None if lease_until == _NONE else lease_until,
                 _POLICIES[policy],
             )
-        yield _VERDICTS[verdict], bool(flags & _DONE), row, bool(flags & _FOREIGN)
+        yield KeyReply(
+            _VERDICTS[verdict],
+            bool(flags & _DONE),
+            row,
+            bool(flags & _FOREIGN),
+            _REFUSALS[verdict] if flags & _REFUSED else None,
+        )

@@ -22,6 +22,7 @@ from catalyst_seen import (
     SchemaError,
     SeenStore,
     SeenStoreConfig,
+    StoreError,
     StoreUnavailableError,
     Verdict,
 )
@@ -148,7 +149,7 @@ class TestOpening:
             async with AsyncSeenStore(config) as store:
                 assert await store.check_and_mark("k")
                 server.kill()
-                with pytest.raises(StoreUnavailableError) as caught:
+                with pytest.raises(StoreError) as caught:
                     await store.check_and_mark("another")
                 assert not await store.is_seen("a third")
         error = caught.value
@@ -339,6 +340,56 @@ class TestFailures:
                     client.config_set("maxmemory", 0)
                 assert await store.check_and_mark("k")
         row.passed()
+
+    @pytest.mark.parametrize(
+        ("setting", "advice"),
+        [
+            ("maxmemory", "Raise maxmemory"),
+            ("min-replicas-to-write", "Too few replicas"),
+        ],
+    )
+    async def test_refused_write_fails_its_own_key_only(
+        self, server: Valkey, setting: str, advice: str
+    ) -> None:
+        """A server that refuses writes answers what needs none, in the same batch."""
+        old = [f"old{number}" for number in range(9)]
+        async with to(server) as store:
+            await store.mark_many(old)
+            claim = await store.claim("claimed")
+            with server.client() as client:
+                client.config_set(setting, 1)
+                _, marked, confirmed, *told = await asyncio.gather(
+                    store.get("old0"),
+                    store.mark_seen("new"),
+                    claim.confirm(),
+                    *map(store.check_and_mark, old),
+                    store.claim("old1"),
+                    store.claim("claimed"),
+                    return_exceptions=True,
+                )
+                for refused in (marked, confirmed):
+                    assert isinstance(refused, StoreUnavailableError)
+                    assert advice in str(refused)
+                verdicts = [getattr(one, "verdict", one) for one in told]
+                assert verdicts == [Verdict.DUPLICATE] * 10 + [Verdict.IN_FLIGHT]
+                assert not any(await store.check_and_mark_many(old))
+                # Nothing was changed, so the outcome of the call is known.
+                with pytest.raises(StoreUnavailableError, match=advice):
+                    await store.check_and_mark_many([*old, "new"])
+                client.config_set(setting, 0)
+            assert await store.check_and_mark("new")
+            await claim.confirm()
+
+    async def test_forget_counts_under_every_name(self, server: Valkey) -> None:
+        """What a store forgets counts at once under every name of the server."""
+        other_name = server.url.replace("127.0.0.1", "localhost")
+        other_name = other_name.replace("valkey://", "redis://")
+        async with AsyncSeenStore(server.url) as store:
+            async with AsyncSeenStore(other_name) as other:
+                await store.mark_seen("k")
+                assert await store.is_seen("k")
+                await other.forget("k")
+            assert await store.check_and_mark("k")
 
     async def test_demoted_primary_is_reported(self, server: Valkey) -> None:
         """A primary that became a replica is reported; its promotion mends that."""

@@ -14,13 +14,14 @@ from catalyst_seen import (
     AsyncSeenStore,
     OutcomeUnknownError,
     SeenStoreConfig,
+    Sighting,
     StoreUnavailableError,
     Verdict,
 )
 from catalyst_seen._types import OnAbandoned
 
 from ...faults.harness.report import Fault
-from ...support.lossy import Lossy, lossy
+from ...support.lossy import Lossy, check_nothing_is_undone, lossy
 from ...support.redis_stores import DURABLE, SOON, to
 from ...support.servers import HOST, Valkey
 
@@ -176,7 +177,10 @@ class TestLostReplies:
             assert (await store.check_and_mark("c")).verdict is Verdict.DUPLICATE
 
     async def test_retried_batch_keeps_its_order(self, way: Lossy) -> None:
-        """A batch whose reply is lost has the same results as one sent once."""
+        """A batch whose reply is lost has the results of its first attempt.
+
+        Only that of a forget is unknown, and the forget is not repeated.
+        """
         async with through(way) as store:
             way.lose_if = b"$125\r\n"  # the reply to three operations
             _, first, forgotten, second = await asyncio.gather(
@@ -184,11 +188,22 @@ class TestLostReplies:
                 store.check_and_mark("k"),
                 store.forget("k"),
                 store.check_and_mark("k"),
+                return_exceptions=True,
             )
             assert not way.lose_if
+            assert isinstance(first, Sighting)
             assert first.verdict is Verdict.NEW
-            assert forgotten is True
+            assert isinstance(forgotten, OutcomeUnknownError)
+            assert isinstance(second, Sighting)
             assert second.verdict is Verdict.NEW
+            assert await store.is_seen("k")
+
+    async def test_retried_forget_keeps_what_came_between(
+        self, way: Lossy, server: Valkey
+    ) -> None:
+        """A forget or resolve whose reply was lost undoes nothing that came since."""
+        async with through(way) as store, to(server) as other:
+            await check_nothing_is_undone(way, store, other)
 
     async def test_retried_batch_has_one_winner(self, way: Lossy) -> None:
         """Of two calls for one key in a batch, one is NEW, even if it is retried."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,12 +21,17 @@ from catalyst_seen import (
     StoreUnavailableError,
     Verdict,
 )
+from catalyst_seen.backends.base import BatchResult
+from catalyst_seen.backends.operations import Renew
 
+from ...support.backends import Batch, intercepted
 from ...support.clock import Clock
 from ...support.locks import write_lock
 from ...support.sqlite_faults import SqliteFaults
 from ...support.targets import Pair, Target
 from ...support.waiting import operations, until, verdict
+
+Apply = Callable[[], Awaitable[BatchResult]]
 
 
 class TestKeepAlive:
@@ -113,34 +118,62 @@ class TestKeepAlive:
                 await asyncio.sleep(60)
         assert await verdict(live) is Verdict.RETRY
 
-    async def test_renewal_survives_failures_of_the_store(
+    async def test_failures_are_retried_until_the_lease_is_over(
         self, path: Path, hasty: AsyncSeenStore
     ) -> None:
-        """A store that fails for a while costs no lease that no other claim took.
+        """A store that fails for a part of the lease costs no lease.
 
-        The lease that ended meanwhile begins again.
+        Each series of failed renewals is logged once.
         """
         with capture_logs() as logs:
-            async with hasty.claim("k", lease=0.3, keep_alive=True) as claim:
-                with write_lock(path):
-                    await until(lambda: bool(logs) and claim.remaining() == 0)
-                await until(lambda: claim.remaining() > 0)
-        assert [log["event"] for log in logs] == ["renew_failed"]
-        assert await hasty.is_seen("k")
-
-    async def test_each_series_of_failures_is_logged_once(
-        self, path: Path, hasty: AsyncSeenStore
-    ) -> None:
-        """Each series of failed renewals is logged once."""
-        with capture_logs() as logs:
-            async with hasty.claim("k", lease=0.3, keep_alive=True) as claim:
+            async with hasty.claim("k", lease=3, keep_alive=True) as claim:
                 for failures in (1, 2):
                     with write_lock(path):
-                        await until(
-                            lambda: len(logs) >= failures and claim.remaining() == 0  # noqa: B023 - awaited here
-                        )
-                    await until(lambda: claim.remaining() > 0)
+                        await until(lambda: len(logs) >= failures)  # noqa: B023 - awaited here
+                        before = claim.lease_until or 0.0
+                    await until(lambda: (claim.lease_until or 0.0) > before)  # noqa: B023
         assert [log["event"] for log in logs] == ["renew_failed"] * 2
+        assert await hasty.is_seen("k")
+
+    async def test_lease_that_cannot_be_renewed_ends_the_block(
+        self, path: Path, hasty: AsyncSeenStore
+    ) -> None:
+        """A block is cancelled when its lease is over and no renewal succeeded."""
+        left, claim = None, await hasty.claim("k", lease=2, keep_alive=True)
+        with write_lock(path), pytest.raises(LeaseLostError, match="no renewal"):
+            async with claim:
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    left = claim.remaining()
+        assert left == 0
+
+    async def test_renewal_does_not_wait_for_the_timeout_of_the_store(
+        self, live: AsyncSeenStore
+    ) -> None:
+        """A store that does not answer ends the block with the lease, not later."""
+        gate = asyncio.Event()
+
+        async def hang(batch: Batch, apply: Apply) -> BatchResult:
+            if any(isinstance(operation, Renew) for operation in batch):
+                await gate.wait()
+            return await apply()
+
+        with intercepted(live, hang), pytest.raises(LeaseLostError, match="no renewal"):
+            async with live.claim("k", lease=0.3, keep_alive=True):
+                await asyncio.sleep(60)
+        gate.set()
+
+    async def test_late_renewal_that_succeeds_keeps_the_block(
+        self, steady: Pair, clock: Clock
+    ) -> None:
+        """A lease that ended in a suspended machine begins again if the key is free."""
+        store, other = steady
+        async with store.claim("k", lease=0.6, keep_alive=True) as claim:
+            clock.advance(3_600)
+            await until(lambda: claim.remaining() > 0)
+            assert (await other.claim("k")).verdict is Verdict.IN_FLIGHT
+        assert await store.is_seen("k")
 
     async def test_renewal_survives_a_clock_that_fails(self, path: Path) -> None:
         """A clock that raises during a renewal does not end the renewals."""

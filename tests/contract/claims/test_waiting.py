@@ -122,6 +122,65 @@ class TestWait:
         verdicts = {claim.verdict for claim in await asyncio.gather(*waiting)}
         assert verdicts == {Verdict.DUPLICATE}
 
+    async def test_many_waiters_poll_as_one(self, live: AsyncSeenStore) -> None:
+        """Waiters of one key poll as often as one of them would alone."""
+        owner = await live.claim("k")
+        alone = await live.claim("alone")
+        lone = asyncio.create_task(live.claim("alone", wait=60))
+        waiters = [asyncio.create_task(live.claim("k", wait=60)) for _ in range(200)]
+        await operations(live, "claim", 203)
+        await operations(live, "claim", 203 + 8)
+        # Each of two queues makes about half of these; 200 pollers make more at once.
+        assert (await live.stats()).operations["claim"] < 203 + 40
+        await asyncio.gather(owner.confirm(), alone.confirm())
+        verdicts = {claim.verdict for claim in await asyncio.gather(lone, *waiters)}
+        assert verdicts == {Verdict.DUPLICATE}
+        assert not waiting_callers(live)
+
+    async def test_poll_of_the_first_waiter_serves_all(self, pair: Pair) -> None:
+        """What the first waiter finds, as a confirm elsewhere, ends all waits."""
+        store, other = pair
+        owner = await other.claim("k")
+        waiters = [asyncio.create_task(store.claim("k", wait=60)) for _ in range(300)]
+        await operations(store, "claim", 300)
+        await owner.confirm()
+        async with asyncio.timeout(30):
+            claims = await asyncio.gather(*waiters)
+        assert {claim.verdict for claim in claims} == {Verdict.DUPLICATE}
+
+    async def test_waiters_are_served_in_order(self, unpolled: AsyncSeenStore) -> None:
+        """A released key goes to the waiter that came first."""
+        order: list[int] = []
+
+        async def work(number: int) -> None:
+            claim = await unpolled.claim("k", wait=60)
+            order.append(number)
+            await claim.release()
+
+        owner = await unpolled.claim("k")
+        tasks = []
+        for number in range(10):
+            tasks.append(asyncio.create_task(work(number)))
+            await operations(unpolled, "claim", 2 + number)
+        await owner.release()
+        async with asyncio.timeout(30):
+            await asyncio.gather(*tasks)
+        assert order == list(range(10))
+
+    async def test_claim_that_would_wait_for_itself_raises(
+        self, live: AsyncSeenStore
+    ) -> None:
+        """Inside of its own block a task cannot wait for the same key; others can."""
+        async with live.claim("k"):
+            with pytest.raises(RuntimeError, match="would wait for itself"):
+                await live.claim("k", wait=60)
+            assert (await live.claim("k")).verdict is Verdict.IN_FLIGHT
+            waiter = asyncio.create_task(live.claim("k", wait=60))
+            await operations(live, "claim", 4)
+        async with asyncio.timeout(30):
+            assert (await waiter).verdict is Verdict.DUPLICATE
+        assert not live._dispatcher.blocks
+
     async def test_release_wakes_one_waiter(self, unpolled: AsyncSeenStore) -> None:
         """A release wakes one waiter: many waiters cost a few operations each."""
         turns = 0
@@ -157,7 +216,7 @@ class TestWait:
         )
         await operations(unpolled, "claim", 3)
         release = asyncio.create_task(owner.release())
-        while not waiting_callers(unpolled)["", "k"][0].is_set():
+        while not waiting_callers(unpolled)["", "k"][0].ended.is_set():
             await asyncio.sleep(0)
         first.cancel()
         assert await release
