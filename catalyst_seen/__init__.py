@@ -17,6 +17,8 @@ from ._errors import (
 from ._store import AsyncSeenStore
 from ._sync import BlockingClaim, SeenStore, should_filter
 from ._types import (
+    CallFailures,
+    CallKind,
     CheckReport,
     OnAbandoned,
     Record,
@@ -33,6 +35,8 @@ __all__ = [
     "AsyncSeenStore",
     "Backend",
     "BlockingClaim",
+    "CallFailures",
+    "CallKind",
     "CheckReport",
     "Claim",
     "ConfigurationError",

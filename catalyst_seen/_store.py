@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import warnings
@@ -25,6 +24,7 @@ from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
 from ._logging import log
+from ._pause import pause
 from ._types import ON_ABANDONED, CheckReport, Record, Sighting, StoreStats
 from ._validation import (
     Duration,
@@ -600,7 +600,7 @@ class AsyncSeenStore:
         """
         which = _one_or_all(namespace)
         inspection = self._inspection()
-        measured = await self._lifecycle.read(lambda: inspection.stats(which))
+        measured = await self._lifecycle.run_beside(lambda: inspection.stats(which))
         return StoreStats(
             keys=sum(measured.keys_by_namespace.values()),
             keys_by_namespace=measured.keys_by_namespace,
@@ -620,7 +620,8 @@ class AsyncSeenStore:
             recent_keys=len(self._dispatcher.cache),
             recent_hits=self._dispatcher.cache.hits,
             engine=measured.engine,
-            alarms=(*measured.alarms, *self._maintenance.alarms()),
+            failures=self._lifecycle.failures.calls(),
+            alarms=(*measured.alarms, *self._lifecycle.failures.alarms()),
         )
 
     async def check(self, *, full: bool = False) -> CheckReport:
@@ -641,7 +642,11 @@ class AsyncSeenStore:
         """
         check_flag(full, "full")
         inspection = self._inspection()
-        return await self._lifecycle.read(lambda: inspection.check(is_full=full))
+        report = await self._lifecycle.run_beside(
+            lambda: inspection.check(is_full=full)
+        )
+        alarms = self._lifecycle.failures.alarms()
+        return replace(report, problems=(*report.problems, *alarms))
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy a snapshot of SQLite's database to a file, while other calls run.
@@ -667,7 +672,7 @@ class AsyncSeenStore:
                 f"the database at {backend.location} copies itself: Redis by BGSAVE or"
                 " its append-only files, PostgreSQL by pg_dump or pg_basebackup",
             )
-        await self._lifecycle.read(partial(backend.backup, os.fspath(path)))
+        await self._lifecycle.run_beside(partial(backend.backup, os.fspath(path)))
 
     async def purge_expired(self, *, namespace: str | None = None) -> int:
         """Remove the expired rows of one namespace, or of all; their space is reused.
@@ -783,5 +788,5 @@ async def _chunks(
     listed = list(items)
     for first in range(0, len(listed), _CHUNK):
         if first:
-            await asyncio.sleep(0)
+            await pause(0)
         yield first, listed[first : first + _CHUNK]

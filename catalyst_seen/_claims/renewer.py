@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._errors import LeaseLostError, StoreClosedError
 from .._logging import log
+from .._pause import pause
 
 if TYPE_CHECKING:
     from .lease import Lease
@@ -64,7 +65,7 @@ class LeaseRenewer:
                     self._block.cancel()
             except Exception as exc:  # noqa: BLE001 - until another caller claims it
                 self._report(exc)
-                await asyncio.sleep(self._pause())
+                await pause(self._pause())
 
     async def _until_due(self) -> None:
         """Wait until a part of the lease has passed, and it is not finished."""

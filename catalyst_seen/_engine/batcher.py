@@ -21,6 +21,7 @@ from .._errors import (
 )
 from ..backends.base import SupportsReadAside
 from ..backends.operations import Get, Result_co
+from .failures import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ class PendingCall(Generic[Result_co]):
     @property
     def is_read_only(self) -> bool:
         """Does the call only read?"""
-        return _is_read_only(self.operations)
+        return kind_of(self.operations) == "read"
 
     async def wait(self) -> list[Result_co]:
         """Wait for the results. Cancelling the waiter does not withdraw the call.
@@ -107,6 +108,7 @@ class Batcher:
         """
         self.batches: int = 0
         self._lifecycle = lifecycle
+        self._failures = lifecycle.failures
         self._executor = executor
         self._limit = limit
         self._stall_after = stall_after
@@ -133,12 +135,13 @@ class Batcher:
             # Stays False if this caller is cancelled: the backend may still be busy,
             # so the next caller must queue.
             self._has_one_caller = False
-            results = await self._executor.execute(operations)
+            try:
+                results = await self._executor.execute(operations)
+            except Exception as exc:
+                self._failures.record_failure(kind_of(operations), exc)
+                raise
             self._has_one_caller = True
-        failure = _call_failure(operations, results)
-        if failure:
-            raise failure
-        return results
+        return self._checked(operations, results)
 
     def submit(
         self, operations: Sequence[Operation[Result_co]]
@@ -192,20 +195,20 @@ class Batcher:
         try:
             results = await self._executor.execute(operations)
         except asyncio.CancelledError as exc:
-            _fail_calls(calls, exc)
+            self._fail(calls, exc)
             raise
         except SeenError as exc:
             await self._retry_reads(calls, exc)
         except Exception as exc:  # noqa: BLE001 - one of the operations is bad
             await self._isolate_failure(calls, exc)
         else:
-            _resolve_calls(calls, results)
+            self._resolve(calls, results)
 
     async def _retry_reads(self, calls: list[PendingCall[Any]], exc: SeenError) -> None:
         """Fail a batch, but retry its read-only calls without the others."""
         readers = [call for call in calls if call.is_read_only]
         writers = [call for call in calls if not call.is_read_only]
-        _fail_calls(writers or readers, exc)
+        self._fail(writers or readers, exc)
         if writers:
             await self._send_batch(readers)
 
@@ -214,13 +217,13 @@ class Batcher:
     ) -> None:
         """Send the calls one by one, so that a bad operation fails alone."""
         if len(calls) == 1:
-            calls[0].fail(exc)
+            self._fail(calls, exc)
             return
         for sent, call in enumerate(calls, start=1):
             try:
                 await self._send_batch([call])
             except asyncio.CancelledError as cancelled:
-                _fail_calls(calls[sent:], cancelled)
+                self._fail(calls[sent:], cancelled)
                 raise
 
     def _start_watchdog(self) -> None:
@@ -257,9 +260,44 @@ class Batcher:
             with suppress(Exception):  # then the blocked batch reports the error
                 results = await backend.read_aside(gets)
                 if results is not None:
-                    _resolve_calls(calls, results)
+                    self._resolve(calls, results)
         if self._is_sending:
             self._start_watchdog()
+
+    def _resolve(
+        self, calls: Sequence[PendingCall[Any]], results: Sequence[Any]
+    ) -> None:
+        """Deliver to each call its part of the results of a batch."""
+        end = 0
+        for call in calls:
+            start, end = end, end + len(call.operations)
+            try:
+                call.resolve(self._checked(call.operations, [*results[start:end]]))
+            except SeenError as exc:
+                call.fail(exc)
+
+    def _fail(self, calls: Sequence[PendingCall[Any]], exc: BaseException) -> None:
+        """Deliver an error to each call.
+
+        Each gets a copy: one exception raised in many tasks mixes up their tracebacks.
+        """
+        for call in calls:
+            own = copy(exc).with_traceback(exc.__traceback__)
+            own.__cause__ = exc.__cause__
+            if isinstance(own, Exception):
+                self._failures.record_failure(kind_of(call.operations), own)
+            call.fail(own)
+
+    def _checked(
+        self, operations: Sequence[Operation[Any]], results: list[Any]
+    ) -> list[Any]:
+        """Return the results of a call, or raise its error, and record which."""
+        failure = _call_failure(operations, results)
+        if failure is not None:
+            self._failures.record_failure(kind_of(operations), failure)
+            raise failure
+        self._failures.record_results(operations, results)
+        return results
 
 
 def _call_failure(
@@ -276,36 +314,8 @@ def _call_failure(
         if isinstance(failure, OutcomeUnknownError):
             return failure
     first = failures[0]
-    is_partial = len(failures) < len(results) and not _is_read_only(operations)
+    is_partial = len(failures) < len(results) and kind_of(operations) == "write"
     if not is_partial or not isinstance(first, StoreUnavailableError | SchemaError):
         return first
     cause = f"{len(failures)} of {len(results)} keys failed: {first.cause}"
     return OutcomeUnknownError(first.location, cause, first.advice)
-
-
-def _resolve_calls(calls: Sequence[PendingCall[Any]], results: Sequence[Any]) -> None:
-    """Deliver to each call its part of the results of a batch."""
-    end = 0
-    for call in calls:
-        start, end = end, end + len(call.operations)
-        own = [*results[start:end]]
-        failure = _call_failure(call.operations, own)
-        if failure:
-            call.fail(failure)
-        else:
-            call.resolve(own)
-
-
-def _fail_calls(calls: Sequence[PendingCall[Any]], exc: BaseException) -> None:
-    """Deliver an error to each call.
-
-    Each call gets a copy: one exception raised in many tasks mixes up their tracebacks.
-    """
-    for call in calls:
-        own = copy(exc).with_traceback(exc.__traceback__)
-        own.__cause__ = exc.__cause__
-        call.fail(own)
-
-
-def _is_read_only(operations: Sequence[Operation[Any]]) -> bool:
-    return all(isinstance(operation, Get) for operation in operations)

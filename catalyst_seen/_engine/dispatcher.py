@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, cast
 
+from .._pause import pause
 from .._validation import seconds
 from .batcher import Batcher
 from .cache import SeenCache
@@ -72,7 +72,7 @@ class Dispatcher:
         if result is None:
             (result,) = await self.batcher.send([operation])
         elif not self.cache.hits % self.tuning.cache_page:
-            await asyncio.sleep(0)  # a loop of hits must not block the event loop
+            await pause(0)  # a loop of hits must not block the event loop
         return result
 
     async def query_many(
@@ -86,7 +86,7 @@ class Dispatcher:
         cached: list[Result_co | None] = []
         for first in range(0, len(operations), page):
             if first:
-                await asyncio.sleep(0)
+                await pause(0)
             cached += map(self.cache.get, operations[first : first + page])
         if None not in cached:
             return cast("list[Result_co]", cached)

@@ -7,13 +7,13 @@ tests: ``AsyncSeenStore(MemoryBackend())``.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from .._config import SeenStoreConfig
+from .._pause import pause
 from .._types import ON_ABANDONED, CheckReport, Record, Verdict
 from ._state_machine import transition, transition_batch
 from .base import BackendStats, PageResult
@@ -61,7 +61,7 @@ class MemoryBackend:
         return self._latest
 
     async def open(self) -> None:
-        await asyncio.sleep(0)  # a database would be waited for
+        await pause(0)  # a database would be waited for
         self._latest = -math.inf
 
     async def aclose(self) -> None:
@@ -75,7 +75,7 @@ class MemoryBackend:
     ) -> BatchResult:
         # Suspend, as for the round trip to a database: calls that other tasks make
         # meanwhile form the next batch. The rest is atomic in the event loop.
-        await asyncio.sleep(0)
+        await pause(0)
         now = self.now()
         result, changes = transition_batch(self._rows, operations, now)
         self._write(changes)  # not earlier: a batch that fails changes nothing

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
@@ -213,7 +214,9 @@ class PostgresBackend:
         return await self._read(maintenance.held, namespace)
 
     async def stats(self, namespace: str | None) -> BackendStats:
-        return await self._read(maintenance.stats, namespace, self._engine)
+        measured = await self._read(maintenance.stats, namespace, self._engine)
+        report = await self.check(is_full=False)
+        return replace(measured, alarms=report.problems)
 
     async def check(self, *, is_full: bool) -> CheckReport:
         return await self._read(check, self._location, self._engine)
