@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
+from .._clock import read_clock
 from .._config import SeenStoreConfig
 from .._pause import pause
 from .._types import ON_ABANDONED, CheckReport, Record, Verdict
@@ -57,12 +58,13 @@ class MemoryBackend:
 
     def now(self) -> float:
         """Return the time of the clock, which never runs backwards while open."""
-        self._latest = max(self._latest, self.config.clock())
+        self._latest = max(self._latest, read_clock(self.config.clock))
         return self._latest
 
     async def open(self) -> None:
         await pause(0)  # a database would be waited for
         self._latest = -math.inf
+        self.now()  # refuses a clock that cannot be used
 
     async def aclose(self) -> None:
         """Keep the rows, as a server does."""

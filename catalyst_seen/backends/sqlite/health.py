@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..._clock import read_clock
 from ..._config import SYNCHRONOUS
 from ..._types import ON_ABANDONED, CheckReport
 from ..base import BackendStats
@@ -124,7 +125,7 @@ def _settings(db: sqlite3.Connection) -> dict[str, str | int]:
 def _clock_behind(db: sqlite3.Connection, shared: SharedState) -> float:
     """Return by how much the clock itself is behind; the store's time never is."""
     (newest,) = db.execute("SELECT max(last_seen) FROM seen").fetchone()
-    return max(0.0, float(newest or 0) - shared.config.clock())
+    return max(0.0, float(newest or 0) - read_clock(shared.config.clock))
 
 
 def _wal_reset_bug(fixed: tuple[int, int, int]) -> Iterator[str]:

@@ -805,27 +805,6 @@ class TestErrors:
             await store.mark_many(f"more {number}" for number in range(1_000))
             assert await store.count() == 2_000
 
-    @pytest.mark.parametrize("error", [OSError, StopIteration, KeyError])
-    async def test_broken_clock(self, path: Path, error: type[Exception]) -> None:
-        """An error of the caller's clock is the caller's, and nobody hangs."""
-        broken = False
-
-        def clock() -> float:
-            if broken:
-                raise error("no more")
-            return 1.0
-
-        async with AsyncSeenStore(path, clock=clock, purge_interval=None) as store:
-            await store.mark_seen("k")
-            wanted = RuntimeError if error is StopIteration else error
-            broken = True
-            async with asyncio.timeout(60):
-                for _ in range(2):
-                    with pytest.raises(wanted):
-                        await store.mark_seen("k")
-            broken = False
-            assert await store.is_seen("k")
-
     @pytest.mark.slow
     def test_nobody_to_tell(self, path: Path, run_script: Run) -> None:
         """Where nothing can be logged, upgrade, purge and answers go on as promised."""
