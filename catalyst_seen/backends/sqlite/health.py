@@ -12,8 +12,8 @@ from . import queries
 from .driver import sqlite3
 from .errors import CORRUPTION_CODES, primary_code
 from .files import is_shared, size
+from .objects import differences
 from .queries import pragma
-from .schema import missing_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def check(db: sqlite3.Connection, shared: SharedState, *, is_full: bool) -> Chec
         is_full: Also compare every row with every index?
     """
     wal = shared.wal
-    integrity = [*missing_objects(db), *_integrity(db, is_full=is_full)]
+    integrity = [*differences(db), *_integrity(db, is_full=is_full)]
     settings = _settings(db)
     behind = 0.0 if integrity else _clock_behind(db, shared)
     problems = [f"the file is damaged: {finding}" for finding in integrity]

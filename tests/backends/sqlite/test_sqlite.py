@@ -25,7 +25,7 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
-from catalyst_seen.backends.sqlite import files, schema, wal
+from catalyst_seen.backends.sqlite import files, objects, wal
 from catalyst_seen.backends.sqlite.database import Database
 
 from ...support.clock import NOON, Clock
@@ -258,12 +258,12 @@ class TestUpgrade:
                 suppress(sqlite3.OperationalError),  # locked: it has to wait
                 closing(sqlite3.connect(path, timeout=0)) as other,
             ):
-                for statement in schema._CREATE:
+                for statement in objects.CREATE:
                     other.execute(statement)
             return read()
 
         faults = SqliteFaults()
-        faults.replace("SELECT type, name FROM sqlite_master", meanwhile)
+        faults.replace("SELECT type, name, sql FROM", meanwhile)
         config = SeenStoreConfig(path, tuning=faults.tuning)
         async with AsyncSeenStore(config) as store:
             assert await store.check_and_mark("k")
@@ -293,9 +293,8 @@ class TestUpgrade:
             ) STRICT, WITHOUT ROWID""",
             """CREATE INDEX seen_expires_at ON seen (expires_at)
                 WHERE expires_at IS NOT NULL""",
-            *["CREATE INDEX seen_hold ON seen (namespace, id) WHERE on_abandoned"]
-            * (version > 1),
-            f"PRAGMA application_id = {schema.APPLICATION_ID}",
+            *[objects._HOLD] * (version > 1),
+            f"PRAGMA application_id = {objects.APPLICATION_ID}",
             f"PRAGMA user_version = {version}",
             """INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)
                 VALUES ('n', ?, 1, 2, ?)""",
