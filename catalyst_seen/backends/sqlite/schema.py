@@ -11,7 +11,7 @@ from ..._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from ..._logging import log
 from .driver import connect, sqlite3
 from .errors import primary_code
-from .files import MEMORY, create_file, size
+from .files import MEMORY, create_file, path_errors, size
 from .objects import (
     APPLICATION_ID,
     CLAIMS,
@@ -66,7 +66,8 @@ def precheck_file(location: str, mode: int) -> None:
 
     Raises:
         SchemaError: A newer schema, another program's database, or no database.
-        StoreUnavailableError: A directory or a device, in no directory, or read-only.
+        StoreUnavailableError: A directory or a device, in no directory, or read-only;
+            or the system refuses the path.
         ConfigurationError: This Python's SQLite is too old.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
@@ -76,9 +77,10 @@ def precheck_file(location: str, mode: int) -> None:
         )
     if location == MEMORY:
         return
-    _make_directory(location)
-    real = os.path.realpath(location)  # SQLite's other files are beside the target
-    create_file(real, mode)
+    with path_errors(location):
+        _make_directory(location)
+        real = os.path.realpath(location)  # SQLite's other files are beside the target
+        create_file(real, mode)
     if size(f"{real}-wal"):
         if not size(real):
             raise SchemaError(
