@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ._errors import ConfigurationError
+from ._durations import format_duration
+from ._environment import VARIABLES, bad_variable, variables, warn_of_unknown
+from ._logging import log
+from ._targets import check_path
 from ._tuning import Tuning
 from ._types import ON_ABANDONED, OnAbandoned
 from ._validation import (
@@ -26,6 +28,10 @@ from ._validation import (
     seconds_or_never,
 )
 
+if TYPE_CHECKING:
+    import os
+    from types import EllipsisType
+
 Clock = Callable[[], float]
 OnError = Literal["answer", "raise"]
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
@@ -33,12 +39,11 @@ Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 MAX_TIMEOUT = 2_000_000.0
 """The longest timeout in seconds, 23 days: SQLite counts milliseconds in 31 bits."""
 
+_SHORT_TTL = 3_600.0
+"""Under so many seconds, the TTL of a store may be a number of days by mistake."""
+
 SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
-_FLAGS = {
-    **dict.fromkeys(("1", "true", "yes", "on"), True),
-    **dict.fromkeys(("0", "false", "no", "off"), False),
-}
 
 
 @dataclass(frozen=True)
@@ -61,20 +66,20 @@ class SeenStoreConfig:
         file_mode: The permissions of a new SQLite file, and so of its ``-wal`` and
             ``-shm``; by default only the owner may read it. An existing file keeps its
             own permissions.
-        timeout: Seconds that a call waits for the database: for the lock of another
+        timeout: How long a call waits for the database: for the lock of another
             process, for a server that does not respond or restarts, for a free
-            connection of your pool.
+            connection of your pool. This and all durations are seconds, a
+            ``timedelta``, or a text such as ``"30s"`` or ``"1h30m"``.
         max_in_flight: Maximum number of operations in one transaction; further
             operations queue. A single call with more keys is a transaction of its own.
         recent_keys: Maximum number of seen keys in the cache in memory, which saves
             round trips to the database: 0.4 kB for a key of 60 characters.
         recent_staleness: How long the cache may hide a ``forget`` by another store, or
-            a shorter ``ttl`` that it gives to a key, in seconds or as a ``timedelta``;
-            0 disables the cache. A ``forget`` by a store of this process takes effect
-            at once. On a server, no key is cached for longer than this.
-        purge_interval: Pause between background purges, in seconds or as a
-            ``timedelta``. The first one starts when the store opens; ``None`` disables
-            them.
+            a shorter ``ttl`` that it gives to a key; 0 disables the cache. A ``forget``
+            by a store of this process takes effect at once. On a server, no key is
+            cached for longer than this.
+        purge_interval: Pause between background purges. The first one starts when the
+            store opens; ``None`` disables them.
         on_error: ``"answer"`` keeps two inherited promises: when the store fails,
             ``is_seen`` returns False and ``cleanup_old_entries`` returns 0, and each
             logs an error. ``"raise"`` makes them raise, as every other verb does.
@@ -94,6 +99,8 @@ class SeenStoreConfig:
         wait_replicas: Number of Redis replicas that must have a change before it is
             acknowledged; with fewer after one second, the call raises
             ``OutcomeUnknownError``.
+        cache_enabled: Use the cache of seen keys; False is the same as
+            ``recent_keys=0``. A setting of the old synchronous store.
         tuning: Internal limits, for the project's own tests. They are not settings, and
             may change in any release.
 
@@ -109,7 +116,7 @@ class SeenStoreConfig:
     cache_size: int = 10_000
     synchronous: Synchronous = "NORMAL"
     file_mode: int = 0o600
-    timeout: float = 30.0
+    timeout: Duration = 30.0
     max_in_flight: int = 1_000
     recent_keys: int = 100_000
     recent_staleness: Duration = 1.0
@@ -121,7 +128,11 @@ class SeenStoreConfig:
     schema: str = "catalyst_seen"
     allow_eviction: bool = False
     wait_replicas: int = 0
+    cache_enabled: bool = True
     tuning: Tuning = field(default=Tuning(), repr=False)
+    _environment: Mapping[str, tuple[str, object]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         check_path(self.path)
@@ -130,12 +141,7 @@ class SeenStoreConfig:
         check_flag(self.wal_mode, "wal_mode")
         _ = self.ttl
         seconds_or_never(self.purge_interval, "purge_interval")
-        timeout = number(self.timeout, "timeout", "a number of seconds")
-        if not 0 < timeout <= MAX_TIMEOUT:
-            raise ValueError(
-                f"timeout must be above 0 and at most {MAX_TIMEOUT:,.0f} seconds,"
-                f" not {self.timeout!r}"
-            )
+        _ = self.timeout_seconds
         check_count(self.cache_size, "cache_size", "pages", least=-MAX_COUNT)
         check_count(self.max_in_flight, "max_in_flight", "operations", least=1)
         check_count(self.recent_keys, "recent_keys", "keys", least=0)
@@ -147,6 +153,7 @@ class SeenStoreConfig:
         check_name(self.prefix, "prefix")
         check_name(self.schema, "schema")
         check_flag(self.allow_eviction, "allow_eviction")
+        check_flag(self.cache_enabled, "cache_enabled")
         check_count(self.wait_replicas, "wait_replicas", "replicas", least=0)
         if not callable(self.clock):
             raise TypeError("clock must be callable, like time.time")
@@ -164,6 +171,17 @@ class SeenStoreConfig:
             )
         return length
 
+    @property
+    def timeout_seconds(self) -> float:
+        """``timeout`` in seconds."""
+        length = seconds(self.timeout, "timeout")
+        if length > MAX_TIMEOUT:
+            raise ValueError(
+                f"timeout must be at most {MAX_TIMEOUT:,.0f} seconds,"
+                f" not {self.timeout!r}"
+            )
+        return length
+
     @classmethod
     def from_env(cls) -> SeenStoreConfig:
         """Read the settings from the environment.
@@ -171,87 +189,53 @@ class SeenStoreConfig:
         A variable that is unset or empty means the default:
 
         ``SEEN_DB_PATH`` (``data/seen_ids.sqlite``), ``SEEN_TTL_DAYS`` (7),
-        ``SEEN_STORE_URL``, ``SQLITE_WAL_MODE`` (1), ``SQLITE_CACHE_SIZE`` (10000
-        pages), ``SQLITE_SYNCHRONOUS`` (NORMAL).
+        ``SEEN_STORE_URL``, ``SEEN_STORE_CACHE_ENABLED`` (1), ``SEEN_STORE_CACHE_SIZE``
+        (100000 keys), ``SQLITE_WAL_MODE`` (1), ``SQLITE_CACHE_SIZE`` (10000 pages),
+        ``SQLITE_SYNCHRONOUS`` (NORMAL).
+
+        Another variable whose name begins with ``SEEN_`` is logged as unknown.
 
         Raises:
             ConfigurationError: A variable has an invalid value; the error names both.
         """
         config = cls()
-        for variable, (setting, read) in _VARIABLES.items():
-            text = os.environ.get(variable, "").strip()
-            if not text:
-                continue
+        for variable, setting, text in variables():
             try:
-                changed: dict[str, Any] = {setting: read(text)}
-                config = replace(config, **changed)
+                value = VARIABLES[variable][1](text)
+                changed: dict[str, Any] = {setting: value}
+                environment = {**config._environment, setting: (variable, value)}
+                config = replace(config, _environment=environment, **changed)
             except ValueError as exc:
-                raise ConfigurationError(variable, f"{text!r}: {exc}") from exc
+                raise bad_variable(variable, text, exc) from exc
+        warn_of_unknown()
         return config
 
+    def origin(self, setting: str) -> str:
+        """Return the environment variable that a setting was read from, or its name."""
+        variable, value = self._environment.get(setting, (setting, None))
+        return variable if getattr(self, setting) == value else setting
 
-def env_flag(variable: str, *, default: bool) -> bool:
-    """Read a boolean variable from the environment; unset or empty is the default.
 
-    Raises:
-        ConfigurationError: The value is neither on nor off.
+def default_ttl(
+    ttl: Duration | EllipsisType | None, config: SeenStoreConfig
+) -> float | None:
+    """Return the TTL of a store in seconds; ``...`` is that of its configuration.
+
+    A number under an hour is logged with its length, because days may be meant. A text
+    or a ``timedelta`` states its unit.
     """
-    text = os.environ.get(variable, "").strip()
-    try:
-        return _flag(text) if text else default
-    except ValueError as exc:
-        raise ConfigurationError(variable, f"{text!r}: {exc}") from exc
-
-
-def _flag(text: str) -> bool:
-    try:
-        return _FLAGS[text.lower()]
-    except KeyError:
-        raise ValueError(f"must be one of {', '.join(_FLAGS)}") from None
-
-
-def _synchronous(text: str) -> str:
-    """Accept SQLite's numbers for its modes, as the old store did."""
-    return SYNCHRONOUS[int(text)] if text in {"0", "1", "2", "3"} else text.upper()
-
-
-def _read_number(read: Callable[[str], object], wanted: str) -> Callable[[str], object]:
-    def reader(text: str) -> object:
-        try:
-            return read(text)
-        except ValueError:
-            raise ValueError(f"must be {wanted}") from None
-
-    return reader
-
-
-_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
-    "SEEN_DB_PATH": ("path", str),
-    "SEEN_TTL_DAYS": ("ttl_days", _read_number(float, "a number of days, like 7")),
-    "SEEN_STORE_URL": ("url", str),
-    "SQLITE_WAL_MODE": ("wal_mode", _flag),
-    "SQLITE_CACHE_SIZE": (
-        "cache_size",
-        _read_number(int, "a whole number of pages, like 10000"),
-    ),
-    "SQLITE_SYNCHRONOUS": ("synchronous", _synchronous),
-}
-
-
-def check_path(path: str | os.PathLike[str]) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless it can be the path of a file."""
-    text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(text, str):
-        raise TypeError(
-            "path must be a str, a path, a URL or a SeenStoreConfig,"
-            f" not {type(path).__name__}"
+    if ttl is ...:
+        return config.ttl
+    length = seconds_or_never(ttl, "ttl")
+    if length is not None and length < _SHORT_TTL and isinstance(ttl, int | float):
+        text = format_duration(length)
+        log(
+            "warning",
+            "short_ttl",
+            ttl=ttl,
+            lasts=text,
+            advice=(
+                f"ttl={ttl!r} is in seconds: write ttl={text!r}, or ttl='7d' for days"
+            ),
         )
-    if not text.strip() or "\0" in text:
-        raise ValueError(f"path must name a file, not {text!r}")
-    if "://" in text:
-        scheme = text.partition("://")[0]
-        raise ValueError(f"path must not be a URL, as {scheme}:// is; give it as url")
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        raise ValueError(f"path must be encodable, {text!r} is not") from None
+    return length

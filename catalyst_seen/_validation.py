@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from ._durations import FORMS, parse_duration
 from ._errors import InvalidKeyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import EllipsisType
 
 MAX_KEY_BYTES = 2_048
@@ -28,45 +29,64 @@ the current time when it is added."""
 MAX_SECONDS = 36_525 * 86_400.0
 """The longest duration, a hundred years; "never" is ``None``."""
 
+YEAR_2000 = 946_684_800.0
+"""The beginning of the year 2000, in seconds since 1970."""
+
 MAX_TIMESTAMP = 253_402_300_800.0
 """The end of the year 9999, in seconds since 1970."""
 
 MAX_COUNT = 2**31 - 1
 """The largest count: SQLite counts its pages in 31 bits."""
 
+_BREAKS = "\r\n"
 _MAX_REPR = 60
 
-Duration = float | timedelta
-"""Seconds, or a ``timedelta``."""
+Duration = float | timedelta | str
+"""Seconds, a ``timedelta``, or a text such as ``"7d"``, ``"90s"`` or ``"1h30m"``."""
 
 
-def check_key(key: str, argument: str = "key") -> str:
-    """Return a valid key unchanged.
+def check_key(
+    key: str, argument: str = "key", *, may_end_in_break: bool = False
+) -> str:
+    """Return a valid key, as a plain ``str``.
+
+    Args:
+        key: The key.
+        argument: Its argument, for errors.
+        may_end_in_break: Accept a line break at either end. Older versions stored such
+            keys, so a verb that ends a key accepts them.
 
     Raises:
         TypeError: The key is not a ``str``.
-        InvalidKeyError: The key is empty, blank or too long, or it contains a NUL or a
-            lone surrogate.
+        InvalidKeyError: The key is empty, blank or too long, it contains a NUL or a
+            lone surrogate, or begins or ends with a line break.
     """
     _check_text(key, argument, MAX_KEY_BYTES)
     if not key or key.isspace():
         raise InvalidKeyError(
             argument, f"{key!r} is empty or blank; a key must name one item"
         )
-    return key
+    if (key[-1] in _BREAKS or key[0] in _BREAKS) and not may_end_in_break:
+        raise InvalidKeyError(
+            argument,
+            f"{truncated_repr(key)} begins or ends with a line break, like a line of a"
+            " file that still has its \\n: use key.strip()",
+        )
+    return _plain(key)
 
 
 def check_keys(keys: Sequence[str], argument: str, first: int) -> Sequence[str]:
-    """Return valid keys unchanged.
+    """Return valid keys, each as a plain ``str``.
 
     Raises:
         TypeError: A key is not a ``str``.
         InvalidKeyError: A key is invalid; the error names its index.
     """
-    if not all(map(_is_plain, keys)):
-        for index, key in enumerate(keys, first):
-            check_key(key, f"{argument}[{index}]")
-    return keys
+    if all(map(_is_plain, keys)):
+        return keys
+    return [
+        check_key(key, f"{argument}[{index}]") for index, key in enumerate(keys, first)
+    ]
 
 
 def _is_plain(key: object) -> bool:
@@ -76,12 +96,23 @@ def _is_plain(key: object) -> bool:
         and key.isascii()
         and 0 < len(key) <= MAX_KEY_BYTES
         and "\0" not in key
+        and "\n" not in key
+        and "\r" not in key
         and not key.isspace()
     )
 
 
+def _plain(text: str) -> str:
+    """Return the text of a ``str``, without what a subclass holds besides.
+
+    The strings of a parser refer to their whole document, which the cache of recent
+    keys would keep in memory.
+    """
+    return text if type(text) is str else str.__str__(text)
+
+
 def check_namespace(namespace: str) -> str:
-    """Return a valid namespace unchanged; it may be empty.
+    """Return a valid namespace, as a plain ``str``; it may be empty.
 
     Raises:
         TypeError: The namespace is not a ``str``.
@@ -93,7 +124,7 @@ def check_namespace(namespace: str) -> str:
         raise InvalidKeyError(
             "namespace", f'{namespace!r} is blank; the default namespace is ""'
         )
-    return namespace
+    return _plain(namespace)
 
 
 def _check_text(text: str, argument: str, limit: int) -> None:
@@ -131,8 +162,9 @@ def seconds_or_never(duration: Duration | None, argument: str) -> float | None:
     """Return a duration in seconds; ``None`` means never, and stays ``None``.
 
     Raises:
-        TypeError: Neither a number nor a ``timedelta``, or a ``bool``.
-        ValueError: Under a millisecond, not finite, or over a hundred years.
+        TypeError: Not a duration, or a ``bool``.
+        ValueError: Under a millisecond, not finite, or over a hundred years; or a text
+            of another form.
     """
     if duration is None:
         return None
@@ -143,37 +175,60 @@ def seconds(duration: Duration, argument: str, least: float = MIN_SECONDS) -> fl
     """Return a finite duration in seconds.
 
     Raises:
-        TypeError: Neither a number nor a ``timedelta``, or a ``bool``.
-        ValueError: Under ``least`` seconds, not finite, or over a hundred years.
+        TypeError: Not a duration, or a ``bool``.
+        ValueError: Under ``least`` seconds, not finite, or over a hundred years; or a
+            text of another form.
     """
     return _seconds(duration, argument, least, "")
 
 
 def _seconds(duration: Duration, argument: str, least: float, advice: str) -> float:
-    if isinstance(duration, timedelta):
+    if isinstance(duration, str):
+        try:
+            length = parse_duration(duration)
+        except ValueError as exc:
+            raise ValueError(
+                f"{argument} must be {FORMS}, not {truncated_repr(duration)}: {exc}"
+            ) from None
+    elif isinstance(duration, timedelta):
         length = duration.total_seconds()
     else:
-        length = number(duration, argument, "seconds or a timedelta")
+        length = number(duration, argument, FORMS)
     if not least <= length <= MAX_SECONDS:
         raise ValueError(
             f"{argument} must be at least {least:g} seconds and at most 100 years,"
-            f" not {duration!r}{advice}"
+            f" not {truncated_repr(duration)}{advice}"
         )
     return length
 
 
-def timestamp(ts: float, argument: str = "ts") -> float:
+def timestamp(ts: float, now: Callable[[], float]) -> float:
     """Return an instant in seconds since 1970.
+
+    Args:
+        ts: The instant.
+        now: The clock of the store. An instant before 2000 is a duration by mistake,
+            unless this clock is there as well.
 
     Raises:
         TypeError: Not a number, or a ``bool``.
-        ValueError: Not finite, before 1970 or after the year 9999.
+        ValueError: Not finite, before 2000 or after the year 9999.
     """
-    instant = number(ts, argument, "seconds since 1970")
+    if isinstance(ts, datetime):
+        raise TypeError(
+            "ts must be seconds since 1970, not datetime:"
+            f" {truncated_repr(ts)}; use ts.timestamp()"
+        )
+    instant = number(ts, "ts", "seconds since 1970")
     if not 0 <= instant < MAX_TIMESTAMP:
         raise ValueError(
-            f"{argument} must be seconds since 1970, before the year 10000,"
-            f" not {ts!r}; milliseconds must be divided by 1000"
+            "ts must be seconds since 1970, before the year 10000,"
+            f" not {truncated_repr(ts)}; milliseconds must be divided by 1000"
+        )
+    if instant < YEAR_2000 <= now():
+        raise ValueError(
+            f"ts must be seconds since 1970, after the year 2000, not {ts!r}; a time to"
+            f" live is passed by name: ttl={ts!r}"
         )
     return instant
 
@@ -212,7 +267,10 @@ def number(value: float, argument: str, wanted: str) -> float:
         TypeError: Not a number, or a ``bool``.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{argument} must be {wanted}, not {type(value).__name__}")
+        raise TypeError(
+            f"{argument} must be {wanted}, not {type(value).__name__}:"
+            f" {truncated_repr(value)}"
+        )
     try:
         return float(value)
     except OverflowError:

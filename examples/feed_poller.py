@@ -38,7 +38,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     SeenError,
     SeenStoreConfig,
-    StoreUnavailableError,
+    StoreError,
 )
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Poller:
                 await self.store.mark_seen(entry.key, namespace=namespace)
                 summary.new += 1
         # A listed entry must not expire, or it would be new again.
-        await self.store.mark_many((e.key for e in entries), namespace=namespace)
+        await self.store.refresh((e.key for e in entries), namespace=namespace)
         self.remember(source, headers, entries)
 
     async def read(self, source: str) -> tuple[bytes, Mapping[str, str]] | None:
@@ -409,7 +409,7 @@ async def run(options: argparse.Namespace) -> int:
             try:
                 summary = await poll_with_progress(poller, sources, console)
                 console.print(str(summary), style="bold", highlight=False)
-            except StoreUnavailableError as exc:
+            except StoreError as exc:
                 if options.every is None:
                     raise
                 console.print(f"{exc}; the next round tries again", markup=False)

@@ -72,10 +72,13 @@ def place(places: Places, tmp_path: Path) -> Iterator[Target]:
 
 
 @pytest.fixture
-async def store(target: Target, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
+async def store(
+    target: Target,
+    clock: Clock,  # noqa: ARG001 - its time is the target's
+) -> AsyncIterator[AsyncSeenStore]:
     """An open store on each backend; a day's TTL, the manual clock, no purge."""
     config = target.config(purge_interval=None)
-    async with AsyncSeenStore(config, ttl=DAY, clock=clock) as made:
+    async with AsyncSeenStore(config, ttl=DAY) as made:
         yield made
 
 

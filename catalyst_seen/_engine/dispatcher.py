@@ -40,7 +40,7 @@ class Dispatcher:
         self.tuning: Tuning = config.tuning
         self.waiters: KeyWaiters = KeyWaiters()
         self.cache: SeenCache = SeenCache(
-            config.recent_keys,
+            config.recent_keys if config.cache_enabled else 0,
             seconds(config.recent_staleness, "recent_staleness", least=0),
             backend.now,
             backend.database,
@@ -48,7 +48,11 @@ class Dispatcher:
         )
         self.executor: Executor = Executor(backend, self.cache, self.waiters)
         self.batcher: Batcher = Batcher(
-            lifecycle, self.executor, config.max_in_flight, self.tuning.stall_after
+            lifecycle,
+            self.executor,
+            limit=config.max_in_flight,
+            timeout=backend.config.timeout_seconds,
+            stall_after=self.tuning.stall_after,
         )
         self.detached: DetachedCalls = DetachedCalls(lifecycle, self.batcher)
 

@@ -6,9 +6,10 @@ import asyncio
 import enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._errors import StoreClosedError
+from .._errors import StoreClosedError, StoreUnavailableError
 from .._fork import Owner
 from .._logging import log
+from ..backends._urls import url_errors
 from .failures import Failures
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ class _State(enum.Enum):
     OPEN = "open"
     CLOSING = "closing: make a new store"
     CLOSED = "closed: make a new store"
+
+
+def no_turn(backend: Backend) -> StoreUnavailableError:
+    """Return the error of a call whose time is over before it was sent."""
+    return StoreUnavailableError(
+        backend.location,
+        f"no turn in {backend.config.timeout_seconds:g} seconds: the database does not"
+        " answer the calls before it",
+        "Find out what blocks the database, or raise timeout",
+    )
 
 
 class Lifecycle:
@@ -66,7 +77,8 @@ class Lifecycle:
             raise StoreClosedError(f"cannot open {location!r}: {self._state.value}")
         self._state = _State.OPENING
         try:
-            await self.backend.open()
+            with url_errors(self.backend.config):
+                await self.backend.open()
         except BaseException:
             if self._state is _State.OPENING:
                 self._state = _State.NEW
@@ -93,11 +105,28 @@ class Lifecycle:
                 f"store {self} was opened in another event loop: open one in each"
             )
 
-    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Call the backend under the lock."""
+    async def call(self, work: Callable[[float], Awaitable[T]]) -> T:
+        """Call the backend under the lock.
+
+        Args:
+            work: The call; its argument is the rest of the store's ``timeout``.
+
+        Raises:
+            StoreUnavailableError: Other calls held the lock for the whole timeout.
+        """
         self.check_open()
-        async with self.lock:
-            return await work()
+        timeout = self.backend.config.timeout_seconds
+        time = asyncio.get_running_loop().time
+        deadline = time() + timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await self.lock.acquire()
+        except TimeoutError:
+            raise no_turn(self.backend) from None
+        try:
+            return await work(max(0.0, deadline - time()))
+        finally:
+            self.lock.release()
 
     async def run_beside(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
         """Run something long beside other calls."""

@@ -9,12 +9,21 @@ store before it, or import ``catalyst_seen.backends.redis`` or ``.postgres``.
 
 from __future__ import annotations
 
-import re
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .._config import check_path
 from .._errors import ConfigurationError
+from .._targets import (
+    POSTGRES_SCHEMES,
+    REDIS_SCHEMES,
+    check_path,
+    closest,
+    meant,
+    redacted,
+    split_url,
+)
+from ._urls import url_errors
 from .sqlite.backend import SqliteBackend
 
 if TYPE_CHECKING:
@@ -23,13 +32,7 @@ if TYPE_CHECKING:
     from .._config import SeenStoreConfig
     from .base import Backend
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
-_SETTING = "url (SEEN_STORE_URL)"
-
-
-def is_url(text: str) -> bool:
-    """Is the text a URL, and not a path?"""
-    return _SCHEME.match(text) is not None
+_SETTING = "url"
 
 
 def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
@@ -41,47 +44,54 @@ def make_backend(config: SeenStoreConfig, ttl: float | None) -> Backend:
 
     Raises:
         ConfigurationError: The URL is malformed, or its scheme is unknown, or the
-            driver of its backend is not installed.
+            driver of its backend is not installed, or a setting has no effect on it.
+        ValueError: The path begins with the name of a user that does not exist.
     """
     if config.url is None:
-        return _sqlite_file(str(config.path), config, ttl)
-    match = _SCHEME.fullmatch(config.url)
-    if match is None:
+        return SqliteBackend(os.fspath(config.path), config, ttl)
+    with url_errors(config):
+        return _from_url(config.url, config, ttl)
+
+
+def _from_url(url: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
+    parts = split_url(url)
+    if parts is None:
+        advice = meant(url) or "a plain path goes into path (SEEN_DB_PATH)."
         raise ConfigurationError(
             _SETTING,
-            "must be like sqlite:///seen.db (relative), sqlite:////var/seen.db,"
-            " redis://host or postgresql://host/database; a plain path goes into path"
-            " (SEEN_DB_PATH)",
+            f"{redacted(url)!r} is no URL: {advice} A URL is like sqlite:///seen.db"
+            " (relative), sqlite:////var/seen.db, valkey://host or"
+            " postgresql://host/database",
         )
-    scheme, rest = match.groups()
-    if scheme.lower() not in _FACTORIES:
+    scheme, rest = parts
+    if scheme not in _FACTORIES:
+        suggestion = closest(scheme, _FACTORIES)
+        question = f"did you mean {suggestion}://? " if suggestion else ""
+        known = ", ".join(f"{scheme}://" for scheme in _FACTORIES)
         raise ConfigurationError(
-            _SETTING, f"no backend for {scheme}://, there is {_known()}"
+            _SETTING, f"no backend for {redacted(url)!r}: {question}There is {known}"
         )
-    return _FACTORIES[scheme.lower()](rest, config, ttl)
+    return _FACTORIES[scheme](rest, config, ttl)
 
 
-def _sqlite_url(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
+def _sqlite(rest: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
     """Parse ``sqlite:///relative`` and ``sqlite:////absolute``."""
     host, _, path = rest.partition("/")
     if host or "?" in path or "#" in path:
         raise ConfigurationError(
             _SETTING,
-            "a sqlite URL has no host and no options: sqlite:///relative.db or"
-            " sqlite:////absolute.db; settings go into SeenStoreConfig",
+            f"{redacted(str(config.url))!r}: a sqlite URL has no host and no options:"
+            " sqlite:///relative.db or sqlite:////absolute.db; settings go into"
+            " SeenStoreConfig",
         )
     from urllib.parse import unquote  # imports ipaddress; only URLs need it
 
     file = unquote(path) or ":memory:"
     try:
         check_path(file)
+        return SqliteBackend(file, config, ttl)
     except ValueError as exc:
         raise ConfigurationError(_SETTING, str(exc)) from exc
-    return _sqlite_file(file, config, ttl)
-
-
-def _sqlite_file(path: str, config: SeenStoreConfig, ttl: float | None) -> Backend:
-    return SqliteBackend(path, config, ttl)
 
 
 def _redis(_rest: str, config: SeenStoreConfig, _ttl: float | None) -> Backend:
@@ -111,19 +121,7 @@ def _driver(extra: str) -> Iterator[None]:
 
 
 _FACTORIES: dict[str, Callable[[str, SeenStoreConfig, float | None], Backend]] = {
-    "sqlite": _sqlite_url,
-    **dict.fromkeys(
-        (
-            f"{server}{transport}"
-            for server in ("redis", "valkey")
-            for transport in ("", "s", "+unix", "+cluster", "s+cluster")
-        ),
-        _redis,
-    ),
-    "postgresql": _postgres,
-    "postgres": _postgres,
+    "sqlite": _sqlite,
+    **dict.fromkeys(REDIS_SCHEMES, _redis),
+    **dict.fromkeys(POSTGRES_SCHEMES, _postgres),
 }
-
-
-def _known() -> str:
-    return ", ".join(f"{scheme}://" for scheme in _FACTORIES)

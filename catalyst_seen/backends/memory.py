@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, cast
 from .._clock import read_clock
 from .._config import SeenStoreConfig
 from .._pause import pause
-from .._types import ON_ABANDONED, CheckReport, Record, Verdict
+from .._types import ON_ABANDONED, CheckReport, Record
+from .._verdict import Verdict
+from ._settings import MEMORY, check_effective
 from ._state_machine import transition, transition_batch
 from .base import BackendStats, PageResult
 from .operations import CheckAndMark
@@ -41,10 +43,13 @@ class MemoryBackend:
         """Create an empty dict.
 
         Args:
-            config: The settings; the time is that of its ``clock``. Settings that
-                concern a file or a server have no effect.
+            config: The settings; the time is that of its ``clock``.
+
+        Raises:
+            ConfigurationError: A setting concerns a file or a server.
         """
         self.config: SeenStoreConfig = config or SeenStoreConfig()
+        check_effective(self.config, MEMORY)
         self._rows: dict[Id, Row] = {}
         self._latest = -math.inf
 
@@ -73,7 +78,11 @@ class MemoryBackend:
         """Keep the rows, as a server does."""
 
     async def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        timeout: float | None = None,
     ) -> BatchResult:
         # Suspend, as for the round trip to a database: calls that other tasks make
         # meanwhile form the next batch. The rest is atomic in the event loop.
@@ -100,7 +109,13 @@ class MemoryBackend:
         return self._remove(is_expired, namespace, limit, cursor)
 
     async def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         now = self.now()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import decimal
+import gc
 import math
 import uuid
+import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +37,7 @@ NOT_TEXT: list[object] = [
     decimal.Decimal(1), uuid.UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC), frozenset(),
 ]  # fmt: skip
 NOT_KEYS = ["", " ", "\t\n", "\u2003", "a\0b", "\0", "\ud800", "x\udfff", "k" * 2_049]
+NOT_LINES = ["k\n", "k\r\n", "k\r", "\nk", "\rk", "é\n"]
 NOT_NAMESPACES = [" ", "\n", "a\0b", "\ud800", "n" * 257, "é" * 129]
 
 
@@ -43,6 +46,20 @@ async def store() -> AsyncIterator[AsyncSeenStore]:
     """An open store; validation is the same for all backends."""
     async with AsyncSeenStore(":memory:", purge_interval=None) as made:
         yield made
+
+
+class Link(str):  # noqa: SLOT000 - as theirs
+    """A string that refers to its document, and prints as it likes."""
+
+    document: object = None
+
+    def __str__(self) -> str:
+        """Return something else than the text."""
+        return "no text"
+
+
+class Document:
+    """What a string of a parser refers to."""
 
 
 @pytest.mark.parametrize("verb", KEY_VERBS)
@@ -64,6 +81,18 @@ class TestKeys:
     ) -> None:
         """A str that some backend cannot store is an InvalidKeyError."""
         with pytest.raises(InvalidKeyError, match="key"):
+            await KEY_VERBS[verb](store, key)
+        assert await store.count() == 0
+
+    @pytest.mark.parametrize("key", NOT_LINES, ids=ascii)
+    async def test_line_of_a_file_is_refused(
+        self, store: AsyncSeenStore, verb: str, key: str
+    ) -> None:
+        """A line break at either end is refused, but where a key only ends."""
+        if verb in {"forget", "resolve"}:
+            assert not await KEY_VERBS[verb](store, key)
+            return
+        with pytest.raises(InvalidKeyError, match=r"line break.*use key\.strip\(\)"):
             await KEY_VERBS[verb](store, key)
         assert await store.count() == 0
 
@@ -149,13 +178,23 @@ class TestTtl:
             await TTL_VERBS[verb](store, ttl)
         assert await store.count() == 0
 
-    @pytest.mark.parametrize("ttl", [True, False, "60", b"60", [60]], ids=repr)
+    @pytest.mark.parametrize("ttl", [True, False, b"60", [60]], ids=repr)
     async def test_ttl_of_other_type_is_refused(
         self, store: AsyncSeenStore, verb: str, ttl: object
     ) -> None:
-        """A bool or a str as a TTL is a TypeError."""
-        with pytest.raises(TypeError, match="ttl must be seconds or a timedelta"):
+        """A TTL that is no duration is a TypeError, a bool as well."""
+        with pytest.raises(TypeError, match="ttl must be a number of seconds, a time"):
             await TTL_VERBS[verb](store, ttl)
+
+    async def test_ttl_without_unit_is_refused(
+        self, store: AsyncSeenStore, verb: str
+    ) -> None:
+        """A text without a unit is a ValueError: 60 may be seconds or days."""
+        with pytest.raises(
+            ValueError, match=r"ttl must be .* a text like '7d', .*'60'"
+        ):
+            await TTL_VERBS[verb](store, "60")
+        assert await store.count() == 0
 
 
 @pytest.mark.parametrize("verb", LEASE_VERBS)
@@ -173,12 +212,12 @@ class TestLease:
             await LEASE_VERBS[verb](store, lease)
         assert (await store.stats()).claimed == 0
 
-    @pytest.mark.parametrize("lease", [None, True, "60"], ids=repr)
+    @pytest.mark.parametrize("lease", [None, True, [60]], ids=repr)
     async def test_lease_of_other_type_is_refused(
         self, store: AsyncSeenStore, verb: str, lease: object
     ) -> None:
-        """A lease is finite: None is a TypeError, as a bool and a str are."""
-        with pytest.raises(TypeError, match="lease must be seconds or a timedelta"):
+        """A lease is finite: None is a TypeError, as a bool is."""
+        with pytest.raises(TypeError, match="lease must be a number of seconds, a ti"):
             await LEASE_VERBS[verb](store, lease)
 
 
@@ -195,13 +234,13 @@ class TestDelay:
         with pytest.raises(ValueError, match=f"{argument} must be at least 0 seconds"):
             await DELAY_VERBS[verb](store, delay)
 
-    @pytest.mark.parametrize("delay", [None, False, "1"], ids=repr)
+    @pytest.mark.parametrize("delay", [None, False, [1]], ids=repr)
     async def test_delay_of_other_type_is_refused(
         self, store: AsyncSeenStore, verb: str, delay: object
     ) -> None:
-        """A delay that is no number and no timedelta is a TypeError."""
+        """A delay that is no duration is a TypeError."""
         argument = verb.removesuffix(" many")
-        with pytest.raises(TypeError, match=f"{argument} must be seconds"):
+        with pytest.raises(TypeError, match=f"{argument} must be a number of sec"):
             await DELAY_VERBS[verb](store, delay)
 
 
@@ -244,6 +283,31 @@ class TestOtherValues:
         with pytest.raises(ValueError, match="seconds since 1970"):
             await store.mark_seen("k", ts)
 
+    @pytest.mark.parametrize("ts", [0, 1, 60, 946_684_799])
+    async def test_ts_before_2000_is_refused(
+        self, store: AsyncSeenStore, ts: float
+    ) -> None:
+        """A duration in the place of an instant is refused, with the right argument."""
+        with pytest.raises(ValueError, match=rf"ts must be .* by name: ttl={ts}"):
+            await store.mark_seen("k", ts)
+        with pytest.raises(ValueError, match=rf"ts must be .* by name: ttl={ts}"):
+            await store.mark_many(["k"], ts)
+        assert await store.count() == 0
+
+    async def test_ts_before_2000_is_accepted_there(self) -> None:
+        """A store whose own clock is before 2000 accepts instants of its time."""
+        async with AsyncSeenStore(":memory:", clock=lambda: 1_000.0) as store:
+            await store.mark_seen("k", 990)
+            record = await store.get("k")
+            assert record is not None
+            assert record.last_seen == 990
+
+    async def test_ts_as_a_datetime_is_refused(self, store: AsyncSeenStore) -> None:
+        """The error of a datetime has the call that converts it."""
+        ts: Any = datetime(2026, 1, 1, tzinfo=UTC)
+        with pytest.raises(TypeError, match=r"not datetime: .*use ts\.timestamp\(\)"):
+            await store.mark_seen("k", ts)
+
     @pytest.mark.parametrize("ts", [True, "0", datetime.now(UTC)], ids=["b", "s", "d"])
     async def test_ts_of_other_type_is_refused(
         self, store: AsyncSeenStore, ts: Any
@@ -267,6 +331,45 @@ class TestOtherValues:
         """An age in days is a number."""
         with pytest.raises(TypeError, match="days_old must be a number of days"):
             await store.cleanup_old_entries(age)
+
+
+class TestParserStrings:
+    """Strings that refer to a document, as those of lxml and Beautiful Soup do."""
+
+    @pytest.mark.parametrize("verb", KEY_VERBS)
+    async def test_document_is_not_kept(self, store: AsyncSeenStore, verb: str) -> None:
+        """Nothing keeps the object that was the key: neither cache nor backend."""
+        key = Link("k")
+        key.document = Document()
+        document = weakref.ref(key.document)
+        await KEY_VERBS[verb](store, key)
+        await store.is_seen("other")  # the last operation is another one
+        del key
+        gc.collect()
+        assert document() is None
+
+    @pytest.mark.parametrize("verb", ["mark_seen", "check_and_mark", "claim"])
+    async def test_namespace_is_not_kept(
+        self, store: AsyncSeenStore, verb: str
+    ) -> None:
+        """Nothing keeps the object that was the namespace."""
+        namespace = Link("n")
+        namespace.document = Document()
+        document = weakref.ref(namespace.document)
+        await NAMESPACE_VERBS[verb](store, namespace)
+        await store.is_seen("other")
+        del namespace
+        gc.collect()
+        assert document() is None
+
+    async def test_results_are_plain(self, store: AsyncSeenStore) -> None:
+        """Keys and namespaces in results are of the type str, with the same text."""
+        sighting = await store.check_and_mark(Link("k"), namespace=Link("n"))
+        claim = await store.claim(Link("c"))
+        many = await store.check_and_mark_many([Link("a"), "b"])
+        for text in (sighting.key, sighting.namespace, claim.key, many[0].key):
+            assert type(text) is str
+        assert (sighting.key, sighting.namespace) == ("k", "n")
 
 
 class TestDifferentKeys:
@@ -312,13 +415,9 @@ class TestDifferentKeys:
         assert (record.key, record.namespace) == (key, namespace)
 
     async def test_str_subclass_is_its_text(self, store: AsyncSeenStore) -> None:
-        """A key of a subclass of str equals its text."""
-
-        class Id(str):
-            __slots__ = ()
-
-        await store.mark_seen(Id("k"))
-        assert await store.is_seen("k")
+        """A key or namespace of a subclass of str equals its text."""
+        await store.mark_seen(Link("k"), namespace=Link("n"))
+        assert await store.is_seen("k", namespace="n")
 
     @pytest.mark.parametrize("backend", ["memory", *SERVERS])
     @settings(

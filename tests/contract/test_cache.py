@@ -52,9 +52,12 @@ def config(
 
 
 @pytest.fixture
-async def store(shared: Target, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
+async def store(
+    shared: Target,
+    clock: Clock,  # noqa: ARG001 - its time is the target's
+) -> AsyncIterator[AsyncSeenStore]:
     """An open store that remembers."""
-    async with AsyncSeenStore(config(shared), ttl=DAY, clock=clock) as made:
+    async with AsyncSeenStore(config(shared), ttl=DAY) as made:
         yield made
 
 
@@ -124,12 +127,13 @@ class TestAnswers:
         await QUESTIONS[question](store, "k")
         assert await asked(store) > before
 
+    @pytest.mark.usefixtures("clock")
     async def test_cache_of_no_keys_reads_every_time(
-        self, shared: Target, clock: Clock, question: str
+        self, shared: Target, question: str
     ) -> None:
         """Without a cache every operation reaches the database."""
         for off in (config(shared, staleness=0), config(shared, keys=0)):
-            async with AsyncSeenStore(off, clock=clock) as store:
+            async with AsyncSeenStore(off) as store:
                 await store.mark_seen("k")
                 before = await asked(store)
                 for _ in range(5):
@@ -153,7 +157,7 @@ class TestForgotten:
             return by.forget("k") if verb == "forget" else by.cleanup_old_entries(0)
 
         def forget_blocking() -> None:
-            with SeenStore(config(shared), clock=clock) as by:
+            with SeenStore(config(shared)) as by:
                 assert by.forget("k") if verb == "forget" else by.cleanup_old_entries(0)
 
         for _ in range(3):
@@ -163,7 +167,7 @@ class TestForgotten:
             if other == "thread":
                 await asyncio.to_thread(forget_blocking)
             elif other == "store":
-                async with AsyncSeenStore(config(shared), clock=clock) as by:
+                async with AsyncSeenStore(config(shared)) as by:
                     assert await forget(by)
             else:
                 assert await forget(store)
@@ -194,12 +198,12 @@ class TestForgotten:
         assert await asked(store) == before
 
     async def test_read_overtaken_by_forget_is_not_cached(
-        self, store: AsyncSeenStore, shared: Target, clock: Clock
+        self, store: AsyncSeenStore, shared: Target
     ) -> None:
         """A result that was under way when its key was forgotten is not cached."""
         await store.mark_seen("k")
         await store.forget("other")
-        async with AsyncSeenStore(config(shared), ttl=DAY, clock=clock) as other:
+        async with AsyncSeenStore(config(shared), ttl=DAY) as other:
 
             async def forget_meanwhile(
                 _: Batch, apply: Callable[[], Awaitable[BatchResult]]
@@ -233,7 +237,7 @@ class TestForgotten:
     ) -> None:
         """A call that is cancelled during that update leaves nothing outdated."""
         settings = config(shared, keys=10_000)
-        async with AsyncSeenStore(settings, ttl=DAY, clock=clock) as store:
+        async with AsyncSeenStore(settings, ttl=DAY) as store:
             await store.mark_many(LARGE)
             begun = learning(store, monkeypatch)
             marking = asyncio.create_task(store.mark_many(LARGE, ttl=5))
@@ -317,12 +321,12 @@ class TestForgotten:
             assert not await store.is_seen("k")
 
     async def test_cache_fills_again_after_invalidation(
-        self, store: AsyncSeenStore, shared: Target, clock: Clock
+        self, store: AsyncSeenStore, shared: Target
     ) -> None:
         """After a forget by another store the cache fills again."""
         await store.mark_seen("k")
         await store.forget("k")
-        async with AsyncSeenStore(config(shared), clock=clock) as other:
+        async with AsyncSeenStore(config(shared)) as other:
             await other.mark_seen("other")
             await other.forget("other")
         await store.mark_seen("first")

@@ -135,7 +135,7 @@ async def test_cancelled_removal_keeps_whole_pages(path: Path) -> None:
     """A removal that is cancelled removed whole pages, and the next one continues."""
     async with AsyncSeenStore(path, purge_interval=None) as store:
         for verb in (store.purge_expired, store.cleanup_old_entries):
-            await store.mark_many(map(str, range(20_000)), ts=1_000)
+            await store.mark_many(map(str, range(20_000)), ts=1e9)
             call = asyncio.create_task(verb())
             while read(path, "SELECT count(*) FROM seen") == [(20_000,)]:
                 await asyncio.sleep(0)

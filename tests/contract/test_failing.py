@@ -135,10 +135,10 @@ async def test_write_that_fails(
     assert (found["read"].count, found["write"].count) == (0, 1)
 
 
-async def test_duplicate_ends_no_alarm(target: Target, clock: Clock) -> None:
+async def test_duplicate_ends_no_alarm(target: Target) -> None:
     """A call that could have written, and only read, does not show that writes work."""
     config = target.config(purge_interval=None, recent_staleness=0)
-    async with AsyncSeenStore(config, ttl=DAY, clock=clock) as store:
+    async with AsyncSeenStore(config) as store:
         await store.mark_seen("k")
         backend = Backend(store)
         with patch.object(store._lifecycle.backend, "apply", backend.apply):

@@ -103,7 +103,7 @@ class TestTask:
     ) -> None:
         """The purge removes expired rows on every backend that does not expire them."""
         config = target.config(purge_interval=0.01)
-        async with AsyncSeenStore(config, ttl=10, clock=clock) as store:
+        async with AsyncSeenStore(config, ttl=10) as store:
             await store.mark_many(["a", "b"])
             await store.mark_seen("c", ttl=20)
             clock.advance(10)
@@ -121,7 +121,7 @@ class TestTask:
         while not left and rounds < 5:  # a machine that stalls sees the end of a purge
             rounds += 1
             async with AsyncSeenStore(path, purge_interval=None) as store:
-                await store.mark_many(map(str, range(50_000)), ts=1_000)
+                await store.mark_many(map(str, range(50_000)), ts=1e9)
             store = AsyncSeenStore(path)
             await store.open()
             while read(path, "SELECT count(*) FROM seen") == [(50_000,)]:
@@ -183,7 +183,7 @@ class TestFailures:
         """Without WAL a purge that waits for a lock delays no reader for long."""
         config = SeenStoreConfig(path, wal_mode=False, purge_interval=None, timeout=200)
         async with AsyncSeenStore(config) as store:
-            await store.mark_many(["a", "b"], ts=0)
+            await store.mark_many(["a", "b"], ts=1e9)
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 for statement in lock.split(";"):
                     rows = other.execute(statement)
@@ -269,7 +269,7 @@ class TestChunks:
         """The pages of a purge cover every row, in one namespace and in all."""
         tuning = replace(target.settings.tuning, removal_page=chunk)
         config = target.config(purge_interval=None, tuning=tuning)
-        async with AsyncSeenStore(config, ttl=DAY, clock=clock) as store:
+        async with AsyncSeenStore(config, ttl=DAY) as store:
             keys = [str(number) for number in range(7)]
             for namespace in ("", "a", "b", "c"):
                 await store.mark_many(keys, ttl=1, namespace=namespace)
@@ -286,7 +286,7 @@ class TestChunks:
     async def test_marks_proceed_during_a_purge(self, path: Path) -> None:
         """During a purge of 50,000 rows, marks proceed."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
-            await store.mark_many(map(str, range(50_000)), ts=1_000)
+            await store.mark_many(map(str, range(50_000)), ts=1e9)
             purge = asyncio.create_task(store.purge_expired())
             await asyncio.sleep(0)
             marks = 0
@@ -300,7 +300,7 @@ class TestChunks:
     async def test_other_writers_proceed_between_pages(self, path: Path) -> None:
         """Another connection can write between two pages of a purge."""
         async with AsyncSeenStore(path, purge_interval=None) as store:
-            await store.mark_many(map(str, range(50_000)), ts=1_000)
+            await store.mark_many(map(str, range(50_000)), ts=1e9)
             purge = asyncio.create_task(store.purge_expired())
             writes = await asyncio.to_thread(write_until, path, purge.done)
             assert await purge == 50_000

@@ -270,7 +270,7 @@ async def test_purge_task(path: Path, fault: Fault, *, torture: bool) -> None:
         await mark(store, f"key {number}", history)
         assert [log["event"] for log in logs].count("purge_failed") == 2, logs
     stats = await store.stats()
-    await store.mark_many((f"old {place}" for place in range(20_000)), ts=0, ttl=1)
+    await store.mark_many((f"old {place}" for place in range(20_000)), ts=1e9, ttl=1)
     await asyncio.sleep(0.01)
     took = await close(store)
     keys, intact = stored(path)

@@ -112,7 +112,7 @@ async def test_edge_of_a_ttl(target: Target, clock: Clock, fault: Fault) -> None
     row = fault("B8", f"the edge of a TTL, {target.name}")
     late = 0.0011 if target.expires_by_itself else 0.0  # Redis rounds up to the next ms
     config = target.config(purge_interval=None, recent_staleness=1_000)
-    async with AsyncSeenStore(config, ttl=60, clock=clock) as store:
+    async with AsyncSeenStore(config, ttl=60) as store:
         for number, ttl in enumerate([0.001, 0.5, 1, 60, 86_400, 1e8]):
             for step, is_seen in ((-0.0005, True), (late, False), (1, False)):
                 clock.advance(100)
@@ -168,16 +168,15 @@ async def test_bad_ttl(target: Target, fault: Fault) -> None:
         assert (await store.stats()).batches == 0
 
 
-async def test_large_batches(
-    target: Target, clock: Clock, fault: Fault, *, torture: bool
-) -> None:
+@pytest.mark.usefixtures("clock")
+async def test_large_batches(target: Target, fault: Fault, *, torture: bool) -> None:
     """Of equal keys in a batch the first is new; answers come in the keys' order."""
     row = fault("B9", f"batches with keys that come twice, {target.name}")
     sizes = [0, 1, 2, 999, 1_000, 1_025]
     sizes += [32_767, 100_000] if torture else [3_000]
     rng = random.Random(20_261_125)
     config = target.config(purge_interval=None, recent_staleness=0)
-    async with AsyncSeenStore(config, clock=clock) as store:
+    async with AsyncSeenStore(config) as store:
         for size in sizes:
             before = (await store.stats()).batches
             keys = [f"k{rng.randrange(size * 2 // 3 + 1)}" for _ in range(size)]

@@ -10,7 +10,6 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -240,19 +239,26 @@ async def seen_of(store: AsyncSeenStore, history: History) -> set[str]:
 @pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_clock_of_the_client(
-    places: Places, path: Path, name: str, hours: int, fault: Fault
+    places: Places,
+    path: Path,
+    name: str,
+    hours: int,
+    fault: Fault,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A client whose clock is an hour off changes nothing."""
     row = fault("G4", f"a client's clock is {hours:+} h off, {name}")
     with places.target(name, path) as target:
         config = target.config(purge_interval=None)
-        ahead = partial(lambda by: time.time() + by, 3_600 * hours)
-        wrong = AsyncSeenStore(config, ttl=60, clock=ahead)
+        true = time.time
+        monkeypatch.setattr(time, "time", lambda: true() + 3_600 * hours)
+        wrong = AsyncSeenStore(config, ttl=60)
         async with wrong, AsyncSeenStore(config, ttl=60) as right:
             await wrong.mark_seen("k")
             record = await right.get("k")
             assert record is not None
-            assert abs(record.last_seen - time.time()) < 60
+            assert abs(record.last_seen - true()) < 60
             assert not await right.check_and_mark("k")
             claim = await wrong.claim("c", lease=30)
             assert 20 < claim.remaining() <= 30

@@ -65,7 +65,10 @@ class Target:
     @property
     def settings(self) -> SeenStoreConfig:
         """The settings of a store at this place, by the clock of the test."""
-        return replace(self.base, tuning=Tuning(server_time=self.places.server_time))
+        clock = self.places.server_time
+        if clock is not None and not self.is_server:
+            return replace(self.base, clock=clock)
+        return replace(self.base, tuning=Tuning(server_time=clock))
 
     @property
     def is_server(self) -> bool:

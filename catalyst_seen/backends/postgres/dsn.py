@@ -6,12 +6,14 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from ..._errors import ConfigurationError
+from .._urls import bad_url, check_address
 
 if TYPE_CHECKING:
     import asyncpg
 
-SETTING = "url (SEEN_STORE_URL)"
+    from ..._errors import ConfigurationError
+
+SETTING = "url"
 
 _HOSTS = re.compile(r"(?:(?:[^:,\[\]]*|\[[^\[\]]*\])(?::\d+)?(?:,|$))*")
 
@@ -25,20 +27,21 @@ def redact(url: str, schema: str) -> str:
     """Return the location that a URL names, without user and password.
 
     Raises:
-        ConfigurationError: The end of the password is ambiguous. The message does not
-            repeat the URL.
+        ConfigurationError: The end of the password is ambiguous, or a host or a port is
+            invalid.
     """
     try:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
     except ValueError:
-        raise invalid_url() from None
+        raise invalid_url(url) from None
     hosts = parts.netloc.rpartition("@")[2]
     is_unambiguous = "@" not in parts.path and parts.netloc.count("@") == min(
         url.count("@"), 1
     )
     if parts.fragment or not is_unambiguous or not _HOSTS.fullmatch(hosts):
-        raise invalid_url()
+        raise invalid_url(url)
+    check_address(url)
     database = unquote(parts.path[1:]) or options.get("dbname", options.get("database"))
     more = {key: options[key] for key in ("host", "port") if key in options}
     return _location(hosts, database or "", schema, **more)
@@ -61,10 +64,10 @@ def _location(hosts: str, database: str, schema: str, **options: str) -> str:
     return f"postgresql://{hosts}/{quote(database)}?{query}"
 
 
-def invalid_url() -> ConfigurationError:
-    """Return the error of an invalid URL, without the URL: it may hold a password."""
-    return ConfigurationError(
-        SETTING,
+def invalid_url(url: str) -> ConfigurationError:
+    """Return the error of an invalid URL."""
+    return bad_url(
+        url,
         "asyncpg can make nothing of it; it must be like"
         " postgresql://user:password@host:5432/database, with options that libpq has,"
         " and with %40, %3A, %2F, %3F, %23 and %25 for @, :, /, ?, # and % in the user"

@@ -71,7 +71,7 @@ def translate_errors(
             raise ConfigurationError(SETTING, f"PostgreSQL says: {exc}") from exc
         raise _translate(exc, code, location, maybe_applied=maybe_applied) from exc
     except asyncpg.exceptions.ClientConfigurationError:
-        raise invalid_url() from None
+        raise invalid_url(location) from None
     except asyncpg.InterfaceError as exc:
         if connection is None or not _is_lost(connection):
             raise

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..._errors import SeenError
-    from ..._types import Verdict
+    from ..._verdict import Verdict
     from .._retry import ServerClock
     from ..operations import Operation
     from .cluster import Topology
@@ -111,7 +111,7 @@ class Batch:
         ]
         return _ScriptCall(indexes, Command(args, slot))
 
-    async def send(self) -> None:
+    async def send(self, timeout: float | None = None) -> None:
         """Send the script calls that have no reply yet.
 
         Raises:
@@ -121,7 +121,7 @@ class Batch:
         commands = [call.command for call in calls]
         sent = self._clock.monotonic()
         try:
-            await self._topology.send(commands, script.SCRIPT, self._replicas)
+            await self._topology.send(commands, script.SCRIPT, self._replicas, timeout)
         finally:
             failure = self._record_replies(calls, sent)
         if failure:

@@ -11,6 +11,7 @@ import asyncio
 # The first connection to a host name imports this codec. A store imports all that its
 # first open needs when it is constructed, so that the open does not stall the loop.
 import encodings.idna  # noqa: F401 - imported for its effect
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,9 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
-from ..._errors import ConfigurationError
+from .._urls import bad_url, check_address
 from .cluster import Cluster, Standalone
 
 if TYPE_CHECKING:
@@ -34,17 +35,27 @@ _SOCKET_TIMEOUT = 5.0
 _DRIVER_INFO = DriverInfo()
 """Shared by all connections: else each parses the metadata of redis-py, in 1 ms."""
 
+_UNKNOWN_OPTION = re.compile(r"unexpected keyword argument '(\w+)'")
+_DATABASE = re.compile(r"^[^/?#]*/?\d*(?:[?#]|$)")
+_REFUSAL = "redis-py can make nothing of it"
+_FORMS = (
+    "it must be like redis://host:6379/0, rediss://user:password@host:6379/0 or"
+    " redis+cluster://host:6379, with options that redis-py has"
+)
+
 
 def connect(url: str, timeout: float) -> Client:
     """Return a client, which connects when it is used first.
 
     Raises:
-        ConfigurationError: redis-py refuses the URL. The message does not repeat the
-            URL, which may contain a password.
+        ConfigurationError: redis-py refuses the URL.
     """
+    check_address(url)
     scheme, _, rest = url.partition("://")
     server, _, transport = scheme.lower().partition("+")
     is_unix = transport == "unix"
+    if not is_unix and not _DATABASE.search(rest):
+        raise bad_url(url, "the database after the address is a number, as in /0")
     driver_scheme = "unix" if is_unix else server.replace("valkey", "redis")
     client_class = RedisCluster if transport == "cluster" else Redis
     try:
@@ -57,14 +68,17 @@ def connect(url: str, timeout: float) -> Client:
         )
         if isinstance(client, Redis):
             client.connection_pool.make_connection()  # validates the URL's options
-    except (ValueError, TypeError):
-        raise ConfigurationError(
-            "url (SEEN_STORE_URL)",
-            "redis-py can make nothing of it; it must be like redis://host:6379/0,"
-            " rediss://user:password@host:6379/0 or redis+cluster://host:6379, with"
-            " options that redis-py has",
-        ) from None
+        else:
+            client.get_default_node()
+    except (ValueError, TypeError, RedisError, RedisClusterException) as exc:
+        raise bad_url(url, f"{_refusal(exc)}; {_FORMS}") from None
     return client
+
+
+def _refusal(exc: Exception) -> str:
+    """Return why redis-py refuses a URL. Only the name of an option holds no secret."""
+    option = _UNKNOWN_OPTION.search(str(exc))
+    return f"redis-py has no option {option[1]!r}" if option else _REFUSAL
 
 
 def topology_of(client: Client) -> Topology:

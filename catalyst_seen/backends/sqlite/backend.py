@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from ..._targets import expanded
+from .._settings import SQLITE, check_effective
 from .connections import Connections
 from .database import Database
 from .files import MEMORY
@@ -40,9 +43,14 @@ class SqliteBackend:
             config: The SQLite settings and the clock.
             ttl: Time to live of the rows of an old store's file, counted from their
                 ``ts``.
+
+        Raises:
+            ConfigurationError: A setting has no effect on SQLite.
+            ValueError: The path begins with the name of an unknown user.
         """
+        check_effective(config, SQLITE)
         # Absolute, so that neither chdir nor SQLite's own reading of "file:" moves it.
-        location = MEMORY if path == MEMORY else str(Path(path).absolute())
+        location = MEMORY if path == MEMORY else str(Path(expanded(path)).absolute())
         self._shared = SharedState(location, config, ttl)
         self._connections = Connections(self._shared)
         self.maintenance_due: asyncio.Event | None = (
@@ -75,10 +83,19 @@ class SqliteBackend:
         self._connections.abandon()
 
     async def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        timeout: float | None = None,
     ) -> BatchResult:
+        if timeout is None:
+            timeout = self.config.timeout_seconds
         return await self._run(
-            Database.apply, operations, sample_version=sample_version
+            Database.apply,
+            operations,
+            sample_version=sample_version,
+            until=time.monotonic() + timeout,  # the thread may be busy
         )
 
     async def read_aside(self, gets: Sequence[Get]) -> list[Record | None] | None:
@@ -106,10 +123,21 @@ class SqliteBackend:
         )
 
     async def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         return await self._run(
-            Database.cleanup, age, namespace=namespace, limit=limit, cursor=cursor
+            Database.cleanup,
+            age,
+            namespace=namespace,
+            limit=limit,
+            cursor=cursor,
+            lock_timeout=lock_timeout,
         )
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:

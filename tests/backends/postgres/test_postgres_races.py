@@ -162,7 +162,7 @@ class TestLocks:
         """A row that is marked while a cleanup waits for it stays."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
-            await store.mark_seen("k", ts=1.0, ttl=None)
+            await store.mark_seen("k", ts=1e9, ttl=None)
             async with other.transaction():
                 await other.execute(f"UPDATE {table} SET last_seen = $1", time.time())
                 cleaning = asyncio.create_task(store.cleanup_old_entries(30))

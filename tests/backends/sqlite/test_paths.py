@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from catalyst_seen import AsyncSeenStore, SeenError, StoreUnavailableError
+from catalyst_seen import (
+    AsyncSeenStore,
+    SeenError,
+    SeenStoreConfig,
+    StoreUnavailableError,
+)
 
 NOBODY = 65_534
 
@@ -66,11 +72,11 @@ PATHS = [closed, read_only, too_long, nearly_too_long, in_a_file, in_proc]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A directory that anybody may enter."""
-    for one in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        one.chmod(0o755)
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """A directory that anybody may use; those of pytest are its user's only."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
 
 
 @pytest.mark.parametrize("make", PATHS)
@@ -88,8 +94,10 @@ async def test_open(folder: Path, make: Callable[[Path], Path]) -> None:
 async def test_backup(folder: Path, make: Callable[[Path], Path]) -> None:
     """A backup is refused in our words, and the store goes on."""
     place = make(folder)
-    async with AsyncSeenStore(folder / "seen.db") as store:
-        with nobody(), pytest.raises(SeenError):
+    config = SeenStoreConfig(folder / "seen.db", file_mode=0o666, purge_interval=None)
+    async with AsyncSeenStore(config) as store:
+        with nobody(), pytest.raises(SeenError) as caught:
             await store.backup(place)
+        assert place.name in str(caught.value) or str(place.parent) in str(caught.value)
         assert await store.check_and_mark("k")
         assert (await store.stats()).alarms == ()

@@ -66,7 +66,10 @@ async def hasty(path: Path, faults: SqliteFaults) -> AsyncIterator[AsyncSeenStor
 
 
 @pytest.fixture
-async def steady(shared: Target, clock: Clock) -> AsyncIterator[Pair]:
+async def steady(
+    shared: Target,
+    clock: Clock,  # noqa: ARG001 - its time is the target's
+) -> AsyncIterator[Pair]:
     """Two open stores at one place, whose leases do not end while the machine stalls.
 
     Their clock is the manual one; ``keep_alive`` notices within a third of a lease, in
@@ -74,7 +77,7 @@ async def steady(shared: Target, clock: Clock) -> AsyncIterator[Pair]:
     """
     config = shared.config(purge_interval=None)
     async with (
-        AsyncSeenStore(config, ttl=DAY, clock=clock) as store,
-        AsyncSeenStore(config, ttl=DAY, clock=clock) as other,
+        AsyncSeenStore(config, ttl=DAY) as store,
+        AsyncSeenStore(config, ttl=DAY) as other,
     ):
         yield store, other

@@ -19,9 +19,7 @@ class TestPolicies:
         self, target: Target, clock: Clock
     ) -> None:
         """The policy of the store is that of its claims, unless a claim has its own."""
-        async with AsyncSeenStore(
-            target.config(), clock=clock, on_abandoned="hold"
-        ) as store:
+        async with AsyncSeenStore(target.config(), on_abandoned="hold") as store:
             await store.claim("k", lease=60)
             await store.claim_many(["many"], lease=60)
             await store.claim("drop", lease=60, on_abandoned="drop")
@@ -36,9 +34,9 @@ class TestPolicies:
     async def test_renewal_keeps_the_policy(
         self, store: AsyncSeenStore, clock: Clock
     ) -> None:
-        """A renewed lease, also after a release, keeps the policy of the claim."""
+        """A renewed lease, also after its end, keeps the policy of the claim."""
         claim = await store.claim("k", lease=60, on_abandoned="hold")
-        await claim.release()
+        clock.advance(60)
         await claim.renew()
         clock.advance(60)
         assert await verdict(store) is Verdict.HELD
