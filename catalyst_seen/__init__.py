@@ -18,7 +18,16 @@ from ._errors import (
 )
 from ._store import AsyncSeenStore
 from ._sync import BlockingClaim, BlockingClaims, SeenStore, should_filter
-from ._types import CheckReport, OnAbandoned, Once, Record, Sighting, StoreStats
+from ._types import (
+    CallFailures,
+    CallKind,
+    CheckReport,
+    OnAbandoned,
+    Once,
+    Record,
+    Sighting,
+    StoreStats,
+)
 from ._unawaited import Unawaited
 from ._validation import Duration
 from ._verdict import Verdict
@@ -31,6 +40,8 @@ __all__ = [
     "Backend",
     "BlockingClaim",
     "BlockingClaims",
+    "CallFailures",
+    "CallKind",
     "CheckReport",
     "Claim",
     "ClaimNotOwnedError",

@@ -89,7 +89,8 @@ class SeenStoreConfig:
             most once), ``"hold"`` returns ``HELD`` until ``resolve`` or ``forget``. A
             claim may override it.
         clock: Returns wall time in seconds since 1970, for SQLite. Other backends use
-            the clock of their server.
+            the clock of their server. While it raises, or returns no finite number, an
+            open and every call raise ``ConfigurationError``.
         prefix: The prefix of all key names in Redis or Valkey. Stores with different
             prefixes share no keys.
         schema: The PostgreSQL schema of the table, created when the store opens.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import secrets
 import warnings
@@ -27,6 +26,7 @@ from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreError
 from ._logging import log
+from ._pause import pause
 from ._targets import check_path, expanded, is_url
 from ._types import ON_ABANDONED, CheckReport, Once, Record, Sighting, StoreStats
 from ._unawaited import Unawaited, verb
@@ -799,7 +799,7 @@ class AsyncSeenStore:
         """
         which = self._one_or_all(namespace)
         inspection = self._inspection()
-        measured = await self._lifecycle.read(lambda: inspection.stats(which))
+        measured = await self._lifecycle.run_beside(lambda: inspection.stats(which))
         return StoreStats(
             keys=sum(measured.keys_by_namespace.values()),
             keys_by_namespace=measured.keys_by_namespace,
@@ -819,7 +819,8 @@ class AsyncSeenStore:
             recent_keys=len(self._dispatcher.cache),
             recent_hits=self._dispatcher.cache.hits,
             engine=measured.engine,
-            alarms=(*measured.alarms, *self._maintenance.alarms()),
+            failures=self._lifecycle.failures.calls(),
+            alarms=(*measured.alarms, *self._lifecycle.failures.alarms()),
         )
 
     @verb
@@ -841,7 +842,11 @@ class AsyncSeenStore:
         """
         check_flag(full, "full")
         inspection = self._inspection()
-        return await self._lifecycle.read(lambda: inspection.check(is_full=full))
+        report = await self._lifecycle.run_beside(
+            lambda: inspection.check(is_full=full)
+        )
+        alarms = self._lifecycle.failures.alarms()
+        return replace(report, problems=(*report.problems, *alarms))
 
     @verb
     async def backup(self, path: str | os.PathLike[str]) -> None:
@@ -868,7 +873,7 @@ class AsyncSeenStore:
                 f"the database at {backend.location} copies itself: Redis by BGSAVE or"
                 " its append-only files, PostgreSQL by pg_dump or pg_basebackup",
             )
-        await self._lifecycle.read(partial(backend.backup, expanded(path)))
+        await self._lifecycle.run_beside(partial(backend.backup, expanded(path)))
 
     @verb
     async def purge_expired(self, *, namespace: str | EllipsisType | None = ...) -> int:
@@ -1011,5 +1016,5 @@ async def _chunks(
     listed = list(items)
     for first in range(0, len(listed), _CHUNK):
         if first:
-            await asyncio.sleep(0)
+            await pause(0)
         yield first, listed[first : first + _CHUNK]

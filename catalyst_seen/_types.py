@@ -18,6 +18,12 @@ OnAbandoned = Literal["retry", "hold", "drop"]
 ON_ABANDONED: tuple[OnAbandoned, ...] = get_args(OnAbandoned)
 
 
+CallKind = Literal["read", "write"]
+"""Does a call only read, or may it change a key?"""
+
+CALL_KINDS: tuple[CallKind, ...] = get_args(CallKind)
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """The result of check-and-mark; true when the caller should handle the item.
@@ -102,6 +108,26 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class CallFailures:
+    """The failed calls of one kind since the store was opened.
+
+    A refused argument and a closed store are no failures; a change whose outcome is
+    unknown is one.
+
+    Attributes:
+        count: Number of failed calls.
+        since: When the first call failed of those that no success has followed, in
+            seconds since 1970 by the clock of this machine; after a success, that
+            instant of the failures before it. ``None`` without a failure.
+        error: The text of the last failure; ``None`` without one.
+    """
+
+    count: int = 0
+    since: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStats:
     """Statistics of a store. The counters start at 0 when the store opens.
 
@@ -135,7 +161,14 @@ class StoreStats:
         recent_keys: Number of seen keys in the cache in memory.
         recent_hits: Number of operations that the cache answered.
         engine: The database software with its version: ``"SQLite 3.40.1"``.
-        alarms: The conditions that need an operator now, a sentence each.
+        failures: The failed calls by kind: ``read`` (``is_seen``, ``get``,
+            ``filter_new``, ``count``, ``held``) and ``write`` (every other verb, each
+            transaction of a purge or a cleanup). ``stats``, ``check`` and ``backup``
+            are neither: they raise, and say nothing about the other calls.
+        alarms: The conditions that need an operator now, a sentence each: failing calls
+            from the first failure to the next success of their kind, failing purges,
+            and what is wrong with the database. ``check().problems`` has the same ones,
+            and the damage that only a check finds.
     """
 
     keys: int
@@ -156,6 +189,7 @@ class StoreStats:
     recent_keys: int
     recent_hits: int
     engine: str
+    failures: Mapping[CallKind, CallFailures]
     alarms: tuple[str, ...]
 
 
@@ -173,7 +207,8 @@ class CheckReport:
         schema: Version of the schema; ``None`` on a database without one.
         settings: The settings in force, by the database's own names.
         integrity: The damage found, in the words of the database.
-        problems: All findings that need an operator, a sentence each.
+        problems: All findings that need an operator, a sentence each: the damage, and
+            the ``alarms`` of ``StoreStats``.
         file_bytes: As in ``StoreStats``.
         wal_bytes: As in ``StoreStats``.
         free_pages: As in ``StoreStats``.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._errors import LeaseLostError, StoreClosedError
 from .._logging import log
+from .._pause import pause
 
 if TYPE_CHECKING:
     from .lease import Lease
@@ -98,7 +99,7 @@ class LeaseRenewer:
         while lease.needs_renewal and not await self._renew(deadline):
             left = self._left()
             if time() < deadline:
-                await asyncio.sleep(min(self._pause(left), deadline - time()))
+                await pause(min(self._pause(left), deadline - time()))
             elif left or not lease.needs_renewal:
                 return  # it was renewed by hand, or the clock stands still
             else:

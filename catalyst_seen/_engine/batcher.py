@@ -18,9 +18,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .._errors import SeenError
+from .._pause import pause
 from ..backends.base import KeysLockedError, SupportsReadAside
 from ..backends.operations import Get, Result_co
-from .calls import PendingCall, call_failure, fail_calls, resolve_calls
+from .calls import PendingCall, call_failure, fail_calls
+from .failures import kind_of
 from .lifecycle import no_turn
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class Batcher:
         """
         self.batches: int = 0
         self._lifecycle = lifecycle
+        self._failures = lifecycle.failures
         self._executor = executor
         self._limit = limit
         self._timeout = timeout
@@ -104,10 +107,10 @@ class Batcher:
             call = PendingCall(operations, deadline - time())
             self._set_aside([call], exc)
             return await call.results
-        failure = call_failure(operations, results)
-        if failure:
-            raise failure
-        return results
+        except Exception as exc:
+            self._failures.record_failure(kind_of(operations), exc)
+            raise
+        return self._checked(operations, results)
 
     def submit(
         self, operations: Sequence[Operation[Result_co]]
@@ -168,7 +171,7 @@ class Batcher:
         now = asyncio.get_running_loop().time()
         while self._queue and self._queue[0].deadline <= now:
             call = self._queue.popleft()
-            fail_calls([call], call.refusal or no_turn(self._lifecycle.backend))
+            self._fail([call], call.refusal or no_turn(self._lifecycle.backend))
 
     async def _send_batch(self, calls: list[PendingCall[Any]]) -> None:
         if not calls:
@@ -179,7 +182,7 @@ class Batcher:
         try:
             results = await self._executor.execute(operations, max(0.0, left))
         except asyncio.CancelledError as exc:
-            fail_calls(calls, exc)
+            self._fail(calls, exc)
             raise
         except KeysLockedError as exc:
             self._set_aside([call for call in calls if call.has_any(exc.ids)], exc)
@@ -189,7 +192,7 @@ class Batcher:
         except Exception as exc:  # noqa: BLE001 - one of the operations is bad
             await self._isolate_failure(calls, exc)
         else:
-            resolve_calls(calls, results)
+            self._resolve(calls, results)
 
     def _set_aside(
         self, calls: Sequence[PendingCall[Any]], refusal: KeysLockedError
@@ -201,7 +204,7 @@ class Batcher:
 
     async def _queue_later(self, calls: Sequence[PendingCall[Any]]) -> None:
         try:
-            await asyncio.sleep(self._locked_pause)
+            await pause(self._locked_pause)
         except asyncio.CancelledError as exc:
             fail_calls(calls, exc)
             raise
@@ -212,7 +215,7 @@ class Batcher:
         """Fail a batch, but retry its read-only calls without the others."""
         readers = [call for call in calls if call.is_read_only]
         writers = [call for call in calls if not call.is_read_only]
-        fail_calls(writers or readers, exc)
+        self._fail(writers or readers, exc)
         if writers:
             await self._send_batch(readers)
 
@@ -221,13 +224,13 @@ class Batcher:
     ) -> None:
         """Send the calls one by one, so that a bad operation fails alone."""
         if len(calls) == 1:
-            calls[0].fail(exc)
+            self._fail(calls, exc)
             return
         for sent, call in enumerate(calls, start=1):
             try:
                 await self._send_batch([call])
             except asyncio.CancelledError as cancelled:
-                fail_calls(calls[sent:], cancelled)
+                self._fail(calls[sent:], cancelled)
                 raise
 
     def _start_watchdog(self) -> None:
@@ -265,6 +268,36 @@ class Batcher:
             with suppress(Exception):  # then the blocked batch reports the error
                 results = await backend.read_aside(gets)
                 if results is not None:
-                    resolve_calls(calls, results)
+                    self._resolve(calls, results)
         if self._is_sending:
             self._start_watchdog()
+
+    def _resolve(
+        self, calls: Sequence[PendingCall[Any]], results: Sequence[Any]
+    ) -> None:
+        """Deliver to each call its part of the results of a batch."""
+        end = 0
+        for call in calls:
+            start, end = end, end + len(call.operations)
+            try:
+                call.resolve(self._checked(call.operations, [*results[start:end]]))
+            except SeenError as exc:
+                call.fail(exc)
+
+    def _fail(self, calls: Sequence[PendingCall[Any]], exc: BaseException) -> None:
+        """Deliver an error to each call, and record it."""
+        if isinstance(exc, Exception):
+            for call in calls:
+                self._failures.record_failure(kind_of(call.operations), exc)
+        fail_calls(calls, exc)
+
+    def _checked(
+        self, operations: Sequence[Operation[Any]], results: list[Any]
+    ) -> list[Any]:
+        """Return the results of a call, or raise its error, and record which."""
+        failure = call_failure(operations, results)
+        if failure is not None:
+            self._failures.record_failure(kind_of(operations), failure)
+            raise failure
+        self._failures.record_results(operations, results)
+        return results

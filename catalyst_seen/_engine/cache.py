@@ -7,13 +7,13 @@ revalidation, and a changed version of the database clears the cache.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, cast
 from weakref import WeakValueDictionary
 
+from .._pause import pause
 from ..backends._state_machine import transition
 from ..backends.operations import Forget
 
@@ -149,7 +149,7 @@ class SeenCache:
         epoch = self._epoch
         for first in range(0, len(operations), self._page):
             if first:
-                await asyncio.sleep(0)
+                await pause(0)
                 if self._shared.epoch is not epoch:  # invalidated meanwhile
                     self.invalidate(operations[first:])
                     return

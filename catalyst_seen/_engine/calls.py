@@ -13,7 +13,8 @@ from .._errors import (
     StoreUnavailableError,
 )
 from .._types import ClaimState, Sighting
-from ..backends.operations import Get, Result_co
+from ..backends.operations import Result_co
+from .failures import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -48,7 +49,7 @@ class PendingCall(Generic[Result_co]):
     @property
     def is_read_only(self) -> bool:
         """Does the call only read?"""
-        return is_read_only(self.operations)
+        return kind_of(self.operations) == "read"
 
     def has_any(self, ids: Collection[Id]) -> bool:
         """Does the call have an operation on any of these keys?"""
@@ -100,7 +101,7 @@ def call_failure(
         if isinstance(failure, OutcomeUnknownError):
             return failure
     first = failures[0]
-    is_partial = not is_read_only(operations) and any(map(_is_change, results))
+    is_partial = kind_of(operations) == "write" and any(map(_is_change, results))
     if not is_partial or not isinstance(first, StoreUnavailableError | SchemaError):
         return first
     cause = f"{len(failures)} of {len(results)} keys failed: {first.cause}"
@@ -113,19 +114,6 @@ def _is_change(result: object) -> bool:
     return not isinstance(result, SeenError)
 
 
-def resolve_calls(calls: Sequence[PendingCall[Any]], results: Sequence[Any]) -> None:
-    """Deliver to each call its part of the results of a batch."""
-    end = 0
-    for call in calls:
-        start, end = end, end + len(call.operations)
-        own = [*results[start:end]]
-        failure = call_failure(call.operations, own)
-        if failure:
-            call.fail(failure)
-        else:
-            call.resolve(own)
-
-
 def fail_calls(calls: Sequence[PendingCall[Any]], exc: BaseException) -> None:
     """Deliver an error to each call.
 
@@ -135,8 +123,3 @@ def fail_calls(calls: Sequence[PendingCall[Any]], exc: BaseException) -> None:
         own = copy(exc).with_traceback(exc.__traceback__)
         own.__cause__ = exc.__cause__
         call.fail(own)
-
-
-def is_read_only(operations: Sequence[Operation[Any]]) -> bool:
-    """Do the operations only read?"""
-    return all(isinstance(operation, Get) for operation in operations)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, cast
 
+from .._pause import pause
 from .._validation import seconds
 from .batcher import Batcher
 from .cache import SeenCache
@@ -94,7 +94,7 @@ class Dispatcher:
         cached: list[Result_co | None] = []
         for first in range(0, len(operations), page):
             if first:
-                await asyncio.sleep(0)
+                await pause(0)
             cached += map(self.cache.get, operations[first : first + page])
         if self.cache.hits - self._yielded_at >= page:
             await self._yield()
@@ -114,4 +114,4 @@ class Dispatcher:
         A loop of calls that the cache answers never waits for anything else.
         """
         self._yielded_at = self.cache.hits
-        await asyncio.sleep(0)
+        await pause(0)

@@ -10,6 +10,7 @@ from .._errors import StoreClosedError, StoreUnavailableError
 from .._fork import Owner
 from .._logging import log
 from ..backends._urls import url_errors
+from .failures import Failures
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -46,11 +47,13 @@ class Lifecycle:
     Attributes:
         backend: The backend.
         lock: The store's ``asyncio.Lock``; its holder may call the backend.
+        failures: What fails in the open store.
     """
 
     def __init__(self, backend: Backend, close_timeout: float) -> None:
         self.backend = backend
         self.lock: asyncio.Lock = asyncio.Lock()
+        self.failures: Failures = Failures()
         self._close_timeout = close_timeout
         self._state = _State.NEW
         self._owner = Owner()
@@ -125,10 +128,20 @@ class Lifecycle:
         finally:
             self.lock.release()
 
-    async def read(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
-        """Run a long read beside other calls."""
+    async def run_beside(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
+        """Run something long beside other calls."""
         self.check_open()
         return await self.track(work())
+
+    async def read(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
+        """Run a long read beside other calls, and record whether it failed."""
+        try:
+            result = await self.run_beside(work)
+        except Exception as exc:
+            self.failures.record_failure("read", exc)
+            raise
+        self.failures.record_success("read")
+        return result
 
     def track(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         """Start a task that a close waits for."""
@@ -138,12 +151,23 @@ class Lifecycle:
         return task
 
     def run_in_background(
-        self, work: Coroutine[None, None, None], name: str
+        self, work: Coroutine[None, None, None], name: str, *, is_lasting: bool = False
     ) -> asyncio.Task[None]:
-        """Start a task that a close cancels and awaits."""
+        """Start a task that a close cancels and awaits.
+
+        An alarm says that it died: by an exception, or, if it has to last as long as
+        the store, in any other way.
+        """
         task = asyncio.create_task(work, name=f"catalyst-seen {name}")
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+
+        def report_end(task: asyncio.Task[None]) -> None:
+            self._background.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error or (is_lasting and self._state is _State.OPEN):
+                self._report_death(name, error)
+
+        task.add_done_callback(report_end)
         return task
 
     async def aclose(self) -> None:
@@ -170,6 +194,19 @@ class Lifecycle:
         if self._loop is not None and not self._loop.is_closed():
             for task in list(self._background):
                 self._loop.call_soon_threadsafe(task.cancel)
+
+    def _report_death(self, name: str, error: BaseException | None) -> None:
+        cause = repr(error) if error else "another program part has cancelled it"
+        alarm = f"the background task {name!r} has ended: {cause}; open a new store"
+        self.failures.begin_alarm(f"end of {name}", alarm)
+        if error:
+            log(
+                "error",
+                "background_task_died",
+                location=self.backend.location,
+                task=name,
+                error=cause,
+            )
 
     async def _close(self) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .._errors import StoreClosedError, StoreError
 from .._logging import log
+from .._pause import pause
 from ..backends.base import PageResult, SupportsMaintenance, SupportsPurge
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Maintenance:
         self._lifecycle = lifecycle
         self._cache = cache
         self._tuning = tuning
+        self._failures = lifecycle.failures
         self._is_failing = False
         self.runs = 0
         self.rows = 0
@@ -56,19 +58,14 @@ class Maintenance:
         backend = self._lifecycle.backend
         if purge_interval is not None:
             self._lifecycle.run_in_background(
-                self._purge_periodically(purge_interval), "purge"
+                self._purge_periodically(purge_interval), "purge", is_lasting=True
             )
         if isinstance(backend, SupportsMaintenance) and backend.maintenance_due:
             self._lifecycle.run_in_background(
                 self._maintain_periodically(backend, backend.maintenance_due),
                 "maintenance",
+                is_lasting=True,
             )
-
-    def alarms(self) -> list[str]:
-        """Return the conditions that need an operator."""
-        if not self._is_failing:
-            return []
-        return ["purges fail, so that the database grows: the log says why"]
 
     async def purge_expired(
         self, namespace: str | None, lock_timeout: float | None = None
@@ -127,12 +124,25 @@ class Maintenance:
         cursor = None
         while True:
             started = time.monotonic()
-            page = await self._lifecycle.call(partial(remove_page, cursor))
+            page = await self._remove_page(partial(remove_page, cursor))
             removed += page.removed
             cursor = page.cursor
             if cursor is None:
                 return removed
-            await asyncio.sleep(time.monotonic() - started)
+            await pause(time.monotonic() - started)
+
+    async def _remove_page(
+        self, work: Callable[[float], Awaitable[PageResult]]
+    ) -> PageResult:
+        """Remove one page, and record whether that failed."""
+        try:
+            page = await self._lifecycle.call(work)
+        except Exception as exc:
+            self._failures.record_failure("write", exc)
+            raise
+        if page.removed:
+            self._failures.record_success("write")
+        return page
 
     async def _purge_periodically(self, interval: float) -> None:
         """Purge now and after each interval. A failed purge is logged.
@@ -145,18 +155,25 @@ class Maintenance:
             except StoreClosedError:
                 return
             except Exception as exc:  # noqa: BLE001 - the next purge may succeed
-                if not self._is_failing:
-                    log(
-                        "warning",
-                        "purge_failed",
-                        location=self._lifecycle.backend.location,
-                        error=str(exc),
-                        next_round_in=interval,
-                    )
-                self._is_failing = True
+                self._report_purge(exc, interval)
             else:
                 self._is_failing = False
-            await asyncio.sleep(interval)
+                self._failures.end_alarm("purge")
+            await pause(interval)
+
+    def _report_purge(self, exc: Exception, interval: float) -> None:
+        if not self._is_failing:
+            location = self._lifecycle.backend.location
+            log(
+                "warning",
+                "purge_failed",
+                location=location,
+                error=str(exc),
+                next_round_in=interval,
+            )
+        self._is_failing = True
+        alarm = f"purges fail, so that the database grows; the last error: {exc}"
+        self._failures.begin_alarm("purge", alarm)
 
     async def _maintain_periodically(
         self, backend: SupportsMaintenance, due: asyncio.Event

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from .._pause import pause
 from .operations import Forget, Get, Release, Resolve
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class RetryingChannel:
                     raise as_outcome_unknown(refusal) from refusal
                 raise
             jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
-            await asyncio.sleep(backoff * jitter)
+            await pause(backoff * jitter)
             backoff = min(2 * backoff, _LAST_BACKOFF)
 
     def _exhausted(self, failure: TransientError, *, maybe_applied: bool) -> SeenError:

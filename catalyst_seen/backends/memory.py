@@ -7,13 +7,14 @@ tests: ``AsyncSeenStore(MemoryBackend())``.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import math
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
+from .._clock import read_clock
 from .._config import SeenStoreConfig
+from .._pause import pause
 from .._types import ON_ABANDONED, CheckReport, Record
 from .._verdict import Verdict
 from ._settings import MEMORY, check_effective
@@ -62,12 +63,13 @@ class MemoryBackend:
 
     def now(self) -> float:
         """Return the time of the clock, which never runs backwards while open."""
-        self._latest = max(self._latest, self.config.clock())
+        self._latest = max(self._latest, read_clock(self.config.clock))
         return self._latest
 
     async def open(self) -> None:
-        await asyncio.sleep(0)  # a database would be waited for
+        await pause(0)  # a database would be waited for
         self._latest = -math.inf
+        self.now()  # refuses a clock that cannot be used
 
     async def aclose(self) -> None:
         """Keep the rows, as a server does."""
@@ -84,7 +86,7 @@ class MemoryBackend:
     ) -> BatchResult:
         # Suspend, as for the round trip to a database: calls that other tasks make
         # meanwhile form the next batch. The rest is atomic in the event loop.
-        await asyncio.sleep(0)
+        await pause(0)
         now = self.now()
         result, changes = transition_batch(self._rows, operations, now)
         self._write(changes)  # not earlier: a batch that fails changes nothing

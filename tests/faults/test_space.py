@@ -47,8 +47,12 @@ async def fill_under(folder: Path, history: History) -> int:
         assert await store.count() == len(history.keys("new"))
         with pytest.raises(StoreUnavailableError):
             await store.purge_expired()
+        (alarm,) = (await store.stats()).alarms
+        assert "no call that writes has succeeded since" in alarm
+        assert (await store.check()).problems == (alarm,)
         filler.unlink()
         assert not await mark(store, history, "after")
+        assert (await store.stats()).alarms == (await store.check()).problems == ()
         assert await store.purge_expired() == 500
     return errors
 

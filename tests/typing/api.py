@@ -16,6 +16,7 @@ from catalyst_seen import (
     Backend,
     BlockingClaim,
     BlockingClaims,
+    CallFailures,
     CheckReport,
     Claim,
     Duration,
@@ -101,6 +102,7 @@ async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
         assert_type(await store.count(), int)
         assert_type(await store.stats(), StoreStats)
         assert_type((await store.stats()).alarms, tuple[str, ...])
+        assert_type((await store.stats()).failures["read"], CallFailures)
         assert_type(await store.check(full=True), CheckReport)
         assert_type(await store.backup(Path("copy.db")), None)
         assert_type((await store.stats()).keys_by_namespace, Mapping[str, int])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
@@ -131,7 +132,7 @@ class PostgresBackend:
                 self._request_timeout(),
             ):
                 # Another process that creates the schema holds its lock for longer.
-                lock_timeout = milliseconds(self.config.timeout)
+                lock_timeout = milliseconds(self.config.timeout_seconds)
                 await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout}")
                 await create(connection, self.config.schema, self._location)
 
@@ -285,7 +286,9 @@ class PostgresBackend:
         return await self._read(maintenance.held, namespace)
 
     async def stats(self, namespace: str | None) -> BackendStats:
-        return await self._read(maintenance.stats, namespace, self._engine)
+        measured = await self._read(maintenance.stats, namespace, self._engine)
+        report = await self.check(is_full=False)
+        return replace(measured, alarms=report.problems)
 
     async def check(self, *, is_full: bool) -> CheckReport:
         return await self._read(check, self._location, self._engine)

@@ -199,12 +199,14 @@ class RedisBackend:
             claimed += verdict is Verdict.IN_FLIGHT
             if row.on_abandoned and verdict is not Verdict.IN_FLIGHT:
                 abandoned[row.on_abandoned] += 1
+        report = await self.check(is_full=False)
         return BackendStats(
             keys_by_namespace=dict(+keys),
             claimed=claimed,
             abandoned=abandoned,
             file_bytes=0,
             engine=self._engine,
+            alarms=report.problems,
         )
 
     async def check(self, *, is_full: bool) -> CheckReport:

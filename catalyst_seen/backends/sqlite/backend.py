@@ -73,6 +73,7 @@ class SqliteBackend:
         return self._shared.now()
 
     async def open(self) -> None:
+        self.now()  # refuses a clock that cannot be used
         await self._connections.open()
 
     async def aclose(self) -> None:

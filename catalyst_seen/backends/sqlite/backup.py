@@ -54,15 +54,9 @@ class Backup:
             StoreUnavailableError: The copy failed, and was removed.
             StoreClosedError: The copy was aborted, and removed.
         """
-        self.check_path()
-        descriptor, temporary = tempfile.mkstemp(
-            ".partial", f"{self.path.name}.", self.path.parent
-        )
-        os.close(descriptor)
         try:
-            _copy(db, temporary, deadline)
             self.check_path()
-            self._publish(temporary)
+            self._create(db, deadline)
         except sqlite3.Error as exc:
             raise unavailable(exc, str(self.path)) from exc
         except OSError as exc:
@@ -71,6 +65,16 @@ class Backup:
                 f"the copy cannot be made: {exc.strerror}",
                 "The store itself is well; name another place",
             ) from exc
+
+    def _create(self, db: sqlite3.Connection, deadline: Deadline) -> None:
+        descriptor, temporary = tempfile.mkstemp(
+            ".partial", f"{self.path.name}.", self.path.parent
+        )
+        os.close(descriptor)
+        try:
+            _copy(db, temporary, deadline)
+            self.check_path()
+            self._publish(temporary)
         finally:
             Path(temporary).unlink(missing_ok=True)
 

@@ -16,13 +16,15 @@ def connect(
 ) -> sqlite3.Connection:
     """Connect in autocommit mode: every transaction begins with a ``BEGIN``.
 
+    Nothing in the file may call a function that has side effects.
+
     Args:
         database: A path, ``":memory:"``, or a ``file:`` URI.
         is_uri: Is it a URI?
         timeout: SQLite's own busy timeout, in seconds.
         factory: Class of the connection; ``None`` is the library's own.
     """
-    return sqlite3.connect(
+    db = sqlite3.connect(
         database,
         timeout=timeout,
         isolation_level=None,
@@ -30,3 +32,5 @@ def connect(
         factory=factory or sqlite3.Connection,
         uri=is_uri,
     )
+    db.execute("PRAGMA trusted_schema = OFF").fetchall()
+    return db

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import urllib.parse  # noqa: F401 - else Path.as_uri, on Python 3.13, in the event loop
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..._errors import StoreUnavailableError
 from ..._fork import FileId, OpenFiles
 from ..._logging import log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MEMORY = ":memory:"
 
@@ -93,6 +98,23 @@ class DatabaseFile:
         if _identify(self.path, least=1) != self._database:
             return False
         return self._log is None or _identify(f"{self.real_path}-wal") == self._log
+
+
+@contextmanager
+def path_errors(path: str) -> Iterator[None]:
+    """Translate what the system says of a path: too long, not to be entered.
+
+    Raises:
+        StoreUnavailableError: The system raised an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise StoreUnavailableError(
+            path,
+            f"it cannot be opened: {exc.strerror or exc}",
+            "Name a file in a directory that you may write to",
+        ) from exc
 
 
 def create_file(path: str, mode: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..._clock import read_clock
 from ..._config import SYNCHRONOUS
 from ..._types import ON_ABANDONED, CheckReport
 from ..base import BackendStats
@@ -11,8 +12,8 @@ from . import queries
 from .driver import sqlite3
 from .errors import CORRUPTION_CODES, primary_code
 from .files import is_shared, size
+from .objects import differences
 from .queries import pragma
-from .schema import missing_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ def stats(
         checkpoint_failures=wal.failures,
         wal_pinned=wal.pinned,
         engine=f"SQLite {sqlite3.sqlite_version}",
-        alarms=tuple(wal.alarms()),
+        alarms=tuple(_alarms(db, shared, _settings(db), _clock_behind(db, shared))),
     )
 
 
@@ -60,21 +61,11 @@ def check(db: sqlite3.Connection, shared: SharedState, *, is_full: bool) -> Chec
         is_full: Also compare every row with every index?
     """
     wal = shared.wal
-    integrity = [*missing_objects(db), *_integrity(db, is_full=is_full)]
+    integrity = [*differences(db), *_integrity(db, is_full=is_full)]
     settings = _settings(db)
-    # The clock itself: the store's time never runs backwards.
-    behind = 0.0 if integrity else _newest(db) - shared.config.clock()
-    has_company = is_shared(shared.file.real_path)
+    behind = 0.0 if integrity else _clock_behind(db, shared)
     problems = [f"the file is damaged: {finding}" for finding in integrity]
-    problems += wal.alarms()
-    if behind > _CLOCK_TOLERANCE:
-        problems.append(
-            f"the clock is {behind:,.0f} s behind the newest mark: until it is there"
-            " again, keys expire and leases end late; set the clock"
-        )
-    if has_company and settings["journal_mode"] == "wal":
-        problems += _wal_reset_bug(shared.config.tuning.wal_reset_fixed)
-    problems += _never_shrinks(db, settings)
+    problems += _alarms(db, shared, settings, behind)
     return CheckReport(
         location=shared.path,
         engine=f"SQLite {sqlite3.sqlite_version}",
@@ -87,9 +78,27 @@ def check(db: sqlite3.Connection, shared: SharedState, *, is_full: bool) -> Chec
         wal_bytes=wal.bytes,
         free_pages=pragma(db, "freelist_count"),
         checkpoint_failures=wal.failures,
-        clock_behind=max(behind, 0.0),
-        is_shared=has_company,
+        clock_behind=behind,
+        is_shared=is_shared(shared.file.real_path),
     )
+
+
+def _alarms(
+    db: sqlite3.Connection,
+    shared: SharedState,
+    settings: dict[str, str | int],
+    clock_behind: float,
+) -> Iterator[str]:
+    """Yield what needs an operator, besides damage, which is expensive to find."""
+    yield from shared.wal.alarms()
+    if clock_behind > _CLOCK_TOLERANCE:
+        yield (
+            f"the clock is {clock_behind:,.0f} s behind the newest mark: until it is"
+            " there again, keys expire and leases end late; set the clock"
+        )
+    if settings["journal_mode"] == "wal" and is_shared(shared.file.real_path):
+        yield from _wal_reset_bug(shared.config.tuning.wal_reset_fixed)
+    yield from _never_shrinks(db, settings)
 
 
 def _integrity(db: sqlite3.Connection, *, is_full: bool) -> list[str]:
@@ -113,9 +122,10 @@ def _settings(db: sqlite3.Connection) -> dict[str, str | int]:
     }
 
 
-def _newest(db: sqlite3.Connection) -> float:
+def _clock_behind(db: sqlite3.Connection, shared: SharedState) -> float:
+    """Return by how much the clock itself is behind; the store's time never is."""
     (newest,) = db.execute("SELECT max(last_seen) FROM seen").fetchone()
-    return float(newest or 0)
+    return max(0.0, float(newest or 0) - read_clock(shared.config.clock))
 
 
 def _wal_reset_bug(fixed: tuple[int, int, int]) -> Iterator[str]:

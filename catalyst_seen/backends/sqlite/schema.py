@@ -11,7 +11,16 @@ from ..._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from ..._logging import log
 from .driver import connect, sqlite3
 from .errors import primary_code
-from .files import MEMORY, create_file, size
+from .files import MEMORY, create_file, path_errors, size
+from .objects import (
+    APPLICATION_ID,
+    CLAIMS,
+    CREATE,
+    SCHEMA_VERSION,
+    Object,
+    differences,
+    read_objects,
+)
 from .queries import pragma
 from .transactions import in_write_transaction, retry_while_busy, rollback
 from .wal import LIMIT
@@ -23,47 +32,20 @@ if TYPE_CHECKING:
     from .transactions import Deadline
 
 Kind = Literal["ours", "earlier", "old", "empty"]
-Object = tuple[str, str]
 
-APPLICATION_ID = int.from_bytes(b"seen")
-SCHEMA_VERSION = 3
 _OLDEST_SQLITE = (3, 37)  # STRICT tables
 
-_CLAIMS = (
-    "token TEXT",
-    "attempt INTEGER NOT NULL DEFAULT 0",
-    "lease_until REAL",
-    "on_abandoned TEXT",
-)
-_CREATE = (
-    f"""CREATE TABLE seen (
-        namespace TEXT NOT NULL,
-        id TEXT NOT NULL,
-        first_seen REAL NOT NULL,
-        last_seen REAL NOT NULL,
-        expires_at REAL,
-        {", ".join(_CLAIMS)},
-        PRIMARY KEY (namespace, id)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE INDEX seen_hold ON seen (namespace, id)
-        WHERE on_abandoned = 'hold'""",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
 # A second copy of every key made files and writes twice as large as they need be.
 _DROP_INDEX = "DROP INDEX seen_expires_at"
 _UPGRADES = {
     1: (
-        *(f"ALTER TABLE seen ADD COLUMN {one}" for one in _CLAIMS),
+        *(f"ALTER TABLE seen ADD COLUMN {one}" for one in CLAIMS),
         _DROP_INDEX,
-        *_CREATE[1:],
+        *CREATE[1:],
     ),
-    2: (_DROP_INDEX, _CREATE[-1]),
+    2: (_DROP_INDEX, CREATE[-1]),
 }
 _VERSIONS: dict[int, Kind] = {SCHEMA_VERSION: "ours", 1: "earlier", 2: "earlier"}
-_OBJECTS = (
-    "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
-)
 _OLD_COLUMNS = [("id", "TEXT", 1), ("ts", "INTEGER", 0)]
 _SET_ASIDE = "ALTER TABLE seen RENAME TO old_seen"
 # Rows whose id is not TEXT were unreachable in the old store; the upgrade drops them.
@@ -84,7 +66,8 @@ def precheck_file(location: str, mode: int) -> None:
 
     Raises:
         SchemaError: A newer schema, another program's database, or no database.
-        StoreUnavailableError: A directory or a device, in no directory, or read-only.
+        StoreUnavailableError: A directory or a device, in no directory, or read-only;
+            or the system refuses the path.
         ConfigurationError: This Python's SQLite is too old.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
@@ -94,9 +77,10 @@ def precheck_file(location: str, mode: int) -> None:
         )
     if location == MEMORY:
         return
-    _make_directory(location)
-    real = os.path.realpath(location)  # SQLite's other files are beside the target
-    create_file(real, mode)
+    with path_errors(location):
+        _make_directory(location)
+        real = os.path.realpath(location)  # SQLite's other files are beside the target
+        create_file(real, mode)
     if size(f"{real}-wal"):
         if not size(real):
             raise SchemaError(
@@ -158,7 +142,8 @@ def prepare(
         SchemaError: The file is not a store; nothing is changed.
         StoreUnavailableError: SQLite refused the journal mode of the settings.
     """
-    kind = _detect(db, location)
+    # A reader serves the health check as well, which reports the differences.
+    kind = _detect(db, location, compare=may_create)
     if kind != "ours" and not may_create:
         raise SchemaError(
             location,
@@ -190,7 +175,7 @@ def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> dict[st
     """
     kind = _detect_in_transaction(db, location)
     if kind == "empty":
-        _execute(db, _CREATE)
+        _execute(db, CREATE)
     elif kind == "earlier":
         _execute(db, _UPGRADES[pragma(db, "user_version")])
     elif kind == "old":
@@ -198,24 +183,25 @@ def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> dict[st
     return {}
 
 
-def missing_objects(db: sqlite3.Connection) -> list[str]:
-    """Report the tables and indexes of the schema that were removed."""
-    found = set(db.execute(_OBJECTS))
-    ours = ("table", "seen"), ("index", "seen_hold")
-    return [f"no {kind} {name}" for kind, name in ours if (kind, name) not in found]
-
-
-def _detect(db: sqlite3.Connection, location: str) -> Kind:
+def _detect(db: sqlite3.Connection, location: str, *, compare: bool = True) -> Kind:
     """Detect the kind in one snapshot: another process may be creating the schema."""
     db.execute("BEGIN")
     try:
-        return _detect_in_transaction(db, location)
+        return _detect_in_transaction(db, location, compare=compare)
     finally:
         rollback(db)
 
 
-def _detect_in_transaction(db: sqlite3.Connection, location: str) -> Kind:
-    """Detect an empty database, an old store's or ours; refuse every other."""
+def _detect_in_transaction(
+    db: sqlite3.Connection, location: str, *, compare: bool = True
+) -> Kind:
+    """Detect an empty database, an old store's or ours; refuse every other.
+
+    Args:
+        db: A connection in a transaction.
+        location: Its path.
+        compare: Refuse a file of ours with objects that differ from the schema's?
+    """
     try:
         application_id = pragma(db, "application_id")
     except sqlite3.DatabaseError as exc:
@@ -226,14 +212,8 @@ def _detect_in_transaction(db: sqlite3.Connection, location: str) -> Kind:
         ) from exc
     version = pragma(db, "user_version")
     if application_id == APPLICATION_ID:
-        if version in _VERSIONS:
-            return _VERSIONS[version]
-        raise SchemaError(
-            location,
-            f"its schema has version {version}, this release knows {SCHEMA_VERSION}",
-            "It is untouched; upgrade catalyst-seen",
-        )
-    objects = db.execute(_OBJECTS).fetchall()
+        return _detect_ours(db, location, version, compare=compare)
+    objects = list(read_objects(db))
     if application_id == version == 0:
         if not objects:
             return "empty"
@@ -246,6 +226,25 @@ def _detect_in_transaction(db: sqlite3.Connection, location: str) -> Kind:
         f" user_version {version}, {names})",
         "It is untouched; name another file",
     )
+
+
+def _detect_ours(
+    db: sqlite3.Connection, location: str, version: int, *, compare: bool
+) -> Kind:
+    if version not in _VERSIONS:
+        raise SchemaError(
+            location,
+            f"its schema has version {version}, this release knows {SCHEMA_VERSION}",
+            "It is untouched; upgrade catalyst-seen",
+        )
+    found = differences(db, version) if compare else []
+    if found:
+        raise SchemaError(
+            location,
+            f"its schema was changed by another program: {', '.join(found)}",
+            "It is untouched; undo that change, or restore a backup",
+        )
+    return _VERSIONS[version]
 
 
 def _is_old_store(db: sqlite3.Connection, objects: list[Object]) -> bool:
@@ -263,7 +262,7 @@ def _execute(db: sqlite3.Connection, statements: Iterable[str]) -> None:
 def _upgrade(db: sqlite3.Connection, ttl: float | None) -> dict[str, int]:
     """Convert the old store's table; return the numbers of rows kept and skipped."""
     db.execute(_SET_ASIDE)
-    _execute(db, _CREATE)
+    _execute(db, CREATE)
     (old,) = db.execute("SELECT count(*) FROM old_seen").fetchone()
     kept = db.execute(_UPGRADE, (ttl,)).rowcount
     db.execute("DROP TABLE old_seen")

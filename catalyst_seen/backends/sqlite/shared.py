@@ -6,6 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from ..._clock import read_clock
 from .files import MEMORY, DatabaseFile
 from .wal import WriteAheadLog
 
@@ -47,7 +48,7 @@ class SharedState:
 
     def now(self) -> float:
         """Return the wall time, which never runs backwards while the store is open."""
-        now = self.config.clock()
+        now = read_clock(self.config.clock)
         with self._clock_lock:
             self._latest = max(self._latest, now)
             return self._latest

@@ -125,12 +125,21 @@ class Worker:
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
-            while not reading.done():
-                self.database.abort()
-                await asyncio.wait({reading}, timeout=_INTERRUPT_INTERVAL)
-            if not reading.cancelled():
-                reading.exception()  # retrieved, so that asyncio does not log it
+            await self._abort(reading)
             raise
+
+    async def _abort(self, reading: asyncio.Future[Any]) -> None:
+        """Abort a function, and wait for its end, however often that is cancelled.
+
+        A cancel scope of anyio cancels again in each iteration of the event loop. A
+        caller that went on earlier would leave the thread behind.
+        """
+        while not reading.done():
+            self.database.abort()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({reading}, timeout=_INTERRUPT_INTERVAL)
+        if not reading.cancelled():
+            reading.exception()  # retrieved, so that asyncio does not log it
 
     async def _run_once(
         self,

@@ -14,15 +14,22 @@ import pytest
 from catalyst_seen import (
     AsyncSeenStore,
     CheckReport,
+    SchemaError,
     SeenStore,
     SeenStoreConfig,
     StoreClosedError,
 )
 from catalyst_seen._tuning import Tuning
+from catalyst_seen.backends.sqlite.objects import (
+    _OBJECTS,
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+)
 
 from ...support.clock import Clock
 from ...support.locks import transaction
-from ...support.sqlite_files import write
+from ...support.sqlite_faults import execute
+from ...support.sqlite_files import read, write
 from ...support.targets import Target
 
 PAGE = 4_096
@@ -111,27 +118,94 @@ async def test_damaged_page(path: Path, kind: str, *, full: bool) -> None:
     assert path.read_bytes()[middle : middle + PAGE] == b"\xa5" * PAGE
 
 
-async def test_damaged_index(path: Path, kind: str) -> None:
+async def test_damaged_index(path: Path) -> None:
     """An index that lacks a row is found by a full check."""
     config = await filled(path, 10)
+    async with AsyncSeenStore(config) as store:
+        write(
+            path,
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_master SET sql = replace(sql, '= ''hold''', 'IS NULL')"
+            " WHERE name = 'seen_hold'",
+        )
+        report = await store.check(full=True)
+    assert not report
+    assert "missing from index seen_hold" in " ".join(report.integrity)
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        ("DROP INDEX seen_hold", "no index seen_hold"),
+        ("CREATE TABLE notes (body TEXT)", "an extra table notes"),
+        ("CREATE VIEW old AS SELECT id FROM seen", "an extra view old"),
+        ("CREATE INDEX mine ON seen (id)", "an extra index mine"),
+        (
+            "CREATE TRIGGER mine AFTER INSERT ON seen BEGIN DELETE FROM seen; END",
+            "an extra trigger mine",
+        ),
+        ("ALTER TABLE seen ADD COLUMN mine TEXT", "another table seen"),
+    ],
+)
+async def test_changed_schema(path: Path, change: str, finding: str) -> None:
+    """What another program has changed is refused at open, and found by a check.
+
+    The refused file is untouched.
+    """
+    config = await filled(path, 10)
+    async with AsyncSeenStore(config) as store:
+        assert await store.check()
+        write(path, change)
+        report = await store.check()
+    assert not report
+    assert report.integrity == (finding,)
+    assert finding in " ".join(report.problems)
+    before = path.read_bytes()
+    with pytest.raises(SchemaError, match=f"changed by another program: {finding}"):
+        await AsyncSeenStore(config).open()
+    assert path.read_bytes() == before
+
+
+async def test_what_sqlite_makes(path: Path) -> None:
+    """The statistics of ``ANALYZE`` are no change of the schema."""
+    config = await filled(path, 10)
+    write(path, "ANALYZE")
+    assert read(path, "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_stat1'")
+    async with AsyncSeenStore(config) as store:
+        assert await store.check(full=True)
+
+
+async def test_view_in_place_of_the_table(path: Path) -> None:
+    """A view that is named like the table is refused."""
     write(
         path,
-        "PRAGMA writable_schema = ON",
-        "UPDATE sqlite_master SET sql = replace(sql, '= ''hold''', 'IS NULL')"
-        " WHERE name = 'seen_hold'",
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        f"PRAGMA user_version = {SCHEMA_VERSION}",
+        "CREATE VIEW seen AS SELECT '' AS namespace, '' AS id WHERE 0",
     )
-    report = await check(kind, config, full=True)
-    assert not report
-    assert "seen_hold" in " ".join(report.integrity)
+    with pytest.raises(SchemaError, match=r"no table seen.*an extra view seen"):
+        await AsyncSeenStore(path).open()
 
 
-async def test_dropped(path: Path, kind: str) -> None:
-    """What somebody has removed of the schema is found."""
-    config = await filled(path, 10)
-    write(path, "DROP INDEX seen_hold")
-    report = await check(kind, config)
-    assert not report
-    assert "seen_hold" in " ".join(report.problems)
+@pytest.mark.parametrize("version", [1, 2])
+async def test_trigger_in_an_earlier_schema(path: Path, version: int) -> None:
+    """A file of an earlier schema that was changed is not upgraded."""
+    write(
+        path,
+        *_OBJECTS[version].values(),
+        "CREATE TRIGGER planted AFTER INSERT ON seen BEGIN SELECT 1; END",
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        f"PRAGMA user_version = {version}",
+    )
+    with pytest.raises(SchemaError, match="an extra trigger planted"):
+        await AsyncSeenStore(path).open()
+    assert read(path, "PRAGMA user_version") == [(version,)]
+
+
+async def test_untrusted_schema(path: Path) -> None:
+    """No function that has side effects runs from what a file contains."""
+    async with AsyncSeenStore(path) as store:
+        assert await execute(store, "PRAGMA trusted_schema") == [(0,)]
 
 
 async def test_clock_behind(path: Path, kind: str, clock: Clock) -> None:

@@ -27,7 +27,7 @@ from catalyst_seen import (
     StoreUnavailableError,
 )
 from catalyst_seen.backends.base import BatchResult
-from catalyst_seen.backends.sqlite import files, schema, wal
+from catalyst_seen.backends.sqlite import files, objects, wal
 from catalyst_seen.backends.sqlite.database import Database
 
 from ...support.backends import Batch, intercepted
@@ -261,12 +261,12 @@ class TestUpgrade:
                 suppress(sqlite3.OperationalError),  # locked: it has to wait
                 closing(sqlite3.connect(path, timeout=0)) as other,
             ):
-                for statement in schema._CREATE:
+                for statement in objects.CREATE:
                     other.execute(statement)
             return read()
 
         faults = SqliteFaults()
-        faults.replace("SELECT type, name FROM sqlite_master", meanwhile)
+        faults.replace("SELECT type, name, sql FROM", meanwhile)
         config = SeenStoreConfig(path, tuning=faults.tuning)
         async with AsyncSeenStore(config) as store:
             assert await store.check_and_mark("k")
@@ -296,9 +296,8 @@ class TestUpgrade:
             ) STRICT, WITHOUT ROWID""",
             """CREATE INDEX seen_expires_at ON seen (expires_at)
                 WHERE expires_at IS NOT NULL""",
-            *["CREATE INDEX seen_hold ON seen (namespace, id) WHERE on_abandoned"]
-            * (version > 1),
-            f"PRAGMA application_id = {schema.APPLICATION_ID}",
+            *[objects._HOLD] * (version > 1),
+            f"PRAGMA application_id = {objects.APPLICATION_ID}",
             f"PRAGMA user_version = {version}",
             """INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)
                 VALUES ('n', ?, 1, 2, ?)""",
@@ -830,27 +829,6 @@ class TestErrors:
             await execute(store, "PRAGMA max_page_count = 1000000")
             await store.mark_many(f"more {number}" for number in range(1_000))
             assert await store.count() == 2_000
-
-    @pytest.mark.parametrize("error", [OSError, StopIteration, KeyError])
-    async def test_broken_clock(self, path: Path, error: type[Exception]) -> None:
-        """An error of the caller's clock is the caller's, and nobody hangs."""
-        broken = False
-
-        def clock() -> float:
-            if broken:
-                raise error("no more")
-            return 1.0
-
-        async with AsyncSeenStore(path, clock=clock, purge_interval=None) as store:
-            await store.mark_seen("k")
-            wanted = RuntimeError if error is StopIteration else error
-            broken = True
-            async with asyncio.timeout(60):
-                for _ in range(2):
-                    with pytest.raises(wanted):
-                        await store.mark_seen("k")
-            broken = False
-            assert await store.is_seen("k")
 
     @pytest.mark.slow
     def test_nobody_to_tell(self, path: Path, run_script: Run) -> None:

@@ -1,0 +1,97 @@
+"""What fails in an open store: the calls by kind, and the work in the background.
+
+Everything that ``stats().alarms`` and ``check().problems`` have from the engine is kept
+here. A call *writes* if it may change a key, otherwise it *reads*. A refused argument
+and a closed store are no failures.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .._errors import StoreClosedError
+from .._types import CALL_KINDS, CallFailures, ClaimState, Sighting
+from ..backends.operations import Get, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .._types import CallKind
+    from ..backends.operations import Operation
+
+
+class Failures:
+    """Counts the failed calls, and collects the alarms of the engine.
+
+    The alarm of a kind begins with the first failed call, and ends with the next call
+    of the kind that succeeds.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[CallKind, CallFailures] = {}
+        self._failing: dict[CallKind, int] = {}  # failed calls since the last success
+        self._conditions: dict[str, str] = {}
+
+    def calls(self) -> Mapping[CallKind, CallFailures]:
+        """Return the failed calls of each kind."""
+        return {kind: self._calls.get(kind, CallFailures()) for kind in CALL_KINDS}
+
+    def alarms(self) -> tuple[str, ...]:
+        """Return the conditions that need an operator now, a sentence each."""
+        calls = (self._alarm(kind, count) for kind, count in self._failing.items())
+        return (*calls, *self._conditions.values())
+
+    def record_failure(self, kind: CallKind, exc: Exception) -> None:
+        """Record a call that failed."""
+        if isinstance(exc, StoreClosedError):
+            return
+        before = self._calls.get(kind, CallFailures())
+        since = before.since if kind in self._failing else time.time()
+        error = str(exc) or type(exc).__name__
+        self._calls[kind] = CallFailures(before.count + 1, since, error)
+        self._failing[kind] = self._failing.get(kind, 0) + 1
+
+    def record_success(self, kind: CallKind) -> None:
+        """Record a call that has read, or has written."""
+        self._failing.pop(kind, None)
+
+    def record_results(
+        self, operations: Sequence[Operation[Any]], results: Sequence[object]
+    ) -> None:
+        """Record the results of a call: a duplicate, for one, was only read."""
+        if not self._failing:
+            return
+        self.record_success("read")
+        if any(map(_has_written, operations, results)):
+            self.record_success("write")
+
+    def begin_alarm(self, name: str, text: str) -> None:
+        """Add the alarm of a condition, or replace its text."""
+        self._conditions[name] = text
+
+    def end_alarm(self, name: str) -> None:
+        """Remove the alarm of a condition, if there is one."""
+        self._conditions.pop(name, None)
+
+    def _alarm(self, kind: CallKind, count: int) -> str:
+        calls = self._calls[kind]
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(calls.since))
+        return (
+            f"no call that {kind}s has succeeded since {since}, {count:,} have failed;"
+            f" the last error: {calls.error}"
+        )
+
+
+def kind_of(operations: Sequence[Operation[Any]]) -> CallKind:
+    """Return the kind of a call with these operations."""
+    is_read = all(isinstance(operation, Get) for operation in operations)
+    return "read" if is_read else "write"
+
+
+def _has_written(operation: Operation[Any], result: object) -> bool:
+    if isinstance(result, Sighting | ClaimState):
+        return bool(result.verdict)
+    if isinstance(operation, Get):
+        return False
+    return isinstance(operation, Mark) or bool(result)
