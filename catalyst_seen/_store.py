@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
 
+from ._calls import explained
 from ._claims.claim import (
     Claim,
     PendingClaim,
@@ -19,25 +20,28 @@ from ._claims.claim import (
     release_all,
 )
 from ._config import SeenStoreConfig, default_ttl
+from ._drop_in import cache_stats, one_target
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
 from ._logging import log
+from ._misuse import misused
 from ._targets import check_path, expanded, is_url
 from ._types import ON_ABANDONED, CheckReport, Record, Sighting, StoreStats
 from ._validation import (
     Duration,
     check_choice,
     check_flag,
+    check_iterable,
     check_key,
+    check_key_function,
     check_keys,
     check_namespace,
     days,
     seconds,
     seconds_or_never,
     timestamp,
-    truncated_repr,
     ttl_seconds,
 )
 from .backends._registry import make_backend
@@ -61,6 +65,18 @@ _TOKENS, _TOKEN = 256, 16  # tokens per draw; characters per token: 96 random bi
 _CHUNK = 1_000  # items that are processed before other tasks run
 
 
+_BLOCKING = (
+    "AsyncSeenStore needs `async with AsyncSeenStore(...) as store`; its blocking twin"
+    " is `with SeenStore(...) as store`"
+)
+
+
+@misused(
+    enter=_BLOCKING,
+    exit=_BLOCKING,
+    await_="AsyncSeenStore is opened by `async with AsyncSeenStore(...) as store`, or"
+    " by `await store.open()`",
+)
 class AsyncSeenStore:
     """Remembers which items have been handled, for asyncio programs.
 
@@ -86,6 +102,7 @@ class AsyncSeenStore:
     ``StoreClosedError`` if the store is not open.
     """
 
+    @explained
     def __init__(
         self,
         target: str | os.PathLike[str] | SeenStoreConfig | Backend | None = None,
@@ -95,6 +112,7 @@ class AsyncSeenStore:
         on_error: OnError | EllipsisType = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
+        config: SeenStoreConfig | None = None,
     ) -> None:
         """Choose the database, without opening it.
 
@@ -110,6 +128,7 @@ class AsyncSeenStore:
             on_error: As in ``SeenStoreConfig``.
             on_abandoned: As in ``SeenStoreConfig``.
             clock: As in ``SeenStoreConfig``.
+            config: The target, by its name in the old synchronous store.
 
         Raises:
             ConfigurationError: The URL or an environment variable is invalid, or the
@@ -117,7 +136,8 @@ class AsyncSeenStore:
             TypeError: A setting has the wrong type.
             ValueError: A setting is out of its range.
         """
-        config = _configuration(target)
+        target = one_target(target, config)
+        settings = _configuration(target)
         given = {
             "purge_interval": purge_interval,
             "on_error": on_error,
@@ -125,8 +145,8 @@ class AsyncSeenStore:
             "clock": clock,
         }
         changes = {name: value for name, value in given.items() if value is not ...}
-        self._config = replace(config, **changes)  # type: ignore[arg-type]
-        self._ttl = default_ttl(ttl, config)
+        self._config = replace(settings, **changes)  # type: ignore[arg-type]
+        self._ttl = default_ttl(ttl, settings)
         if not isinstance(target, Backend):
             target = make_backend(self._config, self._ttl)
         elif clock is not ...:
@@ -151,6 +171,22 @@ class AsyncSeenStore:
         It never contains a password.
         """
         return self._lifecycle.backend.location
+
+    @property
+    def cfg(self) -> SeenStoreConfig:
+        """The configuration, by its name in the old synchronous store.
+
+        A ``ttl`` that was passed to the store does not change its ``ttl_days``.
+        """
+        return self._config
+
+    def get_cache_stats(self) -> dict[str, float]:
+        """Return the statistics of the cache of seen keys, as the old store did.
+
+        ``enabled``, ``size``, ``max_size``, ``hits``, ``misses``, ``hit_rate_percent``;
+        ``stats`` has more. It does no I/O.
+        """
+        return cache_stats(self._dispatcher)
 
     async def open(self) -> None:
         """Open the store; the same as entering ``async with``.
@@ -187,6 +223,8 @@ class AsyncSeenStore:
             self._lifecycle.check_open()
             self._dispatcher.waiters.close()
         await self._lifecycle.aclose()
+
+    close = aclose
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -549,6 +587,7 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
+        check_key_function(key)
         namespace = check_namespace(namespace)
         first: dict[str, T] = {}
         async for start, chunk in _chunks(items, "items"):
@@ -779,14 +818,8 @@ async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:
 async def _chunks(
     items: Iterable[T], argument: str
 ) -> AsyncIterator[tuple[int, list[T]]]:
-    """Yield items in chunks, with the index of the first; other tasks run in between.
-
-    A str is refused: it is an iterable of its characters, which is never intended.
-    """
-    if isinstance(items, str | bytes):
-        raise TypeError(
-            f"{argument} must be an iterable of keys, not {truncated_repr(items)}"
-        )
+    """Yield items in chunks, with the index of the first; other tasks run between."""
+    check_iterable(items, argument)
     listed = list(items)
     for first in range(0, len(listed), _CHUNK):
         if first:

@@ -9,20 +9,24 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
+from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast, overload
 
+from ._calls import explain_calls, explained
 from ._claims.claim import Claim
 from ._environment import env_flag
 from ._errors import ConfigurationError, StoreClosedError
 from ._fork import Owner
+from ._misuse import misused
 from ._store import LEASE, AsyncSeenStore
+from ._validation import check_key_function
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError, SeenStoreConfig
@@ -34,6 +38,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_ASYNCHRONOUS = (
+    "{} blocks, and is used by `with`; in asyncio code use"
+    " `async with AsyncSeenStore(...) as store`"
+)
+
+
+@misused(
+    aenter=_ASYNCHRONOUS.format("SeenStore"),
+    aexit=_ASYNCHRONOUS.format("SeenStore"),
+)
 class SeenStore:
     """Remembers which items have been handled, for blocking programs.
 
@@ -49,6 +63,7 @@ class SeenStore:
     an open store never prevents the exit.
     """
 
+    @explained
     def __init__(
         self,
         target: str | os.PathLike[str] | SeenStoreConfig | Backend | None = None,
@@ -58,6 +73,7 @@ class SeenStore:
         on_error: OnError | EllipsisType = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
+        config: SeenStoreConfig | None = None,
     ) -> None:
         """Open a store. The arguments are those of ``AsyncSeenStore``.
 
@@ -75,6 +91,7 @@ class SeenStore:
             on_error=on_error,
             on_abandoned=on_abandoned,
             clock=clock,
+            config=config,
         )
         self._owner = Owner()
         self._close_timeout = self._store._config.tuning.close_timeout
@@ -92,6 +109,13 @@ class SeenStore:
     @property
     def location(self) -> str:
         return self._store.location
+
+    @property
+    def cfg(self) -> SeenStoreConfig:
+        return self._store.cfg
+
+    def get_cache_stats(self) -> dict[str, float]:
+        return self._store.get_cache_stats()
 
     def close(self) -> None:
         """Close the store, as the end of a ``with`` block does.
@@ -281,6 +305,7 @@ class SeenStore:
         key: Callable[[T], str] | None = None,
         namespace: str = "",
     ) -> list[T]:
+        check_key_function(key)
         entries = _materialized(items)
         if key is None:
             texts = cast("Iterable[str]", entries)
@@ -355,6 +380,11 @@ class SeenStore:
                 self._idle.notify_all()
 
 
+@misused(
+    aenter=_ASYNCHRONOUS.format("a claim of a SeenStore"),
+    aexit=_ASYNCHRONOUS.format("a claim of a SeenStore"),
+    await_=_ASYNCHRONOUS.format("a claim of a SeenStore"),
+)
 class BlockingClaim:
     """The blocking twin of ``Claim``, with the same attributes and verbs.
 
@@ -472,6 +502,7 @@ def _copy_docstrings(class_: type, twin: type) -> None:
             member.__doc__ = getattr(twin, name).__doc__
 
 
+explain_calls(SeenStore)
 _copy_docstrings(SeenStore, AsyncSeenStore)
 _copy_docstrings(BlockingClaim, Claim)
 
@@ -510,6 +541,7 @@ def should_filter(key: str, store: SeenStore | None = None) -> bool:
 
 def _materialized(items: Iterable[T]) -> Iterable[T]:
     """Exhaust an iterable: the code of a generator must run in the caller's thread."""
-    if isinstance(items, str | bytes):  # the asynchronous store rejects it
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        # The asynchronous store rejects it.
         return cast("Iterable[T]", items)
     return list(items)

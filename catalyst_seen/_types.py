@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from ._misuse import misused
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -41,6 +43,10 @@ class Verdict(enum.StrEnum):
         return self is Verdict.NEW or self is Verdict.RETRY
 
 
+@misused(
+    await_="a Sighting is a result already: SeenStore blocks, so leave out the `await`,"
+    " or use AsyncSeenStore"
+)
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """The result of check-and-mark; true when the caller should handle the item.

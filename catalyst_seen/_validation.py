@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -127,11 +128,41 @@ def check_namespace(namespace: str) -> str:
     return _plain(namespace)
 
 
+def check_iterable(items: object, argument: str) -> None:
+    """Raise ``TypeError`` unless it is an iterable of keys or items, and no text.
+
+    A text is an iterable of its characters, which is never intended.
+    """
+    if isinstance(items, Iterable) and not isinstance(items, str | bytes):
+        return
+    advice = ""
+    if isinstance(items, str | bytes):
+        advice = "; for one key, put it in a list"
+    elif isinstance(items, AsyncIterable):
+        advice = "; collect it before: [item async for item in ...]"
+    elif isinstance(items, Awaitable):
+        advice = "; await it before"
+    raise TypeError(
+        f"{argument} must be an iterable of keys, not {truncated_repr(items)}{advice}"
+    )
+
+
+def check_key_function(key: object) -> None:
+    """Raise ``TypeError`` unless it is a function of an item, or ``None``."""
+    if key is not None and not callable(key):
+        raise TypeError(
+            "key must be a function that returns the key of an item, not"
+            f" {truncated_repr(key)}: for dicts use"
+            f" key=operator.itemgetter({truncated_repr(key)}), for objects a lambda,"
+            " such as key=lambda item: item.id"
+        )
+
+
 def _check_text(text: str, argument: str, limit: int) -> None:
     if not isinstance(text, str):
         raise TypeError(
             f"{argument} must be a str, not {type(text).__name__}:"
-            f" {truncated_repr(text)}"
+            f" {truncated_repr(text)}; {_conversion(text, argument)}"
         )
     if "\0" in text:
         raise InvalidKeyError(argument, f"{truncated_repr(text)} holds a NUL character")
@@ -146,8 +177,23 @@ def _check_text(text: str, argument: str, limit: int) -> None:
         raise InvalidKeyError(
             argument,
             f"{truncated_repr(text)} is {size:,} bytes of UTF-8, {limit:,} are allowed;"
-            " digest it yourself if the text is the identity",
+            " if the text is the identity, use its hashlib.sha256(...).hexdigest()",
         )
+
+
+def _conversion(value: object, argument: str) -> str:
+    """Return how a value that is no text becomes a key."""
+    if isinstance(value, bytes | bytearray):
+        return f"decode it: {argument}.decode()"
+    if value is None:
+        return "an item without a key cannot be remembered: choose another field of it"
+    if argument.startswith("key of items"):
+        return "pass key=, a function that returns the key of an item as a str"
+    if isinstance(value, Mapping):
+        return "choose the field of it that identifies the item"
+    if isinstance(value, Iterable):
+        return "a key is one text; several keys go into a verb whose name ends in _many"
+    return f"use str({argument})"
 
 
 def truncated_repr(value: object) -> str:
