@@ -25,6 +25,7 @@ from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
+from ._items import check_iterable, check_key_function
 from ._logging import log
 from ._misuse import misused
 from ._targets import check_path, expanded, is_url
@@ -33,9 +34,7 @@ from ._validation import (
     Duration,
     check_choice,
     check_flag,
-    check_iterable,
     check_key,
-    check_key_function,
     check_keys,
     check_namespace,
     days,

@@ -20,9 +20,9 @@ from ._claims.claim import Claim
 from ._environment import env_flag
 from ._errors import ConfigurationError, StoreClosedError
 from ._fork import Owner
+from ._items import check_key_function
 from ._misuse import misused
 from ._store import LEASE, AsyncSeenStore
-from ._validation import check_key_function
 
 if TYPE_CHECKING:
     import os

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,6 @@ MAX_KEY_BYTES = 2_048
 MAX_NAMESPACE_BYTES = 256
 """UTF-8 bytes of a namespace."""
 
-MAX_NAME_BYTES = 63
-"""UTF-8 bytes of a name in a database: PostgreSQL's limit for identifiers."""
-
 MIN_SECONDS = 0.001
 """The shortest duration: shorter than a call, and large enough to change a float64 of
 the current time when it is added."""
@@ -35,9 +32,6 @@ YEAR_2000 = 946_684_800.0
 
 MAX_TIMESTAMP = 253_402_300_800.0
 """The end of the year 9999, in seconds since 1970."""
-
-MAX_COUNT = 2**31 - 1
-"""The largest count: SQLite counts its pages in 31 bits."""
 
 _BREAKS = "\r\n"
 _MAX_REPR = 60
@@ -126,36 +120,6 @@ def check_namespace(namespace: str) -> str:
             "namespace", f'{namespace!r} is blank; the default namespace is ""'
         )
     return _plain(namespace)
-
-
-def check_iterable(items: object, argument: str) -> None:
-    """Raise ``TypeError`` unless it is an iterable of keys or items, and no text.
-
-    A text is an iterable of its characters, which is never intended.
-    """
-    if isinstance(items, Iterable) and not isinstance(items, str | bytes):
-        return
-    advice = ""
-    if isinstance(items, str | bytes):
-        advice = "; for one key, put it in a list"
-    elif isinstance(items, AsyncIterable):
-        advice = "; collect it before: [item async for item in ...]"
-    elif isinstance(items, Awaitable):
-        advice = "; await it before"
-    raise TypeError(
-        f"{argument} must be an iterable of keys, not {truncated_repr(items)}{advice}"
-    )
-
-
-def check_key_function(key: object) -> None:
-    """Raise ``TypeError`` unless it is a function of an item, or ``None``."""
-    if key is not None and not callable(key):
-        raise TypeError(
-            "key must be a function that returns the key of an item, not"
-            f" {truncated_repr(key)}: for dicts use"
-            f" key=operator.itemgetter({truncated_repr(key)}), for objects a lambda,"
-            " such as key=lambda item: item.id"
-        )
 
 
 def _check_text(text: str, argument: str, limit: int) -> None:
@@ -323,38 +287,6 @@ def number(value: float, argument: str, wanted: str) -> float:
         return math.inf
 
 
-def check_count(value: int, argument: str, unit: str, *, least: int) -> None:
-    """Raise unless the value is a whole number from ``least`` to ``MAX_COUNT``.
-
-    Raises:
-        TypeError: Not an ``int``, or a ``bool``.
-        ValueError: Under ``least`` or over ``MAX_COUNT``.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument} must be a whole number of {unit}, not {value!r}")
-    if not least <= value <= MAX_COUNT:
-        raise ValueError(
-            f"{argument} must be at least {least:,} and at most {MAX_COUNT:,} {unit},"
-            f" not {value!r}"
-        )
-
-
-def check_mode(value: int, setting: str) -> None:
-    """Raise unless the value is a file mode with read and write for the owner.
-
-    Raises:
-        TypeError: Not an ``int``.
-        ValueError: The owner may not read and write, or the value exceeds nine bits.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{setting} must be an int like 0o600, not {value!r}")
-    if not 0 <= value <= 0o777 or value & 0o600 != 0o600:  # noqa: PLR2004 - as chmod
-        raise ValueError(
-            f"{setting} must be rights like 0o600 or 0o660, with those of the owner to"
-            f" read and write, not {value:#o}"
-        )
-
-
 def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
     """Raise ``ValueError`` unless the value is one of the allowed ones."""
     if value not in allowed:
@@ -367,21 +299,3 @@ def check_flag(value: bool, argument: str) -> None:  # noqa: FBT001 - the value
     """Raise ``TypeError`` unless the value is a bool."""
     if not isinstance(value, bool):
         raise TypeError(f"{argument} must be True or False, not {value!r}")
-
-
-def check_name(value: str, setting: str) -> None:
-    """Raise unless the value is a name of a schema or a prefix of keys.
-
-    Raises:
-        TypeError: Not a ``str``.
-        ValueError: Empty, or over 63 bytes, which is PostgreSQL's limit, or with a
-            character that is not printable, a blank, a colon or a quotation mark.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{setting} must be a str, not {type(value).__name__}")
-    is_plain = value.isprintable() and not set(value) & set(" \"':")
-    if not is_plain or not 0 < len(value.encode(errors="replace")) <= MAX_NAME_BYTES:
-        raise ValueError(
-            f"{setting} must be 1 to {MAX_NAME_BYTES} printable characters without"
-            f" blanks, colons and quotation marks, not {truncated_repr(value)}"
-        )
