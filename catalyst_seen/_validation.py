@@ -56,6 +56,8 @@ def check_key(
         InvalidKeyError: The key is empty, blank or too long, it contains a NUL or a
             lone surrogate, or begins or ends with a line break.
     """
+    if _is_plain(key):
+        return key
     _check_text(key, argument, MAX_KEY_BYTES)
     if not key or key.isspace():
         raise InvalidKeyError(
@@ -90,10 +92,8 @@ def _is_plain(key: object) -> bool:
         type(key) is str
         and key.isascii()
         and 0 < len(key) <= MAX_KEY_BYTES
+        and key[0] > " " < key[-1]  # neither blank nor a line break, at either end
         and "\0" not in key
-        and "\n" not in key
-        and "\r" not in key
-        and not key.isspace()
     )
 
 
