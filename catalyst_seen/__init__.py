@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ._claims.claim import Claim
+from ._claims.claim import Claim, UnawaitedClaim, UnawaitedClaims
 from ._config import SeenStoreConfig
 from ._errors import (
+    ClaimNotOwnedError,
     ConfigurationError,
     InvalidKeyError,
     LeaseLostError,
@@ -12,19 +13,15 @@ from ._errors import (
     SchemaError,
     SeenError,
     StoreClosedError,
+    StoreError,
     StoreUnavailableError,
 )
 from ._store import AsyncSeenStore
-from ._sync import BlockingClaim, SeenStore, should_filter
-from ._types import (
-    CheckReport,
-    OnAbandoned,
-    Record,
-    Sighting,
-    StoreStats,
-    Verdict,
-)
+from ._sync import BlockingClaim, BlockingClaims, SeenStore, should_filter
+from ._types import CheckReport, OnAbandoned, Once, Record, Sighting, StoreStats
+from ._unawaited import Unawaited
 from ._validation import Duration
+from ._verdict import Verdict
 from .backends.base import Backend
 
 __version__ = "0.1.0"
@@ -33,13 +30,16 @@ __all__ = [
     "AsyncSeenStore",
     "Backend",
     "BlockingClaim",
+    "BlockingClaims",
     "CheckReport",
     "Claim",
+    "ClaimNotOwnedError",
     "ConfigurationError",
     "Duration",
     "InvalidKeyError",
     "LeaseLostError",
     "OnAbandoned",
+    "Once",
     "OutcomeUnknownError",
     "Record",
     "SchemaError",
@@ -48,8 +48,12 @@ __all__ = [
     "SeenStoreConfig",
     "Sighting",
     "StoreClosedError",
+    "StoreError",
     "StoreStats",
     "StoreUnavailableError",
+    "Unawaited",
+    "UnawaitedClaim",
+    "UnawaitedClaims",
     "Verdict",
     "__version__",
     "should_filter",

@@ -6,10 +6,16 @@
     ├── ConfigurationError (ValueError)   a setting, a variable or a URL is wrong
     ├── InvalidKeyError (ValueError)      a key that some backend cannot store
     ├── LeaseLostError                    the claim is not, or no longer, the caller's
+    ├── ClaimNotOwnedError                a block ran, or was to run, without the claim
     ├── StoreClosedError (RuntimeError)   not open, or not in this loop or process
     ├── SchemaError                       a newer schema, or not a store at all
-    └── StoreUnavailableError             the database failed; a later call may succeed
+    └── StoreError                        the database failed
+        ├── StoreUnavailableError         nothing was done; a later call may succeed
         └── OutcomeUnknownError           the change may be stored or not
+
+"Nothing was done" and "nobody knows" are siblings, so that a handler of the one never
+catches the other by accident: after the first a program repeats the call, after the
+second it reads the key first. ``except StoreError`` handles both.
 
 An argument of the wrong type raises a plain ``TypeError``, one out of range a plain
 ``ValueError``. Every message is built from attributes that the caller can read, and
@@ -17,6 +23,11 @@ includes the remedy.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._verdict import Verdict
 
 
 class SeenError(Exception):
@@ -81,6 +92,42 @@ class LeaseLostError(SeenError):
         return f"claim on {self.key!r}{where}, attempt {self.attempt}: {self.problem}"
 
 
+class ClaimNotOwnedError(SeenError):
+    """A claim that its caller needs is not the caller's; the key was not changed.
+
+    ``claim(..., required=True)`` raises it before the block. Otherwise the end of a
+    block raises it, if the claim was false and the block read neither its truth nor its
+    verdict: then the work in the block ran although another caller owns the key, or it
+    is seen.
+
+    Attributes:
+        key: The key.
+        namespace: Its namespace.
+        verdict: The state of the key.
+        retry_after: Seconds until the key may be claimed; only for ``IN_FLIGHT``.
+        problem: What happened, and the remedy.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        namespace: str,
+        verdict: Verdict,
+        retry_after: float | None,
+        problem: str,
+    ) -> None:
+        super().__init__(key, namespace, verdict, retry_after, problem)
+        self.key = key
+        self.namespace = namespace
+        self.verdict = verdict
+        self.retry_after = retry_after
+        self.problem = problem
+
+    def __str__(self) -> str:
+        where = f" in namespace {self.namespace!r}" if self.namespace else ""
+        return f"claim on {self.key!r}{where} is {self.verdict}: {self.problem}"
+
+
 class StoreClosedError(SeenError, RuntimeError):
     """The store is not open in this event loop and process.
 
@@ -117,7 +164,7 @@ class SchemaError(_LocatedError):
     """
 
 
-class StoreUnavailableError(_LocatedError):
+class StoreError(_LocatedError):
     """The database failed. Nothing acknowledged is lost.
 
     Attributes:
@@ -127,7 +174,11 @@ class StoreUnavailableError(_LocatedError):
     """
 
 
-class OutcomeUnknownError(StoreUnavailableError):
+class StoreUnavailableError(StoreError):
+    """The database failed, and nothing was done: the call can be repeated."""
+
+
+class OutcomeUnknownError(StoreError):
     """The commit failed, or its acknowledgement was lost: the change may be stored.
 
     Another call (``get``, ``check_and_mark``, ``Claim.confirm``) determines whether it

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import secrets
 import warnings
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from ._calls import explained
 from ._claims.claim import (
     Claim,
-    PendingClaim,
+    UnawaitedClaim,
+    UnawaitedClaims,
     acquire_claim,
     acquire_claims,
     confirm_all,
@@ -24,12 +27,13 @@ from ._drop_in import cache_stats, one_target
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
-from ._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
+from ._errors import ConfigurationError, StoreClosedError, StoreError
 from ._items import check_iterable, check_key_function
 from ._logging import log
 from ._misuse import misused
 from ._targets import check_path, expanded, is_url
-from ._types import ON_ABANDONED, CheckReport, Record, Sighting, StoreStats
+from ._types import ON_ABANDONED, CheckReport, Once, Record, Sighting, StoreStats
+from ._unawaited import Unawaited, verb
 from ._validation import (
     Duration,
     check_choice,
@@ -41,15 +45,24 @@ from ._validation import (
     seconds,
     seconds_or_never,
     timestamp,
+    truncated_repr,
     ttl_seconds,
 )
 from .backends._registry import make_backend
 from .backends.base import Backend, SupportsBackup, SupportsInspection
-from .backends.operations import Acquire, CheckAndMark, Forget, Get, Mark, Resolve
+from .backends.operations import (
+    Acquire,
+    CheckAndMark,
+    Forget,
+    Get,
+    Mark,
+    Refresh,
+    Resolve,
+)
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError
@@ -62,6 +75,17 @@ LEASE = 60.0
 
 _TOKENS, _TOKEN = 256, 16  # tokens per draw; characters per token: 96 random bits
 _CHUNK = 1_000  # items that are processed before other tasks run
+
+
+class ClaimOptions(TypedDict, total=False):
+    """The options of ``claim`` that ``once`` passes on."""
+
+    lease: Duration | EllipsisType
+    ttl: Duration | EllipsisType | None
+    wait: Duration
+    keep_alive: bool
+    on_abandoned: OnAbandoned | EllipsisType
+    namespace: str | EllipsisType
 
 
 _BLOCKING = (
@@ -88,10 +112,11 @@ class AsyncSeenStore:
     Any number of tasks may use one store, in the event loop and process that opened it;
     any number of stores and processes may share a database. Constructing does no I/O.
 
-    A store that fails raises ``StoreUnavailableError``; it never guesses "seen" or
-    "new" (``is_seen`` and ``cleanup_old_entries`` have inherited exceptions to this
-    rule). A call that is cancelled may or may not take effect, and affects no other
-    call.
+    A store that fails raises ``StoreUnavailableError`` if nothing was done,
+    ``OutcomeUnknownError`` if that is unknown, both a ``StoreError``; it never guesses
+    "seen" or "new" (``is_seen`` and ``cleanup_old_entries`` have inherited exceptions
+    to this rule). A call that is cancelled may or may not take effect, and affects no
+    other call.
 
     "One transaction" refers to SQLite and PostgreSQL. On Redis each key of a call is
     processed on its own; if some keys fail, the call raises ``OutcomeUnknownError``.
@@ -159,9 +184,13 @@ class AsyncSeenStore:
         self._dispatcher = Dispatcher(self._lifecycle, self._config)
         self._maintenance = Maintenance(self._lifecycle, self._dispatcher.cache, tuning)
         self._tokens: list[str] = []
+        self._lease = LEASE
+        self._parent: Self | None = None
+        self._name: str | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._lifecycle}>"
+        where = "" if self._name is None else f", namespace {self._name!r}"
+        return f"<{type(self).__name__} {self._lifecycle}{where}>"
 
     @property
     def location(self) -> str:
@@ -187,6 +216,37 @@ class AsyncSeenStore:
         """
         return cache_stats(self._dispatcher)
 
+    def namespace(
+        self,
+        name: str,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        lease: Duration | EllipsisType = ...,
+    ) -> Self:
+        """Return this store bound to a namespace: ``feed = store.namespace("bbc")``.
+
+        The view has every verb, and shares everything else with the store, which opens
+        and closes it. Verbs without ``namespace=`` use the view's namespace.
+
+        Args:
+            name: The namespace. It names the source of the keys, such as a feed: a name
+                that you choose, and not a URL, which may change.
+            ttl: The default TTL of the view's marks; by default the store's.
+            lease: The default lease of the view's claims; by default the store's.
+
+        Raises:
+            InvalidKeyError: The name is invalid.
+            TypeError: This is a view itself.
+        """
+        self._refuse_view("has no views of its own: call namespace() on the store")
+        view = copy(self)
+        view._parent = self
+        view._name = check_namespace(name)
+        view._ttl = ttl_seconds(ttl, self._ttl)
+        view._lease = self._length(lease)
+        return view
+
+    @verb
     async def open(self) -> None:
         """Open the store; the same as entering ``async with``.
 
@@ -202,10 +262,12 @@ class AsyncSeenStore:
             StoreUnavailableError: The database cannot be opened.
             StoreClosedError: The store is open already, or was closed.
         """
+        self._refuse_view("is open as long as its store: open that")
         await self._lifecycle.open()
         interval = seconds_or_never(self._config.purge_interval, "purge_interval")
         self._maintenance.start(interval)
 
+    @verb
     async def aclose(self) -> None:
         """Close the store; the same as leaving ``async with``.
 
@@ -218,6 +280,7 @@ class AsyncSeenStore:
         stays in flight until its lease ends; callers that wait for a key get
         ``IN_FLIGHT``.
         """
+        self._refuse_view("is open as long as its store: close that")
         with suppress(StoreClosedError):
             self._lifecycle.check_open()
             self._dispatcher.waiters.close()
@@ -239,7 +302,7 @@ class AsyncSeenStore:
 
     def __del__(self) -> None:
         lifecycle: Lifecycle | None = getattr(self, "_lifecycle", None)
-        if lifecycle is None:
+        if lifecycle is None or getattr(self, "_parent", None) is not None:
             return
         leak = f"{self!r} was never closed: use `async with`, or await its aclose()"
         is_leaking = lifecycle.is_leaking
@@ -247,32 +310,34 @@ class AsyncSeenStore:
         if is_leaking:
             warnings.warn(leak, ResourceWarning, source=self, stacklevel=2)
 
-    async def is_seen(self, key: str, *, namespace: str = "") -> bool:
+    @verb
+    async def is_seen(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
         """Return whether a key was marked and has not expired.
 
-        If the store fails, the result is False and an error is logged, as in the old
-        synchronous store, unless ``on_error="raise"``.
+        If the store fails in any way (a ``StoreError``), the result is False and an
+        error is logged, as in the old synchronous store, unless ``on_error="raise"``.
 
         Raises:
-            StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
+            StoreError: The store failed, and ``on_error`` is ``"raise"``.
         """
-        get = Get(check_namespace(namespace), check_key(key))
+        get = Get(self._own(namespace), check_key(key))
         try:
             record = await self._dispatcher.query(get)
-        except StoreUnavailableError as exc:
+        except StoreError as exc:
             if self._config.on_error == "raise":
                 raise
             log("error", "lookup_failed", location=exc.location, error=str(exc))
             return False
         return record is not None
 
+    @verb
     async def mark_seen(
         self,
         key: str,
         ts: float | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> None:
         """Mark a key as seen, in any state; a claim on it is lost.
 
@@ -293,20 +358,21 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; the mark may be stored.
         """
         mark = Mark(
-            check_namespace(namespace),
+            self._own(namespace),
             check_key(key),
             ttl_seconds(ttl, self._ttl),
             self._instant(ts),
         )
         await self._dispatcher.execute(mark)
 
+    @verb
     async def mark_many(
         self,
         keys: Iterable[str],
         ts: float | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> None:
         """Mark many keys as ``mark_seen`` does, in one transaction: all or nothing.
 
@@ -315,19 +381,20 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
         namespace, lasting = (
-            check_namespace(namespace),
+            self._own(namespace),
             ttl_seconds(ttl, self._ttl),
         )
         instant = self._instant(ts)
         mark = partial(Mark, namespace, ttl=lasting, ts=instant)
         await self._dispatcher.execute_many(await _for_each(keys, mark))
 
+    @verb
     async def check_and_mark(
         self,
         key: str,
         *,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> Sighting:
         """Mark a key unless it is seen, claimed or held; true if this call marked it.
 
@@ -340,18 +407,19 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; the mark may be stored.
         """
         check = CheckAndMark(
-            check_namespace(namespace),
+            self._own(namespace),
             check_key(key),
             ttl_seconds(ttl, self._ttl),
         )
         return await self._dispatcher.query(check)
 
+    @verb
     async def check_and_mark_many(
         self,
         keys: Iterable[str],
         *,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> list[Sighting]:
         """Do ``check_and_mark`` for many keys in one transaction: all or nothing.
 
@@ -364,23 +432,52 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
         namespace, lasting = (
-            check_namespace(namespace),
+            self._own(namespace),
             ttl_seconds(ttl, self._ttl),
         )
         check = partial(CheckAndMark, namespace, ttl=lasting)
         return await self._dispatcher.query_many(await _for_each(keys, check))
 
+    @verb
+    async def refresh(
+        self,
+        keys: Iterable[str],
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str | EllipsisType = ...,
+    ) -> int:
+        """Extend the TTL of the keys that are seen; the others are not changed.
+
+        It is the verb for a source that lists an item again: what is handled stays
+        seen for another TTL, and what is claimed, released or new is not lost. It never
+        shortens a TTL. One transaction: all or nothing.
+
+        Returns:
+            How many of the keys were seen; a key that occurs twice counts twice.
+
+        Raises:
+            StoreUnavailableError: The store failed; no key is changed.
+            OutcomeUnknownError: The commit failed; all are refreshed, or none.
+        """
+        refresh = partial(
+            Refresh, self._own(namespace), ttl=ttl_seconds(ttl, self._ttl)
+        )
+        refreshed = await self._dispatcher.execute_many(await _for_each(keys, refresh))
+        return sum(refreshed)
+
+    @explained
     def claim(
         self,
         key: str,
         *,
-        lease: Duration = LEASE,
+        lease: Duration | EllipsisType = ...,
         ttl: Duration | EllipsisType | None = ...,
         wait: Duration = 0,
         keep_alive: bool = False,
         on_abandoned: OnAbandoned | EllipsisType = ...,
-        namespace: str = "",
-    ) -> PendingClaim:
+        namespace: str | EllipsisType = ...,
+        required: bool = False,
+    ) -> UnawaitedClaim:
         """Claim a key while its item is handled; true if the caller owns it.
 
         Either await the result, and confirm or release explicitly; or enter it with
@@ -410,66 +507,150 @@ class AsyncSeenStore:
             on_abandoned: As in ``SeenStoreConfig``, for this claim; the default is the
                 store's.
             namespace: The namespace of the key.
+            required: Raise before the block if the claim is false.
 
         Raises:
+            ClaimNotOwnedError: The claim is false, and it is ``required``, or its block
+                ended without having read its truth or verdict.
             StoreUnavailableError: The store failed; the key is not claimed.
             OutcomeUnknownError: The commit failed; the claim is released.
         """
         policy = self._policy(on_abandoned)
         operation = Acquire(
             token=self._token(),
-            namespace=check_namespace(namespace),
+            namespace=self._own(namespace),
             key=check_key(key),
-            lease=seconds(lease, "lease"),
+            lease=self._length(lease),
             ttl=ttl_seconds(ttl, self._ttl),
             on_abandoned=policy,
         )
         waiting = seconds(wait, "wait", least=0)
         check_flag(keep_alive, "keep_alive")
-        return PendingClaim(
-            acquire_claim(self._dispatcher, operation, waiting, keep_alive=keep_alive)
+        check_flag(required, "required")
+        return UnawaitedClaim(
+            acquire_claim(
+                self._dispatcher,
+                operation,
+                waiting,
+                keep_alive=keep_alive,
+                is_required=required,
+            )
         )
 
-    async def claim_many(
+    @overload
+    def once(
+        self,
+        key: str,
+        function: Callable[[], Awaitable[T]],
+        **claim: Unpack[ClaimOptions],
+    ) -> Unawaited[Once[T]]: ...
+
+    @overload
+    def once(
+        self, key: str, function: Callable[[], T], **claim: Unpack[ClaimOptions]
+    ) -> Unawaited[Once[T]]: ...
+
+    @verb
+    async def once(
+        self,
+        key: str,
+        function: Callable[[], object],
+        **claim: Unpack[ClaimOptions],
+    ) -> Once[object]:
+        """Call a function if the key can be claimed; true if it was called.
+
+        ::
+
+            await store.once(item.id, partial(send, item), namespace=feed)
+
+        The key is claimed, the function is called in the caller's task, and awaited if
+        it returns an awaitable. Then the claim is confirmed: the key is seen. If the
+        function raises or is cancelled, the claim is released and the exception
+        propagates: the item can be handled again.
+
+        Args:
+            key: The item's identity.
+            function: A function without arguments; ``functools.partial`` binds them.
+            **claim: The arguments of ``claim``.
+
+        Returns:
+            The verdict on the key, and the result of the function.
+
+        Raises:
+            LeaseLostError: The lease ended before the function did, and another caller
+                has claimed the key; or, with ``keep_alive``, it was lost meanwhile.
+            StoreUnavailableError: The store failed; if the function was called, its
+                item may be handled again.
+            OutcomeUnknownError: The commit failed.
+        """
+        check_function(function)
+        async with self.claim(key, **claim) as owned:
+            if not owned:
+                return Once(owned.verdict, None)
+            result = function()
+            if inspect.isawaitable(result):
+                result = await result
+        return Once(owned.verdict, result)
+
+    @explained
+    def claim_many(
         self,
         keys: Iterable[str],
         *,
-        lease: Duration = LEASE,
+        lease: Duration | EllipsisType = ...,
         ttl: Duration | EllipsisType | None = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
-        namespace: str = "",
-    ) -> list[Claim]:
+        namespace: str | EllipsisType = ...,
+    ) -> UnawaitedClaims:
         """Claim many keys in one transaction: all claimable keys, or none.
 
-        All leases begin now: a lease must last until the last item is handled, unless
-        its claim is renewed.
+        ::
+
+            async with store.claim_many(keys) as claims:
+                for claim in claims:
+                    async with claim:
+                        await send(claim.key)
+
+        As a block it yields the owned claims; the end of the block releases those that
+        were neither confirmed nor released. All leases begin now: a lease must last
+        until the last item is handled, unless its claim is renewed.
 
         Returns:
-            A claim per key, in order; a claim that is true is owned. If a claimable key
-            occurs twice, its first claim is owned, the second ``IN_FLIGHT``.
+            When awaited: a claim per key, in order; a claim that is true is owned. If a
+            claimable key occurs twice, its first claim is owned, the second
+            ``IN_FLIGHT``.
 
         Raises:
             StoreUnavailableError: The store failed; no key is claimed.
             OutcomeUnknownError: The commit failed; the claims are released.
         """
-        namespace, lasting = (
-            check_namespace(namespace),
-            ttl_seconds(ttl, self._ttl),
+        return UnawaitedClaims(
+            self._claim_all(
+                keys,
+                self._own(namespace),
+                self._length(lease),
+                ttl_seconds(ttl, self._ttl),
+                self._policy(on_abandoned),
+            )
         )
-        leasing, policy = seconds(lease, "lease"), self._policy(on_abandoned)
-        claims = await _for_each(
+
+    async def _claim_all(
+        self,
+        keys: Iterable[str],
+        namespace: str,
+        lease: float,
+        ttl: float | None,
+        on_abandoned: OnAbandoned,
+    ) -> list[Claim]:
+        operations = await _for_each(
             keys,
             lambda key: Acquire(
-                namespace,
-                key,
-                self._token(),
-                leasing,
-                lasting,
-                policy,
+                namespace, key, self._token(), lease, ttl, on_abandoned
             ),
         )
-        return await acquire_claims(self._dispatcher, claims)
+        return await acquire_claims(self._dispatcher, operations)
 
+    @verb
     async def confirm_many(
         self, claims: Iterable[Claim], *, ttl: Duration | EllipsisType | None = ...
     ) -> list[bool]:
@@ -498,6 +679,7 @@ class AsyncSeenStore:
             )
         return confirmed
 
+    @verb
     async def release_many(
         self, claims: Iterable[Claim], *, delay: Duration = 0
     ) -> list[bool]:
@@ -513,7 +695,8 @@ class AsyncSeenStore:
         """
         return await release_all(self._dispatcher, claims, delay)
 
-    async def held(self, *, namespace: str | None = None) -> list[Record]:
+    @verb
+    async def held(self, *, namespace: str | EllipsisType | None = ...) -> list[Record]:
         """List the keys that are ``HELD``, in one namespace or in all.
 
         Returns:
@@ -523,17 +706,18 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        which = _one_or_all(namespace)
+        which = self._one_or_all(namespace)
         inspection = self._inspection()
         return await self._lifecycle.read(lambda: inspection.held(which))
 
+    @verb
     async def resolve(
         self,
         key: str,
         *,
         handled: bool,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> bool:
         """Decide whether the item of a key that is ``HELD`` was handled.
 
@@ -548,7 +732,7 @@ class AsyncSeenStore:
         """
         check_flag(handled, "handled")
         resolve = Resolve(
-            check_namespace(namespace),
+            self._own(namespace),
             check_key(key, may_end_in_break=True),
             handled,
             ttl_seconds(ttl, self._ttl),
@@ -556,21 +740,26 @@ class AsyncSeenStore:
         return await self._dispatcher.execute(resolve)
 
     @overload
-    async def filter_new(
-        self, items: Iterable[str], *, namespace: str = ""
-    ) -> list[str]: ...
+    def filter_new(
+        self, items: Iterable[str], *, namespace: str | EllipsisType = ...
+    ) -> Unawaited[list[str]]: ...
 
     @overload
-    async def filter_new(
-        self, items: Iterable[T], *, key: Callable[[T], str], namespace: str = ""
-    ) -> list[T]: ...
+    def filter_new(
+        self,
+        items: Iterable[T],
+        *,
+        key: Callable[[T], str],
+        namespace: str | EllipsisType = ...,
+    ) -> Unawaited[list[T]]: ...
 
+    @verb
     async def filter_new(
         self,
         items: Iterable[T],
         *,
         key: Callable[[T], str] | None = None,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> list[T]:
         """Return the items that are not seen, in order; a read-only call.
 
@@ -587,7 +776,7 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed.
         """
         check_key_function(key)
-        namespace = check_namespace(namespace)
+        namespace = self._own(namespace)
         first: dict[str, T] = {}
         async for start, chunk in _chunks(items, "items"):
             names = cast("list[str]", chunk) if key is None else list(map(key, chunk))
@@ -606,7 +795,8 @@ class AsyncSeenStore:
             ]
         return fresh
 
-    async def forget(self, key: str, *, namespace: str = "") -> bool:
+    @verb
+    async def forget(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
         """Make a key unseen; true if it was seen or claimed. A claim on it is lost.
 
         Raises:
@@ -614,37 +804,40 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; the key may be forgotten.
         """
         return await self._dispatcher.execute(
-            Forget(check_namespace(namespace), check_key(key, may_end_in_break=True))
+            Forget(self._own(namespace), check_key(key, may_end_in_break=True))
         )
 
-    async def get(self, key: str, *, namespace: str = "") -> Record | None:
+    @verb
+    async def get(
+        self, key: str, *, namespace: str | EllipsisType = ...
+    ) -> Record | None:
         """Return the record of a seen key; ``None`` for any other key.
 
         Raises:
             StoreUnavailableError: The store failed.
         """
-        return await self._dispatcher.execute(
-            Get(check_namespace(namespace), check_key(key))
-        )
+        return await self._dispatcher.execute(Get(self._own(namespace), check_key(key)))
 
-    async def count(self, *, namespace: str | None = None) -> int:
+    @verb
+    async def count(self, *, namespace: str | EllipsisType | None = ...) -> int:
         """Count the seen keys of one namespace, or of all; reads every row.
 
         Raises:
             StoreUnavailableError: The store failed.
         """
-        which = _one_or_all(namespace)
+        which = self._one_or_all(namespace)
         inspection = self._inspection()
         counts = await self._lifecycle.read(lambda: inspection.count(which))
         return sum(counts.values())
 
-    async def stats(self, *, namespace: str | None = None) -> StoreStats:
+    @verb
+    async def stats(self, *, namespace: str | EllipsisType | None = ...) -> StoreStats:
         """Return statistics; keys are counted in one namespace, or in all.
 
         Raises:
             StoreUnavailableError: The store failed.
         """
-        which = _one_or_all(namespace)
+        which = self._one_or_all(namespace)
         inspection = self._inspection()
         measured = await self._lifecycle.read(lambda: inspection.stats(which))
         return StoreStats(
@@ -669,6 +862,7 @@ class AsyncSeenStore:
             alarms=(*measured.alarms, *self._maintenance.alarms()),
         )
 
+    @verb
     async def check(self, *, full: bool = False) -> CheckReport:
         """Run a health check of the database, while other calls run.
 
@@ -689,6 +883,7 @@ class AsyncSeenStore:
         inspection = self._inspection()
         return await self._lifecycle.read(lambda: inspection.check(is_full=full))
 
+    @verb
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy a snapshot of SQLite's database to a file, while other calls run.
 
@@ -715,7 +910,8 @@ class AsyncSeenStore:
             )
         await self._lifecycle.read(partial(backend.backup, expanded(path)))
 
-    async def purge_expired(self, *, namespace: str | None = None) -> int:
+    @verb
+    async def purge_expired(self, *, namespace: str | EllipsisType | None = ...) -> int:
         """Remove the expired rows of one namespace, or of all; their space is reused.
 
         Expired keys are unseen with or without a purge. A purge is divided into bounded
@@ -729,17 +925,19 @@ class AsyncSeenStore:
                 stay removed.
             OutcomeUnknownError: The commit of one of the transactions failed.
         """
-        which = _one_or_all(namespace)
+        which = self._one_or_all(namespace)
         return await self._maintenance.purge_expired(which)
 
+    @verb
     async def cleanup_old_entries(
-        self, days_old: float = 30, *, namespace: str | None = None
+        self, days_old: float = 30, *, namespace: str | EllipsisType | None = ...
     ) -> int:
         """Remove the rows last marked over ``days_old`` days ago, whatever their TTL.
 
-        Live leases and held keys are kept. If the store fails, the result is 0 and an
-        error is logged, as in the old synchronous store, unless ``on_error="raise"``. A
-        cleanup is divided into bounded transactions, between which other calls run.
+        Live leases and held keys are kept. If the store fails, or the outcome is
+        unknown, the result is 0 and an error is logged, as in the old synchronous
+        store, unless ``on_error="raise"``; rows may be removed nevertheless. A cleanup
+        is divided into bounded transactions, between which other calls run.
 
         Returns:
             The number of removed rows.
@@ -749,15 +947,32 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit of one of the transactions failed, and
                 ``on_error`` is ``"raise"``.
         """
-        which = _one_or_all(namespace)
+        which = self._one_or_all(namespace)
         age = days(days_old, "days_old")
         try:
             return await self._maintenance.cleanup(self._inspection(), age, which)
-        except StoreUnavailableError as exc:
+        except StoreError as exc:
             if self._config.on_error == "raise":
                 raise
             log("error", "cleanup_failed", location=exc.location, error=str(exc))
             return 0
+
+    def _refuse_view(self, problem: str) -> None:
+        if self._parent is not None:
+            raise TypeError(f"{self!r} is a view, and {problem}")
+
+    def _own(self, namespace: str | EllipsisType) -> str:
+        """Return the namespace of a verb on keys; by default the view's, or ``""``."""
+        return (self._name or "") if namespace is ... else check_namespace(namespace)
+
+    def _one_or_all(self, namespace: str | EllipsisType | None) -> str | None:
+        """Return the namespace of a verb on rows; by default the view's, or all."""
+        if namespace is ...:
+            return self._name
+        return None if namespace is None else check_namespace(namespace)
+
+    def _length(self, lease: Duration | EllipsisType) -> float:
+        return self._lease if lease is ... else seconds(lease, "lease")
 
     def _inspection(self) -> SupportsInspection:
         backend = self._lifecycle.backend
@@ -802,8 +1017,16 @@ def _configuration(
     return SeenStoreConfig(path=target)
 
 
-def _one_or_all(namespace: str | None) -> str | None:
-    return None if namespace is None else check_namespace(namespace)
+def check_function(function: Callable[[], object]) -> None:
+    """Raise ``TypeError`` unless ``once`` can call it; a coroutine is discarded."""
+    if callable(function):
+        return
+    if inspect.iscoroutine(function):
+        function.close()
+    raise TypeError(
+        f"function must be a function, not {truncated_repr(function)}: bind its"
+        " arguments with functools.partial(send, item), instead of calling it"
+    )
 
 
 async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:

@@ -6,23 +6,27 @@ store (``_portal``), and waits for its result.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import warnings
 import weakref
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import copy
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from ._calls import explain_calls, explained
 from ._claims.claim import Claim
+from ._claims.lease import release_unsettled
 from ._environment import env_flag
 from ._errors import ConfigurationError, StoreClosedError
 from ._fork import Owner
 from ._items import check_key_function
 from ._misuse import misused
-from ._store import LEASE, AsyncSeenStore
+from ._store import AsyncSeenStore, check_function
+from ._types import Once
 
 if TYPE_CHECKING:
     import os
@@ -30,8 +34,10 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError, SeenStoreConfig
-    from ._types import CheckReport, OnAbandoned, Record, Sighting, StoreStats, Verdict
+    from ._store import ClaimOptions
+    from ._types import CheckReport, OnAbandoned, Record, Sighting, StoreStats
     from ._validation import Duration
+    from ._verdict import Verdict
     from .backends.base import Backend
 
 P = ParamSpec("P")
@@ -95,16 +101,17 @@ class SeenStore:
         )
         self._owner = Owner()
         self._close_timeout = self._store._config.tuning.close_timeout
-        self._idle = threading.Condition()
-        self._active_calls = 0
-        self._is_closed = False
+        self._calls = _Calls()
+        self._parent: Self | None = None
         from ._portal import LoopThread  # anyio: an asyncio program does not need it
 
         self._thread = LoopThread(self._store, self._close_timeout)
         self._finalizer = weakref.finalize(self, self._thread.stop)
 
     def __repr__(self) -> str:
-        return f"<SeenStore {self.location!r}>"
+        name = self._store._name
+        where = "" if name is None else f", namespace {name!r}"
+        return f"<SeenStore {self.location!r}{where}>"
 
     @property
     def location(self) -> str:
@@ -117,6 +124,18 @@ class SeenStore:
     def get_cache_stats(self) -> dict[str, float]:
         return self._store.get_cache_stats()
 
+    def namespace(
+        self,
+        name: str,
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        lease: Duration | EllipsisType = ...,
+    ) -> Self:
+        view = copy(self)
+        view._store = self._store.namespace(name, ttl=ttl, lease=lease)
+        view._parent = self
+        return view
+
     def close(self) -> None:
         """Close the store, as the end of a ``with`` block does.
 
@@ -125,16 +144,16 @@ class SeenStore:
         five seconds for the disk. It is idempotent, also from many threads at once. In
         a forked child it does nothing.
         """
+        self._store._refuse_view("is open as long as its store: close that")
         if not self._owner.is_current:
             return
         self._thread.post(self._store._dispatcher.waiters.close)
-        with self._idle:
-            self._is_closed = True
-            self._idle.wait_for(lambda: self._active_calls == 0, self._close_timeout)
+        self._calls.close(self._close_timeout)
         self._finalizer.detach()
         self._thread.stop()
 
     def __enter__(self) -> Self:
+        self._store._refuse_view("is open as long as its store: enter that")
         return self
 
     def __exit__(
@@ -146,6 +165,8 @@ class SeenStore:
         self.close()
 
     def __del__(self) -> None:
+        if getattr(self, "_parent", None) is not None:
+            return
         finalizer: weakref.finalize[..., SeenStore] | None
         finalizer = getattr(self, "_finalizer", None)
         if finalizer is not None and finalizer.alive and self._owner.is_current:
@@ -156,7 +177,7 @@ class SeenStore:
                 stacklevel=2,
             )
 
-    def is_seen(self, key: str, *, namespace: str = "") -> bool:
+    def is_seen(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
         return self._call(self._store.is_seen, key, namespace=namespace)
 
     def mark_seen(
@@ -165,7 +186,7 @@ class SeenStore:
         ts: float | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> None:
         self._call(self._store.mark_seen, key, ts, ttl=ttl, namespace=namespace)
 
@@ -175,7 +196,7 @@ class SeenStore:
         ts: float | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> None:
         self._call(
             self._store.mark_many, _materialized(keys), ts, ttl=ttl, namespace=namespace
@@ -186,7 +207,7 @@ class SeenStore:
         key: str,
         *,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> Sighting:
         return self._call(self._store.check_and_mark, key, ttl=ttl, namespace=namespace)
 
@@ -195,7 +216,7 @@ class SeenStore:
         keys: Iterable[str],
         *,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> list[Sighting]:
         return self._call(
             self._store.check_and_mark_many,
@@ -204,16 +225,28 @@ class SeenStore:
             namespace=namespace,
         )
 
+    def refresh(
+        self,
+        keys: Iterable[str],
+        *,
+        ttl: Duration | EllipsisType | None = ...,
+        namespace: str | EllipsisType = ...,
+    ) -> int:
+        return self._call(
+            self._store.refresh, _materialized(keys), ttl=ttl, namespace=namespace
+        )
+
     def claim(
         self,
         key: str,
         *,
-        lease: Duration = LEASE,
+        lease: Duration | EllipsisType = ...,
         ttl: Duration | EllipsisType | None = ...,
         wait: Duration = 0,
         keep_alive: bool = False,
         on_abandoned: OnAbandoned | EllipsisType = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
+        required: bool = False,
     ) -> BlockingClaim:
         """Claim a key while its item is handled; true when the caller owns it.
 
@@ -235,21 +268,71 @@ class SeenStore:
                 keep_alive=keep_alive,
                 on_abandoned=on_abandoned,
                 namespace=namespace,
+                required=required,
             )
             return [claim]
 
         (claim,) = self._call_for_claims(acquire)
         return BlockingClaim(self, claim)
 
+    def once(
+        self, key: str, function: Callable[[], T], **claim: Unpack[ClaimOptions]
+    ) -> Once[T]:
+        """Call a function if the key can be claimed; true if it was called.
+
+        ::
+
+            store.once(item.id, partial(send, item), namespace=feed)
+
+        The key is claimed, the function is called in the caller's thread, and the claim
+        is confirmed: the key is seen. If the function raises, the claim is released and
+        the exception propagates: the item can be handled again.
+
+        Arguments, promises and errors are those of ``AsyncSeenStore.once``; a coroutine
+        function is refused with ``TypeError``.
+        """
+        check_function(function)
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"function must not be a coroutine function, as {function!r} is: take"
+                " AsyncSeenStore, whose once awaits it"
+            )
+        with self.claim(key, **claim) as owned:
+            if not owned:
+                return Once(owned.verdict, None)
+            result = function()
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(
+                    f"function must not return a coroutine, as {function!r} does: take"
+                    " AsyncSeenStore, whose once awaits it"
+                )
+        return Once(owned.verdict, result)
+
     def claim_many(
         self,
         keys: Iterable[str],
         *,
-        lease: Duration = LEASE,
+        lease: Duration | EllipsisType = ...,
         ttl: Duration | EllipsisType | None = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
-        namespace: str = "",
-    ) -> list[BlockingClaim]:
+        namespace: str | EllipsisType = ...,
+    ) -> BlockingClaims:
+        """Claim many keys in one transaction: all claimable keys, or none.
+
+        ::
+
+            with store.claim_many(keys) as claims:
+                for claim in claims:
+                    with claim:
+                        send(claim.key)
+
+        The result is a list with a claim per key, in order. As a block it yields the
+        owned claims; the end of the block releases those that were neither confirmed
+        nor released.
+
+        Arguments, promises and errors are those of ``AsyncSeenStore.claim_many``.
+        """
         claims = self._call_for_claims(
             partial(
                 self._store.claim_many,
@@ -260,7 +343,7 @@ class SeenStore:
                 namespace=namespace,
             )
         )
-        return [BlockingClaim(self, claim) for claim in claims]
+        return BlockingClaims(BlockingClaim(self, claim) for claim in claims)
 
     def confirm_many(
         self,
@@ -275,7 +358,7 @@ class SeenStore:
     ) -> list[bool]:
         return self._call(self._store.release_many, _unwrapped(claims), delay=delay)
 
-    def held(self, *, namespace: str | None = None) -> list[Record]:
+    def held(self, *, namespace: str | EllipsisType | None = ...) -> list[Record]:
         return self._call(self._store.held, namespace=namespace)
 
     def resolve(
@@ -284,18 +367,24 @@ class SeenStore:
         *,
         handled: bool,
         ttl: Duration | EllipsisType | None = ...,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> bool:
         return self._call(
             self._store.resolve, key, handled=handled, ttl=ttl, namespace=namespace
         )
 
     @overload
-    def filter_new(self, items: Iterable[str], *, namespace: str = "") -> list[str]: ...
+    def filter_new(
+        self, items: Iterable[str], *, namespace: str | EllipsisType = ...
+    ) -> list[str]: ...
 
     @overload
     def filter_new(
-        self, items: Iterable[T], *, key: Callable[[T], str], namespace: str = ""
+        self,
+        items: Iterable[T],
+        *,
+        key: Callable[[T], str],
+        namespace: str | EllipsisType = ...,
     ) -> list[T]: ...
 
     def filter_new(
@@ -303,7 +392,7 @@ class SeenStore:
         items: Iterable[T],
         *,
         key: Callable[[T], str] | None = None,
-        namespace: str = "",
+        namespace: str | EllipsisType = ...,
     ) -> list[T]:
         check_key_function(key)
         entries = _materialized(items)
@@ -320,16 +409,16 @@ class SeenStore:
 
         return [item for _, item in self._call(filter_keyed)]
 
-    def forget(self, key: str, *, namespace: str = "") -> bool:
+    def forget(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
         return self._call(self._store.forget, key, namespace=namespace)
 
-    def get(self, key: str, *, namespace: str = "") -> Record | None:
+    def get(self, key: str, *, namespace: str | EllipsisType = ...) -> Record | None:
         return self._call(self._store.get, key, namespace=namespace)
 
-    def count(self, *, namespace: str | None = None) -> int:
+    def count(self, *, namespace: str | EllipsisType | None = ...) -> int:
         return self._call(self._store.count, namespace=namespace)
 
-    def stats(self, *, namespace: str | None = None) -> StoreStats:
+    def stats(self, *, namespace: str | EllipsisType | None = ...) -> StoreStats:
         return self._call(self._store.stats, namespace=namespace)
 
     def check(self, *, full: bool = False) -> CheckReport:
@@ -338,11 +427,11 @@ class SeenStore:
     def backup(self, path: str | os.PathLike[str]) -> None:
         self._call(self._store.backup, path)
 
-    def purge_expired(self, *, namespace: str | None = None) -> int:
+    def purge_expired(self, *, namespace: str | EllipsisType | None = ...) -> int:
         return self._call(self._store.purge_expired, namespace=namespace)
 
     def cleanup_old_entries(
-        self, days_old: float = 30, *, namespace: str | None = None
+        self, days_old: float = 30, *, namespace: str | EllipsisType | None = ...
     ) -> int:
         return self._call(
             self._store.cleanup_old_entries, days_old, namespace=namespace
@@ -368,16 +457,41 @@ class SeenStore:
             StoreClosedError: The store is closed, or belongs to the parent of a fork.
         """
         self._owner.check(repr(self))
+        with self._calls.track(self):
+            yield
+
+
+class _Calls:
+    """The calls under way, which a close waits for; shared by the views of a store."""
+
+    def __init__(self) -> None:
+        self._idle = threading.Condition()
+        self._active = 0
+        self._is_closed = False
+
+    @contextmanager
+    def track(self, store: SeenStore) -> Iterator[None]:
+        """Count the call inside.
+
+        Raises:
+            StoreClosedError: The store is closed.
+        """
         with self._idle:
             if self._is_closed:
-                raise StoreClosedError(f"{self!r} is closed: make a new store")
-            self._active_calls += 1
+                raise StoreClosedError(f"{store!r} is closed: make a new store")
+            self._active += 1
         try:
             yield
         finally:
             with self._idle:
-                self._active_calls -= 1
+                self._active -= 1
                 self._idle.notify_all()
+
+    def close(self, timeout: float) -> None:
+        """Refuse further calls, and wait for those under way."""
+        with self._idle:
+            self._is_closed = True
+            self._idle.wait_for(lambda: self._active == 0, timeout)
 
 
 @misused(
@@ -479,13 +593,34 @@ class BlockingClaim:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self:
+        if not self._claim._lease.is_owned:
+            self._claim._check_block(exc)
             return
         try:
             self._store._call(self._claim.__aexit__, exc_type, exc, traceback)
         except StoreClosedError:
             if exc is None:
                 raise  # else the lease expires, and the block's exception propagates
+
+
+class BlockingClaims(list[BlockingClaim]):
+    """A claim per key, as ``claim_many`` returns them; as a block, the owned claims."""
+
+    def __enter__(self) -> list[BlockingClaim]:
+        self._owned = [claim for claim in self if claim]
+        return list(self._owned)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._owned:
+            return
+        leases = [claim._claim._lease for claim in self._owned]
+        with suppress(StoreClosedError):  # then the leases end by themselves
+            self._owned[0]._store._call(partial(release_unsettled, leases))
 
 
 def _unwrapped(claims: Iterable[BlockingClaim]) -> list[Claim]:
@@ -527,7 +662,7 @@ def should_filter(key: str, store: SeenStore | None = None) -> bool:
         ConfigurationError: ``FEATURE_PERSIST_SEEN`` is neither on nor off.
         InvalidKeyError: The key is invalid.
         SchemaError: The database in the environment variables is not a store.
-        StoreUnavailableError: The store failed.
+        StoreError: The store failed.
         StoreClosedError: The given store is closed.
         TypeError: The key is not a ``str``.
     """

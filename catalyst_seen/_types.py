@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 from ._misuse import misused
+from ._verdict import Verdict  # noqa: TC001 - type hints are resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+T_co = TypeVar("T_co", covariant=True)
 
 OnAbandoned = Literal["retry", "hold", "drop"]
 """The policy for a key whose lease ended without a confirm or a release."""
 
 ON_ABANDONED: tuple[OnAbandoned, ...] = get_args(OnAbandoned)
-
-
-class Verdict(enum.StrEnum):
-    """The state of a key. ``NEW`` and ``RETRY`` are true, the others false.
-
-    Only ``DUPLICATE`` means that the item is handled. A store that fails returns no
-    verdict: it raises an exception.
-
-    Attributes:
-        NEW: The key was never seen, or its mark has expired.
-        RETRY: An earlier claim on the key was released, or its lease has ended.
-        IN_FLIGHT: The key is not available now: another owner has it under a live
-            lease, or released it with a delay that is not over.
-        DUPLICATE: The key is seen.
-        HELD: The lease of a claim with ``on_abandoned="hold"`` ended without a confirm
-            or a release: a person must decide whether the item was handled.
-    """
-
-    NEW = "new"
-    RETRY = "retry"
-    IN_FLIGHT = "in_flight"
-    DUPLICATE = "duplicate"
-    HELD = "held"
-
-    def __bool__(self) -> bool:
-        return self is Verdict.NEW or self is Verdict.RETRY
 
 
 @misused(
@@ -70,6 +46,23 @@ class Sighting:
     last_seen: float
     attempt: int = 0
     retry_after: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Once(Generic[T_co]):
+    """The result of ``once``; true if the function was called, and the key confirmed.
+
+    Attributes:
+        verdict: The state of the key before the call; it is true if the function was
+            called.
+        result: What the function returned; ``None`` if it was not called.
+    """
+
+    verdict: Verdict
+    result: T_co | None
 
     def __bool__(self) -> bool:
         return bool(self.verdict)

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import aiohttp
-import structlog
 from aiohttp import web
 from feed_poller import (
     Entry,
@@ -51,7 +50,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     LeaseLostError,
     SeenError,
-    StoreUnavailableError,
+    StoreError,
     Verdict,
 )
 
@@ -116,8 +115,7 @@ class AlertBot:
             entries, key=lambda entry: entry.key, namespace=namespace
         )
         # A listed entry must not expire, or it would be new again.
-        seen = {entry.key for entry in entries} - {entry.key for entry in fresh}
-        await self.store.mark_many(seen, namespace=namespace)
+        await self.store.refresh((e.key for e in entries), namespace=namespace)
         slots = asyncio.Semaphore(self.concurrency)
         try:
             async with asyncio.TaskGroup() as group:
@@ -411,7 +409,7 @@ async def run(options: argparse.Namespace) -> int:
             try:
                 await poll_all(bot, polls(options), progress)
                 console.print(str(bot.summary), style="bold", highlight=False)
-            except StoreUnavailableError as exc:
+            except StoreError as exc:
                 if options.every is None:
                     raise
                 console.print(f"{exc}; the next round tries again", markup=False)
@@ -456,7 +454,6 @@ def progress_on(console: Console) -> Progress:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         return asyncio.run(run(arguments(argv)))
     except (SeenError, ValueError, OSError) as exc:

@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import feedparser
-import structlog
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
@@ -39,7 +38,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     SeenError,
     SeenStoreConfig,
-    StoreUnavailableError,
+    StoreError,
 )
 
 if TYPE_CHECKING:
@@ -200,7 +199,7 @@ class Poller:
                 await self.store.mark_seen(entry.key, namespace=namespace)
                 summary.new += 1
         # A listed entry must not expire, or it would be new again.
-        await self.store.mark_many((e.key for e in entries), namespace=namespace)
+        await self.store.refresh((e.key for e in entries), namespace=namespace)
         self.remember(source, headers, entries)
 
     async def read(self, source: str) -> tuple[bytes, Mapping[str, str]] | None:
@@ -410,7 +409,7 @@ async def run(options: argparse.Namespace) -> int:
             try:
                 summary = await poll_with_progress(poller, sources, console)
                 console.print(str(summary), style="bold", highlight=False)
-            except StoreUnavailableError as exc:
+            except StoreError as exc:
                 if options.every is None:
                     raise
                 console.print(f"{exc}; the next round tries again", markup=False)
@@ -451,7 +450,6 @@ async def poll_with_progress(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

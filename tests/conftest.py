@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 
 from catalyst_seen import AsyncSeenStore
 
@@ -86,6 +87,13 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("SEEN_", "SQLITE_", "PG", "FEATURE_PERSIST_SEEN")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _plain_structlog() -> Iterator[None]:
+    """No test leaves structlog configured, as ``capture_logs`` does."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Never, Self
+from typing import TYPE_CHECKING, Self
 
+from .._errors import ClaimNotOwnedError
+from .._unawaited import Unawaited, verb
 from .._validation import seconds, ttl_seconds
-from .lease import Lease, acquire, acquire_many, finish_many
+from .lease import Lease, acquire, acquire_many, finish_many, release_unsettled
 from .renewer import LeaseRenewer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from types import EllipsisType, TracebackType
 
     from .._engine.dispatcher import Dispatcher
-    from .._types import ClaimState, Verdict
+    from .._types import ClaimState
     from .._validation import Duration
+    from .._verdict import Verdict
     from ..backends.operations import Acquire
 
 
@@ -31,9 +33,14 @@ class Claim:
     A block that ends normally confirms the claim, also by ``return``, ``break`` or
     ``continue``; an exception or a cancellation releases it and propagates. By hand it
     is ``await claim.confirm()`` or ``await claim.release()``, inside a block as well:
-    then the end of the block changes nothing, but retries a call that failed. The end
-    of a block whose claim is false does nothing. A claim that is neither confirmed nor
-    released stays until its lease ends, whether the store is open or not.
+    then the end of the block changes nothing, but retries a call that failed. A claim
+    that is neither confirmed nor released stays until its lease ends, whether the store
+    is open or not.
+
+    The block runs as well if the claim is false, so that it can read the verdict. A
+    block that read neither the truth nor the verdict of a false claim did the work of
+    another caller: its end raises ``ClaimNotOwnedError``, unless the block itself
+    raised.
 
     The token in the store's record is a fence: once another caller owns the key, this
     claim cannot be confirmed any more. The fence protects the record, not the effect: a
@@ -42,7 +49,6 @@ class Claim:
     Attributes:
         key: The key.
         namespace: Its namespace.
-        verdict: The state of the key; the claim is as true as its verdict.
         attempt: How often the key has been claimed, including this claim if it is
             owned: 1 for the first.
         token: The random fence of this claim.
@@ -60,13 +66,20 @@ class Claim:
         """Created by a store; see ``claim`` and ``claim_many``."""
         self.key: str = acquired.key
         self.namespace: str = acquired.namespace
-        self.verdict: Verdict = state.verdict
         self.attempt: int = state.attempt
         self.token: str = acquired.token
         self.retry_after: float | None = state.retry_after
         self._lease = Lease(dispatcher, acquired, state)
-        self._renewer = LeaseRenewer(self._lease) if keep_alive and self else None
+        is_renewed = keep_alive and self._lease.is_owned
+        self._renewer = LeaseRenewer(self._lease) if is_renewed else None
         self._is_entered = False
+        self._was_read = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """The state of the key; the claim is as true as its verdict."""
+        self._was_read = True
+        return self._lease.state.verdict
 
     @property
     def lease_until(self) -> float | None:
@@ -77,16 +90,17 @@ class Claim:
         return self._lease.until
 
     def __bool__(self) -> bool:
+        self._was_read = True
         return self._lease.is_owned
 
     def __repr__(self) -> str:
         where = f" namespace={self.namespace!r}" if self.namespace else ""
-        if self:
+        if self._lease.is_owned:
             time = f" remaining={self.remaining():.3f}"
         else:
             time = f" retry_after={self.retry_after:.3f}" if self.retry_after else ""
         return (
-            f"<{type(self).__name__} {self.key!r}{where} {self.verdict}"
+            f"<{type(self).__name__} {self.key!r}{where} {self._lease.state.verdict}"
             f" attempt={self.attempt}{time}>"
         )
 
@@ -97,6 +111,7 @@ class Claim:
         """
         return self._lease.remaining()
 
+    @verb
     async def confirm(
         self,
         ttl: Duration | EllipsisType | None = ...,
@@ -106,7 +121,8 @@ class Claim:
         """Mark the key as seen: its item is handled. The TTL starts now.
 
         Confirming again has no effect. For one TTL a confirm also succeeds after the
-        lease has ended, or after a release, unless another caller has claimed the key.
+        lease has ended, unless another caller has claimed the key. After a release it
+        does not: a release ends the right of the claim.
         A confirm completes although its caller is cancelled.
 
         Args:
@@ -134,10 +150,12 @@ class Claim:
             self._lease.confirm(ttl_seconds(ttl, self._lease.acquired.ttl))
         )
 
+    @verb
     async def release(self, delay: Duration = 0.0) -> bool:
         """Make the key claimable again: its item is not handled.
 
-        A release completes although its caller is cancelled.
+        The claim can be neither confirmed nor renewed any more. A release completes
+        although its caller is cancelled.
 
         Args:
             delay: Seconds, or a ``timedelta``, until the key can be claimed again.
@@ -153,8 +171,11 @@ class Claim:
         pause = seconds(delay, "delay", least=0)
         return await self._lease.finish(self._lease.release(pause))
 
+    @verb
     async def renew(self, lease: Duration | EllipsisType = ...) -> None:
-        """Restart the lease, also after its end or a release, if the key is free.
+        """Restart the lease, also after its end, if no other caller has the key.
+
+        After a release it does not: a release ends the right of the claim.
 
         Args:
             lease: Seconds from now, or a ``timedelta``; also the length of the renewals
@@ -170,7 +191,7 @@ class Claim:
         await self._lease.renew()
 
     async def __aenter__(self) -> Self:
-        if self._is_entered or (self and self._lease.is_finished):
+        if self._is_entered or (self._lease.is_owned and self._lease.is_finished):
             raise RuntimeError(
                 f"{self!r} cannot be entered: it has a block already, or was confirmed"
                 " or released"
@@ -187,53 +208,37 @@ class Claim:
         traceback: TracebackType | None,
     ) -> None:
         self._is_entered = False
+        if not self._lease.is_owned:
+            self._check_block(exc)
+            return
         lost = self._renewer.stop(exc) if self._renewer else None
         if lost:
             raise lost from exc
         await self._lease.finish_block(exc)
 
+    def _check_block(self, exc: BaseException | None) -> None:
+        """Raise at the end of a block that handled an item without owning its claim."""
+        if exc is None and not self._was_read:
+            raise self._not_owned(
+                "the block ran without the claim, and never asked for it. Work only"
+                " `if claim:`, or use `once`, or `required=True`, which raises before"
+                " the block"
+            )
 
-_NOT_ACQUIRED = (
-    "the claim is not taken yet: write `claim = await store.claim(...)` or"
-    " `async with store.claim(...) as claim:`"
-)
+    def _not_owned(self, problem: str) -> ClaimNotOwnedError:
+        verdict = self._lease.state.verdict
+        return ClaimNotOwnedError(
+            self.key, self.namespace, verdict, self.retry_after, problem
+        )
 
 
-class PendingClaim(Coroutine[object, None, Claim]):
+class UnawaitedClaim(Unawaited[Claim]):
     """A claim that is not acquired yet: await it, or enter it with ``async with``."""
 
-    def __init__(self, acquiring: Coroutine[object, None, Claim]) -> None:
-        self._acquiring = acquiring
-
-    def __bool__(self) -> bool:
-        raise TypeError(_NOT_ACQUIRED)
-
-    def __await__(self) -> Generator[object, None, Claim]:
-        return self._acquiring.__await__()
-
-    def send(self, value: None, /) -> object:
-        """Resume it, as ``create_task`` does and the coroutine protocol demands."""
-        return self._acquiring.send(value)
-
-    def throw(self, *exception: Any) -> object:  # noqa: ANN401 - as in Coroutine
-        """Raise an exception inside it."""
-        return self._acquiring.throw(*exception)
-
-    def close(self) -> None:
-        """Discard it; nothing was acquired."""
-        self._acquiring.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {_NOT_ACQUIRED}>"
-
-    if not TYPE_CHECKING:  # a type checker reports missing attributes itself
-
-        def __getattr__(self, name: str) -> Never:
-            """Explain the likely mistake."""
-            raise AttributeError(f"no attribute {name!r}: {_NOT_ACQUIRED}")
+    __slots__ = ("_claim",)
 
     async def __aenter__(self) -> Claim:
-        self._claim = await self._acquiring
+        self._claim = await self
         return await self._claim.__aenter__()
 
     async def __aexit__(
@@ -244,13 +249,61 @@ class PendingClaim(Coroutine[object, None, Claim]):
     ) -> None:
         await self._claim.__aexit__(exc_type, exc, traceback)
 
+    def _advice(self) -> str:
+        return (
+            "the claim is not acquired yet: write `claim = await store.claim(...)` or"
+            " `async with store.claim(...) as claim:`"
+        )
+
+
+class UnawaitedClaims(Unawaited[list[Claim]]):
+    """Claims that are not acquired yet.
+
+    Awaited, they are a list with a claim per key. Entered with ``async with``, they are
+    a list of the owned claims. Each is confirmed or released by a block of its own, or
+    by hand; the end of the outer block releases those that are neither.
+    """
+
+    __slots__ = ("_claims",)
+
+    async def __aenter__(self) -> list[Claim]:
+        self._claims = [claim for claim in await self if claim]
+        return list(self._claims)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await release_unsettled([claim._lease for claim in self._claims])
+
+    def _advice(self) -> str:
+        return (
+            "the claims are not acquired yet: write"
+            " `async with store.claim_many(...) as claims:` or"
+            " `claims = await store.claim_many(...)`"
+        )
+
 
 async def acquire_claim(
-    dispatcher: Dispatcher, operation: Acquire, wait: float, *, keep_alive: bool
+    dispatcher: Dispatcher,
+    operation: Acquire,
+    wait: float,
+    *,
+    keep_alive: bool,
+    is_required: bool,
 ) -> Claim:
-    """Acquire a claim; while it is in flight, retry for ``wait`` seconds."""
+    """Acquire a claim; while it is in flight, retry for ``wait`` seconds.
+
+    Raises:
+        ClaimNotOwnedError: The claim is required, and false.
+    """
     state = await acquire(dispatcher, operation, wait)
-    return Claim(dispatcher, operation, state, keep_alive=keep_alive)
+    claim = Claim(dispatcher, operation, state, keep_alive=keep_alive)
+    if is_required and not claim:
+        raise claim._not_owned("it is required; the key was not changed")
+    return claim
 
 
 async def acquire_claims(

@@ -116,6 +116,11 @@ class Lease:
         self._finishing: asyncio.Future[list[bool]] | None = None
 
     @property
+    def finishing(self) -> asyncio.Future[list[bool]] | None:
+        """The confirm or release that was sent last, if any."""
+        return self._finishing
+
+    @property
     def is_finished(self) -> bool:
         """Is it confirmed or released, or about to be?"""
         finishing = self._finishing
@@ -239,9 +244,9 @@ class Lease:
         if self.is_owned:
             problem = (
                 "it is lost: another owner has claimed the key since the lease ended,"
-                " or it was confirmed, marked, forgotten or resolved. Nothing was"
-                " changed; if the lease was too short, take a longer one, or a block"
-                " with keep_alive"
+                " or it was released, confirmed, marked, forgotten or resolved. Nothing"
+                " was changed; if the lease was too short, take a longer one, or a"
+                " block with keep_alive"
             )
         else:
             problem = (
@@ -264,3 +269,28 @@ async def finish_many(
     for lease, operation in zip(leases, operations, strict=True):
         lease.start_finish(operation, call.results)
     return await dispatcher.detached.wait(call)
+
+
+async def release_unsettled(leases: Sequence[Lease]) -> None:
+    """Release the owned claims that are neither confirmed nor released, in one batch.
+
+    A confirm or a release that was requested and failed is requested again. A failure
+    is logged: then the leases end by themselves.
+    """
+    finishing = {lease.finishing for lease in leases if lease.finishing}
+    if finishing:  # their callers may not have waited for them
+        await asyncio.wait(finishing)
+    unsettled = [
+        lease
+        for lease in leases
+        if not lease.is_finished and not lease.in_user_transaction
+    ]
+    if not unsettled:
+        return
+    dispatcher = unsettled[0].dispatcher
+    with suppress(StoreClosedError):
+        operations = [lease.requested or lease.release() for lease in unsettled]
+        releasing = dispatcher.detached.submit_with_retry(operations)
+        for lease, operation in zip(unsettled, operations, strict=True):
+            lease.start_finish(operation, releasing)
+        await asyncio.wait({releasing}, timeout=dispatcher.tuning.release_timeout)

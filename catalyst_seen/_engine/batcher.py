@@ -3,11 +3,16 @@
 How a batch is formed: ``Batcher._next_batch`` takes the queued calls in order, up to
 ``max_in_flight`` operations. No timer is involved: an idle store sends a lone call at
 once, a busy one sends larger batches.
+
+How long a call waits: every call has a deadline from the moment when it is queued,
+``timeout`` later. A call whose deadline passes in the queue fails without an attempt; a
+batch waits until the last deadline of its calls, which are close to each other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from contextlib import suppress
 from copy import copy
@@ -21,6 +26,7 @@ from .._errors import (
 )
 from ..backends.base import SupportsReadAside
 from ..backends.operations import Get, Result_co
+from .lifecycle import no_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,20 +36,28 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 
+_SPREAD = 0.1
+"""How far apart the deadlines of a batch are, as a part of the timeout."""
+
+
 class PendingCall(Generic[Result_co]):
     """The operations of one caller, from the queue to their results.
 
     Attributes:
         operations: The operations.
+        deadline: When it fails, by the time of the loop.
         results: The future of their results. Cancelling it while the call is queued
             withdraws the call.
     """
 
-    __slots__ = ("_waiter", "operations", "results")
+    __slots__ = ("_waiter", "deadline", "operations", "results")
 
-    def __init__(self, operations: Sequence[Operation[Result_co]]) -> None:
+    def __init__(
+        self, operations: Sequence[Operation[Result_co]], timeout: float
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.operations: Sequence[Operation[Result_co]] = operations
+        self.deadline: float = loop.time() + timeout
         self.results: asyncio.Future[list[Result_co]] = loop.create_future()
         self._waiter: asyncio.Future[None] | None = None
 
@@ -95,7 +109,13 @@ class Batcher:
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, executor: Executor, limit: int, stall_after: float
+        self,
+        lifecycle: Lifecycle,
+        executor: Executor,
+        *,
+        limit: int,
+        timeout: float,
+        stall_after: float,
     ) -> None:
         """Create an empty queue.
 
@@ -103,12 +123,14 @@ class Batcher:
             lifecycle: Its lock serialises the batches; its close waits for them.
             executor: Executes a batch.
             limit: Maximum number of operations in a batch, unless one call has more.
+            timeout: Seconds that a call waits, in the queue and for the database.
             stall_after: Seconds after which a batch counts as blocked.
         """
         self.batches: int = 0
         self._lifecycle = lifecycle
         self._executor = executor
         self._limit = limit
+        self._timeout = timeout
         self._stall_after = stall_after
         self._queue: deque[PendingCall[Any]] = deque()
         self._in_flight: list[PendingCall[Any]] = []
@@ -133,7 +155,7 @@ class Batcher:
             # Stays False if this caller is cancelled: the backend may still be busy,
             # so the next caller must queue.
             self._has_one_caller = False
-            results = await self._executor.execute(operations)
+            results = await self._executor.execute(operations, self._timeout)
             self._has_one_caller = True
         failure = _call_failure(operations, results)
         if failure:
@@ -144,7 +166,7 @@ class Batcher:
         self, operations: Sequence[Operation[Result_co]]
     ) -> PendingCall[Result_co]:
         """Queue the operations of one call; they are sent without further action."""
-        call = PendingCall(operations)
+        call = PendingCall(operations, self._timeout)
         self._queue.append(call)
         self._start()
         return call
@@ -171,26 +193,43 @@ class Batcher:
                 await self._send_batch(self._in_flight)
 
     def _next_batch(self) -> list[PendingCall[Any]]:
-        """Take the queued calls that fit into one batch, in order."""
+        """Take the queued calls that fit into one batch, in order.
+
+        While the database does not answer, calls of different age queue up. A batch
+        takes those of similar age, since its calls wait until the last deadline.
+        """
+        self._fail_overdue()
         calls: list[PendingCall[Any]] = []
         room = self._limit
+        latest = math.inf
         while self._queue:
-            room -= len(self._queue[0].operations)
-            if calls and room < 0:
+            call = self._queue[0]
+            room -= len(call.operations)
+            if calls and (room < 0 or call.deadline > latest):
                 break
-            call = self._queue.popleft()
-            if not call.results.done():
-                calls.append(call)
+            self._queue.popleft()
+            if call.results.done():
+                continue
+            if not calls:
+                latest = call.deadline + self._timeout * _SPREAD
+            calls.append(call)
         self._has_one_caller = len(calls) == 1
         return calls
+
+    def _fail_overdue(self) -> None:
+        """Fail the queued calls whose time is over."""
+        now = asyncio.get_running_loop().time()
+        while self._queue and self._queue[0].deadline <= now:
+            self._queue.popleft().fail(no_turn(self._lifecycle.backend))
 
     async def _send_batch(self, calls: list[PendingCall[Any]]) -> None:
         if not calls:
             return
         self.batches += 1
         operations = [operation for call in calls for operation in call.operations]
+        left = calls[-1].deadline - asyncio.get_running_loop().time()
         try:
-            results = await self._executor.execute(operations)
+            results = await self._executor.execute(operations, max(0.0, left))
         except asyncio.CancelledError as exc:
             _fail_calls(calls, exc)
             raise
@@ -233,6 +272,7 @@ class Batcher:
 
     def _on_timeout(self, batches: int) -> None:
         """Serve the reads aside if no batch was sent since the watchdog started."""
+        self._fail_overdue()
         if self.batches > batches:
             self._start_watchdog()
             return

@@ -18,7 +18,7 @@ The contract of a detached call:
    is cancelled, it is logged as ``confirm_failed``, ``release_failed`` and so on.
 5. **A caller that cannot retry gets one retry.** The end of a block that is left by an
    exception, and a claim that is cancelled before its caller got it, submit with
-   ``submit_with_retry``: after a ``StoreUnavailableError`` the call is sent once more.
+   ``submit_with_retry``: after a ``StoreError`` the call is sent once more.
 
 Below the engine the same holds for the request itself: a cancelled caller neither stops
 SQLite's worker thread nor a request to a server (``backends._retry``).
@@ -29,7 +29,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from .._errors import StoreUnavailableError
+from .._errors import StoreError
 from .._logging import log
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class DetachedCalls:
         async def retry_once() -> list[Result_co]:
             try:
                 return await first.results
-            except StoreUnavailableError:
+            except StoreError:
                 return await self.submit(operations).results
 
         task = self._lifecycle.track(retry_once())

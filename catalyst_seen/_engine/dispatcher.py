@@ -48,7 +48,11 @@ class Dispatcher:
         )
         self.executor: Executor = Executor(backend, self.cache, self.waiters)
         self.batcher: Batcher = Batcher(
-            lifecycle, self.executor, config.max_in_flight, self.tuning.stall_after
+            lifecycle,
+            self.executor,
+            limit=config.max_in_flight,
+            timeout=backend.config.timeout_seconds,
+            stall_after=self.tuning.stall_after,
         )
         self.detached: DetachedCalls = DetachedCalls(lifecycle, self.batcher)
 

@@ -30,11 +30,15 @@ class Executor:
         self._cache = cache
         self._waiters = waiters
 
-    async def execute(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Execute a batch; return one result per operation."""
+    async def execute(
+        self, operations: Sequence[Operation[Any]], timeout: float
+    ) -> list[Any]:
+        """Execute a batch, within its timeout; return one result per operation."""
         sent = self._cache.snapshot()
         try:
-            result = await self._backend.apply(operations, sample_version=sent.is_due)
+            result = await self._backend.apply(
+                operations, sample_version=sent.is_due, timeout=timeout
+            )
             try:
                 await self._cache.update(operations, result, sent)
             finally:

@@ -6,7 +6,7 @@ import asyncio
 import enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._errors import StoreClosedError
+from .._errors import StoreClosedError, StoreUnavailableError
 from .._fork import Owner
 from .._logging import log
 from ..backends._urls import url_errors
@@ -25,6 +25,16 @@ class _State(enum.Enum):
     OPEN = "open"
     CLOSING = "closing: make a new store"
     CLOSED = "closed: make a new store"
+
+
+def no_turn(backend: Backend) -> StoreUnavailableError:
+    """Return the error of a call whose time is over before it was sent."""
+    return StoreUnavailableError(
+        backend.location,
+        f"no turn in {backend.config.timeout_seconds:g} seconds: the database does not"
+        " answer the calls before it",
+        "Find out what blocks the database, or raise timeout",
+    )
 
 
 class Lifecycle:
@@ -106,11 +116,28 @@ class Lifecycle:
                 " any event loop, use SeenStore"
             ) from exc
 
-    async def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Call the backend under the lock."""
+    async def call(self, work: Callable[[float], Awaitable[T]]) -> T:
+        """Call the backend under the lock.
+
+        Args:
+            work: The call; its argument is the rest of the store's ``timeout``.
+
+        Raises:
+            StoreUnavailableError: Other calls held the lock for the whole timeout.
+        """
         self.check_open()
-        async with self.lock:
-            return await work()
+        timeout = self.backend.config.timeout_seconds
+        time = asyncio.get_running_loop().time
+        deadline = time() + timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await self.lock.acquire()
+        except TimeoutError:
+            raise no_turn(self.backend) from None
+        try:
+            return await work(max(0.0, deadline - time()))
+        finally:
+            self.lock.release()
 
     async def read(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
         """Run a long read beside other calls."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._errors import StoreClosedError, StoreUnavailableError
+from .._errors import StoreClosedError, StoreError
 from .._logging import log
 from ..backends.base import PageResult, SupportsMaintenance, SupportsPurge
 
@@ -76,14 +76,14 @@ class Maintenance:
         """Remove the expired rows of one namespace, or of all."""
         backend = self._lifecycle.backend
 
-        async def purge_page(cursor: Cursor | None) -> PageResult:
+        async def purge_page(cursor: Cursor | None, left: float) -> PageResult:
             if not isinstance(backend, SupportsPurge):  # the database expires them
                 return PageResult(0, None)
             page = await backend.purge(
                 namespace=namespace,
                 limit=self._tuning.removal_page,
                 cursor=cursor,
-                lock_timeout=lock_timeout,
+                lock_timeout=left if lock_timeout is None else min(lock_timeout, left),
             )
             self.rows += page.removed
             return page
@@ -102,13 +102,14 @@ class Maintenance:
     ) -> int:
         """Remove the rows last marked over ``age`` seconds ago."""
 
-        async def cleanup_page(cursor: Cursor | None) -> PageResult:
+        async def cleanup_page(cursor: Cursor | None, left: float) -> PageResult:
             try:
                 return await backend.cleanup(
                     age,
                     namespace=namespace,
                     limit=self._tuning.removal_page,
                     cursor=cursor,
+                    lock_timeout=left,
                 )
             finally:
                 self._cache.invalidate_all()
@@ -116,7 +117,7 @@ class Maintenance:
         return await self._remove_in_pages(cleanup_page)
 
     async def _remove_in_pages(
-        self, remove_page: Callable[[Cursor | None], Awaitable[PageResult]]
+        self, remove_page: Callable[[Cursor | None, float], Awaitable[PageResult]]
     ) -> int:
         """Remove page by page, and pause after each for as long as it took.
 
@@ -172,10 +173,10 @@ class Maintenance:
                     await due.wait()
             due.clear()
             try:
-                await self._lifecycle.call(backend.maintain)
+                await self._lifecycle.call(lambda _: backend.maintain())
             except StoreClosedError:
                 return
-            except StoreUnavailableError:
+            except StoreError:
                 continue
             except Exception as exc:  # noqa: BLE001 - the next run may succeed
                 if not is_failing:

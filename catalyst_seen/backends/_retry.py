@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
 from .operations import Forget, Release, Resolve
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.02, 1.0
 """Seconds between two attempts: doubled after each, with jitter."""
+
+_LEAST_TIMEOUT = 0.1
+"""Seconds for the last attempt of a request: an idle server answers sooner."""
 
 
 class TransientError(Exception):
@@ -53,6 +56,15 @@ class TransientError(Exception):
         self.advice = advice
 
 
+class Attempt(NamedTuple):
+    """One attempt of a request."""
+
+    maybe_applied: bool
+    """Whether an earlier attempt may have been applied."""
+    timeout: float
+    """Seconds left, after which a server that does not answer counts as lost."""
+
+
 class RetryingChannel:
     """Sends one request to a server at a time, and retries it until ``timeout``.
 
@@ -68,22 +80,28 @@ class RetryingChannel:
         self._is_closed = False
 
     async def request(
-        self, attempt: Callable[[bool], Awaitable[T]], *, is_change: bool
+        self,
+        attempt: Callable[[Attempt], Awaitable[T]],
+        *,
+        is_change: bool,
+        timeout: float | None = None,
     ) -> T:
         """Send a request after the one under way, with retries.
 
         Args:
-            attempt: Sends the request once. Its argument is whether an earlier attempt
-                may have been applied. It raises ``TransientError`` to be retried.
+            attempt: Sends the request once. It raises ``TransientError`` to be retried.
             is_change: Whether an applied attempt changes the database.
+            timeout: Seconds from now, the wait for the earlier request included, after
+                which the request is not retried; ``None`` is that of the channel.
 
         Raises:
             StoreUnavailableError: The timeout is over, and nothing was applied.
             OutcomeUnknownError: The timeout is over, and it may have been applied.
             StoreClosedError: The channel was closed before.
         """
+        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         await self._lock.acquire()
-        task = asyncio.create_task(self._retry(attempt, is_change=is_change))
+        task = asyncio.create_task(self._retry(attempt, deadline, is_change=is_change))
         task.add_done_callback(lambda _: self._lock.release())
         self._running = task
         try:
@@ -94,14 +112,18 @@ class RetryingChannel:
             raise
 
     async def _retry(
-        self, attempt: Callable[[bool], Awaitable[T]], *, is_change: bool
+        self,
+        attempt: Callable[[Attempt], Awaitable[T]],
+        deadline: float,
+        *,
+        is_change: bool,
     ) -> T:
         self._check_open()
-        deadline = time.monotonic() + self._timeout
         maybe_applied, backoff = False, _FIRST_BACKOFF
         while True:
+            left = max(deadline - time.monotonic(), _LEAST_TIMEOUT)
             try:
-                return await attempt(maybe_applied)
+                return await attempt(Attempt(maybe_applied, left))
             except TransientError as failure:
                 maybe_applied = maybe_applied or (failure.maybe_applied and is_change)
                 if time.monotonic() + backoff > deadline:
@@ -141,8 +163,6 @@ class RetryingChannel:
 
 def as_outcome_unknown(refusal: StoreUnavailableError) -> OutcomeUnknownError:
     """Convert the refusal of a retry whose first attempt may have been applied."""
-    if isinstance(refusal, OutcomeUnknownError):
-        return refusal
     return OutcomeUnknownError(
         refusal.location,
         f"{refusal.cause}: carried out or not before that, nobody knows",

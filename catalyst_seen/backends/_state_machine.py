@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._types import ClaimState, Record, Sighting, Verdict
+from .._types import ClaimState, Record, Sighting
+from .._verdict import Verdict
 from .base import BatchResult
 from .operations import (
     Acquire,
@@ -29,6 +30,7 @@ from .operations import (
     Get,
     Mark,
     Operation,
+    Refresh,
     Release,
     Renew,
     Resolve,
@@ -117,6 +119,18 @@ def _check_and_mark(
     return True, _marked(row, verdict, now, check.ttl)
 
 
+def _refresh(
+    refresh: Refresh, row: Row | None, verdict: Verdict, now: float
+) -> Outcome:
+    if row is None or verdict is not Verdict.DUPLICATE:
+        return False, row
+    after = _marked(row, verdict, now, refresh.ttl)
+    expires_at = None
+    if row.expires_at is not None and after.expires_at is not None:
+        expires_at = max(row.expires_at, after.expires_at)
+    return True, after._replace(expires_at=expires_at)
+
+
 def _acquire(claim: Acquire, row: Row | None, verdict: Verdict, now: float) -> Outcome:
     if not verdict:
         return False, row
@@ -138,12 +152,14 @@ def _confirm(confirm: Confirm, row: Row | None, _: Verdict, now: float) -> Outco
         return False, row
     if row.lease_until is None:
         return True, row
+    if _is_released(row):
+        return False, row
     expires_at = _after(now, confirm.ttl)
     return True, Row(row.first_seen, now, expires_at, row.token, row.attempt)
 
 
 def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Outcome:
-    if row is None or not _is_owned(row, renew.token):
+    if row is None or not _is_owned(row, renew.token) or _is_released(row):
         return False, row
     lease_until, expires_at = _lease(renew, now)
     return True, row._replace(
@@ -179,6 +195,7 @@ _OUTCOMES: dict[
     Get: _get,
     Mark: _mark,
     CheckAndMark: _check_and_mark,
+    Refresh: _refresh,
     Acquire: _acquire,
     Confirm: _confirm,
     Renew: _renew,
@@ -303,6 +320,11 @@ def _released(row: Row, lease_until: float, ttl: float | None) -> Row:
 
 def _is_owned(row: Row, token: str) -> bool:
     return row.lease_until is not None and row.token == token
+
+
+def _is_released(row: Row) -> bool:
+    """Was the claim released? Its token then only recognises a repeated release."""
+    return row.lease_until is not None and row.on_abandoned is None
 
 
 def _after(instant: float, ttl: float | None) -> float | None:

@@ -149,12 +149,23 @@ class Backend(Protocol):
         ...
 
     async def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        timeout: float | None = None,
     ) -> BatchResult:
         """Execute a batch in order, and sample the change counter if requested.
 
         A later operation of the batch sees the effect of an earlier one on the same
         key.
+
+        Args:
+            operations: The batch.
+            sample_version: Sample the change counter?
+            timeout: Seconds to wait for locks, and for a server that does not answer:
+                what is left of the time of the calls. 0 allows one attempt without a
+                wait. ``None`` is the setting ``timeout``.
         """
         ...
 
@@ -189,11 +200,13 @@ class SupportsInspection(Protocol):
         namespace: str | None,
         limit: int,
         cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         """Remove those of the next ``limit`` rows last marked ``age`` seconds ago.
 
         Neither a live lease nor a held key is removed. Unlike the other members this
-        one writes, and never runs beside a batch.
+        one writes, and never runs beside a batch. ``lock_timeout`` is that of
+        ``SupportsPurge.purge``.
         """
         ...
 

@@ -14,7 +14,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from .._config import SeenStoreConfig
-from .._types import ON_ABANDONED, CheckReport, Record, Verdict
+from .._types import ON_ABANDONED, CheckReport, Record
+from .._verdict import Verdict
 from ._settings import MEMORY, check_effective
 from ._state_machine import transition, transition_batch
 from .base import BackendStats, PageResult
@@ -75,7 +76,11 @@ class MemoryBackend:
         """Keep the rows, as a server does."""
 
     async def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        timeout: float | None = None,
     ) -> BatchResult:
         # Suspend, as for the round trip to a database: calls that other tasks make
         # meanwhile form the next batch. The rest is atomic in the event loop.
@@ -102,7 +107,13 @@ class MemoryBackend:
         return self._remove(is_expired, namespace, limit, cursor)
 
     async def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         now = self.now()
 

@@ -65,6 +65,15 @@ class CheckAndMark(CacheableOperation[Sighting]):
 
 
 @dataclass(slots=True)
+class Refresh(Operation[bool]):
+    """Extend the TTL of a seen key, and never shorten it; true if the key was seen."""
+
+    verb = "refresh"
+
+    ttl: float | None
+
+
+@dataclass(slots=True)
 class Forget(Operation[bool]):
     """Make unseen; true if there was a row that had not expired."""
 
@@ -89,7 +98,10 @@ class Acquire(CacheableOperation[ClaimState]):
 
 @dataclass(slots=True)
 class Confirm(Operation[bool]):
-    """Mark as seen if the token owns the row; true if its mark is there now."""
+    """Mark as seen if the token owns the row; true if its mark is there now.
+
+    A released row has no owner.
+    """
 
     verb = "confirm"
 
@@ -99,7 +111,10 @@ class Confirm(Operation[bool]):
 
 @dataclass(slots=True)
 class Renew(Operation[float | None]):
-    """Restart the lease if the token owns the row; its new end, else ``None``."""
+    """Restart the lease if the token owns the row; its new end, else ``None``.
+
+    A released row has no owner.
+    """
 
     verb = "renew"
 
@@ -111,7 +126,10 @@ class Renew(Operation[float | None]):
 
 @dataclass(slots=True)
 class Release(Operation[bool]):
-    """Make claimable after ``delay`` if the token owns the row; true if it did."""
+    """Make claimable after ``delay`` if the token owns the row; true if it did.
+
+    The token stays in the row, so that a repeated release recognises the first one.
+    """
 
     verb = "release"
 

@@ -361,7 +361,7 @@ class TestElsewhere:
                 if child == 0:
                     try:
                         SeenStore(path)
-                    except StoreUnavailableError as exc:
+                    except StoreError as exc:
                         assert "when this process was forked" in str(exc), exc
                         with SeenStore(path + ".other") as other:
                             assert other.check_and_mark("k")

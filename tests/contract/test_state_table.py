@@ -109,24 +109,35 @@ STATES: dict[str, tuple[str, dict[str, object], Step]] = {
     ),
     "claimed": ("live", {"lease": LONG}, untouched),
     "renewed": ("live", {"lease": 60}, renewed),
-    "delayed": ("live", {"lease": 60}, delayed),
+    "delayed": ("delayed", {"lease": 60}, delayed),
     "hold, live": ("live", {"lease": LONG, "on_abandoned": "hold"}, untouched),
     "drop, live": ("live", {"lease": LONG, "on_abandoned": "drop"}, untouched),
     "over": ("over", {"lease": 60}, untouched),
     "over, never expires": ("over", {"lease": 60, "ttl": None}, untouched),
-    "released": ("over", {"lease": LONG}, released),
-    "hold, released": ("over", {"lease": LONG, "on_abandoned": "hold"}, released),
-    "drop, released": ("over", {"lease": LONG, "on_abandoned": "drop"}, released),
-    "reopened": ("over", {"lease": 60, "on_abandoned": "hold"}, reopened),
+    "released": ("released", {"lease": LONG}, released),
+    "hold, released": (
+        "released",
+        {"lease": LONG, "on_abandoned": "hold"},
+        released,
+    ),
+    "drop, released": (
+        "released",
+        {"lease": LONG, "on_abandoned": "drop"},
+        released,
+    ),
+    "reopened": ("released", {"lease": 60, "on_abandoned": "hold"}, reopened),
     "held": ("held", {"lease": 60, "on_abandoned": "hold"}, untouched),
     "dropped": ("dropped", {"lease": 60, "on_abandoned": "drop"}, untouched),
     "marked": ("seen", {"lease": LONG}, marked),
     "confirmed": ("confirmed", {}, confirmed),
 }
 SEEN = {"dropped", "seen", "confirmed"}
+WAITING = {"live", "delayed"}
+RELEASED = {"released", "delayed"}
 VERDICTS = {
     "unseen": Verdict.NEW,
-    "live": Verdict.IN_FLIGHT,
+    **dict.fromkeys(WAITING, Verdict.IN_FLIGHT),
+    "released": Verdict.RETRY,
     "over": Verdict.RETRY,
     "held": Verdict.HELD,
     **dict.fromkeys(SEEN, Verdict.DUPLICATE),
@@ -197,7 +208,7 @@ async def test_check_and_mark_only_if_free(
     sighting = await store.check_and_mark("k")
     assert sighting.verdict is VERDICTS[column]
     assert sighting.attempt == (0 if column == "unseen" else 1)
-    assert (sighting.retry_after is not None) is (column == "live")
+    assert (sighting.retry_after is not None) is (column in WAITING)
     if sighting:
         first = NOW if column == "unseen" else NOON
         assert (sighting.first_seen, sighting.last_seen) == (first, NOW)
@@ -228,15 +239,18 @@ async def test_claim_only_if_free(store: AsyncSeenStore, key: Key, column: str) 
         assert await key.snapshot() == before
         live = (NOW + claim.retry_after) if claim.retry_after else None
         assert claim.lease_until == live
-        assert (live is not None) is (column == "live")
+        assert (live is not None) is (column in WAITING)
 
 
 async def test_confirm_by_owner_even_if_late(
     store: AsyncSeenStore, key: Key, column: str
 ) -> None:
-    """Confirm marks the owner's key, repeatedly, whether the lease ended or not."""
+    """Confirm marks the owner's key, repeatedly, whether the lease ended or not.
+
+    A release ends the right to confirm.
+    """
     before = await key.snapshot()
-    if column in {"unseen", "seen"}:
+    if column in {"unseen", "seen", *RELEASED}:
         with pytest.raises(LeaseLostError, match="claim on 'k', attempt 1: it is lost"):
             await key.owner.confirm()
         assert await key.snapshot() == before
@@ -253,9 +267,9 @@ async def test_confirm_by_owner_even_if_late(
 async def test_renew_restarts_an_ended_lease(
     store: AsyncSeenStore, clock: Clock, key: Key, column: str
 ) -> None:
-    """Renew restarts the lease, an ended one too, unless the key is marked."""
+    """Renew restarts the lease, an ended one too, unless it was released or marked."""
     before = await key.snapshot()
-    if column in {"unseen", "seen", "confirmed"}:
+    if column in {"unseen", "seen", "confirmed", *RELEASED}:
         with pytest.raises(LeaseLostError):
             await key.owner.renew(10)
         assert await key.snapshot() == before
@@ -296,7 +310,7 @@ async def test_foreign_token_changes_nothing(key: Key, column: str) -> None:
         await key.foreign.renew()
     assert await key.foreign.release() is False
     assert await key.snapshot() == before
-    assert await key.is_lost() is (column in {"unseen", "seen"})
+    assert await key.is_lost() is (column in {"unseen", "seen", *RELEASED})
 
 
 async def test_forget_removes_in_every_state(
@@ -332,7 +346,7 @@ async def test_stats_count_every_state(
     """Stats count seen keys, live leases, and abandoned keys by policy."""
     stats = await store.stats()
     assert stats.keys == (column in SEEN)
-    assert stats.claimed == (column == "live")
+    assert stats.claimed == (column in WAITING)
     assert stats.abandoned == {
         "retry": state.startswith("over"),
         "hold": column == "held",
@@ -348,7 +362,7 @@ async def test_purge_and_cleanup_spare_claims(
     is_there = state not in {"unseen", "purged"}
     expired = target.removed(column == "unseen" and is_there)
     assert await store.purge_expired() == expired
-    spared = column in {"live", "held"}
+    spared = column in {*WAITING, "held"}
     is_left = column != "unseen"
     assert await store.cleanup_old_entries(0.001) == (is_left and not spared)
     clock.advance(100 * DAY)

@@ -22,7 +22,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import structlog
 
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig
 
@@ -44,7 +43,6 @@ def poller() -> Iterator[ModuleType]:
     sys.modules["feed_poller"] = module
     spec.loader.exec_module(module)
     yield module
-    structlog.reset_defaults()
     del sys.modules["feed_poller"]
 
 

@@ -294,7 +294,7 @@ MOVED = """
                 await asyncio.sleep(0.01)
             try:
                 await call
-            except StoreUnavailableError:
+            except StoreError:
                 say("timeout", time.monotonic() - started)
             blocker.close()
         move(0)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from catalyst_seen import AsyncSeenStore, SchemaError, StoreUnavailableError
+from catalyst_seen import AsyncSeenStore, SchemaError, StoreError
 
 from .harness.disks import identity
 from .harness.marking import crashed, settings
@@ -99,7 +99,7 @@ async def examine(path: Path, keys: Collection[str]) -> tuple[str, set[str]]:
     store = AsyncSeenStore(settings(path))
     try:
         await store.open()
-    except (SchemaError, StoreUnavailableError):
+    except (SchemaError, StoreError):
         assert (path.read_bytes(), identity(path)) == before
         return "open", set()
     async with aclosing(store):
@@ -114,7 +114,7 @@ async def detect(store: AsyncSeenStore) -> str:
     for full, name in ((False, "quick"), (True, "full")):
         try:
             report = await store.check(full=full)
-        except (SchemaError, StoreUnavailableError):
+        except (SchemaError, StoreError):
             return name
         if not report:
             assert report.problems or report.integrity
@@ -126,7 +126,7 @@ async def called_new(store: AsyncSeenStore, keys: list[str]) -> set[str]:
     """Ask for keys, a few at a time; an error is no answer."""
     new: set[str] = set()
     for first in range(0, len(keys), 20):
-        with suppress(SchemaError, StoreUnavailableError):
+        with suppress(SchemaError, StoreError):
             new.update(await store.filter_new(keys[first : first + 20]))
     return new
 
@@ -175,7 +175,7 @@ async def test_file_of_zero_bytes_is_refused(
     before = identity(path)
     store = AsyncSeenStore(settings(path))
     if zeroes:
-        with pytest.raises((SchemaError, StoreUnavailableError)) as caught:
+        with pytest.raises((SchemaError, StoreError)) as caught:
             await store.open()
         assert path.read_bytes() == bytes(zeroes)
         row.note(str(caught.value.cause))
@@ -196,7 +196,7 @@ async def test_truncated_file_beside_its_log_is_refused(
     os.truncate(path, 0)
     log = log_of(path).read_bytes()
     # Fails: SQLite throws the log away, and the store begins anew, without a word.
-    with pytest.raises((SchemaError, StoreUnavailableError)) as caught:
+    with pytest.raises((SchemaError, StoreError)) as caught:
         async with AsyncSeenStore(settings(path)) as store:
             assert not await store.check_and_mark("old 1")
     assert (path.read_bytes(), log_of(path).read_bytes()) == (b"", log)

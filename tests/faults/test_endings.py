@@ -211,7 +211,7 @@ FORKS = """
     def refused(use):
         try:
             use()
-        except (StoreClosedError, StoreUnavailableError) as exc:
+        except (StoreClosedError, StoreError) as exc:
             assert "fork" in str(exc), exc
             return 1
         return 0

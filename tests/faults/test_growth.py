@@ -13,7 +13,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from catalyst_seen import AsyncSeenStore, StoreUnavailableError
+from catalyst_seen import AsyncSeenStore, StoreError
 
 from ..support.clock import DAY, Clock
 from ..support.locks import transaction
@@ -43,7 +43,7 @@ class Load:
             try:
                 assert await self.store.check_and_mark(os.urandom(8).hex())
                 self.seconds.append(time.monotonic() - started)
-            except StoreUnavailableError:
+            except StoreError:
                 self.refused.append(time.monotonic() - started)
             await asyncio.sleep(self.pause)
 

@@ -272,7 +272,11 @@ async def second_call(store: AsyncSeenStore, first: str, second: str) -> None:
     key = f"{first} and {second}"
     claim = await store.claim(key, lease=100)
     await getattr(claim, first)()
-    if first == "release":  # nobody has claimed it since: it is still the owner's
+    if first == "release":  # it ends the right of the token
+        if second == "release":
+            assert await claim.release()
+        else:
+            await refused(claim, second)
         assert (await store.claim(key, lease=100)).attempt == 2
         await refused(claim, second)
         assert (await store.claim(key)).verdict is Verdict.IN_FLIGHT

@@ -59,7 +59,7 @@ async def main(path):
             try:
                 await store.check_and_mark_many(keys)
                 stored += len(keys)
-            except (MemoryError, StoreUnavailableError):
+            except (MemoryError, StoreError):
                 refused += 1
             finally:
                 resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
@@ -98,7 +98,7 @@ async def main(path, user):
     for _ in range(3):
         try:
             await AsyncSeenStore(path).open()
-        except StoreUnavailableError as exc:
+        except StoreError as exc:
             print(exc.cause)
     resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
     async with AsyncSeenStore(path) as store:
@@ -195,7 +195,7 @@ async def main(path, wal_mode):
     try:
         async with AsyncSeenStore(config) as store:
             print("marked", await store.check_and_mark("k"))
-    except StoreUnavailableError as exc:
+    except StoreError as exc:
         print("refused", exc)
 
 asyncio.run(main(*sys.argv[1:]))

@@ -22,10 +22,13 @@ def intercepted(store: AsyncSeenStore, hook: Hook) -> Iterator[None]:
     backend = store._lifecycle.backend
     apply = backend.apply
 
-    async def intercept(operations: Batch, *, sample_version: bool) -> BatchResult:
-        return await hook(
-            operations, partial(apply, operations, sample_version=sample_version)
+    async def intercept(
+        operations: Batch, *, sample_version: bool, timeout: float
+    ) -> BatchResult:
+        execute = partial(
+            apply, operations, sample_version=sample_version, timeout=timeout
         )
+        return await hook(operations, execute)
 
     with patch.object(backend, "apply", intercept):
         yield

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from catalyst_seen import AsyncSeenStore, SeenStoreConfig, StoreUnavailableError
+from catalyst_seen import AsyncSeenStore, SeenStoreConfig, StoreError
 
 from .servers import Postgres
 from .targets import Target
@@ -68,6 +68,6 @@ async def opened(place: Target | Postgres, **settings: object) -> AsyncSeenStore
             store = at(place, **settings)
             try:
                 await store.open()
-            except StoreUnavailableError:
+            except StoreError:
                 continue
             return store

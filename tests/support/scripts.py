@@ -16,6 +16,12 @@ NO_FORK_WARNING = ("-W", "ignore::DeprecationWarning")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def complaints(stderr: str, *events: str) -> str:
+    """Return what a process wrote to standard error, without lines of these events."""
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if line.partition(" ")[0] not in events)
+
+
 @pytest.fixture
 def run_script(tmp_path: Path) -> Run:
     """Run a script in a new interpreter; a script that hangs fails the test."""

@@ -191,6 +191,8 @@ class StoreMachine(RuleBasedStateMachine):
     def confirmed(self, owner: Owner, ttl: float | None) -> bool:
         """Confirm in the model; say whether it is confirmed."""
         row = self.owned(owner)
+        if row and row.then == "released":
+            return False
         if row and row.lease_until is not None:
             expires_at = None if ttl is None else self.now + ttl
             self.rows[owner.id_] = Row(
@@ -276,7 +278,7 @@ class StoreMachine(RuleBasedStateMachine):
     def renew(self, data: st.DataObject, lease: float) -> None:
         owner = data.draw(st.sampled_from(self.owners))
         row = self.owned(owner)
-        if row is None or row.lease_until is None:
+        if row is None or row.lease_until is None or row.then == "released":
             try:
                 owner.claim.renew(lease)
             except LeaseLostError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import assert_type
 
@@ -14,15 +15,20 @@ from catalyst_seen import (
     AsyncSeenStore,
     Backend,
     BlockingClaim,
+    BlockingClaims,
     CheckReport,
     Claim,
     Duration,
     OnAbandoned,
+    Once,
     Record,
     SeenStore,
     SeenStoreConfig,
     Sighting,
     StoreStats,
+    Unawaited,
+    UnawaitedClaim,
+    UnawaitedClaims,
     Verdict,
     __version__,
     should_filter,
@@ -51,6 +57,10 @@ AsyncSeenStore("seen.db", 60)  # type: ignore[call-arg]
 AsyncSeenStore(on_abandoned="drop")
 AsyncSeenStore(on_error="ignore")  # type: ignore[arg-type]
 SeenStoreConfig(synchronous="SOMETIMES")  # type: ignore[arg-type]
+
+
+async def double(number: int) -> int:
+    return 2 * number
 
 
 async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
@@ -101,6 +111,21 @@ async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
         await store.is_seen("k", "n")  # type: ignore[call-arg]
 
 
+async def claiming() -> None:
+    async with AsyncSeenStore("seen.db") as store:
+        assert_type(store.claim_many(["k"]), UnawaitedClaims)
+        async with store.claim_many(["k"], lease=5) as owned:
+            assert_type(owned, list[Claim])
+        assert_type(store.claim("k", required=True), UnawaitedClaim)
+        assert_type(store.is_seen("k"), Unawaited[bool])
+        assert_type(await store.once("k", partial(double, 21), lease=5), Once[int])
+        assert_type(await store.once("k", lambda: "text"), Once[str])
+        await store.once("k", double(21))  # type: ignore[call-overload]
+        await store.once("k", partial(double, 21), lesae=5)  # type: ignore[call-overload]
+        assert_type(await store.refresh(iter(["k"])), int)
+        assert_type(store.namespace("n", ttl=None), AsyncSeenStore)
+
+
 def servers(client: Redis, pool: asyncpg.Pool) -> None:
     config = SeenStoreConfig(prefix="bot", wait_replicas=1)
     assert_type(AsyncSeenStore(RedisBackend(client, config)), AsyncSeenStore)
@@ -119,7 +144,12 @@ def blocking(items: Iterator[tuple[str, int]]) -> None:
             assert_type(claim, BlockingClaim)
             assert_type(claim.attempt, int)
         claims = store.claim_many("k")
-        assert_type(claims, list[BlockingClaim])
+        assert_type(claims, BlockingClaims)
+        with claims as owned:
+            assert_type(owned, list[BlockingClaim])
+        assert_type(store.once("k", lambda: 42), Once[int])
+        assert_type(store.refresh(["k"]), int)
+        assert_type(store.namespace("n", ttl=60, lease="5s"), SeenStore)
         assert_type(store.confirm_many(claims), list[bool])
         assert_type(store.filter_new(["k"]), list[str])
         assert_type(

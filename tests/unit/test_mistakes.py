@@ -198,7 +198,7 @@ def test_construction(mistake: str, kind: type) -> None:
     assert_parts(caught.value, parts)
 
 
-BLOCKING: dict[str, tuple[Callable[[Any], object], Parts]] = {
+ARGUMENTS: dict[str, tuple[Callable[[Any], object], Parts]] = {
     "positional namespace": (
         lambda store: store.check_and_mark("a", "feed"),
         (
@@ -216,6 +216,14 @@ BLOCKING: dict[str, tuple[Callable[[Any], object], Parts]] = {
         lambda store: store.is_seen("a", name_space="n"),
         ("SeenStore.is_seen", "name_space=", "did you mean namespace="),
     ),
+    "claim": (
+        lambda store: store.claim("a", "feed"),
+        ("SeenStore.claim takes key by position", "'feed' by name", "namespace="),
+    ),
+    "claims": (
+        lambda store: store.claim_many(["a"], leese=60),
+        ("SeenStore.claim_many", "leese=", "did you mean lease="),
+    ),
     "nothing by position": (
         lambda store: store.count("n"),
         ("SeenStore.count takes nothing by position", "'n' by name", "namespace="),
@@ -227,13 +235,23 @@ BLOCKING: dict[str, tuple[Callable[[Any], object], Parts]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", BLOCKING)
-def test_arguments(mistake: str) -> None:
+@pytest.mark.parametrize("mistake", ARGUMENTS)
+class TestArguments:
     """Arguments that do not fit a verb: the error says how they are passed."""
-    call, parts = BLOCKING[mistake]
-    with SeenStore(":memory:") as store, pytest.raises(TypeError) as caught:
-        call(store)
-    assert_parts(caught.value, parts)
+
+    def test_asynchronous(self, mistake: str) -> None:
+        """The asynchronous store explains it at the call, before an await."""
+        call, parts = ARGUMENTS[mistake]
+        with pytest.raises(TypeError) as caught:
+            call(AsyncSeenStore(":memory:"))
+        assert_parts(caught.value, ("AsyncSeenStore", *parts))
+
+    def test_blocking(self, mistake: str) -> None:
+        """The blocking store explains it as well."""
+        call, parts = ARGUMENTS[mistake]
+        with SeenStore(":memory:") as store, pytest.raises(TypeError) as caught:
+            call(store)
+        assert_parts(caught.value, parts)
 
 
 class TestTwins:
@@ -326,6 +344,14 @@ class TestLoops:
             caught.value,
             ("needs a running event loop of asyncio", "trio", 'backend="asyncio"'),
         )
+
+    async def test_verb_in_a_thread(self, path: Path) -> None:
+        """A verb that a thread calls is not awaited: its truth test says what to do."""
+        async with AsyncSeenStore(path) as store:
+            sighting = await asyncio.to_thread(store.check_and_mark, "a")
+            with pytest.raises(TypeError) as caught:
+                bool(sighting)
+        assert_parts(caught.value, ("await store.check_and_mark", "SeenStore"))
 
     async def test_call_without_a_loop(self, path: Path) -> None:
         """A call of an open store outside of asyncio is refused as well."""

@@ -18,6 +18,7 @@ from catalyst_seen import (
     SchemaError,
     SeenError,
     StoreClosedError,
+    StoreError,
     StoreUnavailableError,
     Verdict,
     _errors,
@@ -80,11 +81,15 @@ class TestErrors:
 
 
 def test_errors_have_standard_bases() -> None:
-    """Invalid values are ValueErrors, invalid states RuntimeErrors."""
+    """Invalid values are ValueErrors, invalid states RuntimeErrors.
+
+    "Nothing was done" and "nobody knows" are two kinds of StoreError, side by side.
+    """
     assert issubclass(ConfigurationError, ValueError)
     assert issubclass(InvalidKeyError, ValueError)
     assert issubclass(StoreClosedError, RuntimeError)
-    assert issubclass(OutcomeUnknownError, StoreUnavailableError)
+    assert OutcomeUnknownError.__bases__ == StoreUnavailableError.__bases__
+    assert issubclass(OutcomeUnknownError, StoreError)
 
 
 def test_only_new_and_retry_are_true() -> None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 
-from catalyst_seen import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from catalyst_seen import (
+    OutcomeUnknownError,
+    StoreClosedError,
+    StoreError,
+    StoreUnavailableError,
+)
 from catalyst_seen._engine.batcher import _call_failure
+from catalyst_seen.backends import _retry
 from catalyst_seen.backends._retry import (
+    Attempt,
     RetryingChannel,
     ServerClock,
     TransientError,
 )
 from catalyst_seen.backends.operations import CheckAndMark, Get
 
-Attempt = Callable[[bool], Awaitable[None]]
+Send = Callable[[Attempt], Awaitable[None]]
 
 
 class Attempts:
@@ -26,10 +34,10 @@ class Attempts:
         self.gate = asyncio.Event()
         self.completed: list[str] = []
 
-    def attempt(self, name: str, *, waits: bool = False) -> Attempt:
+    def attempt(self, name: str, *, waits: bool = False) -> Send:
         """Return an attempt that waits for the gate, or completes at once."""
 
-        async def attempt(_: bool) -> None:
+        async def attempt(_: Attempt) -> None:
             if waits:
                 await self.gate.wait()
             self.completed.append(name)
@@ -37,7 +45,7 @@ class Attempts:
         return attempt
 
 
-async def cancel_request(channel: RetryingChannel, attempt: Attempt) -> None:
+async def cancel_request(channel: RetryingChannel, attempt: Send) -> None:
     """Cancel the caller of a request that is under way."""
     first = asyncio.create_task(channel.request(attempt, is_change=True))
     await asyncio.sleep(0)
@@ -76,6 +84,29 @@ class TestRetryingChannel:
             await channel.request(attempts.attempt("second"), is_change=True)
         assert attempts.completed == ["first"]
 
+    async def test_wait_for_an_earlier_request_counts(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A request gets what its wait for the one under way has left of its time."""
+        now, timeouts, gate = [0.0], [], asyncio.Event()
+        clock = SimpleNamespace(monotonic=lambda: now[0])
+        monkeypatch.setattr(_retry, "time", clock)
+        channel = RetryingChannel("here", 10)
+
+        async def attempt(this: Attempt) -> None:
+            timeouts.append(this.timeout)
+            await gate.wait()
+
+        requests = [
+            asyncio.create_task(channel.request(attempt, is_change=True, timeout=limit))
+            for limit in (None, None, 8)
+        ]
+        await asyncio.sleep(0.01)
+        now[0] = 7.0
+        gate.set()
+        await asyncio.gather(*requests)
+        assert timeouts == [10, 3, 1]
+
     @pytest.mark.parametrize(
         ("maybe_applied", "is_change", "is_unknown"),
         [(True, True, True), (True, False, False), (False, True, False)],
@@ -86,13 +117,13 @@ class TestRetryingChannel:
         """A refused retry is unknown if an earlier attempt may have been applied."""
         earlier: list[bool] = []
 
-        async def attempt(maybe_applied_before: bool) -> None:
-            earlier.append(maybe_applied_before)
+        async def attempt(this: Attempt) -> None:
+            earlier.append(this.maybe_applied)
             if len(earlier) == 1:
                 raise TransientError(OSError("gone"), maybe_applied=maybe_applied)
             raise StoreUnavailableError("here", "full", "wait")
 
-        with pytest.raises(StoreUnavailableError, match="full") as caught:
+        with pytest.raises(StoreError, match="full") as caught:
             await RetryingChannel("here", 1).request(attempt, is_change=is_change)
         assert earlier == [False, is_unknown]
         assert isinstance(caught.value, OutcomeUnknownError) is is_unknown

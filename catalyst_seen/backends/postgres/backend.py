@@ -16,7 +16,7 @@ import asyncpg
 
 from ..._config import SeenStoreConfig
 from ..._errors import ConfigurationError, OutcomeUnknownError
-from .._retry import RetryingChannel, ServerClock, no_retry
+from .._retry import Attempt, RetryingChannel, ServerClock, no_retry
 from .._settings import POSTGRES, check_effective
 from . import maintenance
 from .batch import Batch
@@ -141,22 +141,28 @@ class PostgresBackend:
         self._connections.abandon()
 
     async def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        timeout: float | None = None,
     ) -> BatchResult:
         batch = Batch(operations, self._table, self._location)
 
-        async def attempt(maybe_applied: bool) -> BatchResult:  # noqa: FBT001 - as declared
+        async def send(attempt: Attempt) -> BatchResult:
             async with self._connections.acquire(
-                in_transaction=not batch.is_single_statement
+                in_transaction=not batch.is_single_statement, timeout=attempt.timeout
             ) as connection:
                 return await batch.execute(
                     connection,
                     self._clock,
-                    maybe_applied=maybe_applied,
-                    timeout=self._connections.request_timeout,
+                    maybe_applied=attempt.maybe_applied,
+                    timeout=attempt.timeout,
                 )
 
-        result = await self._batch_channel.request(attempt, is_change=batch.is_change)
+        result = await self._batch_channel.request(
+            send, is_change=batch.is_change, timeout=timeout
+        )
         return result._replace(version=object() if sample_version else None)
 
     async def confirm_in_transaction(
@@ -203,7 +209,13 @@ class PostgresBackend:
         )
 
     async def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         return await self._remove(
             maintenance.cleanup, namespace, age=age, limit=limit, cursor=cursor
@@ -226,8 +238,8 @@ class PostgresBackend:
     ) -> PageResult:
         """Remove one page of rows on the channel of the batches."""
 
-        async def attempt(maybe_applied: bool) -> PageResult:  # noqa: FBT001 - as declared
-            if maybe_applied:
+        async def send(attempt: Attempt) -> PageResult:
+            if attempt.maybe_applied:
                 raise OutcomeUnknownError(
                     self._location,
                     "the connection broke, and how many rows were removed before it"
@@ -240,19 +252,19 @@ class PostgresBackend:
             ):
                 return await remove(connection, self._table, *args, **kwargs)
 
-        return await self._batch_channel.request(attempt, is_change=True)
+        return await self._batch_channel.request(send, is_change=True)
 
     async def _read(self, read: OnTable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Scan the table on the channel of the reads, beside a batch."""
 
-        async def attempt(_: bool) -> T:  # noqa: FBT001 - as declared
+        async def send(_: Attempt) -> T:
             async with (
                 self._connections.acquire(read_only=True) as connection,
                 self._request_timeout(),
             ):
                 return await read(connection, self._table, *args, **kwargs)
 
-        return await self._read_channel.request(attempt, is_change=False)
+        return await self._read_channel.request(send, is_change=False)
 
     def _request_timeout(self) -> asyncio.Timeout:
         return asyncio.timeout(self._connections.request_timeout)

@@ -11,7 +11,8 @@ import secrets
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
-from ..._types import ClaimState, Sighting, Verdict
+from ..._types import ClaimState, Sighting
+from ..._verdict import Verdict
 from .._retry import ambiguous
 from .._state_machine import to_result, transition
 from ..base import BatchResult
@@ -23,6 +24,7 @@ from ..operations import (
     Get,
     Mark,
     Operation,
+    Refresh,
     Release,
     Renew,
     Resolve,
@@ -88,7 +90,7 @@ class Batch:
         clock: ServerClock,
         *,
         maybe_applied: bool = False,
-        timeout: float | None = None,  # noqa: ASYNC109 - asyncpg's own
+        timeout: float | None = None,
     ) -> BatchResult:
         """Execute the first operation on each key, then the later ones, in rounds.
 
@@ -298,6 +300,7 @@ _ENCODERS: dict[type[Operation[Any]], Callable[[Any, str], _Encoded]] = {
     Get: lambda one, _: (one.verb, None, None, None, None, None),
     Mark: lambda one, _: (one.verb, None, None, one.ttl, None, one.ts),
     CheckAndMark: lambda one, token: (one.verb, token, None, one.ttl, None, None),
+    Refresh: lambda one, _: (one.verb, None, None, one.ttl, None, None),
     Forget: lambda one, _: (one.verb, None, None, None, None, None),
     Acquire: lambda one, _: _encode_lease(one),
     Renew: lambda one, _: _encode_lease(one),

@@ -129,7 +129,11 @@ class Connections:
 
     @asynccontextmanager
     async def acquire(
-        self, *, in_transaction: bool = True, read_only: bool = False
+        self,
+        *,
+        in_transaction: bool = True,
+        read_only: bool = False,
+        timeout: float | None = None,
     ) -> AsyncIterator[asyncpg.Connection]:
         """Acquire a connection for the block, and translate the errors of the block.
 
@@ -138,6 +142,8 @@ class Connections:
                 is its own. On a connection of the user's a block always is one, because
                 the settings are local to it.
             read_only: Whether the block scans the whole table, in a transaction.
+            timeout: Seconds to wait for a connection, and for BEGIN and COMMIT each;
+                ``None`` is the setting.
 
         Raises:
             TransientError: Another attempt may succeed.
@@ -147,23 +153,24 @@ class Connections:
         begin = self._begin if in_transaction or not self.is_own else None
         if read_only:
             begin = _BEGIN_READ_ONLY
+        request_timeout = self.request_timeout if timeout is None else timeout
         pool = self._pool
         if pool is None:
             raise self._closed()
         try:
-            connection = await self._acquire(pool)
+            connection = await self._acquire(pool, timeout or self._timeout)
             try:
                 if begin:
                     with translate_errors(
                         self.location, maybe_applied=False, connection=connection
                     ):
-                        await connection.execute(begin, timeout=self.request_timeout)
+                        await connection.execute(begin, timeout=request_timeout)
                 with translate_errors(
                     self.location, maybe_applied=True, connection=connection
                 ):
                     yield connection
                     if begin:
-                        await connection.execute("COMMIT", timeout=self.request_timeout)
+                        await connection.execute("COMMIT", timeout=request_timeout)
             except BaseException as exc:
                 await self._rollback_or_terminate(connection, exc)
                 raise
@@ -176,10 +183,10 @@ class Connections:
                 raise
             raise self._closed() from exc
 
-    async def _acquire(self, pool: asyncpg.Pool) -> asyncpg.Connection:
+    async def _acquire(self, pool: asyncpg.Pool, timeout: float) -> asyncpg.Connection:
         try:
             with translate_errors(self.location, maybe_applied=False):
-                return await pool.acquire(timeout=self._timeout)
+                return await pool.acquire(timeout=timeout)
         except asyncpg.InterfaceError as exc:
             if self.is_own:
                 raise
@@ -191,7 +198,7 @@ class Connections:
                 raise
             raise StoreUnavailableError(
                 self.location,
-                f"your pool had no connection in {self._timeout:g} seconds",
+                f"your pool had no connection in {timeout:.3g} seconds",
                 "Give it more of them (max_size), or find out who keeps them",
             ) from exc.cause
 

@@ -63,10 +63,14 @@ def _transition(now: str) -> str:
         WHEN requested.verb = 'mark' THEN true
         WHEN requested.verb IN ('check_and_mark', 'claim')
             THEN state.verdict IN ('new', 'retry')
+        WHEN requested.verb = 'refresh' THEN state.verdict = 'duplicate'
         WHEN requested.verb IN ('resolve', 'resolve_handled')
             THEN state.verdict = 'held'
         WHEN state.verdict = 'new' THEN false
         WHEN requested.verb = 'forget' THEN true
+        WHEN requested.verb IN ('confirm', 'renew')
+            AND stored.lease_until IS NOT NULL AND stored.on_abandoned IS NULL
+            THEN false
         WHEN requested.verb = 'confirm' THEN stored.token = requested.token
         ELSE stored.token = requested.token AND stored.lease_until IS NOT NULL
         END, false) AS is_done) AS outcome
@@ -121,10 +125,13 @@ WRITE_BATCH = f"""WITH {_CLOCK},
                 ELSE stored.first_seen END AS first_seen,
             CASE WHEN is_change THEN refreshed_at
                 ELSE stored.last_seen END AS last_seen,
-            CASE WHEN is_change THEN coalesce(now + lease, refreshed_at) + ttl
-                ELSE stored.expires_at END AS expires_at,
+            CASE WHEN NOT is_change THEN stored.expires_at
+                WHEN verb = 'refresh' AND stored.expires_at > refreshed_at + ttl
+                    THEN stored.expires_at
+                WHEN verb = 'refresh' AND stored.expires_at IS NULL THEN NULL
+                ELSE coalesce(now + lease, refreshed_at) + ttl END AS expires_at,
             CASE WHEN NOT is_change OR verb = 'resolve' THEN stored.token
-                WHEN verb <> 'mark' THEN requested.token
+                WHEN verb NOT IN ('mark', 'refresh') THEN requested.token
                 WHEN state.verdict = 'duplicate' AND stored.lease_until IS NULL
                     THEN stored.token END AS token,
             CASE WHEN NOT is_change THEN stored.attempt
@@ -153,7 +160,7 @@ WRITE_BATCH = f"""WITH {_CLOCK},
         {_transition("locked.now")}
         CROSS JOIN LATERAL (SELECT CASE
             WHEN verb IN ('renew', 'release', 'resolve') THEN stored.last_seen
-            WHEN verb = 'mark' AND state.verdict = 'duplicate'
+            WHEN verb IN ('mark', 'refresh') AND state.verdict = 'duplicate'
                 THEN greatest(stored.last_seen, seen_at)
             ELSE seen_at END AS refreshed_at) AS refresh
     ),

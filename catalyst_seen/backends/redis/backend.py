@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..._config import SeenStoreConfig
-from ..._errors import StoreClosedError, StoreUnavailableError
-from ..._types import ON_ABANDONED, CheckReport, Record, Verdict
+from ..._errors import StoreClosedError, StoreError
+from ..._types import ON_ABANDONED, CheckReport, Record
+from ..._verdict import Verdict
 from .._retry import RetryingChannel, ServerClock
 from .._settings import REDIS, check_effective
 from ..base import BackendStats, BatchResult, PageResult
@@ -144,13 +144,23 @@ class RedisBackend:
             self._owned_client.abandon()
 
     async def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        timeout: float | None = None,
     ) -> BatchResult:
-        _, result = await self._execute(operations)
+        _, result = await self._execute(operations, timeout)
         return result._replace(version=object() if sample_version else None)
 
     async def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         primary, position = cursor or ("", _SCAN_START)
         primaries = [name for name in await self._primaries() if name >= primary]
@@ -200,17 +210,19 @@ class RedisBackend:
     async def check(self, *, is_full: bool) -> CheckReport:
         topology = self._connected()
         return await self._request(
-            partial(check, topology, self.config, self._location)
+            lambda _: check(topology, self.config, self._location)
         )
 
     async def _execute(
-        self, operations: Sequence[Operation[object]]
+        self,
+        operations: Sequence[Operation[object]],
+        timeout: float | None = None,
     ) -> tuple[Batch, BatchResult]:
         batch = self._batch(operations, self._connected())
         failure = None
         try:
-            await self._request(batch.send, is_change=batch.is_change)
-        except StoreUnavailableError as exc:
+            await self._request(batch.send, is_change=batch.is_change, timeout=timeout)
+        except StoreError as exc:
             failure = exc  # of some script calls; the others have their results
         return batch, batch.result(failure)
 
@@ -228,11 +240,25 @@ class RedisBackend:
         )
 
     async def _request(
-        self, attempt: Callable[[], Awaitable[T]], *, is_change: bool = False
+        self,
+        send: Callable[[float], Awaitable[T]],
+        *,
+        is_change: bool = False,
+        timeout: float | None = None,
     ) -> T:
-        """Send a request, with retries, and translate the error of the last one."""
+        """Send a request, with retries, and translate the error of the last one.
+
+        Args:
+            send: Sends the request once; its argument is the timeout of the attempt.
+            is_change: Whether the request changes a key.
+            timeout: As of ``apply``.
+        """
         with translated_errors(self._location):
-            return await self._channel.request(lambda _: attempt(), is_change=is_change)
+            return await self._channel.request(
+                lambda attempt: send(attempt.timeout),
+                is_change=is_change,
+                timeout=timeout,
+            )
 
     async def _remove_old(self, ids: Iterable[Id], age: float) -> int:
         _, result = await self._execute([Cleanup(*id_, age) for id_ in ids])
@@ -273,12 +299,15 @@ class RedisBackend:
         pattern = self._codec.pattern(namespace)
         args = ("SCAN", cursor, "MATCH", pattern, "COUNT", size)
         execute = self._connected().execute
-        after, redis_keys = await self._request(partial(execute, primary, *args))
+        after, redis_keys = await self._request(
+            lambda timeout: execute(primary, *args, timeout=timeout)
+        )
         ids = map(self._codec.decode, redis_keys)
         return after.decode(), [id_ for id_ in ids if id_ is not None]
 
     async def _primaries(self) -> list[str]:
-        return await self._request(self._connected().primaries)
+        primaries = self._connected().primaries
+        return await self._request(lambda _: primaries())
 
     def _connected(self) -> Topology:
         if self._topology is None:
@@ -289,7 +318,7 @@ class RedisBackend:
 def _raise_unavailable(result: BatchResult) -> None:
     """Raise the error of a failed operation; keys of other programs are skipped."""
     for one in result.results:
-        if isinstance(one, StoreUnavailableError):
+        if isinstance(one, StoreError):
             raise one
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..._errors import SeenError
-    from ..._types import Verdict
+    from ..._verdict import Verdict
     from .._retry import ServerClock
     from ..operations import Operation
     from .cluster import Topology
@@ -111,7 +111,7 @@ class Batch:
         ]
         return _ScriptCall(indexes, Command(args, slot))
 
-    async def send(self) -> None:
+    async def send(self, timeout: float | None = None) -> None:
         """Send the script calls that have no reply yet.
 
         Raises:
@@ -121,7 +121,7 @@ class Batch:
         commands = [call.command for call in calls]
         sent = self._clock.monotonic()
         try:
-            await self._topology.send(commands, script.SCRIPT, self._replicas)
+            await self._topology.send(commands, script.SCRIPT, self._replicas, timeout)
         finally:
             failure = self._record_replies(calls, sent)
         if failure:
@@ -216,11 +216,13 @@ class Batch:
         return error
 
     def _foreign_key_error(self, operation: Operation[object]) -> SeenError:
-        return SchemaError(
+        error = SchemaError(
             self._location,
-            f"{operation.key!r} has the name of another program's key",
+            "a key of this call has the name of another program's key",
             "It is untouched; choose another prefix",
         )
+        error.add_note(f"It is {operation.key!r}.")  # not in the text: logs repeat that
+        return error
 
     def _ambiguity(
         self, call: _ScriptCall, operation: Operation[object], *, is_done: bool

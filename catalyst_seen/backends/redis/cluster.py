@@ -53,7 +53,9 @@ class Topology(Protocol):
         """Return the names of the primaries, sorted."""
         ...
 
-    async def execute(self, primary: str, *args: Arg) -> Any:
+    async def execute(
+        self, primary: str, *args: Arg, timeout: float | None = None
+    ) -> Any:
         """Execute one command on one primary and return its reply.
 
         Raises:
@@ -63,7 +65,11 @@ class Topology(Protocol):
         ...
 
     async def send(
-        self, commands: Sequence[Command], script: Script, replicas: int
+        self,
+        commands: Sequence[Command],
+        script: Script,
+        replicas: int,
+        timeout: float | None = None,
     ) -> None:
         """Execute each command on the primary of its slot, and store its reply.
 
@@ -71,6 +77,8 @@ class Topology(Protocol):
             commands: The commands; those of one slot are executed in order.
             script: The script that they call.
             replicas: Number of replicas that must acknowledge the commands.
+            timeout: Seconds without a connection or a reply after which a connection
+                counts as broken.
         """
         ...
 
@@ -91,13 +99,19 @@ class Standalone:
     async def primaries(self) -> list[str]:
         return [""]
 
-    async def execute(self, _primary: str, *args: Arg) -> Any:
-        return await execute(self._connection(), args)
+    async def execute(
+        self, _primary: str, *args: Arg, timeout: float | None = None
+    ) -> Any:
+        return await execute(self._connection(), args, timeout)
 
     async def send(
-        self, commands: Sequence[Command], script: Script, replicas: int
+        self,
+        commands: Sequence[Command],
+        script: Script,
+        replicas: int,
+        timeout: float | None = None,
     ) -> None:
-        await execute_pipeline(self._connection(), commands, script, replicas)
+        await execute_pipeline(self._connection(), commands, script, replicas, timeout)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AbstractConnection]:
@@ -126,22 +140,28 @@ class Cluster:
         await self._refresh_slots()
         return sorted(node.name for node in self._client.get_primaries())
 
-    async def execute(self, primary: str, *args: Arg) -> Any:
-        await self._refresh_slots()
+    async def execute(
+        self, primary: str, *args: Arg, timeout: float | None = None
+    ) -> Any:
+        await self._refresh_slots(timeout)
         node = self._client.get_node(node_name=primary)
         if node is None:
             raise RedisClusterException(f"{primary} has left the cluster meanwhile")
         try:
-            return await execute(_connection(node), args)
+            return await execute(_connection(node), args, timeout)
         except TransientError:
             self._is_stale = True
             raise
 
     async def send(
-        self, commands: Sequence[Command], script: Script, replicas: int
+        self,
+        commands: Sequence[Command],
+        script: Script,
+        replicas: int,
+        timeout: float | None = None,
     ) -> None:
         for _ in range(_MAX_REDIRECTIONS):
-            await self._refresh_slots()
+            await self._refresh_slots(timeout)
             commands_by_node: defaultdict[ClusterNode, list[Command]] = defaultdict(
                 list
             )
@@ -149,7 +169,7 @@ class Cluster:
                 commands_by_node[self._node(command)].append(command)
             await asyncio.gather(
                 *(
-                    execute_pipeline(_connection(node), some, script, replicas)
+                    execute_pipeline(_connection(node), some, script, replicas, timeout)
                     for node, some in commands_by_node.items()
                 )
             )
@@ -167,7 +187,7 @@ class Cluster:
         for command in commands:
             command.reply = TransientError(command.reply, maybe_applied=False)
 
-    async def _refresh_slots(self) -> None:
+    async def _refresh_slots(self, timeout: float | None = None) -> None:
         """Read the assignment of slots to nodes, if it is stale.
 
         ``RedisCluster.initialize`` would read the table of all commands as well, which
@@ -176,7 +196,8 @@ class Cluster:
         if not self._is_stale:
             return
         try:
-            await self._client.nodes_manager.initialize()
+            async with asyncio.timeout(timeout):  # it asks one node after the other
+                await self._client.nodes_manager.initialize()
             self._is_stale = False
         except RedisClusterException as exc:
             if isinstance(exc.__cause__, (*PERMANENT_ERRORS, ResponseError)):

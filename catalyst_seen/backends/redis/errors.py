@@ -23,6 +23,8 @@ from .._retry import no_retry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..._errors import StoreError
+
 _SIGN_IN = "Check the user and the password, and what that user may do"
 _ADVICE: dict[type[Exception], str] = {
     AuthenticationError: _SIGN_IN,
@@ -53,7 +55,7 @@ def translated_errors(location: str) -> Iterator[None]:
         raise translate(exc, location) from exc
 
 
-def translate(exc: Exception, location: str) -> StoreUnavailableError:
+def translate(exc: Exception, location: str) -> StoreError:
     """Return the error of the store for an error of redis-py."""
     text = str(exc)
     cause = f"{text} ({type(exc).__name__})"

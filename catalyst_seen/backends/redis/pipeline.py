@@ -8,8 +8,9 @@ retries.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from redis.exceptions import (
     AskError,
@@ -31,6 +32,7 @@ from .errors import advice
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -69,7 +71,9 @@ class Command:
 
 
 async def execute(
-    connecting: AbstractAsyncContextManager[AbstractConnection], args: Sequence[Arg]
+    connecting: AbstractAsyncContextManager[AbstractConnection],
+    args: Sequence[Arg],
+    timeout: float | None = None,
 ) -> Any:
     """Execute one command and return its reply.
 
@@ -78,7 +82,7 @@ async def execute(
         ResponseError: The server refused the command.
     """
     command = Command(args)
-    await execute_pipeline(connecting, [command], None, 0)
+    await execute_pipeline(connecting, [command], None, 0, timeout)
     if isinstance(command.reply, Exception):
         raise command.reply
     return command.reply
@@ -89,6 +93,7 @@ async def execute_pipeline(
     commands: Sequence[Command],
     script: Script | None,
     replicas: int,
+    timeout: float | None = None,
 ) -> None:
     """Execute commands over one connection; a failure is stored as the reply.
 
@@ -97,16 +102,20 @@ async def execute_pipeline(
         commands: The commands, in order.
         script: The script that they call; it is loaded if the server does not have it.
         replicas: Number of replicas that must acknowledge the commands.
+        timeout: Seconds without a connection or a reply after which the connection
+            counts as broken; that of the connection may be shorter.
     """
     maybe_applied = False
     failure: Exception | None = None
     for command in commands:
         command.reply = command.replicas = None
     try:
-        async with connecting as connection:
+        async with _Stall(timeout) as stall, connecting as connection:
             maybe_applied = True
             try:
-                await _execute_loading_script(connection, commands, script, replicas)
+                await _execute_loading_script(
+                    connection, commands, script, replicas, stall
+                )
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
@@ -132,8 +141,9 @@ async def _execute_loading_script(
     commands: Sequence[Command],
     script: Script | None,
     replicas: int,
+    stall: _Stall,
 ) -> None:
-    await _send_and_read(connection, commands, replicas)
+    await _send_and_read(connection, commands, replicas, stall)
     unloaded = [
         command for command in commands if isinstance(command.reply, NoScriptError)
     ]
@@ -144,11 +154,14 @@ async def _execute_loading_script(
             for command in unloaded:
                 command.reply = loaded
             return
-        await _send_and_read(connection, unloaded, replicas)
+        await _send_and_read(connection, unloaded, replicas, stall)
 
 
 async def _send_and_read(
-    connection: AbstractConnection, commands: Sequence[Command], replicas: int
+    connection: AbstractConnection,
+    commands: Sequence[Command],
+    replicas: int,
+    stall: _Stall,
 ) -> None:
     sent: list[Sequence[Arg]] = []
     for command in commands:
@@ -156,7 +169,7 @@ async def _send_and_read(
             sent.append(("ASKING",))
         sent.append(command.args)
     if replicas:
-        sent.append(("WAIT", replicas, _wait_milliseconds(connection)))
+        sent.append(("WAIT", replicas, _wait_milliseconds(connection, stall.timeout)))
     # Else a connection that breaks here would leave the errors of an unloaded script.
     for command in commands:
         command.reply = command.replicas = None
@@ -164,6 +177,7 @@ async def _send_and_read(
     for command in commands:
         asking = await _read_reply(connection) if command.ask_redirect else None
         reply = await _read_reply(connection)
+        stall.restart()
         command.reply = asking if isinstance(asking, Exception) else reply
     if replicas:
         acknowledged = await connection.read_response()
@@ -180,8 +194,36 @@ async def _read_reply(connection: AbstractConnection) -> Any:
     return reply
 
 
-def _wait_milliseconds(connection: AbstractConnection) -> int:
-    """Return the timeout of ``WAIT``, which is shorter than that of the connection."""
-    timeout = getattr(connection, "socket_timeout", None)
-    seconds = min(REPLICA_TIMEOUT, timeout / 2) if timeout else REPLICA_TIMEOUT
-    return int(1_000 * seconds)
+def _wait_milliseconds(connection: AbstractConnection, timeout: float | None) -> int:
+    """Return the timeout of ``WAIT``, which is shorter than those of its reply."""
+    limits = filter(None, (timeout, getattr(connection, "socket_timeout", None)))
+    return int(1_000 * min(REPLICA_TIMEOUT, *(limit / 2 for limit in limits)))
+
+
+class _Stall:
+    """Raises ``TimeoutError`` if its block makes no progress for ``timeout``.
+
+    A timeout of the whole block would fail a large batch on a busy server.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        self._limit = asyncio.timeout(timeout)
+
+    async def __aenter__(self) -> Self:
+        await self._limit.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._limit.__aexit__(exc_type, exc, traceback)
+
+    def restart(self) -> None:
+        """Restart the timeout: a reply has come."""
+        if self.timeout is not None and not self._limit.expired():
+            now = asyncio.get_running_loop().time()
+            self._limit.reschedule(now + self.timeout)

@@ -137,6 +137,10 @@ local function is_owner(row, op)
   return row and row.lease and row.token == op.token
 end
 
+local function is_released(row)  -- its token only recognises a repeated release
+  return row.lease and row.policy == RELEASED
+end
+
 -- Each returns whether the operation took effect, the row to store, and the verdict if
 -- that differs from the state of the key. An operation that an earlier attempt has
 -- applied stores its row again: a client that waits for replicas waits for this write.
@@ -160,6 +164,12 @@ local transitions = {
     end
     return false, row
   end,
+  e = function(row, op, verdict)  -- Refresh
+    if verdict ~= DUPLICATE then return false, row end
+    local mark = marked(row, verdict, now, op.ttl)
+    mark.expires = row.expires and mark.expires and math.max(row.expires, mark.expires)
+    return true, mark
+  end,
   a = function(row, op, verdict)  -- Acquire
     if is_owner(row, op) then
       return true, leased(row, op), row.attempt > 1 and RETRY or NEW
@@ -174,11 +184,12 @@ local transitions = {
   c = function(row, op)  -- Confirm
     if not row or row.token ~= op.token then return false, row end
     if not row.lease then return true, row end
+    if is_released(row) then return false, row end
     return true, {first = row.first, last = now, attempt = row.attempt,
       token = row.token, expires = expiry(now, op.ttl)}
   end,
   n = function(row, op)  -- Renew
-    if not is_owner(row, op) then return false, row end
+    if not is_owner(row, op) or is_released(row) then return false, row end
     return true, leased(row, op)
   end,
   r = function(row, op)  -- Release

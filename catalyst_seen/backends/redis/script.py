@@ -13,7 +13,8 @@ from itertools import groupby
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from ..._types import ON_ABANDONED, OnAbandoned, Verdict
+from ..._types import ON_ABANDONED, OnAbandoned
+from ..._verdict import Verdict
 from ..operations import (
     Acquire,
     CheckAndMark,
@@ -22,6 +23,7 @@ from ..operations import (
     Get,
     Mark,
     Operation,
+    Refresh,
     Release,
     Renew,
     Resolve,
@@ -111,6 +113,7 @@ _PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
     Get: lambda _: _pack_without_token(b"g"),
     Mark: lambda mark: _pack(b"m", ttl=mark.ttl, ts=mark.ts),
     CheckAndMark: lambda check: _pack_without_token(b"k", check.ttl),
+    Refresh: lambda refresh: _pack_without_token(b"e", refresh.ttl),
     Acquire: _pack_acquire,
     Confirm: lambda confirm: _pack(b"c", ttl=confirm.ttl, token=confirm.token),
     Renew: _pack_renew,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -81,10 +82,19 @@ class SqliteBackend:
         self._connections.abandon()
 
     async def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        timeout: float | None = None,
     ) -> BatchResult:
+        if timeout is None:
+            timeout = self.config.timeout_seconds
         return await self._run(
-            Database.apply, operations, sample_version=sample_version
+            Database.apply,
+            operations,
+            sample_version=sample_version,
+            until=time.monotonic() + timeout,  # the thread may be busy
         )
 
     async def read_aside(self, gets: Sequence[Get]) -> list[Record | None] | None:
@@ -112,10 +122,21 @@ class SqliteBackend:
         )
 
     async def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         return await self._run(
-            Database.cleanup, age, namespace=namespace, limit=limit, cursor=cursor
+            Database.cleanup,
+            age,
+            namespace=namespace,
+            limit=limit,
+            cursor=cursor,
+            lock_timeout=lock_timeout,
         )
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:

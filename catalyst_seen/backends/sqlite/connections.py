@@ -61,8 +61,9 @@ class Connections:
         **kwargs: P.kwargs,
     ) -> T:
         """Run a function that only reads, beside the calls, when a slot is free."""
+        until = self._until()  # the wait for a slot counts
         async with self._read_slots:
-            return await self.read_at_once(function, *args, **kwargs)
+            return await self._read(until, function, *args, **kwargs)
 
     async def read_at_once(
         self,
@@ -75,10 +76,18 @@ class Connections:
         In WAL mode it blocks no writer. A database in memory has one connection only,
         which runs these functions as well.
         """
+        return await self._read(self._until(), function, *args, **kwargs)
+
+    async def _read(
+        self,
+        until: float,
+        function: Callable[Concatenate[Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         if not self._shared.is_file:
             return await self.run(function, *args, **kwargs)
         self._check_open()
-        until = time.monotonic() + self._shared.config.timeout_seconds
         worker = Worker(Database(self._shared, reads_until=until))
         self._readers.add(worker)
         try:
@@ -120,6 +129,9 @@ class Connections:
         self._writer = worker = await self._connect()
         log("warning", "connection_reopened", location=self._shared.path)
         return worker
+
+    def _until(self) -> float:
+        return time.monotonic() + self._shared.config.timeout_seconds
 
     def _abandon_writer(self) -> None:
         worker, self._writer = self._writer, None

@@ -120,10 +120,21 @@ class Database:
                 db.interrupt()
 
     def apply(
-        self, operations: Sequence[Operation[object]], *, sample_version: bool
+        self,
+        operations: Sequence[Operation[object]],
+        *,
+        sample_version: bool,
+        until: float | None = None,
     ) -> BatchResult:
-        """Execute a batch in one transaction."""
-        deadline = self._deadline()
+        """Execute a batch in one transaction.
+
+        Args:
+            operations: The batch.
+            sample_version: Sample ``data_version``?
+            until: End of its waits for locks, by ``time.monotonic``; ``None`` is
+                ``timeout`` from now.
+        """
+        deadline = self._deadline() if until is None else Deadline(until, self._abort)
         with self._guarded() as db:
             result = in_transaction(
                 db,
@@ -158,11 +169,17 @@ class Database:
         return self._remove(removal, self._deadline(lock_timeout))
 
     def cleanup(
-        self, age: float, *, namespace: str | None, limit: int, cursor: Cursor | None
+        self,
+        age: float,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
     ) -> PageResult:
         """Remove those rows of one page that were last marked ``age`` seconds ago."""
         removal = Removal(namespace, cursor, limit, age)
-        return self._remove(removal, self._deadline())
+        return self._remove(removal, self._deadline(lock_timeout))
 
     def count(self, namespace: str | None) -> Mapping[str, int]:
         """Count the seen keys of each namespace that has any."""

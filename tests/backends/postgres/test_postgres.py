@@ -23,6 +23,7 @@ from catalyst_seen import (
     SeenStore,
     SeenStoreConfig,
     StoreClosedError,
+    StoreError,
     StoreUnavailableError,
     Verdict,
 )
@@ -396,7 +397,7 @@ async def until_connected(store: AsyncSeenStore) -> None:
         while True:
             try:
                 await store.get("unused")
-            except StoreUnavailableError:
+            except StoreError:
                 continue
             return
 

@@ -403,6 +403,8 @@ class TestForeignKeys:
                 )
                 assert isinstance(foreign, SchemaError)
                 assert "choose another prefix" in str(foreign)
+                assert key not in str(foreign)  # for it is logged
+                assert foreign.__notes__ == [f"It is {key!r}."]
                 assert own
             assert await store.count() == 2
             with server.client() as client:

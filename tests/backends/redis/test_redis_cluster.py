@@ -13,6 +13,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     ConfigurationError,
     OutcomeUnknownError,
+    StoreError,
     StoreUnavailableError,
 )
 
@@ -232,7 +233,7 @@ async def until_counted(store: AsyncSeenStore, number: int) -> None:
     while True:
         try:
             assert await store.count() == number
-        except StoreUnavailableError:
+        except StoreError:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
         else:
@@ -245,7 +246,7 @@ async def until_known(store: AsyncSeenStore, key: str) -> object:
     while True:
         try:
             return await store.check_and_mark(key)
-        except StoreUnavailableError:
+        except StoreError:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
+from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.sqlite import files, schema, wal
 from catalyst_seen.backends.sqlite.database import Database
 
-from ...support.clock import NOON, Clock
+from ...support.backends import Batch, intercepted
+from ...support.clock import DAY, NOON, Clock
 from ...support.leaks import open_descriptors
 from ...support.locks import write_lock
 from ...support.scripts import Run
@@ -667,6 +670,29 @@ class TestErrors:
                 assert await store.filter_new(["k", "new"]) == ["new"]
             assert await store.check_and_mark("new")
 
+    async def test_inherited_answers_of_unknown_outcome(self, path: Path) -> None:
+        """An outcome that is unknown counts as an error of the store there as well."""
+        faults = SqliteFaults()
+        config = SeenStoreConfig(
+            path, purge_interval=None, recent_staleness=0, tuning=faults.tuning
+        )
+
+        async def lose(_: Batch, __: object) -> BatchResult:
+            raise OutcomeUnknownError("here", "lost", "ask again")
+
+        async with AsyncSeenStore(config) as store:
+            await store.mark_seen("k", ts=store._lifecycle.backend.now() - 100 * DAY)
+            faults.refuse("COMMIT", "SQLITE_IOERR_FSYNC", [False, False])
+            with capture_logs() as logs:
+                with intercepted(store, lose):
+                    assert await store.is_seen("k") is False
+                assert await store.cleanup_old_entries() == 0
+            assert [log["event"] for log in logs] == ["lookup_failed", "cleanup_failed"]
+        raising = replace(config, on_error="raise")
+        async with AsyncSeenStore(raising) as store:
+            with pytest.raises(OutcomeUnknownError):
+                await store.cleanup_old_entries()
+
     async def test_inherited_answers(self, path: Path) -> None:
         """On an error is_seen is False and cleanup is 0, each logged as an error."""
         config = SeenStoreConfig(path, purge_interval=None, recent_staleness=0)
@@ -834,6 +860,7 @@ class TestErrors:
             from catalyst_seen import AsyncSeenStore, SeenStoreConfig
             path = sys.argv[1]
             sys.stdout.close()
+            sys.stderr.close()
             db = sqlite3.connect(path, isolation_level=None)
             db.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)")
             async def main():

@@ -101,10 +101,11 @@ class TestBlock:
         sent = (await store.stats()).operations
         assert (sent["confirm"], sent["release"]) == (1, 1)
         assert await verdict(store, "back") is Verdict.RETRY
-        async with store.claim("again") as claim:
-            await claim.release()
-            await claim.renew()
-        assert await store.is_seen("again")
+        with pytest.raises(LeaseLostError, match="released"):
+            async with store.claim("again") as claim:
+                await claim.release()
+                await claim.renew()
+        assert await verdict(store, "again") is Verdict.RETRY
 
     async def test_awaited_claim_can_be_entered(self, store: AsyncSeenStore) -> None:
         """A claim that was awaited before can be entered as a block."""

@@ -34,9 +34,9 @@ class TestPolicies:
     async def test_renewal_keeps_the_policy(
         self, store: AsyncSeenStore, clock: Clock
     ) -> None:
-        """A renewed lease, also after a release, keeps the policy of the claim."""
+        """A renewed lease, also after its end, keeps the policy of the claim."""
         claim = await store.claim("k", lease=60, on_abandoned="hold")
-        await claim.release()
+        clock.advance(60)
         await claim.renew()
         clock.advance(60)
         assert await verdict(store) is Verdict.HELD

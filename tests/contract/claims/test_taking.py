@@ -54,7 +54,7 @@ class TestByHand:
         claiming: Any = store.claim("k")
         with pytest.raises(TypeError, match=r"await store\.claim"):
             assert claiming
-        with pytest.raises(AttributeError, match=r"'confirm': .* not taken yet"):
+        with pytest.raises(AttributeError, match=r"'confirm': .* not acquired yet"):
             claiming.confirm()
         assert "await store.claim" in repr(claiming)
         claiming.close()

@@ -15,6 +15,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     OutcomeUnknownError,
     SeenStoreConfig,
+    StoreError,
     StoreUnavailableError,
 )
 
@@ -59,7 +60,7 @@ async def main(settings: str, *numbers: int) -> None:
         await asyncio.sleep(rest / 1_000)
         try:
             await store.purge_expired()
-        except StoreUnavailableError as exc:
+        except StoreError as exc:
             say("!", exc)
     say("closed")
 
