@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from ._durations import format_duration
 from ._environment import VARIABLES, bad_variable, variables, warn_of_unknown
 from ._logging import log
+from ._setting_rules import MAX_COUNT, check_count, check_mode, check_name
 from ._targets import check_path
 from ._tuning import Tuning
 from ._types import ON_ABANDONED, OnAbandoned
 from ._validation import (
-    MAX_COUNT,
     MAX_SECONDS,
     MIN_SECONDS,
     Duration,
     check_choice,
-    check_count,
     check_flag,
-    check_mode,
-    check_name,
     number,
     seconds,
     seconds_or_never,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack, cast, overload
 
+from ._calls import explained
 from ._claims.claim import (
     Claim,
     UnawaitedClaim,
@@ -21,11 +22,14 @@ from ._claims.claim import (
     release_all,
 )
 from ._config import SeenStoreConfig, default_ttl
+from ._drop_in import cache_stats, one_target
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreError
+from ._items import check_iterable, check_key_function
 from ._logging import log
+from ._misuse import misused
 from ._pause import pause
 from ._targets import check_path, expanded, is_url
 from ._types import ON_ABANDONED, CheckReport, Once, Record, Sighting, StoreStats
@@ -84,6 +88,18 @@ class ClaimOptions(TypedDict, total=False):
     namespace: str | EllipsisType
 
 
+_BLOCKING = (
+    "AsyncSeenStore needs `async with AsyncSeenStore(...) as store`; its blocking twin"
+    " is `with SeenStore(...) as store`"
+)
+
+
+@misused(
+    enter=_BLOCKING,
+    exit=_BLOCKING,
+    await_="AsyncSeenStore is opened by `async with AsyncSeenStore(...) as store`, or"
+    " by `await store.open()`",
+)
 class AsyncSeenStore:
     """Remembers which items have been handled, for asyncio programs.
 
@@ -110,6 +126,7 @@ class AsyncSeenStore:
     ``StoreClosedError`` if the store is not open.
     """
 
+    @explained
     def __init__(
         self,
         target: str | os.PathLike[str] | SeenStoreConfig | Backend | None = None,
@@ -119,6 +136,7 @@ class AsyncSeenStore:
         on_error: OnError | EllipsisType = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
+        config: SeenStoreConfig | None = None,
     ) -> None:
         """Choose the database, without opening it.
 
@@ -134,6 +152,7 @@ class AsyncSeenStore:
             on_error: As in ``SeenStoreConfig``.
             on_abandoned: As in ``SeenStoreConfig``.
             clock: As in ``SeenStoreConfig``.
+            config: The target, by its name in the old synchronous store.
 
         Raises:
             ConfigurationError: The URL or an environment variable is invalid, or the
@@ -141,7 +160,8 @@ class AsyncSeenStore:
             TypeError: A setting has the wrong type.
             ValueError: A setting is out of its range.
         """
-        config = _configuration(target)
+        target = one_target(target, config)
+        settings = _configuration(target)
         given = {
             "purge_interval": purge_interval,
             "on_error": on_error,
@@ -149,8 +169,8 @@ class AsyncSeenStore:
             "clock": clock,
         }
         changes = {name: value for name, value in given.items() if value is not ...}
-        self._config = replace(config, **changes)  # type: ignore[arg-type]
-        self._ttl = default_ttl(ttl, config)
+        self._config = replace(settings, **changes)  # type: ignore[arg-type]
+        self._ttl = default_ttl(ttl, settings)
         if not isinstance(target, Backend):
             target = make_backend(self._config, self._ttl)
         elif clock is not ...:
@@ -179,6 +199,22 @@ class AsyncSeenStore:
         It never contains a password.
         """
         return self._lifecycle.backend.location
+
+    @property
+    def cfg(self) -> SeenStoreConfig:
+        """The configuration, by its name in the old synchronous store.
+
+        A ``ttl`` that was passed to the store does not change its ``ttl_days``.
+        """
+        return self._config
+
+    def get_cache_stats(self) -> dict[str, float]:
+        """Return the statistics of the cache of seen keys, as the old store did.
+
+        ``enabled``, ``size``, ``max_size``, ``hits``, ``misses``, ``hit_rate_percent``;
+        ``stats`` has more. It does no I/O.
+        """
+        return cache_stats(self._dispatcher)
 
     def namespace(
         self,
@@ -249,6 +285,8 @@ class AsyncSeenStore:
             self._lifecycle.check_open()
             self._dispatcher.waiters.close()
         await self._lifecycle.aclose()
+
+    close = aclose
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -427,6 +465,7 @@ class AsyncSeenStore:
         refreshed = await self._dispatcher.execute_many(await _for_each(keys, refresh))
         return sum(refreshed)
 
+    @explained
     def claim(
         self,
         key: str,
@@ -554,6 +593,7 @@ class AsyncSeenStore:
                 result = await result
         return Once(owned.verdict, result)
 
+    @explained
     def claim_many(
         self,
         keys: Iterable[str],
@@ -736,6 +776,7 @@ class AsyncSeenStore:
         Raises:
             StoreUnavailableError: The store failed.
         """
+        check_key_function(key)
         namespace = self._own(namespace)
         first: dict[str, T] = {}
         async for start, chunk in _chunks(items, "items"):
@@ -1005,14 +1046,8 @@ async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:
 async def _chunks(
     items: Iterable[T], argument: str
 ) -> AsyncIterator[tuple[int, list[T]]]:
-    """Yield items in chunks, with the index of the first; other tasks run in between.
-
-    A str is refused: it is an iterable of its characters, which is never intended.
-    """
-    if isinstance(items, str | bytes):
-        raise TypeError(
-            f"{argument} must be an iterable of keys, not {truncated_repr(items)}"
-        )
+    """Yield items in chunks, with the index of the first; other tasks run between."""
+    check_iterable(items, argument)
     listed = list(items)
     for first in range(0, len(listed), _CHUNK):
         if first:

@@ -10,23 +10,27 @@ import inspect
 import threading
 import warnings
 import weakref
+from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
+from ._calls import explain_calls, explained
 from ._claims.claim import Claim
 from ._claims.lease import release_unsettled
 from ._environment import env_flag
 from ._errors import ConfigurationError, StoreClosedError
 from ._fork import Owner
+from ._items import check_key_function
+from ._misuse import misused
 from ._store import AsyncSeenStore, check_function
 from ._types import Once
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError, SeenStoreConfig
@@ -40,6 +44,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_ASYNCHRONOUS = (
+    "{} blocks, and is used by `with`; in asyncio code use"
+    " `async with AsyncSeenStore(...) as store`"
+)
+
+
+@misused(
+    aenter=_ASYNCHRONOUS.format("SeenStore"),
+    aexit=_ASYNCHRONOUS.format("SeenStore"),
+)
 class SeenStore:
     """Remembers which items have been handled, for blocking programs.
 
@@ -55,6 +69,7 @@ class SeenStore:
     an open store never prevents the exit.
     """
 
+    @explained
     def __init__(
         self,
         target: str | os.PathLike[str] | SeenStoreConfig | Backend | None = None,
@@ -64,6 +79,7 @@ class SeenStore:
         on_error: OnError | EllipsisType = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
+        config: SeenStoreConfig | None = None,
     ) -> None:
         """Open a store. The arguments are those of ``AsyncSeenStore``.
 
@@ -81,6 +97,7 @@ class SeenStore:
             on_error=on_error,
             on_abandoned=on_abandoned,
             clock=clock,
+            config=config,
         )
         self._owner = Owner()
         self._close_timeout = self._store._config.tuning.close_timeout
@@ -99,6 +116,13 @@ class SeenStore:
     @property
     def location(self) -> str:
         return self._store.location
+
+    @property
+    def cfg(self) -> SeenStoreConfig:
+        return self._store.cfg
+
+    def get_cache_stats(self) -> dict[str, float]:
+        return self._store.get_cache_stats()
 
     def namespace(
         self,
@@ -370,6 +394,7 @@ class SeenStore:
         key: Callable[[T], str] | None = None,
         namespace: str | EllipsisType = ...,
     ) -> list[T]:
+        check_key_function(key)
         entries = _materialized(items)
         if key is None:
             texts = cast("Iterable[str]", entries)
@@ -469,6 +494,11 @@ class _Calls:
             self._idle.wait_for(lambda: self._active == 0, timeout)
 
 
+@misused(
+    aenter=_ASYNCHRONOUS.format("a claim of a SeenStore"),
+    aexit=_ASYNCHRONOUS.format("a claim of a SeenStore"),
+    await_=_ASYNCHRONOUS.format("a claim of a SeenStore"),
+)
 class BlockingClaim:
     """The blocking twin of ``Claim``, with the same attributes and verbs.
 
@@ -607,6 +637,7 @@ def _copy_docstrings(class_: type, twin: type) -> None:
             member.__doc__ = getattr(twin, name).__doc__
 
 
+explain_calls(SeenStore)
 _copy_docstrings(SeenStore, AsyncSeenStore)
 _copy_docstrings(BlockingClaim, Claim)
 
@@ -645,6 +676,7 @@ def should_filter(key: str, store: SeenStore | None = None) -> bool:
 
 def _materialized(items: Iterable[T]) -> Iterable[T]:
     """Exhaust an iterable: the code of a generator must run in the caller's thread."""
-    if isinstance(items, str | bytes):  # the asynchronous store rejects it
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        # The asynchronous store rejects it.
         return cast("Iterable[T]", items)
     return list(items)

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar
 
+from ._calls import call_error
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -83,7 +85,12 @@ def verb(
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Unawaited[T]:
-        return Unawaited(function(*args, **kwargs))
+        try:
+            return Unawaited(function(*args, **kwargs))
+        except TypeError:
+            if error := call_error(function, args, kwargs):
+                raise error from None
+            raise
 
     return mark_coroutine_function(call)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,6 @@ MAX_KEY_BYTES = 2_048
 MAX_NAMESPACE_BYTES = 256
 """UTF-8 bytes of a namespace."""
 
-MAX_NAME_BYTES = 63
-"""UTF-8 bytes of a name in a database: PostgreSQL's limit for identifiers."""
-
 MIN_SECONDS = 0.001
 """The shortest duration: shorter than a call, and large enough to change a float64 of
 the current time when it is added."""
@@ -34,9 +32,6 @@ YEAR_2000 = 946_684_800.0
 
 MAX_TIMESTAMP = 253_402_300_800.0
 """The end of the year 9999, in seconds since 1970."""
-
-MAX_COUNT = 2**31 - 1
-"""The largest count: SQLite counts its pages in 31 bits."""
 
 _BREAKS = "\r\n"
 _MAX_REPR = 60
@@ -61,6 +56,8 @@ def check_key(
         InvalidKeyError: The key is empty, blank or too long, it contains a NUL or a
             lone surrogate, or begins or ends with a line break.
     """
+    if _is_plain(key):
+        return key
     _check_text(key, argument, MAX_KEY_BYTES)
     if not key or key.isspace():
         raise InvalidKeyError(
@@ -95,10 +92,8 @@ def _is_plain(key: object) -> bool:
         type(key) is str
         and key.isascii()
         and 0 < len(key) <= MAX_KEY_BYTES
+        and key[0] > " " < key[-1]  # neither blank nor a line break, at either end
         and "\0" not in key
-        and "\n" not in key
-        and "\r" not in key
-        and not key.isspace()
     )
 
 
@@ -131,7 +126,7 @@ def _check_text(text: str, argument: str, limit: int) -> None:
     if not isinstance(text, str):
         raise TypeError(
             f"{argument} must be a str, not {type(text).__name__}:"
-            f" {truncated_repr(text)}"
+            f" {truncated_repr(text)}; {_conversion(text, argument)}"
         )
     if "\0" in text:
         raise InvalidKeyError(argument, f"{truncated_repr(text)} holds a NUL character")
@@ -146,8 +141,23 @@ def _check_text(text: str, argument: str, limit: int) -> None:
         raise InvalidKeyError(
             argument,
             f"{truncated_repr(text)} is {size:,} bytes of UTF-8, {limit:,} are allowed;"
-            " digest it yourself if the text is the identity",
+            " if the text is the identity, use its hashlib.sha256(...).hexdigest()",
         )
+
+
+def _conversion(value: object, argument: str) -> str:
+    """Return how a value that is no text becomes a key."""
+    if isinstance(value, bytes | bytearray):
+        return f"decode it: {argument}.decode()"
+    if value is None:
+        return "an item without a key cannot be remembered: choose another field of it"
+    if argument.startswith("key of items"):
+        return "pass key=, a function that returns the key of an item as a str"
+    if isinstance(value, Mapping):
+        return "choose the field of it that identifies the item"
+    if isinstance(value, Iterable):
+        return "a key is one text; several keys go into a verb whose name ends in _many"
+    return f"use str({argument})"
 
 
 def truncated_repr(value: object) -> str:
@@ -277,38 +287,6 @@ def number(value: float, argument: str, wanted: str) -> float:
         return math.inf
 
 
-def check_count(value: int, argument: str, unit: str, *, least: int) -> None:
-    """Raise unless the value is a whole number from ``least`` to ``MAX_COUNT``.
-
-    Raises:
-        TypeError: Not an ``int``, or a ``bool``.
-        ValueError: Under ``least`` or over ``MAX_COUNT``.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument} must be a whole number of {unit}, not {value!r}")
-    if not least <= value <= MAX_COUNT:
-        raise ValueError(
-            f"{argument} must be at least {least:,} and at most {MAX_COUNT:,} {unit},"
-            f" not {value!r}"
-        )
-
-
-def check_mode(value: int, setting: str) -> None:
-    """Raise unless the value is a file mode with read and write for the owner.
-
-    Raises:
-        TypeError: Not an ``int``.
-        ValueError: The owner may not read and write, or the value exceeds nine bits.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{setting} must be an int like 0o600, not {value!r}")
-    if not 0 <= value <= 0o777 or value & 0o600 != 0o600:  # noqa: PLR2004 - as chmod
-        raise ValueError(
-            f"{setting} must be rights like 0o600 or 0o660, with those of the owner to"
-            f" read and write, not {value:#o}"
-        )
-
-
 def check_choice(value: str, allowed: tuple[str, ...], setting: str) -> None:
     """Raise ``ValueError`` unless the value is one of the allowed ones."""
     if value not in allowed:
@@ -321,21 +299,3 @@ def check_flag(value: bool, argument: str) -> None:  # noqa: FBT001 - the value
     """Raise ``TypeError`` unless the value is a bool."""
     if not isinstance(value, bool):
         raise TypeError(f"{argument} must be True or False, not {value!r}")
-
-
-def check_name(value: str, setting: str) -> None:
-    """Raise unless the value is a name of a schema or a prefix of keys.
-
-    Raises:
-        TypeError: Not a ``str``.
-        ValueError: Empty, or over 63 bytes, which is PostgreSQL's limit, or with a
-            character that is not printable, a blank, a colon or a quotation mark.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{setting} must be a str, not {type(value).__name__}")
-    is_plain = value.isprintable() and not set(value) & set(" \"':")
-    if not is_plain or not 0 < len(value.encode(errors="replace")) <= MAX_NAME_BYTES:
-        raise ValueError(
-            f"{setting} must be 1 to {MAX_NAME_BYTES} printable characters without"
-            f" blanks, colons and quotation marks, not {truncated_repr(value)}"
-        )

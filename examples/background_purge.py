@@ -19,7 +19,7 @@ async def main() -> None:
     """Mark keys, wait, and print statistics."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seen.db"
-        async with AsyncSeenStore(path, ttl=1, purge_interval=0.2) as store:
+        async with AsyncSeenStore(path, ttl="1s", purge_interval=0.2) as store:
             for step in range(1, 13):
                 await store.mark_many(f"step {step} key {n}" for n in range(250))
                 await asyncio.sleep(0.25)

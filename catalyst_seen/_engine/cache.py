@@ -101,6 +101,11 @@ class SeenCache:
             self._shared = _invalidations.setdefault(database, _Invalidation())
         self._epoch = self._shared.epoch
 
+    @property
+    def size(self) -> int:
+        """The maximum number of keys; 0 if the cache is disabled."""
+        return 2 * self._generation
+
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 

@@ -75,6 +75,7 @@ class Lifecycle:
         if self._state is not _State.NEW:
             location = self.backend.location
             raise StoreClosedError(f"cannot open {location!r}: {self._state.value}")
+        loop = self._running_loop()
         self._state = _State.OPENING
         try:
             with url_errors(self.backend.config):
@@ -87,7 +88,7 @@ class Lifecycle:
             await self.backend.aclose()
             raise StoreClosedError(f"store {self} was closed while it was opening")
         self._state = _State.OPEN
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._owner = Owner()
 
     def check_open(self, *, or_closing: bool = False) -> None:
@@ -99,11 +100,24 @@ class Lifecycle:
                 f"store {self.backend.location!r} is {self._state.value}"
             )
         if not self._owner.is_current:
-            self._owner.check(f"store {self}")
-        if asyncio.get_running_loop() is not self._loop:
+            self._owner.check(f"store {self.backend.location!r}")
+        if self._running_loop() is not self._loop:
             raise StoreClosedError(
-                f"store {self} was opened in another event loop: open one in each"
+                f"store {self.backend.location!r} was opened in another event loop:"
+                " open one in each, or use SeenStore, which any thread may call; in"
+                " pytest-asyncio, give the fixture and its tests the same loop, by"
+                ' loop_scope="session"'
             )
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError as exc:
+            raise StoreClosedError(
+                f"store {self.backend.location!r} needs a running event loop of"
+                ' asyncio: with trio, use anyio.run(main, backend="asyncio"); without'
+                " any event loop, use SeenStore"
+            ) from exc
 
     async def call(self, work: Callable[[float], Awaitable[T]]) -> T:
         """Call the backend under the lock.

@@ -89,7 +89,7 @@ async def test_repeats_in_a_batch_see_each_other(store: AsyncSeenStore) -> None:
 
 def test_blocking_twin(target: Target, clock: Clock) -> None:
     """The same on the blocking twin."""
-    with SeenStore(target.config(), clock=clock) as store:
+    with SeenStore(target.config()) as store:
         store.mark_seen("k", ttl=60)
         assert store.refresh(iter(["k", "other"]), ttl=DAY) == 1
         clock.advance(DAY - 1)

@@ -119,7 +119,7 @@ class TestOpening:
         ("options", "problem"),
         [
             ("?socket_timeout=long", "make nothing of it"),
-            ("?no_such_option=1", "make nothing of it"),
+            ("?no_such_option=1", "no option .no_such_option"),
         ],
     )
     def test_bad_url_is_not_repeated(self, options: str, problem: str) -> None:
