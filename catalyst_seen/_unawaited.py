@@ -62,6 +62,12 @@ class Unawaited(Coroutine[Any, Any, T_co]):
 
     if not TYPE_CHECKING:  # a type checker reports missing attributes itself
 
+        def _refuse(self, *_: object) -> Never:
+            self._coroutine.close()
+            raise TypeError(self._advice())
+
+        __enter__ = __exit__ = __iter__ = __aiter__ = __len__ = __getitem__ = _refuse
+
         def __getattr__(self, name: str) -> Never:
             """Explain the likely mistake."""
             raise AttributeError(f"no attribute {name!r}: {self._advice()}")

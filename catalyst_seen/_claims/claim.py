@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from .._errors import ClaimNotOwnedError
+from .._misuse import misused
 from .._unawaited import Unawaited, verb
 from .._validation import seconds, ttl_seconds
 from .lease import Lease, acquire, acquire_many, finish_many, release_unsettled
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from ..backends.operations import Acquire
 
 
+_BLOCKING = "a Claim needs `async with`; the blocking twin is SeenStore.claim"
+
+
+@misused(enter=_BLOCKING, exit=_BLOCKING)
 class Claim:
     """The result of a claim, and the lease on its key; true if the caller owns it.
 

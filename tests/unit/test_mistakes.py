@@ -303,6 +303,45 @@ class TestTwins:
         assert_parts(caught.value, ("leave out the `await`", "AsyncSeenStore"))
 
 
+UNAWAITED: dict[str, Callable[[Any], object]] = {
+    "with": lambda call: call.__enter__(),
+    "for": list,
+    "async for": aiter,
+    "len": len,
+    "index": lambda call: call[0],
+    "truth": bool,
+}
+
+
+@pytest.mark.parametrize("use", UNAWAITED)
+@pytest.mark.parametrize(
+    ("verb", "keys", "parts"),
+    [
+        ("filter_new", ["a"], ("await store.filter_new(...)",)),
+        ("claim", "a", ("await store.claim(...)", "async with store.claim(...) as")),
+        ("claim_many", ["a"], ("async with store.claim_many(...) as claims",)),
+    ],
+)
+async def test_result_that_is_not_awaited(
+    verb: str, keys: Any, use: str, parts: Parts
+) -> None:
+    """Whatever is done with a call that was not awaited names the right forms."""
+    async with AsyncSeenStore(":memory:", purge_interval=None) as store:
+        call = getattr(store, verb)(keys)
+        with pytest.raises(TypeError) as caught:
+            UNAWAITED[use](call)
+        assert_parts(caught.value, parts)
+        assert (await store.stats()).claimed == 0
+
+
+async def test_with_of_a_claim() -> None:
+    """``with`` of a claim that was awaited names the right form."""
+    async with AsyncSeenStore(":memory:", purge_interval=None) as store:
+        claim: Any = await store.claim("a")
+        with pytest.raises(TypeError, match="a Claim needs `async with`"), claim:
+            pass
+
+
 class TestLoops:
     """A store in another event loop, and in none of asyncio."""
 

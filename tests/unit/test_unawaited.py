@@ -14,10 +14,13 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, Unawaited, UnawaitedClaim
 
+OTHERS = {"namespace", "get_cache_stats", "close"}
+"""Methods that are not asynchronous, and ``close``, whose name is ``aclose``."""
+
 VERBS = sorted(
     name
     for name, member in vars(AsyncSeenStore).items()
-    if not name.startswith("_") and inspect.isfunction(member) and name != "namespace"
+    if not name.startswith("_") and inspect.isfunction(member) and name not in OTHERS
 )
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "once": ("k", lambda: None),
