@@ -119,6 +119,7 @@ class AsyncSeenStore:
         on_error: OnError | EllipsisType = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
+        create: bool | EllipsisType = ...,
     ) -> None:
         """Choose the database, without opening it.
 
@@ -134,6 +135,7 @@ class AsyncSeenStore:
             on_error: As in ``SeenStoreConfig``.
             on_abandoned: As in ``SeenStoreConfig``.
             clock: As in ``SeenStoreConfig``.
+            create: As in ``SeenStoreConfig``.
 
         Raises:
             ConfigurationError: The URL or an environment variable is invalid, or the
@@ -147,6 +149,7 @@ class AsyncSeenStore:
             "on_error": on_error,
             "on_abandoned": on_abandoned,
             "clock": clock,
+            "create": create,
         }
         changes = {name: value for name, value in given.items() if value is not ...}
         self._config = replace(config, **changes)  # type: ignore[arg-type]

@@ -64,6 +64,7 @@ class SeenStore:
         on_error: OnError | EllipsisType = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
+        create: bool | EllipsisType = ...,
     ) -> None:
         """Open a store. The arguments are those of ``AsyncSeenStore``.
 
@@ -81,6 +82,7 @@ class SeenStore:
             on_error=on_error,
             on_abandoned=on_abandoned,
             clock=clock,
+            create=create,
         )
         self._owner = Owner()
         self._close_timeout = self._store._config.tuning.close_timeout

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import asyncpg
 
 from ..._config import SeenStoreConfig
-from ..._errors import ConfigurationError, OutcomeUnknownError
+from ..._errors import (
+    ConfigurationError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+)
 from .._retry import Attempt, RetryingChannel, ServerClock, no_retry
 from .._settings import POSTGRES, check_effective
 from . import maintenance
@@ -114,6 +118,13 @@ class PostgresBackend:
         ):
             has_schema = await self._inspect_server(connection)
         if not has_schema:
+            if not self.config.create:
+                raise StoreUnavailableError(
+                    self._location,
+                    f"there is no schema {self.config.schema!r} of a store, and"
+                    " create=False",
+                    "Name the schema of a store, or open it with create=True",
+                )
             async with (
                 self._connections.acquire() as connection,
                 self._request_timeout(),
