@@ -60,6 +60,10 @@ class SeenStoreConfig:
         synchronous: SQLite's ``synchronous`` mode: ``"OFF"``, ``"NORMAL"``, ``"FULL"``
             or ``"EXTRA"``. With ``NORMAL``, a power failure may lose the newest marks,
             a crash of the process none; ``FULL`` loses none at either.
+        create: Make a new database where there is none. With False an open raises
+            ``StoreUnavailableError`` instead, and leaves no file: there has to be a
+            SQLite file, or the schema in PostgreSQL. In Redis there is nothing to make,
+            so that False is refused.
         file_mode: The permissions of a new SQLite file, and so of its ``-wal`` and
             ``-shm``; by default only the owner may read it. An existing file keeps its
             own permissions.
@@ -112,6 +116,7 @@ class SeenStoreConfig:
     wal_mode: bool = True
     cache_size: int = 10_000
     synchronous: Synchronous = "NORMAL"
+    create: bool = True
     file_mode: int = 0o600
     timeout: Duration = 30.0
     max_in_flight: int = 1_000
@@ -144,6 +149,7 @@ class SeenStoreConfig:
         check_count(self.recent_keys, "recent_keys", "keys", least=0)
         seconds(self.recent_staleness, "recent_staleness", least=0)
         check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
+        check_flag(self.create, "create")
         check_mode(self.file_mode, "file_mode")
         check_choice(self.on_error, ON_ERROR, "on_error")
         check_choice(self.on_abandoned, ON_ABANDONED, "on_abandoned")

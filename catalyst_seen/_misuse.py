@@ -18,13 +18,14 @@ def misused(**advice: str) -> Callable[[C], C]:
     """Add methods to a class that raise ``TypeError`` with an advice.
 
     Args:
-        **advice: The advice, by the name of a method: ``enter``, or ``await_``, which
-            is a keyword.
+        **advice: The advice, by the name of a method, such as ``enter``. There is none
+            for ``await``: an object with such a method is awaitable, and frameworks
+            await whatever is.
     """
 
     def decorate(class_: C) -> C:
         for name, text in advice.items():
-            setattr(class_, f"__{name.strip('_')}__", _raiser(text))
+            setattr(class_, f"__{name}__", _raiser(text))
         return class_
 
     return decorate

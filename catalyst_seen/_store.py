@@ -94,12 +94,7 @@ _BLOCKING = (
 )
 
 
-@misused(
-    enter=_BLOCKING,
-    exit=_BLOCKING,
-    await_="AsyncSeenStore is opened by `async with AsyncSeenStore(...) as store`, or"
-    " by `await store.open()`",
-)
+@misused(enter=_BLOCKING, exit=_BLOCKING)
 class AsyncSeenStore:
     """Remembers which items have been handled, for asyncio programs.
 
@@ -136,6 +131,7 @@ class AsyncSeenStore:
         on_error: OnError | EllipsisType = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
+        create: bool | EllipsisType = ...,
         config: SeenStoreConfig | None = None,
     ) -> None:
         """Choose the database, without opening it.
@@ -152,6 +148,7 @@ class AsyncSeenStore:
             on_error: As in ``SeenStoreConfig``.
             on_abandoned: As in ``SeenStoreConfig``.
             clock: As in ``SeenStoreConfig``.
+            create: As in ``SeenStoreConfig``.
             config: The target, by its name in the old synchronous store.
 
         Raises:
@@ -167,6 +164,7 @@ class AsyncSeenStore:
             "on_error": on_error,
             "on_abandoned": on_abandoned,
             "clock": clock,
+            "create": create,
         }
         changes = {name: value for name, value in given.items() if value is not ...}
         self._config = replace(settings, **changes)  # type: ignore[arg-type]

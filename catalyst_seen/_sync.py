@@ -79,6 +79,7 @@ class SeenStore:
         on_error: OnError | EllipsisType = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
         clock: Clock | EllipsisType = ...,
+        create: bool | EllipsisType = ...,
         config: SeenStoreConfig | None = None,
     ) -> None:
         """Open a store. The arguments are those of ``AsyncSeenStore``.
@@ -97,6 +98,7 @@ class SeenStore:
             on_error=on_error,
             on_abandoned=on_abandoned,
             clock=clock,
+            create=create,
             config=config,
         )
         self._owner = Owner()
@@ -497,7 +499,6 @@ class _Calls:
 @misused(
     aenter=_ASYNCHRONOUS.format("a claim of a SeenStore"),
     aexit=_ASYNCHRONOUS.format("a claim of a SeenStore"),
-    await_=_ASYNCHRONOUS.format("a claim of a SeenStore"),
 )
 class BlockingClaim:
     """The blocking twin of ``Claim``, with the same attributes and verbs.

@@ -36,8 +36,8 @@ class Tuning:
         oldest_redis: The oldest server version that has ``PEXPIRETIME``.
         oldest_postgres: The oldest server version that is tested, as
             ``server_version_num``.
-        wal_reset_fixed: The first SQLite version without the WAL-reset bug
-            (sqlite.org/wal.html#walresetbug).
+        sqlite_version: The version by which SQLite is judged, for tests; ``None`` is
+            the library's own.
         sqlite_factory: Class of the SQLite connections, for fault injection; ``None``
             is the library's own class.
         server_time: The time of every server, for tests; ``None`` is the server's own
@@ -56,6 +56,6 @@ class Tuning:
     cache_page: int = 1_000
     oldest_redis: tuple[int, int] = (7, 0)
     oldest_postgres: int = 140_000
-    wal_reset_fixed: tuple[int, int, int] = (3, 51, 3)
+    sqlite_version: tuple[int, int, int] | None = None
     sqlite_factory: type[sqlite3.Connection] | None = None
     server_time: Callable[[], float] | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
-from ._misuse import misused
 from ._verdict import Verdict  # noqa: TC001 - type hints are resolved
 
 if TYPE_CHECKING:
@@ -25,10 +24,6 @@ CallKind = Literal["read", "write"]
 CALL_KINDS: tuple[CallKind, ...] = get_args(CallKind)
 
 
-@misused(
-    await_="a Sighting is a result already: SeenStore blocks, so leave out the `await`,"
-    " or use AsyncSeenStore"
-)
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """The result of check-and-mark; true when the caller should handle the item.

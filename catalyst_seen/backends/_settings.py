@@ -18,6 +18,7 @@ _OWNERS = {
     "wal_mode": (SQLITE,),
     "cache_size": (SQLITE,),
     "synchronous": (SQLITE,),
+    "create": (SQLITE, POSTGRES),
     "file_mode": (SQLITE,),
     "clock": (SQLITE, MEMORY),
     "prefix": (REDIS,),

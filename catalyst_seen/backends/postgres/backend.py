@@ -127,6 +127,13 @@ class PostgresBackend:
         ):
             has_schema = await self._inspect_server(connection)
         if not has_schema:
+            if not self.config.create:
+                raise StoreUnavailableError(
+                    self._location,
+                    f"there is no schema {self.config.schema!r} of a store, and"
+                    " create=False",
+                    "Name the schema of a store, or open it with create=True",
+                )
             async with (
                 self._connections.acquire() as connection,
                 self._request_timeout(),

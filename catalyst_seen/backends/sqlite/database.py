@@ -96,7 +96,7 @@ class Database:
             return
         self.shared.file.check_before_connecting()
         with translated(self.location):
-            precheck_file(self.location, self.shared.config.file_mode)
+            precheck_file(self.location, self.shared.config)
         self._connect(sqlite_timeout=self.shared.config.timeout_seconds)
         self.shared.file.register(id(self))
 

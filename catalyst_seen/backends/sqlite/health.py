@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _FINDINGS = 20  # a damaged file could have one for each page
 _CLOCK_TOLERANCE = 1.0  # seconds by which clocks are corrected all the time
+_WAL_RESET_FIXED = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
+"""The first version without the WAL-reset bug of a release; of a later one, 3.51.3."""
+
 _AUTO_VACUUM = ("none", "full", "incremental")
 _NUMBERS = ("cache_size", "page_size", "journal_size_limit", "wal_autocheckpoint")
 
@@ -97,7 +100,9 @@ def _alarms(
             " there again, keys expire and leases end late; set the clock"
         )
     if settings["journal_mode"] == "wal" and is_shared(shared.file.real_path):
-        yield from _wal_reset_bug(shared.config.tuning.wal_reset_fixed)
+        yield from _wal_reset_bug(
+            shared.config.tuning.sqlite_version or sqlite3.sqlite_version_info
+        )
     yield from _never_shrinks(db, settings)
 
 
@@ -128,13 +133,17 @@ def _clock_behind(db: sqlite3.Connection, shared: SharedState) -> float:
     return max(0.0, float(newest or 0) - read_clock(shared.config.clock))
 
 
-def _wal_reset_bug(fixed: tuple[int, int, int]) -> Iterator[str]:
-    if sqlite3.sqlite_version_info < fixed:
-        yield (
-            f"several connections share the file, and SQLite {sqlite3.sqlite_version}"
-            " has the WAL-reset bug, which may, very rarely, damage it: use SQLite"
-            " 3.51.3 or newer, or one process"
-        )
+def _wal_reset_bug(version: tuple[int, int, int]) -> Iterator[str]:
+    """Yield the problem of a version that has the bug (sqlite.org/wal.html)."""
+    release = version[:2]
+    if version >= _WAL_RESET_FIXED.get(release, _WAL_RESET_FIXED[3, 51]):
+        return
+    name = ".".join(map(str, version))
+    yield (
+        f"several connections share the file, and SQLite {name} has the WAL-reset bug,"
+        " which may, very rarely, damage it: use a Python with SQLite 3.51.3 or newer"
+        " (3.50.7 and 3.44.6 have the correction as well), or one process"
+    )
 
 
 def _never_shrinks(

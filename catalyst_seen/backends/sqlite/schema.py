@@ -54,7 +54,7 @@ _UPGRADE = """INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at
     FROM old_seen WHERE typeof(id) = 'text'"""
 
 
-def precheck_file(location: str, mode: int) -> None:
+def precheck_file(location: str, config: SeenStoreConfig) -> None:
     """Create directory and file, and refuse a foreign file before it can change.
 
     An ordinary connection that only reads may still change a file that a crashed
@@ -62,7 +62,7 @@ def precheck_file(location: str, mode: int) -> None:
 
     Args:
         location: Path of the file.
-        mode: The permissions of a new file.
+        config: ``create``, and the permissions of a new file.
 
     Raises:
         SchemaError: A newer schema, another program's database, or no database.
@@ -78,9 +78,10 @@ def precheck_file(location: str, mode: int) -> None:
     if location == MEMORY:
         return
     with path_errors(location):
-        _make_directory(location)
         real = os.path.realpath(location)  # SQLite's other files are beside the target
-        create_file(real, mode)
+        _refuse_place(location, real, config)
+        _make_directory(location)
+        create_file(real, config.file_mode)
     if size(f"{real}-wal"):
         if not size(real):
             raise SchemaError(
@@ -97,14 +98,37 @@ def precheck_file(location: str, mode: int) -> None:
             return  # half a transaction: unreadable until it is rolled back
 
 
-def _make_directory(location: str) -> None:
+def _refuse_place(location: str, real: str, config: SeenStoreConfig) -> None:
+    """Refuse what is no file, and a missing file that must not be made."""
     path = Path(location)
     if path.is_dir():
         raise StoreUnavailableError(location, "it is a directory", "Name a file in it")
-    if path.exists() and not path.is_file():
+    if path.is_file():
+        return
+    if path.exists():
         raise StoreUnavailableError(location, "it is a device", "Name a file")
+    if size(f"{real}-wal"):
+        raise SchemaError(
+            location,
+            "it was deleted, but its log is still there, and SQLite would throw away"
+            " what is in the log",
+            f"Nothing was made; put the file back, or remove {real}-wal to begin anew",
+        )
+    if not config.create:
+        raise _no_store(location)
+
+
+def _no_store(location: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        location,
+        "there is no store, and create=False",
+        "Name the file of a store, or open it with create=True",
+    )
+
+
+def _make_directory(location: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(location).parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise StoreUnavailableError(
             location,
@@ -151,6 +175,8 @@ def prepare(
             "It is untouched; restore a backup, and open a new store",
         )
     if kind == "empty":
+        if not config.create:
+            raise _no_store(location)
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     _set_journal(db, location, config, deadline)
     db.execute(f"PRAGMA synchronous = {config.synchronous}")

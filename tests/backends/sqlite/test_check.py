@@ -229,23 +229,43 @@ async def test_shared(path: Path, kind: str, others: str) -> None:
     """A file that several have open is told; it is a problem where SQLite has one."""
     config = await filled(path, 10)
 
-    async def shared(fixed: tuple[int, int, int]) -> CheckReport:
-        tuned = replace(config, tuning=Tuning(wal_reset_fixed=fixed))
+    async def shared(*version: int) -> CheckReport:
+        major, minor, patch = version
+        tuned = replace(config, tuning=Tuning(sqlite_version=(major, minor, patch)))
         if others == "a store":
             async with AsyncSeenStore(tuned):
                 return await check(kind, tuned)
         with transaction(path, "SELECT * FROM seen"):
             return await check(kind, tuned)
 
-    report = await shared((99, 0, 0))
+    report = await shared(3, 51, 2)
     assert report.is_shared
     assert not report
     assert "WAL-reset bug" in report.problems[0]
-    assert sqlite3.sqlite_version in report.problems[0]
+    assert "SQLite 3.51.2" in report.problems[0]
     assert await check(kind, config), "alone, it is no matter"
-    report = await shared((3, 0, 0))
+    report = await shared(3, 51, 3)
     assert report.is_shared
     assert report
+
+
+@pytest.mark.parametrize(
+    ("version", "has_bug"),
+    [
+        ((3, 40, 1), True), ((3, 44, 5), True), ((3, 44, 6), False), ((3, 45, 0), True),
+        ((3, 49, 9), True), ((3, 50, 6), True), ((3, 50, 7), False), ((3, 51, 2), True),
+        ((3, 51, 3), False), ((3, 53, 0), False), ((4, 0, 0), False),
+    ],
+)  # fmt: skip
+async def test_versions_with_the_bug(
+    path: Path, version: tuple[int, int, int], *, has_bug: bool
+) -> None:
+    """Only the versions that have the bug are named, in the alarms as in the check."""
+    config = SeenStoreConfig(path, tuning=Tuning(sqlite_version=version))
+    async with AsyncSeenStore(config) as store, AsyncSeenStore(config):
+        problems = (await store.check()).problems
+        assert problems == (await store.stats()).alarms
+    assert ["WAL-reset" in problem for problem in problems] == [True] * has_bug
 
 
 async def test_never_shrinks(path: Path, kind: str) -> None:
