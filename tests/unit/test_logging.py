@@ -33,12 +33,12 @@ def test_warning_without_configuration(run_script: Run) -> None:
     script = """
         import sys
         from catalyst_seen._logging import log
-        log("warning", "store_created", location="/a/b.db")
+        log("warning", "file_gone", location="/a/b.db")
         log("info", "schema_upgraded", rows=3)
         assert "structlog" not in sys.modules
     """
     done = run_script(script)
-    assert (done.stdout, done.stderr) == ("", "store_created location=/a/b.db\n")
+    assert (done.stdout, done.stderr) == ("", "file_gone location=/a/b.db\n")
 
 
 def test_structlog_that_is_only_imported(run_script: Run) -> None:
@@ -46,10 +46,10 @@ def test_structlog_that_is_only_imported(run_script: Run) -> None:
     script = """
         import structlog
         from catalyst_seen._logging import log
-        log("warning", "store_created", location="/a/b.db")
+        log("warning", "file_gone", location="/a/b.db")
     """
     done = run_script(script)
-    assert (done.stdout, done.stderr) == ("", "store_created location=/a/b.db\n")
+    assert (done.stdout, done.stderr) == ("", "file_gone location=/a/b.db\n")
 
 
 def test_line_and_attributes(caplog: pytest.LogCaptureFixture) -> None:

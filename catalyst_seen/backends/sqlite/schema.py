@@ -186,18 +186,22 @@ def prepare(
     db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()  # see wal.py
     if kind == "ours":
         return
-    upgraded = in_write_transaction(db, location, deadline, _create, location, ttl)
-    if upgraded:
-        log("info", "schema_upgraded", location=location, **upgraded)
+    kind, rows = in_write_transaction(db, location, deadline, _create, location, ttl)
+    if kind == "empty" and location != MEMORY:
+        log("warning", "store_created", location=location)
+    elif kind == "old":
+        log("info", "schema_upgraded", location=location, **rows)
     # Until the schema is in the database file, a power failure could lose it.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> dict[str, int]:
+def _create(
+    db: sqlite3.Connection, location: str, ttl: float | None
+) -> tuple[Kind, dict[str, int]]:
     """Create or upgrade the schema, unless another process was faster.
 
     Returns:
-        Numbers of rows of an old store, for the log; empty otherwise.
+        What was there before, and the numbers of rows of an old store, for the log.
     """
     kind = _detect_in_transaction(db, location)
     if kind == "empty":
@@ -205,8 +209,8 @@ def _create(db: sqlite3.Connection, location: str, ttl: float | None) -> dict[st
     elif kind == "earlier":
         _execute(db, _UPGRADES[pragma(db, "user_version")])
     elif kind == "old":
-        return _upgrade(db, ttl)
-    return {}
+        return kind, _upgrade(db, ttl)
+    return kind, {}
 
 
 def _detect(db: sqlite3.Connection, location: str, *, compare: bool = True) -> Kind:

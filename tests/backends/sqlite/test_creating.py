@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,43 @@ async def test_missing_file(path: Path) -> None:
         pass
     async with store:
         assert await store.check_and_mark("k")
+
+
+async def test_created_file_is_logged(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new file is a warning with its absolute path, once; structlog stays out."""
+    monkeypatch.chdir(path.parent)
+    for _ in range(2):
+        async with AsyncSeenStore(path.name):
+            pass
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == f"store_created location={path}"
+
+
+async def test_no_new_file_is_logged(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither memory, nor a copy, nor an upgraded file is a new store."""
+    caplog.set_level("INFO", "catalyst_seen")
+    write(path, OLD)
+    async with AsyncSeenStore(path) as store:
+        await store.backup(path.with_name("copy.db"))
+    async with AsyncSeenStore(":memory:"), AsyncSeenStore(path.with_name("copy.db")):
+        pass
+    assert [vars(one)["seen_event"] for one in caplog.records] == ["schema_upgraded"]
+
+
+def test_created_file_reaches_standard_error(path: Path) -> None:
+    """A program without any logging shows it on standard error, and imports nothing."""
+    script = "import sys, catalyst_seen as c; c.SeenStore(sys.argv[1]).close();"
+    script += "assert 'structlog' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True, check=False, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("", f"store_created location={path}\n")
 
 
 def test_blocking_store(path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ...support.scripts import complaints
 from . import child
 from .checker import History
 
@@ -42,6 +43,7 @@ def run(
     done = subprocess.run(
         words, capture_output=True, check=False, text=True, timeout=timeout, **options
     )
+    done.stderr = complaints(done.stderr, "store_created")
     return History().read(done.stdout.splitlines()), done
 
 
