@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], float]
 OnError = Literal["answer", "raise"]
+Sqlite = Literal["stdlib", "pysqlite3"]
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 MAX_TIMEOUT = 2_000_000.0
@@ -40,6 +41,7 @@ _SHORT_TTL = 3_600.0
 """Under so many seconds, the TTL of a store may be a number of days by mistake."""
 
 SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
+SQLITE: tuple[Sqlite, ...] = get_args(Sqlite)
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 
 
@@ -67,6 +69,9 @@ class SeenStoreConfig:
         file_mode: The permissions of a new SQLite file, and so of its ``-wal`` and
             ``-shm``; by default only the owner may read it. An existing file keeps its
             own permissions.
+        sqlite: The SQLite library: ``"stdlib"`` is Python's own; ``"pysqlite3"`` is a
+            newer one, of the extra ``sqlite``. All stores of a process that share a
+            file use the same one: two libraries would drop each other's locks.
         timeout: How long a call waits for the database: for the lock of another
             process, for a server that does not respond or restarts, for a free
             connection of your pool. This and all durations are seconds, a
@@ -117,6 +122,7 @@ class SeenStoreConfig:
     cache_size: int = 10_000
     synchronous: Synchronous = "NORMAL"
     create: bool = True
+    sqlite: Sqlite = "stdlib"
     file_mode: int = 0o600
     timeout: Duration = 30.0
     max_in_flight: int = 1_000
@@ -150,6 +156,7 @@ class SeenStoreConfig:
         seconds(self.recent_staleness, "recent_staleness", least=0)
         check_choice(self.synchronous, SYNCHRONOUS, "synchronous")
         check_flag(self.create, "create")
+        check_choice(self.sqlite, SQLITE, "sqlite")
         check_mode(self.file_mode, "file_mode")
         check_choice(self.on_error, ON_ERROR, "on_error")
         check_choice(self.on_abandoned, ON_ABANDONED, "on_abandoned")

@@ -63,13 +63,13 @@ class OpenFiles:
     State of the process, as SQLite's own table of files and locks is.
     """
 
-    _open: ClassVar[dict[int, FileId]] = {}
+    _open: ClassVar[dict[int, tuple[FileId, str]]] = {}
     _inherited: ClassVar[set[FileId]] = set()
 
     @classmethod
-    def add(cls, connection: int, file: FileId) -> None:
+    def add(cls, connection: int, file: FileId, library: str) -> None:
         """Record that a connection, named by its ``id``, has a file open."""
-        cls._open[connection] = file
+        cls._open[connection] = file, library
 
     @classmethod
     def discard(cls, connection: int) -> None:
@@ -79,7 +79,12 @@ class OpenFiles:
     @classmethod
     def count(cls, file: FileId | None) -> int:
         """Count the connections of this process to a file."""
-        return sum(one == file for one in list(cls._open.values()))
+        return sum(one == file for one, _ in list(cls._open.values()))
+
+    @classmethod
+    def libraries(cls, file: FileId | None) -> set[str]:
+        """Return the SQLite libraries that have a file open in this process."""
+        return {library for one, library in list(cls._open.values()) if one == file}
 
     @classmethod
     def is_inherited(cls, file: FileId | None) -> bool:
@@ -89,7 +94,7 @@ class OpenFiles:
     @classmethod
     def inherit_all(cls) -> None:
         """Move all files to the inherited ones; runs in a forked child."""
-        cls._inherited.update(cls._open.values())
+        cls._inherited.update(file for file, _ in cls._open.values())
         cls._open.clear()
 
 

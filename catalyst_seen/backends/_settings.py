@@ -20,6 +20,7 @@ _OWNERS = {
     "synchronous": (SQLITE,),
     "create": (SQLITE, POSTGRES),
     "file_mode": (SQLITE,),
+    "sqlite": (SQLITE,),
     "clock": (SQLITE, MEMORY),
     "prefix": (REDIS,),
     "allow_eviction": (REDIS,),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from catalyst_seen import AsyncSeenStore, SeenStoreConfig
 from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends._registry import _FACTORIES
 from catalyst_seen.backends.memory import MemoryBackend
+from catalyst_seen.backends.sqlite.driver import connect
 
 if TYPE_CHECKING:
     from .servers import Postgres, Valkey, ValkeyCluster
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 HAVE_SERVERS = all(map(importlib.util.find_spec, ("redis", "asyncpg")))
 """Are the extras installed? Without them there is only SQLite to test."""
 
+PYSQLITE3 = ["pysqlite3"] if importlib.util.find_spec("pysqlite3") else []
+"""A file with the SQLite of the extra ``sqlite``, where that is installed."""
+
 SERVERS = ["valkey", "cluster", "postgres"] if HAVE_SERVERS else []
 SQLITE = ["file", "memory"]
 SHARED = ["file", *SERVERS]
-LOCAL = [*SQLITE, "reference"]
+LOCAL = [*SQLITE, *PYSQLITE3, "reference"]
 """The backends whose time is that of the setting ``clock``."""
 
 TARGETS = [*LOCAL, *SERVERS]
@@ -83,7 +86,12 @@ class Target:
     @property
     def has_size(self) -> bool:
         """Can it tell how much room its rows take on the disk?"""
-        return self.name in {"file", "postgres"}
+        return self.is_file or self.name == "postgres"
+
+    @property
+    def is_file(self) -> bool:
+        """Is it a file, with a write-ahead log?"""
+        return self.name in {"file", "pysqlite3"}
 
     @property
     def is_all_or_nothing(self) -> bool:
@@ -137,10 +145,12 @@ class Places:
             name: One of ``TARGETS``.
             path: Where a file may be.
         """
-        if name in SQLITE:
-            place = path if name == "file" else ":memory:"
-            wipe = partial(_wipe_file, path)
-            settings = SeenStoreConfig(place)
+        if name in {*SQLITE, *PYSQLITE3}:
+            place = ":memory:" if name == "memory" else path
+            settings = SeenStoreConfig(
+                place, sqlite="pysqlite3" if name == "pysqlite3" else "stdlib"
+            )
+            wipe = partial(_wipe_file, path, settings.sqlite)
             yield Target(name, settings, str(place), "SQLite 3.", wipe, self)
         elif name == "reference":
             with self._reference() as target:
@@ -193,6 +203,7 @@ def _alone() -> None:
     raise AssertionError("no other program can reach a dict")
 
 
-def _wipe_file(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+def _wipe_file(path: Path, library: str) -> None:
+    """Wipe it with the library of the store: another would drop its locks."""
+    with closing(connect(str(path), is_uri=False, library=library)) as db:
         db.execute("DELETE FROM seen")

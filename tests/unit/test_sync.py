@@ -49,9 +49,7 @@ def signature(verb: Callable[..., object]) -> str:
     """What a verb takes and gives, as the asynchronous twin would say it."""
     text = re.sub(r"\b(Blocking|Unawaited)(?=Claim)", "", str(inspect.signature(verb)))
     # The blocking twin calls functions only, so it has no overloads.
-    return text.replace("Once[T]", "Once[object]").replace(
-        "[], T]", "[], object]"
-    )
+    return text.replace("Once[T]", "Once[object]").replace("[], T]", "[], object]")
 
 
 @pytest.mark.usefixtures("nothing_left")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..._targets import expanded
 from .._settings import SQLITE, check_effective
+from . import driver
 from .connections import Connections
 from .database import Database
 from .files import MEMORY
@@ -45,10 +46,12 @@ class SqliteBackend:
                 ``ts``.
 
         Raises:
-            ConfigurationError: A setting has no effect on SQLite.
+            ConfigurationError: A setting has no effect on SQLite, or the library of the
+                settings is not installed.
             ValueError: The path begins with the name of an unknown user.
         """
         check_effective(config, SQLITE)
+        driver.load(config.sqlite)
         # Absolute, so that neither chdir nor SQLite's own reading of "file:" moves it.
         location = MEMORY if path == MEMORY else str(Path(expanded(path)).absolute())
         self._shared = SharedState(location, config, ttl)

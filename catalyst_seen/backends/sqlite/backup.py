@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
-from .driver import connect, sqlite3
+from . import driver
 from .errors import unavailable
 from .transactions import retry_while_busy, rollback
 
@@ -22,12 +22,14 @@ _PAGES = 256  # copied in one step; an abort is noticed after each
 class Backup:
     """A copy of a database, written under a temporary name until it is complete."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, library: str) -> None:
         """Plan a backup; no I/O.
 
         Args:
             path: Path of the copy.
+            library: The SQLite library of the original.
         """
+        self._library = library
         self.path: Path = Path(path).absolute()
 
     def check_path(self) -> None:
@@ -42,7 +44,7 @@ class Backup:
         if not self.path.parent.is_dir():
             raise ConfigurationError("path", f"no directory {self.path.parent}")
 
-    def create(self, db: sqlite3.Connection, deadline: Deadline) -> None:
+    def create(self, db: driver.Connection, deadline: Deadline) -> None:
         """Copy one snapshot of a database, and sync it to the disk.
 
         Args:
@@ -57,7 +59,7 @@ class Backup:
         try:
             self.check_path()
             self._create(db, deadline)
-        except sqlite3.Error as exc:
+        except driver.Error as exc:
             raise unavailable(exc, str(self.path)) from exc
         except OSError as exc:
             raise StoreUnavailableError(
@@ -66,13 +68,13 @@ class Backup:
                 "The store itself is well; name another place",
             ) from exc
 
-    def _create(self, db: sqlite3.Connection, deadline: Deadline) -> None:
+    def _create(self, db: driver.Connection, deadline: Deadline) -> None:
         descriptor, temporary = tempfile.mkstemp(
             ".partial", f"{self.path.name}.", self.path.parent
         )
         os.close(descriptor)
         try:
-            _copy(db, temporary, deadline)
+            _copy(db, temporary, self._library, deadline)
             self.check_path()
             self._publish(temporary)
         finally:
@@ -101,23 +103,23 @@ class Backup:
         )
 
 
-def _copy(db: sqlite3.Connection, target: str, deadline: Deadline) -> None:
+def _copy(db: driver.Connection, target: str, library: str, deadline: Deadline) -> None:
     def check_abort(_status: int, _remaining: int, _total: int) -> None:
         if deadline.abort.is_set():
             raise StoreClosedError("the store was closed during the backup")
 
     retry_while_busy(deadline, _begin_snapshot, db)
     try:
-        with closing(connect(target, is_uri=False)) as copy:
+        with closing(driver.connect(target, is_uri=False, library=library)) as copy:
             db.backup(copy, pages=_PAGES, progress=check_abort)
     finally:
         rollback(db)
 
 
-def _begin_snapshot(db: sqlite3.Connection) -> None:
+def _begin_snapshot(db: driver.Connection) -> None:
     db.execute("BEGIN")
     try:
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error:
+    except driver.Error:
         rollback(db)
         raise

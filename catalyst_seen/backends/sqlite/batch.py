@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from ..base import BatchResult
     from ..operations import Operation
-    from .driver import sqlite3
+    from . import driver
 
 
 def execute(
-    db: sqlite3.Connection,
+    db: driver.Connection,
     operations: Sequence[Operation[object]],
     clock: Callable[[], float],
     *,

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 from ..._errors import OutcomeUnknownError, StoreUnavailableError
 from ..base import PageResult
-from . import batch, health, queries
+from . import batch, driver, health, queries
 from .backup import Backup
-from .driver import connect, sqlite3
 from .errors import FATAL_CODES, primary_code, translated
 from .maintenance import VACUUM, remove_page, vacuum_page
 from .queries import Removal
@@ -75,7 +74,7 @@ class Database:
         self.needs_reconnect: bool = False
         self._reads_until = reads_until
         self._abort = Event()
-        self._db: sqlite3.Connection | None = None
+        self._db: driver.Connection | None = None
 
     @property
     def abort_requested(self) -> bool:
@@ -116,7 +115,7 @@ class Database:
         self._abort.set()
         db = self._db
         if db is not None:
-            with suppress(sqlite3.ProgrammingError):  # it is closed already
+            with suppress(*driver.Misuse):  # it is closed already
                 db.interrupt()
 
     def apply(
@@ -200,7 +199,7 @@ class Database:
     def backup(self, path: str) -> None:
         """Copy the database to a new file."""
         with self._guarded() as db:
-            Backup(path).create(db, self._deadline())
+            Backup(path, self.shared.config.sqlite).create(db, self._deadline())
 
     def maintain(self) -> None:
         """Run a checkpoint, if one is due."""
@@ -218,9 +217,10 @@ class Database:
         if is_uri:  # "rw" does not create a file that is missing
             database = f"{Path(location).as_uri()}?mode=rw"
         with translated(location):
-            self._db = db = connect(
+            self._db = db = driver.connect(
                 database,
                 is_uri=is_uri,
+                library=config.sqlite,
                 timeout=sqlite_timeout,
                 factory=config.tuning.sqlite_factory,
             )
@@ -240,13 +240,13 @@ class Database:
                 self.close()
                 raise
 
-    def _open_connection(self) -> sqlite3.Connection:
+    def _open_connection(self) -> driver.Connection:
         if self._db is None:
-            raise sqlite3.ProgrammingError("the database is not open")
+            raise driver.Misuse[0]("the database is not open")
         return self._db
 
     @contextmanager
-    def _guarded(self) -> Iterator[sqlite3.Connection]:
+    def _guarded(self) -> Iterator[driver.Connection]:
         """Check that the connection is usable, and watch what happens on it.
 
         A cancelled call may still be queued behind one that met an I/O error. It must
@@ -285,7 +285,7 @@ class Database:
 
     def _retried(
         self,
-        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        function: Callable[Concatenate[driver.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:

@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..._errors import StoreUnavailableError
-from .driver import sqlite3
+from . import driver
+from .driver import sqlite3  # the codes are the same in every library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_MISUSE = (sqlite3.ProgrammingError, sqlite3.InterfaceError)
-"""Errors of the caller, not of the database: bugs, which are not translated."""
 
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "Another process holds the lock; find it, or raise timeout",
@@ -45,21 +43,31 @@ def translated(location: str) -> Iterator[None]:
     """
     try:
         yield
-    except _MISUSE:
+    except driver.Misuse:
         raise
-    except sqlite3.Error as exc:
+    except driver.Error as exc:
         raise unavailable(exc, location) from exc
 
 
-def unavailable(exc: sqlite3.Error, location: str) -> StoreUnavailableError:
+def unavailable(exc: Exception, location: str) -> StoreUnavailableError:
     """Return the error of the store for an error of SQLite."""
     advice = _ADVICE.get(primary_code(exc) or 0, "Nothing acknowledged is lost")
     return StoreUnavailableError(location, describe(exc), advice)
 
 
-def is_busy(exc: sqlite3.Error) -> bool:
+def is_busy(exc: Exception) -> bool:
     """Does another connection hold the lock?"""
     return primary_code(exc) == sqlite3.SQLITE_BUSY
+
+
+def is_io_error(exc: Exception) -> bool:
+    """Did the disk, or the file system, fail?"""
+    return primary_code(exc) == sqlite3.SQLITE_IOERR
+
+
+def is_no_database(exc: Exception) -> bool:
+    """Is the file something else?"""
+    return primary_code(exc) == sqlite3.SQLITE_NOTADB
 
 
 def primary_code(exc: BaseException | None) -> int | None:
@@ -68,6 +76,6 @@ def primary_code(exc: BaseException | None) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def describe(exc: sqlite3.Error) -> str:
+def describe(exc: Exception) -> str:
     """Return SQLite's message with the name of its error code."""
     return f"{exc} ({getattr(exc, 'sqlite_errorname', type(exc).__name__)})"

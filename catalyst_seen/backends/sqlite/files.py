@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..._errors import StoreUnavailableError
+from ..._errors import ConfigurationError, StoreUnavailableError
 from ..._fork import FileId, OpenFiles
 from ..._logging import log
 
@@ -31,8 +31,9 @@ class DatabaseFile:
         real_path: The file behind any links: SQLite keeps its other files beside it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, library: str) -> None:
         self.path = path
+        self._library = library
         self.real_path: str = path
         self._database: FileId | None = None
         self._log: FileId | None = None
@@ -45,6 +46,7 @@ class DatabaseFile:
 
         Raises:
             StoreUnavailableError: The file is refused, and untouched.
+            ConfigurationError: Another SQLite library has it open in this process.
         """
         self._log = None
         if self.path != MEMORY:
@@ -55,6 +57,14 @@ class DatabaseFile:
                 "it was open when this process was forked, and SQLite's locks do not"
                 " survive that",
                 "Close stores before a fork, or start processes by spawn or forkserver",
+            )
+        others = OpenFiles.libraries(_identify(self.path)) - {self._library}
+        if others:
+            raise ConfigurationError(
+                "sqlite",
+                f"{self._library!r} cannot open {self.path}, which {others.pop()!r} has"
+                " open in this process: each would drop the locks of the other. Choose"
+                " the same library for all stores of the file",
             )
         if self._database is not None:
             self.check()
@@ -68,7 +78,7 @@ class DatabaseFile:
         self._database = _identify(self.path)
         self._log = _identify(f"{self.real_path}-wal")
         if self._database is not None:
-            OpenFiles.add(connection, self._database)
+            OpenFiles.add(connection, self._database, self._library)
 
     def unregister(self, connection: int) -> None:
         """Record that a connection is closed."""

@@ -8,8 +8,7 @@ from ..._clock import read_clock
 from ..._config import SYNCHRONOUS
 from ..._types import ON_ABANDONED, CheckReport
 from ..base import BackendStats
-from . import queries
-from .driver import sqlite3
+from . import driver, queries
 from .errors import CORRUPTION_CODES, primary_code
 from .files import is_shared, size
 from .objects import differences
@@ -30,7 +29,7 @@ _NUMBERS = ("cache_size", "page_size", "journal_size_limit", "wal_autocheckpoint
 
 
 def stats(
-    db: sqlite3.Connection, shared: SharedState, namespace: str | None
+    db: driver.Connection, shared: SharedState, namespace: str | None
 ) -> BackendStats:
     """Measure a database.
 
@@ -50,12 +49,12 @@ def stats(
         free_pages=pragma(db, "freelist_count"),
         checkpoint_failures=wal.failures,
         wal_pinned=wal.pinned,
-        engine=f"SQLite {sqlite3.sqlite_version}",
+        engine=f"SQLite {driver.load(shared.config.sqlite).version}",
         alarms=tuple(_alarms(db, shared, _settings(db), _clock_behind(db, shared))),
     )
 
 
-def check(db: sqlite3.Connection, shared: SharedState, *, is_full: bool) -> CheckReport:
+def check(db: driver.Connection, shared: SharedState, *, is_full: bool) -> CheckReport:
     """Check a database.
 
     Args:
@@ -71,7 +70,7 @@ def check(db: sqlite3.Connection, shared: SharedState, *, is_full: bool) -> Chec
     problems += _alarms(db, shared, settings, behind)
     return CheckReport(
         location=shared.path,
-        engine=f"SQLite {sqlite3.sqlite_version}",
+        engine=f"SQLite {driver.load(shared.config.sqlite).version}",
         is_full=is_full,
         schema=pragma(db, "user_version"),
         settings=settings,
@@ -87,7 +86,7 @@ def check(db: sqlite3.Connection, shared: SharedState, *, is_full: bool) -> Chec
 
 
 def _alarms(
-    db: sqlite3.Connection,
+    db: driver.Connection,
     shared: SharedState,
     settings: dict[str, str | int],
     clock_behind: float,
@@ -101,23 +100,24 @@ def _alarms(
         )
     if settings["journal_mode"] == "wal" and is_shared(shared.file.real_path):
         yield from _wal_reset_bug(
-            shared.config.tuning.sqlite_version or sqlite3.sqlite_version_info
+            shared.config.tuning.sqlite_version
+            or driver.load(shared.config.sqlite).version_info
         )
     yield from _never_shrinks(db, settings)
 
 
-def _integrity(db: sqlite3.Connection, *, is_full: bool) -> list[str]:
+def _integrity(db: driver.Connection, *, is_full: bool) -> list[str]:
     pragma_name = "integrity_check" if is_full else "quick_check"
     try:
         found = db.execute(f"PRAGMA {pragma_name}({_FINDINGS})").fetchall()
-    except sqlite3.DatabaseError as exc:
+    except driver.DatabaseError as exc:
         if primary_code(exc) not in CORRUPTION_CODES:
             raise
         return [str(exc)]
     return [line for (line,) in found if line != "ok"]
 
 
-def _settings(db: sqlite3.Connection) -> dict[str, str | int]:
+def _settings(db: driver.Connection) -> dict[str, str | int]:
     (journal,) = db.execute("PRAGMA journal_mode").fetchone()
     return {
         "journal_mode": journal,
@@ -127,7 +127,7 @@ def _settings(db: sqlite3.Connection) -> dict[str, str | int]:
     }
 
 
-def _clock_behind(db: sqlite3.Connection, shared: SharedState) -> float:
+def _clock_behind(db: driver.Connection, shared: SharedState) -> float:
     """Return by how much the clock itself is behind; the store's time never is."""
     (newest,) = db.execute("SELECT max(last_seen) FROM seen").fetchone()
     return max(0.0, float(newest or 0) - read_clock(shared.config.clock))
@@ -141,13 +141,15 @@ def _wal_reset_bug(version: tuple[int, int, int]) -> Iterator[str]:
     name = ".".join(map(str, version))
     yield (
         f"several connections share the file, and SQLite {name} has the WAL-reset bug,"
-        " which may, very rarely, damage it: use a Python with SQLite 3.51.3 or newer"
-        " (3.50.7 and 3.44.6 have the correction as well), or one process"
+        " which may, very rarely, damage it: pip install 'catalyst-seen[sqlite]' and"
+        " SeenStoreConfig(sqlite='pysqlite3') in every program that opens it, or a"
+        " Python with SQLite 3.51.3 or newer (3.50.7 and 3.44.6 have the correction as"
+        " well), or one process"
     )
 
 
 def _never_shrinks(
-    db: sqlite3.Connection, settings: dict[str, str | int]
+    db: driver.Connection, settings: dict[str, str | int]
 ) -> Iterator[str]:
     free, pages = pragma(db, "freelist_count"), pragma(db, "page_count")
     if settings["auto_vacuum"] != "incremental" and free > pages / 4:

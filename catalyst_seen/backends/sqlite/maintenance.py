@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ParamSpec
 
-from . import queries
-from .driver import sqlite3
+from . import driver, queries
 from .errors import is_busy
 from .transactions import in_transaction, retry_while_busy
 
@@ -29,7 +28,7 @@ _INCREMENTAL = 2
 
 
 def remove_page(
-    db: sqlite3.Connection,
+    db: driver.Connection,
     location: str,
     deadline: Deadline,
     removal: Removal,
@@ -47,7 +46,7 @@ def remove_page(
     return removed, cursor
 
 
-def vacuum_page(db: sqlite3.Connection, deadline: Deadline) -> Cursor | None:
+def vacuum_page(db: driver.Connection, deadline: Deadline) -> Cursor | None:
     """Free some pages; return ``VACUUM`` if there are more to free.
 
     Other connections come first: the vacuum ends if they hold the lock for long.
@@ -56,17 +55,17 @@ def vacuum_page(db: sqlite3.Connection, deadline: Deadline) -> Cursor | None:
 
 
 def _remove(
-    db: sqlite3.Connection, removal: Removal, clock: Callable[[], float]
+    db: driver.Connection, removal: Removal, clock: Callable[[], float]
 ) -> tuple[int, Cursor | None]:
     return queries.remove(db, removal, clock())
 
 
-def _needs_vacuum(db: sqlite3.Connection) -> bool:
+def _needs_vacuum(db: driver.Connection) -> bool:
     """Is so much of the file free that an incremental vacuum is worth its cost?"""
     return queries.pragma(db, "auto_vacuum") == _INCREMENTAL and _free(db) > _SLACK
 
 
-def _vacuum(db: sqlite3.Connection) -> bool:
+def _vacuum(db: driver.Connection) -> bool:
     """Free some pages, in a transaction of its own; are there more to free?
 
     The file itself shrinks at the next checkpoint. ``execute`` would free one page: it
@@ -76,7 +75,7 @@ def _vacuum(db: sqlite3.Connection) -> bool:
     return _free(db) > _ENOUGH
 
 
-def _free(db: sqlite3.Connection) -> float:
+def _free(db: driver.Connection) -> float:
     """Return the fraction of the file that is free."""
     pages = max(queries.pragma(db, "page_count"), 1)
     return queries.pragma(db, "freelist_count") / pages
@@ -88,7 +87,7 @@ def _unless_busy(
     """Run an optional function; false if the database stays locked."""
     try:
         return retry_while_busy(deadline, function, *args, **kwargs)
-    except sqlite3.OperationalError as exc:
+    except driver.OperationalError as exc:
         if not is_busy(exc):
             raise
         return False

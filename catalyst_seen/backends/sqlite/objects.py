@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .driver import sqlite3
+    from . import driver
 
 APPLICATION_ID = int.from_bytes(b"seen")
 SCHEMA_VERSION = 3
@@ -53,12 +53,12 @@ _READ = """SELECT type, name, sql FROM sqlite_master
     WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"""
 
 
-def read_objects(db: sqlite3.Connection) -> dict[Object, str]:
+def read_objects(db: driver.Connection) -> dict[Object, str]:
     """Return the SQL of every object, but for those that SQLite makes itself."""
     return {(kind, name): sql or "" for kind, name, sql in db.execute(_READ)}
 
 
-def differences(db: sqlite3.Connection, version: int = SCHEMA_VERSION) -> list[str]:
+def differences(db: driver.Connection, version: int = SCHEMA_VERSION) -> list[str]:
     """List the objects that differ from those of a version of the schema.
 
     A trigger may undo what a store writes, and a view may stand for its table.

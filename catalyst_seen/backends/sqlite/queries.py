@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..base import Cursor
     from ..operations import Id, Operation
-    from .driver import sqlite3
+    from . import driver
 
 _ROW = """first_seen, last_seen, expires_at,
     token, attempt, lease_until, on_abandoned"""
@@ -54,7 +54,7 @@ _KEYS = 1_024  # in a statement; a power of two, so that few sizes are compiled
 
 
 def read(
-    db: sqlite3.Connection, operations: Sequence[Operation[object]]
+    db: driver.Connection, operations: Sequence[Operation[object]]
 ) -> dict[Id, Row]:
     """Read the rows of the keys of a batch."""
     if len(operations) == 1:
@@ -73,7 +73,7 @@ def read(
 
 
 def write(
-    db: sqlite3.Connection, found: Mapping[Id, Row], changes: Mapping[Id, Row | None]
+    db: driver.Connection, found: Mapping[Id, Row], changes: Mapping[Id, Row | None]
 ) -> None:
     """Write the changed rows of a batch, in few statements.
 
@@ -138,7 +138,7 @@ class Removal(NamedTuple):
 
 
 def remove(
-    db: sqlite3.Connection, removal: Removal, now: float
+    db: driver.Connection, removal: Removal, now: float
 ) -> tuple[int, Cursor | None]:
     """Remove the selected rows of one page; return their number and the next cursor."""
     span, values = removal.span()
@@ -153,19 +153,19 @@ def remove(
     return db.execute(_REMOVE.format(**selection), parameters).rowcount, end
 
 
-def count(db: sqlite3.Connection, namespace: str | None, now: float) -> dict[str, int]:
+def count(db: driver.Connection, namespace: str | None, now: float) -> dict[str, int]:
     """Count the seen keys of each namespace."""
     return _counts(db, _COUNT, namespace, now)
 
 
 def count_claims(
-    db: sqlite3.Connection, namespace: str | None, now: float
+    db: driver.Connection, namespace: str | None, now: float
 ) -> dict[str, int]:
     """Count the live claims, and the abandoned ones by their policy."""
     return _counts(db, _CLAIMS, namespace, now)
 
 
-def held(db: sqlite3.Connection, namespace: str | None, now: float) -> list[Record]:
+def held(db: driver.Connection, namespace: str | None, now: float) -> list[Record]:
     """List the held keys, ordered by namespace and key."""
     scope, names = _scope(namespace)
     return [
@@ -174,13 +174,13 @@ def held(db: sqlite3.Connection, namespace: str | None, now: float) -> list[Reco
 
 
 def _counts(
-    db: sqlite3.Connection, query: str, namespace: str | None, now: float
+    db: driver.Connection, query: str, namespace: str | None, now: float
 ) -> dict[str, int]:
     scope, names = _scope(namespace)
     return dict(db.execute(query.format(scope=scope), (now, now, *names)))
 
 
-def pragma(db: sqlite3.Connection, name: str) -> int:
+def pragma(db: driver.Connection, name: str) -> int:
     """Read an integer setting or counter."""
     (value,) = db.execute(f"PRAGMA {name}").fetchone()
     return int(value)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ..._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from ..._logging import log
-from .driver import connect, sqlite3
-from .errors import primary_code
+from . import driver
+from .errors import is_no_database
 from .files import MEMORY, create_file, path_errors, size
 from .objects import (
     APPLICATION_ID,
@@ -70,10 +70,11 @@ def precheck_file(location: str, config: SeenStoreConfig) -> None:
             or the system refuses the path.
         ConfigurationError: This Python's SQLite is too old.
     """
-    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+    library = driver.load(config.sqlite)
+    if library.version_info < _OLDEST_SQLITE:
         raise ConfigurationError(
             "SQLite",
-            f"3.37 is needed at least, this Python has {sqlite3.sqlite_version}",
+            f"3.37 is needed at least, {config.sqlite} has {library.version}",
         )
     if location == MEMORY:
         return
@@ -90,11 +91,11 @@ def precheck_file(location: str, config: SeenStoreConfig) -> None:
                 " would throw away what is in the log",
                 "Both are untouched; restore a backup, or remove the log to begin anew",
             )
-        _detect_read_only(location, "mode=ro")
+        _detect_read_only(location, "mode=ro", config.sqlite)
     elif size(f"{real}-journal"):
         try:
-            _detect_read_only(location, "immutable=1")
-        except sqlite3.DatabaseError:
+            _detect_read_only(location, "immutable=1", config.sqlite)
+        except driver.DatabaseError:
             return  # half a transaction: unreadable until it is rolled back
 
 
@@ -137,13 +138,14 @@ def _make_directory(location: str) -> None:
         ) from exc
 
 
-def _detect_read_only(location: str, option: str) -> None:
-    with closing(connect(f"{Path(location).as_uri()}?{option}", is_uri=True)) as db:
+def _detect_read_only(location: str, option: str, library: str) -> None:
+    uri = f"{Path(location).as_uri()}?{option}"
+    with closing(driver.connect(uri, is_uri=True, library=library)) as db:
         _detect(db, location)
 
 
 def prepare(
-    db: sqlite3.Connection,
+    db: driver.Connection,
     location: str,
     config: SeenStoreConfig,
     ttl: float | None,
@@ -196,7 +198,7 @@ def prepare(
 
 
 def _create(
-    db: sqlite3.Connection, location: str, ttl: float | None
+    db: driver.Connection, location: str, ttl: float | None
 ) -> tuple[Kind, dict[str, int]]:
     """Create or upgrade the schema, unless another process was faster.
 
@@ -213,7 +215,7 @@ def _create(
     return kind, {}
 
 
-def _detect(db: sqlite3.Connection, location: str, *, compare: bool = True) -> Kind:
+def _detect(db: driver.Connection, location: str, *, compare: bool = True) -> Kind:
     """Detect the kind in one snapshot: another process may be creating the schema."""
     db.execute("BEGIN")
     try:
@@ -223,7 +225,7 @@ def _detect(db: sqlite3.Connection, location: str, *, compare: bool = True) -> K
 
 
 def _detect_in_transaction(
-    db: sqlite3.Connection, location: str, *, compare: bool = True
+    db: driver.Connection, location: str, *, compare: bool = True
 ) -> Kind:
     """Detect an empty database, an old store's or ours; refuse every other.
 
@@ -234,8 +236,8 @@ def _detect_in_transaction(
     """
     try:
         application_id = pragma(db, "application_id")
-    except sqlite3.DatabaseError as exc:
-        if primary_code(exc) != sqlite3.SQLITE_NOTADB:
+    except driver.DatabaseError as exc:
+        if not is_no_database(exc):
             raise
         raise SchemaError(
             location, "not a SQLite database", "It is untouched; name another file"
@@ -259,7 +261,7 @@ def _detect_in_transaction(
 
 
 def _detect_ours(
-    db: sqlite3.Connection, location: str, version: int, *, compare: bool
+    db: driver.Connection, location: str, version: int, *, compare: bool
 ) -> Kind:
     if version not in _VERSIONS:
         raise SchemaError(
@@ -277,19 +279,19 @@ def _detect_ours(
     return _VERSIONS[version]
 
 
-def _is_old_store(db: sqlite3.Connection, objects: list[Object]) -> bool:
+def _is_old_store(db: driver.Connection, objects: list[Object]) -> bool:
     """Is there only one table with the old store's two columns, and its indexes?"""
     others = [kind for kind, name in objects if (kind, name) != ("table", "seen")]
     columns = db.execute("SELECT name, type, pk FROM pragma_table_info('seen')")
     return set(others) <= {"index"} and columns.fetchall() == _OLD_COLUMNS
 
 
-def _execute(db: sqlite3.Connection, statements: Iterable[str]) -> None:
+def _execute(db: driver.Connection, statements: Iterable[str]) -> None:
     for statement in statements:
         db.execute(statement)
 
 
-def _upgrade(db: sqlite3.Connection, ttl: float | None) -> dict[str, int]:
+def _upgrade(db: driver.Connection, ttl: float | None) -> dict[str, int]:
     """Convert the old store's table; return the numbers of rows kept and skipped."""
     db.execute(_SET_ASIDE)
     _execute(db, CREATE)
@@ -300,7 +302,7 @@ def _upgrade(db: sqlite3.Connection, ttl: float | None) -> dict[str, int]:
 
 
 def _set_journal(
-    db: sqlite3.Connection, location: str, config: SeenStoreConfig, deadline: Deadline
+    db: driver.Connection, location: str, config: SeenStoreConfig, deadline: Deadline
 ) -> None:
     wanted = "wal" if config.wal_mode else "delete"
     # Of two connections that change the mode at once, SQLite refuses one without delay.
@@ -313,6 +315,6 @@ def _set_journal(
         )
 
 
-def _set_journal_mode(db: sqlite3.Connection, mode: str) -> str:
+def _set_journal_mode(db: driver.Connection, mode: str) -> str:
     (actual,) = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
     return str(actual)

@@ -29,7 +29,7 @@ class SharedState:
         self.path = path
         self.config = config
         self.ttl = ttl
-        self.file: DatabaseFile = DatabaseFile(path)
+        self.file: DatabaseFile = DatabaseFile(path, config.sqlite)
         self.wal: WriteAheadLog = WriteAheadLog(
             self.file, is_used=config.wal_mode and self.is_file
         )

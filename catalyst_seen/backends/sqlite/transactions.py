@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from ..._errors import OutcomeUnknownError
-from .driver import sqlite3
-from .errors import describe, is_busy, primary_code
+from . import driver
+from .errors import describe, is_busy, is_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def retry_while_busy(
     while True:
         try:
             return function(*args, **kwargs)
-        except sqlite3.OperationalError as exc:
+        except driver.OperationalError as exc:
             if not is_busy(exc) or deadline.has_passed:
                 raise
             is_eager = time.monotonic() < eager_until
@@ -65,10 +65,10 @@ def retry_while_busy(
 
 
 def in_transaction(
-    db: sqlite3.Connection,
+    db: driver.Connection,
     location: str,
     deadline: Deadline,
-    function: Callable[Concatenate[sqlite3.Connection, P], T],
+    function: Callable[Concatenate[driver.Connection, P], T],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
@@ -92,7 +92,7 @@ def in_transaction(
     try:
         db.execute("BEGIN")
         return _run_and_commit(db, location, deadline, function, *args, **kwargs)
-    except sqlite3.OperationalError as exc:
+    except driver.OperationalError as exc:
         if not is_busy(exc):
             raise
     retry_while_busy(deadline, db.execute, "BEGIN IMMEDIATE")
@@ -100,10 +100,10 @@ def in_transaction(
 
 
 def in_write_transaction(
-    db: sqlite3.Connection,
+    db: driver.Connection,
     location: str,
     deadline: Deadline,
-    function: Callable[Concatenate[sqlite3.Connection, P], T],
+    function: Callable[Concatenate[driver.Connection, P], T],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
@@ -119,10 +119,10 @@ def in_write_transaction(
 
 
 def _run_and_commit(
-    db: sqlite3.Connection,
+    db: driver.Connection,
     location: str,
     deadline: Deadline,
-    function: Callable[Concatenate[sqlite3.Connection, P], T],
+    function: Callable[Concatenate[driver.Connection, P], T],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
@@ -131,17 +131,17 @@ def _run_and_commit(
         result = function(db, *args, **kwargs)
         _commit(db, location, deadline)
     except BaseException:
-        with suppress(sqlite3.Error):
+        with suppress(*driver.Error):
             rollback(db)
         raise
     return result
 
 
-def _commit(db: sqlite3.Connection, location: str, deadline: Deadline) -> None:
+def _commit(db: driver.Connection, location: str, deadline: Deadline) -> None:
     try:
         retry_while_busy(deadline, db.execute, "COMMIT")
-    except sqlite3.OperationalError as exc:
-        if primary_code(exc) != sqlite3.SQLITE_IOERR:
+    except driver.OperationalError as exc:
+        if not is_io_error(exc):
             raise
         raise OutcomeUnknownError(
             location,
@@ -150,7 +150,7 @@ def _commit(db: sqlite3.Connection, location: str, deadline: Deadline) -> None:
         ) from exc
 
 
-def rollback(db: sqlite3.Connection) -> None:
+def rollback(db: driver.Connection) -> None:
     """Roll back, unless an error has ended the transaction already."""
     if db.in_transaction:
         db.execute("ROLLBACK")

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..._logging import log
-from .driver import sqlite3
+from . import driver
 from .errors import describe
 from .files import size
 
@@ -92,7 +92,7 @@ class WriteAheadLog:
             )
         return found
 
-    def maintain(self, db: sqlite3.Connection) -> None:
+    def maintain(self, db: driver.Connection) -> None:
         """Run a checkpoint if the log has grown, or if its frames are old enough."""
         if not self._is_used:
             return
@@ -108,19 +108,19 @@ class WriteAheadLog:
         self.is_due = False
         self._log_alarm()
 
-    def truncate(self, db: sqlite3.Connection) -> None:
+    def truncate(self, db: driver.Connection) -> None:
         """Run a checkpoint and truncate the log, before the connection is closed."""
         if self.bytes:
             self._checkpoint(db, "TRUNCATE")
 
-    def _checkpoint(self, db: sqlite3.Connection, mode: str) -> None:
+    def _checkpoint(self, db: driver.Connection, mode: str) -> None:
         try:
             db.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}").fetchall()
             try:
                 row = db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             finally:
                 db.execute("PRAGMA busy_timeout = 0").fetchall()
-        except sqlite3.Error as exc:
+        except driver.Error as exc:
             self._record_failure(describe(exc))
         else:
             self._record_checkpoint(*row)
