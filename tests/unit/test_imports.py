@@ -77,3 +77,20 @@ def test_nothing_in_the_loop(run_script: Run, target: Target) -> None:
     settings = json.dumps(settings_of(target))
     done = run_script(script, settings, str(target.is_server))
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_older_aiosqlite_is_named(run_script: Run) -> None:
+    """A program that is pinned to aiosqlite 0.21 gets the version and the remedy."""
+    script = """
+        import sys, types
+        older = sys.modules["aiosqlite"] = types.ModuleType("aiosqlite")
+        older.Connection = type("Connection", (), {})
+        older.__version__ = "0.21.0"
+        try:
+            import catalyst_seen
+        except ImportError as exc:
+            print(exc)
+    """
+    done = run_script(script)
+    assert "needs aiosqlite 0.22.1 or newer, and 0.21.0 is installed" in done.stdout
+    assert "pip install 'aiosqlite>=0.22.1'" in done.stdout

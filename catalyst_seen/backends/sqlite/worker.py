@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
     from .database import Database
 
+if not hasattr(aiosqlite.Connection, "stop"):  # before 0.22
+    raise ImportError(
+        f"catalyst-seen needs aiosqlite 0.22.1 or newer, and {aiosqlite.__version__} is"
+        " installed, perhaps by another requirement: pip install 'aiosqlite>=0.22.1'"
+    )
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
