@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,6 +86,7 @@ def main(
     contestant's: the median of the ratios of all rounds, so that it holds on a machine
     whose speed drifts. Results are checked: a contestant with a wrong one is excluded.
     """
+    logging.getLogger("catalyst_seen").setLevel(logging.ERROR)  # stores are created
     try:
         works = chosen(WORKS, only or [])
     except LookupError as exc:

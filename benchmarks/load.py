@@ -110,6 +110,26 @@ def reopened(opened: Opener[Repeating], tasks: int) -> Run:
     return run
 
 
+def cycling(opened: Opener[Marking], marks: int) -> Run:
+    """Open a store, mark new keys from one caller, and close it, again and again."""
+
+    async def run(arena: Arena) -> Outcome:
+        new = arena.keys(max(1, arena.size // marks) * marks)
+
+        async def cycles() -> int:
+            marked = 0
+            for first in range(0, len(new), marks):
+                async with opened(arena) as store:
+                    part = new[first : first + marks]
+                    marked += await by_tasks(store.check_and_mark, part, 1)
+            return marked
+
+        outcome = await timed(cycles(), len(new), true=len(new))
+        return replace(outcome, figures={TIME: 1e6 * marks / outcome.rate})
+
+    return run
+
+
 def looking(opened: Opener[Looking]) -> Run:
     """Read recently marked keys from one caller."""
 

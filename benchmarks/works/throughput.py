@@ -12,6 +12,7 @@ from benchmarks.load import (
     PERCENTILES,
     TIME,
     claiming,
+    cycling,
     fully_synchronous,
     latencies,
     looking,
@@ -34,6 +35,7 @@ IDEMKIT = "idemkit"
 
 _TASKS = 100
 _MANY = 1_000
+_CYCLE = 20  # marks, as a bot that opens a store for each of its cycles
 
 
 def _per_second(what: str, *goals: Goal) -> tuple[Measure, ...]:
@@ -126,6 +128,16 @@ THROUGHPUT_WORKS = (
             NAIVE: per_operation(marking(NaiveAiosqlite.opened, 1)),
             OLD: per_operation(marking(OldStoreInThreads.opened, 1)),
             REDIS: per_operation(marking(RedisPy.opened_in_memory, 1)),
+        },
+    ),
+    Work(
+        "cycle",
+        "a store opened for a cycle of 20 marks, and closed",
+        (Measure(TIME, "µs"),),
+        {
+            OURS: cycling(Ours.opened, _CYCLE),
+            NAIVE: cycling(NaiveAiosqlite.opened, _CYCLE),
+            OLD: cycling(OldStoreInThreads.opened, _CYCLE),
         },
     ),
     Work(
