@@ -58,7 +58,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(default=False, reuse_venv=True)
 def quick(session: nox.Session) -> None:
-    """Check the style and run the fast tests on SQLite, in less than a minute."""
+    """Check the style and run the fast tests on SQLite, in about a minute."""
     session.install(*group("lint"), *group("tests"), "-e", ".")
     ruff(session)
     session.run("pytest", *IN_PARALLEL, *FAST, *WITHOUT_EXTRAS, *session.posargs)
