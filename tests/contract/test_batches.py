@@ -15,6 +15,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     OutcomeUnknownError,
     SeenStoreConfig,
+    StoreError,
     StoreUnavailableError,
     Verdict,
 )
@@ -268,29 +269,31 @@ class TestApart:
             assert all(str(path) in str(end) for end in ends)
             assert len({id(end) for end in ends}) == 21
             for end in ends:
-                assert isinstance(end, StoreUnavailableError)
+                assert isinstance(end, StoreError)
                 assert end.__cause__ is not None
             await asyncio.gather(*(store.mark_seen(f"{n}") for n in range(20)))
             assert await store.count() == 21
 
     async def test_failed_write_spares_the_readers(self, path: Path) -> None:
         """A batch that cannot be written fails for no caller that only reads."""
+        faults = SqliteFaults()
         settings = SeenStoreConfig(
-            path, timeout=0.1, recent_staleness=0, on_error="raise", purge_interval=None
-        )
+            path, recent_staleness=0, on_error="raise", purge_interval=None,
+            tuning=faults.tuning,
+        )  # fmt: skip
         async with AsyncSeenStore(settings) as store:
             await store.mark_seen("seen")
-            with write_lock(path):
-                marks = [asyncio.create_task(store.mark_seen("0"))]
-                await asyncio.sleep(0)
-                marks += [asyncio.create_task(store.mark_seen(key)) for key in "12"]
-                record, *seen, fresh = await asyncio.gather(
-                    store.get("seen"),
-                    store.is_seen("seen"),
-                    store.is_seen("1"),
-                    store.filter_new(["seen", "1"]),
-                )
-                ends = await asyncio.gather(*marks, return_exceptions=True)
+            faults.refuse("COMMIT", "SQLITE_FULL", [False, False])
+            marks = [asyncio.create_task(store.mark_seen("0"))]
+            await asyncio.sleep(0)
+            marks += [asyncio.create_task(store.mark_seen(key)) for key in "12"]
+            record, *seen, fresh = await asyncio.gather(
+                store.get("seen"),
+                store.is_seen("seen"),
+                store.is_seen("1"),
+                store.filter_new(["seen", "1"]),
+            )
+            ends = await asyncio.gather(*marks, return_exceptions=True)
             assert record is not None
             assert (seen, fresh) == ([True, False], ["1"])
             assert [type(end) for end in ends] == [StoreUnavailableError] * 3

@@ -629,7 +629,7 @@ class TestFileThatChanges:
 
     def test_slow_readers_are_no_pin(self, path: Path) -> None:
         """Only a checkpoint that comes no further is kept by a reader."""
-        log = wal.WriteAheadLog(files.DatabaseFile(str(path)), is_used=True)
+        log = wal.WriteAheadLog(files.DatabaseFile(str(path), "stdlib"), is_used=True)
         for copied in (0, 10, 20, 40):
             log._record_checkpoint(0, 100, copied)
             log._pinned_since = time.monotonic() - 100

@@ -104,11 +104,10 @@ class TestMany:
         assert await verdict(hasty, "0") is Verdict.RETRY
         assert (await hasty.confirm_many(claims)).count(True) == 999
 
-    async def test_foreign_claims_are_refused(
-        self, store: AsyncSeenStore, hasty: AsyncSeenStore
-    ) -> None:
+    async def test_foreign_claims_are_refused(self, store: AsyncSeenStore) -> None:
         """Anything but a claim of this store is refused, with its position."""
-        claims = [await store.claim("a"), await hasty.claim("b")]
+        async with AsyncSeenStore(":memory:") as other:
+            claims = [await store.claim("a"), await other.claim("b")]
         for verb in (store.confirm_many, store.release_many):
             with pytest.raises(ValueError, match=r"claims\[1\], <Claim 'b'"):
                 await verb(claims)
