@@ -57,10 +57,12 @@ def call_error(
     named = _names(parameters, inspect.Parameter.KEYWORD_ONLY)
     name = function.__qualname__.removesuffix(".__init__")
     surplus = args[1 + len(positional) :]
-    if surplus and named and inspect.Parameter.VAR_POSITIONAL not in kinds:
+    if surplus and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        value = truncated_repr(surplus[0])
+        advice = f"pass {value} by name, as {'= or '.join(named)}="
         return TypeError(
-            f"{name} takes {' and '.join(positional) or 'nothing'} by position: pass"
-            f" {truncated_repr(surplus[0])} by name, as {'= or '.join(named)}="
+            f"{name} takes {' and '.join(positional) or 'nothing'} by position: "
+            + (advice if named else f"{value} is one too many")
         )
     known = [*positional, *named]
     unknown = [argument for argument in kwargs if argument not in known]

@@ -11,16 +11,21 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
 
 from ._calls import call_error
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from types import FunctionType
 
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_NAMED = inspect.Parameter.KEYWORD_ONLY
+_OTHERS = inspect.Parameter.VAR_KEYWORD
 
 
 class Unawaited(Coroutine[Any, Any, T_co]):
@@ -88,17 +93,36 @@ def verb(
     ``inspect.iscoroutinefunction`` stays true, so that ``unittest.mock`` replaces the
     verb with an ``AsyncMock``, as it does a coroutine function.
     """
+    return mark_coroutine_function(functools.wraps(function)(_caller(function)))
 
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Unawaited[T]:
-        try:
-            return Unawaited(function(*args, **kwargs))
-        except TypeError:
-            if error := call_error(function, args, kwargs):
-                raise error from None
-            raise
 
-    return mark_coroutine_function(call)
+def _caller(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Unawaited[T]]:
+    """Generate a function with the parameters of a verb that calls the verb.
+
+    One that passes ``*args`` and ``**kwargs`` on would cost 0.3 µs a call more, which
+    is nearly as much as everything else that is done here.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [one.name for one in parameters if one.kind is _POSITIONAL]
+    named = [one.name for one in parameters if one.kind is _NAMED]
+    others = [one.name for one in parameters if one.kind is _OTHERS]
+    given = [*positional, "*surplus", *named, f"**{others[0] if others else 'unknown'}"]
+    passed = [*positional, *(f"{name}={name}" for name in named)]
+    passed += [f"**{name}" for name in others]
+    misfits = ["surplus", *([] if others else ["unknown"])]
+    source = f"""\
+def call({", ".join(given)}):
+    if {" or ".join(misfits)}:
+        raise _error(_verb, [{", ".join(positional)}, *surplus], {given[-1][2:]})
+    return _Unawaited(_verb({", ".join(passed)}))
+"""
+    names: dict[str, Any]
+    names = {"_Unawaited": Unawaited, "_error": call_error, "_verb": function}
+    exec(source, names)  # noqa: S102 - made of the names of parameters alone
+    call: FunctionType = names["call"]
+    call.__defaults__ = function.__defaults__
+    call.__kwdefaults__ = function.__kwdefaults__
+    return cast("Callable[P, Unawaited[T]]", call)
 
 
 def mark_coroutine_function(function: Callable[P, T]) -> Callable[P, T]:
