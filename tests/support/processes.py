@@ -23,8 +23,8 @@ from typing import Any
 from . import guardian
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0
-"""Seconds in which a server starts, or ends when it is asked to."""
+PATIENCE = 120.0
+"""Seconds in which a server starts, ends when it is asked to, or is found again."""
 
 _PORTS = range(20_000, 32_000)
 """Below those that a system gives to clients: one that tries again and again to reach a

@@ -17,8 +17,9 @@ from catalyst_seen import (
     StoreUnavailableError,
 )
 
+from ...support.processes import HOST, PATIENCE
 from ...support.redis_stores import DURABLE, to
-from ...support.servers import HOST, ValkeyCluster
+from ...support.servers import ValkeyCluster
 
 PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
 
@@ -128,8 +129,9 @@ class TestSlots:
                 await until_counted(idle, 60)
 
 
+@pytest.mark.slow
 class TestLostNodes:
-    """Nodes that are lost."""
+    """Nodes that are lost, and return: the nodes themselves agree on it in seconds."""
 
     async def test_lost_node_returns(self) -> None:
         """A lost node fails only its own keys, within the timeout, until it returns."""
@@ -209,7 +211,7 @@ class TestLostNodes:
     async def test_call_waits_for_a_failed_cluster(self) -> None:
         """Calls are retried while a cluster that lost a node refuses all commands."""
         with ValkeyCluster(**DURABLE) as cluster:
-            async with to(cluster, timeout=15) as store:
+            async with to(cluster, timeout=PATIENCE) as store:
                 (key, *_) = of_node(0, [str(number) for number in range(99)])
                 await store.mark_seen("before")
                 cluster.nodes[2].kill()
@@ -228,7 +230,7 @@ class TestLostNodes:
 
 async def until_counted(store: AsyncSeenStore, number: int) -> None:
     """Count until that succeeds, and compare the number."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             assert await store.count() == number
@@ -241,7 +243,7 @@ async def until_counted(store: AsyncSeenStore, number: int) -> None:
 
 async def until_known(store: AsyncSeenStore, key: str) -> object:
     """Check and mark a key until that succeeds."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return await store.check_and_mark(key)
@@ -279,7 +281,7 @@ def empty(cluster: ValkeyCluster, source: int, target: int) -> None:
                 for slot in slots:
                     pipe.execute_command("CLUSTER", "SETSLOT", slot, how, node_id)
             pipe.execute()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     for node in cluster.nodes:
         with node.client() as client:
             while old_id in (
