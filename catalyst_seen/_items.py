@@ -1,10 +1,13 @@
-"""Validation of iterables of items, and of the function that returns an item's key."""
+"""Validation of iterables of items, and of functions of an item or a key."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 
-from ._validation import truncated_repr
+from ._validation import check_note, truncated_repr
+
+Note = str | Callable[[str], str | None] | None
+"""The note of every key of a batch, or a function that returns the note of a key."""
 
 
 def check_iterable(items: object, argument: str) -> None:
@@ -35,3 +38,11 @@ def check_key_function(key: object) -> None:
             f" key=operator.itemgetter({truncated_repr(key)}), for objects a lambda,"
             " such as key=lambda item: item.id"
         )
+
+
+def notes(note: Note) -> Callable[[str], str | None]:
+    """Return a function that returns the valid note of a key."""
+    if callable(note):
+        return lambda key: check_note(note(key), f"note({truncated_repr(key)})")
+    checked = check_note(note)
+    return lambda _: checked

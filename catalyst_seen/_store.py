@@ -27,12 +27,13 @@ from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreError
-from ._items import check_iterable, check_key_function
+from ._items import check_iterable, check_key_function, notes
 from ._logging import log
 from ._misuse import misused
+from ._namespaces import NamespaceVerbs
 from ._pause import pause
-from ._targets import check_path, expanded, is_url
-from ._types import ON_ABANDONED, CheckReport, Once, Record, Sighting, StoreStats
+from ._targets import is_url
+from ._types import ON_ABANDONED, Once, Record, Sighting
 from ._unawaited import Unawaited, verb
 from ._validation import (
     Duration,
@@ -41,7 +42,7 @@ from ._validation import (
     check_key,
     check_keys,
     check_namespace,
-    days,
+    check_note,
     seconds,
     seconds_or_never,
     timestamp,
@@ -49,12 +50,13 @@ from ._validation import (
     ttl_seconds,
 )
 from .backends._registry import make_backend
-from .backends.base import Backend, SupportsBackup, SupportsInspection
+from .backends.base import Backend
 from .backends.operations import (
     Acquire,
     CheckAndMark,
     Forget,
     Get,
+    IsSeen,
     Mark,
     Refresh,
     Resolve,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError
+    from ._items import Note
     from ._types import OnAbandoned
 
 T = TypeVar("T")
@@ -85,6 +88,7 @@ class ClaimOptions(TypedDict, total=False):
     wait: Duration
     keep_alive: bool
     on_abandoned: OnAbandoned | EllipsisType
+    note: str | None
     namespace: str | EllipsisType
 
 
@@ -95,7 +99,7 @@ _BLOCKING = (
 
 
 @misused(enter=_BLOCKING, exit=_BLOCKING)
-class AsyncSeenStore:
+class AsyncSeenStore(NamespaceVerbs):
     """Remembers which items have been handled, for asyncio programs.
 
     ::
@@ -318,15 +322,14 @@ class AsyncSeenStore:
         Raises:
             StoreError: The store failed, and ``on_error`` is ``"raise"``.
         """
-        get = Get(self._own(namespace), check_key(key))
+        question = IsSeen(self._own(namespace), check_key(key))
         try:
-            record = await self._dispatcher.query(get)
+            return await self._dispatcher.query(question)
         except StoreError as exc:
             if self._config.on_error == "raise":
                 raise
             log("error", "lookup_failed", location=exc.location, error=str(exc))
             return False
-        return record is not None
 
     @verb
     async def mark_seen(
@@ -335,6 +338,7 @@ class AsyncSeenStore:
         ts: float | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
+        note: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> None:
         """Mark a key as seen, in any state; a claim on it is lost.
@@ -349,6 +353,9 @@ class AsyncSeenStore:
                 marked and unseen.
             ttl: The TTL of this mark, as in the constructor; ``None`` is for ever. The
                 default is the store's.
+            note: A text that is stored with the key, of at most 65,536 bytes of UTF-8,
+                for ``get`` and ``records``. ``None`` keeps the one that is there, and
+                ``""`` removes it.
             namespace: The namespace of the key.
 
         Raises:
@@ -360,6 +367,7 @@ class AsyncSeenStore:
             check_key(key),
             ttl_seconds(ttl, self._ttl),
             self._instant(ts),
+            check_note(note),
         )
         await self._dispatcher.execute(mark)
 
@@ -370,21 +378,30 @@ class AsyncSeenStore:
         ts: float | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
+        note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> None:
         """Mark many keys as ``mark_seen`` does, in one transaction: all or nothing.
+
+        Args:
+            keys: Any iterable of keys.
+            ts: As in ``mark_seen``.
+            ttl: As in ``mark_seen``.
+            note: The note of all keys, or a function that returns that of a key.
+            namespace: The namespace of the keys.
 
         Raises:
             StoreUnavailableError: The store failed; no key is marked.
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
-        namespace, lasting = (
-            self._own(namespace),
-            ttl_seconds(ttl, self._ttl),
+        namespace, lasting = self._own(namespace), ttl_seconds(ttl, self._ttl)
+        instant, note_of = self._instant(ts), notes(note)
+        await self._dispatcher.execute_many(
+            await _for_each(
+                keys,
+                lambda key: Mark(namespace, key, lasting, instant, note_of(key)),
+            )
         )
-        instant = self._instant(ts)
-        mark = partial(Mark, namespace, ttl=lasting, ts=instant)
-        await self._dispatcher.execute_many(await _for_each(keys, mark))
 
     @verb
     async def check_and_mark(
@@ -392,13 +409,15 @@ class AsyncSeenStore:
         key: str,
         *,
         ttl: Duration | EllipsisType | None = ...,
+        note: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> Sighting:
         """Mark a key unless it is seen, claimed or held; true if this call marked it.
 
         Atomic: of any number of tasks, threads and processes that check one key,
         exactly one gets a true sighting per TTL. The key of a false sighting is not
-        changed, and costs no write.
+        changed, and costs no write. ``note`` is as in ``mark_seen``; a duplicate keeps
+        its own.
 
         Raises:
             StoreUnavailableError: The store failed; the key is not marked.
@@ -408,6 +427,7 @@ class AsyncSeenStore:
             self._own(namespace),
             check_key(key),
             ttl_seconds(ttl, self._ttl),
+            check_note(note),
         )
         return await self._dispatcher.query(check)
 
@@ -417,9 +437,12 @@ class AsyncSeenStore:
         keys: Iterable[str],
         *,
         ttl: Duration | EllipsisType | None = ...,
+        note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> list[Sighting]:
         """Do ``check_and_mark`` for many keys in one transaction: all or nothing.
+
+        ``note`` is as in ``mark_many``; a duplicate keeps its own.
 
         Returns:
             A sighting per key, in order. If a new key occurs twice, its first sighting
@@ -429,12 +452,13 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; no key is marked.
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
-        namespace, lasting = (
-            self._own(namespace),
-            ttl_seconds(ttl, self._ttl),
+        namespace, lasting = self._own(namespace), ttl_seconds(ttl, self._ttl)
+        note_of = notes(note)
+        return await self._dispatcher.query_many(
+            await _for_each(
+                keys, lambda key: CheckAndMark(namespace, key, lasting, note_of(key))
+            )
         )
-        check = partial(CheckAndMark, namespace, ttl=lasting)
-        return await self._dispatcher.query_many(await _for_each(keys, check))
 
     @verb
     async def refresh(
@@ -473,6 +497,7 @@ class AsyncSeenStore:
         wait: Duration = 0,
         keep_alive: bool = False,
         on_abandoned: OnAbandoned | EllipsisType = ...,
+        note: str | None = None,
         namespace: str | EllipsisType = ...,
         required: bool = False,
     ) -> UnawaitedClaim:
@@ -505,6 +530,8 @@ class AsyncSeenStore:
                 is cancelled and raises ``LeaseLostError``.
             on_abandoned: As in ``SeenStoreConfig``, for this claim; the default is the
                 store's.
+            note: As in ``mark_seen``, if the claim is owned; ``claim.note`` has the
+                note of the key.
             namespace: The namespace of the key.
             required: Raise before the block if the claim is false.
 
@@ -522,6 +549,7 @@ class AsyncSeenStore:
             lease=self._length(lease),
             ttl=ttl_seconds(ttl, self._ttl),
             on_abandoned=policy,
+            note=check_note(note),
         )
         waiting = seconds(wait, "wait", least=0)
         check_flag(keep_alive, "keep_alive")
@@ -599,6 +627,7 @@ class AsyncSeenStore:
         lease: Duration | EllipsisType = ...,
         ttl: Duration | EllipsisType | None = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
+        note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> UnawaitedClaims:
         """Claim many keys in one transaction: all claimable keys, or none.
@@ -612,7 +641,8 @@ class AsyncSeenStore:
 
         As a block it yields the owned claims; the end of the block releases those that
         were neither confirmed nor released. All leases begin now: a lease must last
-        until the last item is handled, unless its claim is renewed.
+        until the last item is handled, unless its claim is renewed. ``note`` is as in
+        ``mark_many``, for the owned claims.
 
         Returns:
             When awaited: a claim per key, in order; a claim that is true is owned. If a
@@ -623,31 +653,20 @@ class AsyncSeenStore:
             StoreUnavailableError: The store failed; no key is claimed.
             OutcomeUnknownError: The commit failed; the claims are released.
         """
-        return UnawaitedClaims(
-            self._claim_all(
-                keys,
-                self._own(namespace),
-                self._length(lease),
-                ttl_seconds(ttl, self._ttl),
-                self._policy(on_abandoned),
-            )
-        )
+        name, length = self._own(namespace), self._length(lease)
+        lasting, policy = ttl_seconds(ttl, self._ttl), self._policy(on_abandoned)
+        note_of = notes(note)
+
+        def acquire(key: str) -> Acquire:
+            token = self._token()
+            return Acquire(name, key, token, length, lasting, policy, note_of(key))
+
+        return UnawaitedClaims(self._claim_all(keys, acquire))
 
     async def _claim_all(
-        self,
-        keys: Iterable[str],
-        namespace: str,
-        lease: float,
-        ttl: float | None,
-        on_abandoned: OnAbandoned,
+        self, keys: Iterable[str], acquire: Callable[[str], Acquire]
     ) -> list[Claim]:
-        operations = await _for_each(
-            keys,
-            lambda key: Acquire(
-                namespace, key, self._token(), lease, ttl, on_abandoned
-            ),
-        )
-        return await acquire_claims(self._dispatcher, operations)
+        return await acquire_claims(self._dispatcher, await _for_each(keys, acquire))
 
     @verb
     async def confirm_many(
@@ -693,21 +712,6 @@ class AsyncSeenStore:
             OutcomeUnknownError: The commit failed; the claims may be released.
         """
         return await release_all(self._dispatcher, claims, delay)
-
-    @verb
-    async def held(self, *, namespace: str | EllipsisType | None = ...) -> list[Record]:
-        """List the keys that are ``HELD``, in one namespace or in all.
-
-        Returns:
-            A record per key, ordered by namespace and key; ``last_seen`` is the time of
-            the last claim.
-
-        Raises:
-            StoreUnavailableError: The store failed.
-        """
-        which = self._one_or_all(namespace)
-        inspection = self._inspection()
-        return await self._lifecycle.read(lambda: inspection.held(which))
 
     @verb
     async def resolve(
@@ -785,13 +789,10 @@ class AsyncSeenStore:
         self._lifecycle.check_open()
         fresh: list[T] = []
         async for _, names in _chunks(first, "items"):
-            gets = [Get(namespace, name) for name in names]
-            records = await self._dispatcher.query_many(gets)
-            fresh += [
-                first[name]
-                for name, record in zip(names, records, strict=True)
-                if record is None
-            ]
+            questions = [IsSeen(namespace, name) for name in names]
+            answers = await self._dispatcher.query_many(questions)
+            seen = zip(names, answers, strict=True)
+            fresh += [first[name] for name, is_seen in seen if not is_seen]
         return fresh
 
     @verb
@@ -807,184 +808,43 @@ class AsyncSeenStore:
         )
 
     @verb
+    async def forget_many(
+        self, keys: Iterable[str], *, namespace: str | EllipsisType = ...
+    ) -> int:
+        """Make many keys unseen, as ``forget`` does, in one transaction.
+
+        Returns:
+            How many of them were seen or claimed.
+
+        Raises:
+            StoreUnavailableError: The store failed; no key is changed.
+            OutcomeUnknownError: The commit failed; the keys may be forgotten.
+        """
+        forget = partial(Forget, self._own(namespace))
+        forgotten = await self._dispatcher.execute_many(
+            await _for_each(keys, forget, may_end_in_break=True)
+        )
+        return sum(forgotten)
+
+    @verb
     async def get(
         self, key: str, *, namespace: str | EllipsisType = ...
     ) -> Record | None:
-        """Return the record of a seen key; ``None`` for any other key.
+        """Return the record of a key in any state; ``None`` if it is unseen.
+
+        ``record.state`` tells whether the key is seen, claimed, released or held.
 
         Raises:
             StoreUnavailableError: The store failed.
         """
         return await self._dispatcher.execute(Get(self._own(namespace), check_key(key)))
 
-    @verb
-    async def count(self, *, namespace: str | EllipsisType | None = ...) -> int:
-        """Count the seen keys of one namespace, or of all; reads every row.
-
-        Raises:
-            StoreUnavailableError: The store failed.
-        """
-        which = self._one_or_all(namespace)
-        inspection = self._inspection()
-        counts = await self._lifecycle.read(lambda: inspection.count(which))
-        return sum(counts.values())
-
-    @verb
-    async def stats(self, *, namespace: str | EllipsisType | None = ...) -> StoreStats:
-        """Return statistics; keys are counted in one namespace, or in all.
-
-        Raises:
-            StoreUnavailableError: The store failed.
-        """
-        which = self._one_or_all(namespace)
-        inspection = self._inspection()
-        measured = await self._lifecycle.run_beside(lambda: inspection.stats(which))
-        return StoreStats(
-            keys=sum(measured.keys_by_namespace.values()),
-            keys_by_namespace=measured.keys_by_namespace,
-            claimed=measured.claimed,
-            abandoned=measured.abandoned,
-            file_bytes=measured.file_bytes,
-            wal_bytes=measured.wal_bytes,
-            free_pages=measured.free_pages,
-            checkpoint_failures=measured.checkpoint_failures,
-            wal_pinned=measured.wal_pinned,
-            purge_runs=self._maintenance.runs,
-            purge_rows=self._maintenance.rows,
-            purge_failures=self._maintenance.failures,
-            last_purge=self._maintenance.last,
-            operations=dict(self._dispatcher.executor.executed),
-            batches=self._dispatcher.batcher.batches,
-            recent_keys=len(self._dispatcher.cache),
-            recent_hits=self._dispatcher.cache.hits,
-            engine=measured.engine,
-            failures=self._lifecycle.failures.calls(),
-            alarms=(*measured.alarms, *self._lifecycle.failures.alarms()),
-        )
-
-    @verb
-    async def check(self, *, full: bool = False) -> CheckReport:
-        """Run a health check of the database, while other calls run.
-
-        On SQLite it reads the whole file to detect damage in its structure; with
-        ``full`` it also compares every row with every index. On a server it checks for
-        settings that would break a promise of the store. The report contains the
-        settings in force, and the problems that need an operator.
-
-        Returns:
-            A report: true if there is no problem; as text, one line per finding.
-
-        Raises:
-            SchemaError: The database is not a store any more.
-            StoreUnavailableError: The database is too damaged to be opened, or the
-                store failed.
-        """
-        check_flag(full, "full")
-        inspection = self._inspection()
-        report = await self._lifecycle.run_beside(
-            lambda: inspection.check(is_full=full)
-        )
-        alarms = self._lifecycle.failures.alarms()
-        return replace(report, problems=(*report.problems, *alarms))
-
-    @verb
-    async def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copy a snapshot of SQLite's database to a file, while other calls run.
-
-        The copy is a complete database: open it as a store, or let it replace a file
-        that no program has open. It gets its name when it is complete and on the disk,
-        and is readable by its owner only. Other calls wait for the copy if the database
-        has no write-ahead log, or is in memory.
-
-        Args:
-            path: The path of the copy, which must not exist.
-
-        Raises:
-            ConfigurationError: The path exists, or its directory does not; or the
-                database is a server's, which has backup tools of its own.
-            StoreUnavailableError: The copy failed; no file remains.
-        """
-        check_path(path)
-        backend = self._lifecycle.backend
-        if not isinstance(backend, SupportsBackup):
-            raise ConfigurationError(
-                "backup",
-                f"the database at {backend.location} copies itself: Redis by BGSAVE or"
-                " its append-only files, PostgreSQL by pg_dump or pg_basebackup",
-            )
-        await self._lifecycle.run_beside(partial(backend.backup, expanded(path)))
-
-    @verb
-    async def purge_expired(self, *, namespace: str | EllipsisType | None = ...) -> int:
-        """Remove the expired rows of one namespace, or of all; their space is reused.
-
-        Expired keys are unseen with or without a purge. A purge is divided into bounded
-        transactions, between which other calls run.
-
-        Returns:
-            The number of removed rows.
-
-        Raises:
-            StoreUnavailableError: The store failed; the rows of earlier transactions
-                stay removed.
-            OutcomeUnknownError: The commit of one of the transactions failed.
-        """
-        which = self._one_or_all(namespace)
-        return await self._maintenance.purge_expired(which)
-
-    @verb
-    async def cleanup_old_entries(
-        self, days_old: float = 30, *, namespace: str | EllipsisType | None = ...
-    ) -> int:
-        """Remove the rows last marked over ``days_old`` days ago, whatever their TTL.
-
-        Live leases and held keys are kept. If the store fails, or the outcome is
-        unknown, the result is 0 and an error is logged, as in the old synchronous
-        store, unless ``on_error="raise"``; rows may be removed nevertheless. A cleanup
-        is divided into bounded transactions, between which other calls run.
-
-        Returns:
-            The number of removed rows.
-
-        Raises:
-            StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
-            OutcomeUnknownError: The commit of one of the transactions failed, and
-                ``on_error`` is ``"raise"``.
-        """
-        which = self._one_or_all(namespace)
-        age = days(days_old, "days_old")
-        try:
-            return await self._maintenance.cleanup(self._inspection(), age, which)
-        except StoreError as exc:
-            if self._config.on_error == "raise":
-                raise
-            log("error", "cleanup_failed", location=exc.location, error=str(exc))
-            return 0
-
     def _refuse_view(self, problem: str) -> None:
         if self._parent is not None:
             raise TypeError(f"{self!r} is a view, and {problem}")
 
-    def _own(self, namespace: str | EllipsisType) -> str:
-        """Return the namespace of a verb on keys; by default the view's, or ``""``."""
-        return (self._name or "") if namespace is ... else check_namespace(namespace)
-
-    def _one_or_all(self, namespace: str | EllipsisType | None) -> str | None:
-        """Return the namespace of a verb on rows; by default the view's, or all."""
-        if namespace is ...:
-            return self._name
-        return None if namespace is None else check_namespace(namespace)
-
     def _length(self, lease: Duration | EllipsisType) -> float:
         return self._lease if lease is ... else seconds(lease, "lease")
-
-    def _inspection(self) -> SupportsInspection:
-        backend = self._lifecycle.backend
-        if not isinstance(backend, SupportsInspection):
-            raise ConfigurationError(
-                "backend", f"{type(backend).__name__} cannot inspect whole namespaces"
-            )
-        return backend
 
     def _token(self) -> str:
         """Return a random token from a pool, because a system call for each is slow.
@@ -1033,11 +893,14 @@ def check_function(function: Callable[[], object]) -> None:
     )
 
 
-async def _for_each(keys: Iterable[str], make: Callable[[str], T]) -> list[T]:
+async def _for_each(
+    keys: Iterable[str], make: Callable[[str], T], *, may_end_in_break: bool = False
+) -> list[T]:
     """Validate keys and make an operation of each."""
     operations: list[T] = []
     async for first, chunk in _chunks(keys, "keys"):
-        operations += map(make, check_keys(chunk, "keys", first))
+        checked = check_keys(chunk, "keys", first, may_end_in_break=may_end_in_break)
+        operations += map(make, checked)
     return operations
 
 

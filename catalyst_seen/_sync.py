@@ -34,11 +34,19 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError, SeenStoreConfig
+    from ._items import Note
     from ._store import ClaimOptions
-    from ._types import CheckReport, OnAbandoned, Record, Sighting, StoreStats
+    from ._types import (
+        CheckReport,
+        OnAbandoned,
+        Record,
+        RecordState,
+        Sighting,
+        StoreStats,
+    )
     from ._validation import Duration
     from ._verdict import Verdict
-    from .backends.base import Backend
+    from .backends.base import Backend, Selection
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -188,9 +196,12 @@ class SeenStore:
         ts: float | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
+        note: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> None:
-        self._call(self._store.mark_seen, key, ts, ttl=ttl, namespace=namespace)
+        self._call(
+            self._store.mark_seen, key, ts, ttl=ttl, note=note, namespace=namespace
+        )
 
     def mark_many(
         self,
@@ -198,10 +209,16 @@ class SeenStore:
         ts: float | None = None,
         *,
         ttl: Duration | EllipsisType | None = ...,
+        note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> None:
         self._call(
-            self._store.mark_many, _materialized(keys), ts, ttl=ttl, namespace=namespace
+            self._store.mark_many,
+            _materialized(keys),
+            ts,
+            ttl=ttl,
+            note=note,
+            namespace=namespace,
         )
 
     def check_and_mark(
@@ -209,21 +226,26 @@ class SeenStore:
         key: str,
         *,
         ttl: Duration | EllipsisType | None = ...,
+        note: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> Sighting:
-        return self._call(self._store.check_and_mark, key, ttl=ttl, namespace=namespace)
+        return self._call(
+            self._store.check_and_mark, key, ttl=ttl, note=note, namespace=namespace
+        )
 
     def check_and_mark_many(
         self,
         keys: Iterable[str],
         *,
         ttl: Duration | EllipsisType | None = ...,
+        note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> list[Sighting]:
         return self._call(
             self._store.check_and_mark_many,
             _materialized(keys),
             ttl=ttl,
+            note=note,
             namespace=namespace,
         )
 
@@ -247,6 +269,7 @@ class SeenStore:
         wait: Duration = 0,
         keep_alive: bool = False,
         on_abandoned: OnAbandoned | EllipsisType = ...,
+        note: str | None = None,
         namespace: str | EllipsisType = ...,
         required: bool = False,
     ) -> BlockingClaim:
@@ -269,6 +292,7 @@ class SeenStore:
                 wait=wait,
                 keep_alive=keep_alive,
                 on_abandoned=on_abandoned,
+                note=note,
                 namespace=namespace,
                 required=required,
             )
@@ -318,6 +342,7 @@ class SeenStore:
         lease: Duration | EllipsisType = ...,
         ttl: Duration | EllipsisType | None = ...,
         on_abandoned: OnAbandoned | EllipsisType = ...,
+        note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> BlockingClaims:
         """Claim many keys in one transaction: all claimable keys, or none.
@@ -342,6 +367,7 @@ class SeenStore:
                 lease=lease,
                 ttl=ttl,
                 on_abandoned=on_abandoned,
+                note=note,
                 namespace=namespace,
             )
         )
@@ -414,11 +440,51 @@ class SeenStore:
     def forget(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
         return self._call(self._store.forget, key, namespace=namespace)
 
+    def forget_many(
+        self, keys: Iterable[str], *, namespace: str | EllipsisType = ...
+    ) -> int:
+        return self._call(
+            self._store.forget_many, _materialized(keys), namespace=namespace
+        )
+
     def get(self, key: str, *, namespace: str | EllipsisType = ...) -> Record | None:
         return self._call(self._store.get, key, namespace=namespace)
 
     def count(self, *, namespace: str | EllipsisType | None = ...) -> int:
         return self._call(self._store.count, namespace=namespace)
+
+    def has_any(self, *, namespace: str | EllipsisType | None = ...) -> bool:
+        return self._call(self._store.has_any, namespace=namespace)
+
+    def namespaces(self) -> list[str]:
+        return self._call(self._store.namespaces)
+
+    def records(
+        self,
+        *,
+        state: RecordState | None = None,
+        namespace: str | EllipsisType | None = ...,
+        prefix: str = "",
+        since: float | None = None,
+    ) -> Iterator[Record]:
+        selection = self._store._selection(
+            state=state, namespace=namespace, prefix=prefix, since=since
+        )
+        return self._records(selection)
+
+    def _records(self, selection: Selection) -> Iterator[Record]:
+        page = self._call(self._store._page, selection, None)
+        while True:
+            yield from page.records
+            if page.cursor is None:
+                return
+            page = self._call(self._store._page, selection, page.cursor)
+
+    def clear(self, *, namespace: str | EllipsisType | None = ...) -> int:
+        return self._call(self._store.clear, namespace=namespace)
+
+    def rename(self, new_name: str, *, namespace: str | EllipsisType = ...) -> None:
+        self._call(self._store.rename, new_name, namespace=namespace)
 
     def stats(self, *, namespace: str | EllipsisType | None = ...) -> StoreStats:
         return self._call(self._store.stats, namespace=namespace)
@@ -556,6 +622,11 @@ class BlockingClaim:
         """Seconds until the key may be claimed; only for ``IN_FLIGHT``."""
         return self._claim.retry_after
 
+    @property
+    def note(self) -> str | None:
+        """The text that was stored with the key, if the claim is owned."""
+        return self._claim.note
+
     def remaining(self) -> float:
         return self._claim.remaining()
 
@@ -563,6 +634,7 @@ class BlockingClaim:
         self,
         ttl: Duration | EllipsisType | None = ...,
         *,
+        note: str | None = None,
         connection: object = None,
     ) -> None:
         if connection is not None:
@@ -571,7 +643,7 @@ class BlockingClaim:
                 "belongs to an event loop: take AsyncSeenStore to confirm in a"
                 " transaction of yours",
             )
-        self._store._call(self._claim.confirm, ttl)
+        self._store._call(self._claim.confirm, ttl, note=note)
 
     def release(self, delay: Duration = 0) -> bool:
         return self._store._call(self._claim.release, delay)

@@ -18,6 +18,11 @@ OnAbandoned = Literal["retry", "hold", "drop"]
 ON_ABANDONED: tuple[OnAbandoned, ...] = get_args(OnAbandoned)
 
 
+RecordState = Literal["seen", "claimed", "released", "pending", "held"]
+"""The state of a key that is not unseen; see ``Record``."""
+
+RECORD_STATES: tuple[RecordState, ...] = get_args(RecordState)
+
 CallKind = Literal["read", "write"]
 """Does a call only read, or may it change a key?"""
 
@@ -79,32 +84,45 @@ class ClaimState:
         lease_until: When the live lease on the key ends, this one or that of another
             owner, in seconds since 1970; ``None`` without a live lease.
         retry_after: Seconds until the key may be claimed; only for ``IN_FLIGHT``.
+        note: The note of the key, if the caller owns the claim.
     """
 
     verdict: Verdict
     attempt: int
     lease_until: float | None = None
     retry_after: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The record of a seen or held key. Instants are seconds since 1970.
+    """The record of a key that is not unseen. Instants are seconds since 1970.
 
     Attributes:
         key: The key.
         namespace: Its namespace.
+        state: ``"seen"``; ``"claimed"`` under a live lease; ``"released"``, which the
+            next caller may claim: by its owner, by ``resolve``, or because the lease
+            ended without a confirm; ``"held"``, until ``resolve`` decides; or
+            ``"pending"``, observed in a listing and not claimed yet.
         first_seen: When the key was first marked or claimed; no later mark moves it.
-        last_seen: When the key was last marked; of a held key, when it was last
-            claimed.
+        last_seen: When the key was last marked or claimed.
         expires_at: The instant from which on the key is unseen; ``None`` is never.
+        until: When the lease of a claimed key ends; from when on a released key may be
+            claimed; otherwise ``None``.
+        attempt: Number of claims on the key.
+        note: The text that was stored with the key; ``None`` without one.
     """
 
     key: str
     namespace: str
+    state: RecordState
     first_seen: float
     last_seen: float
     expires_at: float | None
+    until: float | None = None
+    attempt: int = 0
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +171,7 @@ class StoreStats:
             before the first.
         operations: Number of operations sent to the backend, where a batch counts its
             keys. By verb:
-            ``get`` (``is_seen``, ``get``, ``filter_new``), ``mark``,
+            ``is_seen`` (also of ``filter_new``), ``get``, ``mark``,
             ``check_and_mark``, ``forget``, ``claim``, ``confirm``, ``release``,
             ``renew``, ``resolve``.
         batches: Number of transactions that executed the operations; fewer means that

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 MAX_KEY_BYTES = 2_048
 """UTF-8 bytes of a key, below the 2,704 bytes of a PostgreSQL B-tree entry."""
 
-MAX_NAMESPACE_BYTES = 256
-"""UTF-8 bytes of a namespace."""
+MAX_NAMESPACE_BYTES = 2_048
+"""UTF-8 bytes of a namespace: a URL of a news search has hundreds."""
+
+MAX_NOTE_BYTES = 65_536
+"""UTF-8 bytes of a note."""
 
 MIN_SECONDS = 0.001
 """The shortest duration: shorter than a call, and large enough to change a float64 of
@@ -33,6 +36,8 @@ YEAR_2000 = 946_684_800.0
 MAX_TIMESTAMP = 253_402_300_800.0
 """The end of the year 9999, in seconds since 1970."""
 
+_DIGEST = "if the text is the identity, use its hashlib.sha256(...).hexdigest()"
+_SHORTER = {"note": "store it elsewhere, and note where"}
 _BREAKS = "\r\n"
 _MAX_REPR = 60
 
@@ -72,8 +77,10 @@ def check_key(
     return _plain(key)
 
 
-def check_keys(keys: Sequence[str], argument: str, first: int) -> Sequence[str]:
-    """Return valid keys, each as a plain ``str``.
+def check_keys(
+    keys: Sequence[str], argument: str, first: int, *, may_end_in_break: bool = False
+) -> Sequence[str]:
+    """Return valid keys, each as a plain ``str``; see ``check_key``.
 
     Raises:
         TypeError: A key is not a ``str``.
@@ -82,7 +89,8 @@ def check_keys(keys: Sequence[str], argument: str, first: int) -> Sequence[str]:
     if all(map(_is_plain, keys)):
         return keys
     return [
-        check_key(key, f"{argument}[{index}]") for index, key in enumerate(keys, first)
+        check_key(key, f"{argument}[{index}]", may_end_in_break=may_end_in_break)
+        for index, key in enumerate(keys, first)
     ]
 
 
@@ -106,7 +114,7 @@ def _plain(text: str) -> str:
     return text if type(text) is str else str.__str__(text)
 
 
-def check_namespace(namespace: str) -> str:
+def check_namespace(namespace: str, argument: str = "namespace") -> str:
     """Return a valid namespace, as a plain ``str``; it may be empty.
 
     Raises:
@@ -114,12 +122,31 @@ def check_namespace(namespace: str) -> str:
         InvalidKeyError: The namespace is blank or too long, or it contains a NUL or a
             lone surrogate.
     """
-    _check_text(namespace, "namespace", MAX_NAMESPACE_BYTES)
+    _check_text(namespace, argument, MAX_NAMESPACE_BYTES)
     if namespace.isspace():
         raise InvalidKeyError(
-            "namespace", f'{namespace!r} is blank; the default namespace is ""'
+            argument, f'{namespace!r} is blank; the default namespace is ""'
         )
     return _plain(namespace)
+
+
+def check_note(note: str | None, argument: str = "note") -> str | None:
+    """Return a valid note, as a plain ``str``; ``None`` is no note.
+
+    Raises:
+        TypeError: The note is neither a ``str`` nor ``None``.
+        InvalidKeyError: The note is too long, or it contains a NUL or a lone surrogate.
+    """
+    if note is None:
+        return None
+    _check_text(note, argument, MAX_NOTE_BYTES)
+    return _plain(note)
+
+
+def check_prefix(prefix: str) -> str:
+    """Return how keys begin, as a plain ``str``; it may be empty."""
+    _check_text(prefix, "prefix", MAX_KEY_BYTES)
+    return _plain(prefix)
 
 
 def _check_text(text: str, argument: str, limit: int) -> None:
@@ -141,7 +168,7 @@ def _check_text(text: str, argument: str, limit: int) -> None:
         raise InvalidKeyError(
             argument,
             f"{truncated_repr(text)} is {size:,} bytes of UTF-8, {limit:,} are allowed;"
-            " if the text is the identity, use its hashlib.sha256(...).hexdigest()",
+            f" {_SHORTER.get(argument, _DIGEST)}",
         )
 
 
@@ -212,13 +239,14 @@ def _seconds(duration: Duration, argument: str, least: float, advice: str) -> fl
     return length
 
 
-def timestamp(ts: float, now: Callable[[], float]) -> float:
+def timestamp(ts: float, now: Callable[[], float], argument: str = "ts") -> float:
     """Return an instant in seconds since 1970.
 
     Args:
         ts: The instant.
         now: The clock of the store. An instant before 2000 is a duration by mistake,
             unless this clock is there as well.
+        argument: Its argument, for errors.
 
     Raises:
         TypeError: Not a number, or a ``bool``.
@@ -226,19 +254,20 @@ def timestamp(ts: float, now: Callable[[], float]) -> float:
     """
     if isinstance(ts, datetime):
         raise TypeError(
-            "ts must be seconds since 1970, not datetime:"
-            f" {truncated_repr(ts)}; use ts.timestamp()"
+            f"{argument} must be seconds since 1970, not datetime:"
+            f" {truncated_repr(ts)}; use {argument}.timestamp()"
         )
-    instant = number(ts, "ts", "seconds since 1970")
+    instant = number(ts, argument, "seconds since 1970")
     if not 0 <= instant < MAX_TIMESTAMP:
         raise ValueError(
-            "ts must be seconds since 1970, before the year 10000,"
+            f"{argument} must be seconds since 1970, before the year 10000,"
             f" not {truncated_repr(ts)}; milliseconds must be divided by 1000"
         )
     if instant < YEAR_2000 <= now():
+        advice = f"; a time to live is passed by name: ttl={ts!r}"
         raise ValueError(
-            f"ts must be seconds since 1970, after the year 2000, not {ts!r}; a time to"
-            f" live is passed by name: ttl={ts!r}"
+            f"{argument} must be seconds since 1970, after the year 2000, not"
+            f" {ts!r}{advice if argument == 'ts' else ''}"
         )
     return instant
 

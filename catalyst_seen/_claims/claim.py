@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from .._errors import ClaimNotOwnedError
 from .._misuse import misused
 from .._unawaited import Unawaited, verb
-from .._validation import seconds, ttl_seconds
+from .._validation import check_note, seconds, ttl_seconds
 from .lease import Lease, acquire, acquire_many, finish_many, release_unsettled
 from .renewer import LeaseRenewer
 
@@ -58,6 +58,8 @@ class Claim:
             owned: 1 for the first.
         token: The random fence of this claim.
         retry_after: Seconds until the key may be claimed; only for ``IN_FLIGHT``.
+        note: The text that was stored with the key, if the claim is owned; ``None``
+            without one.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Claim:
         self.attempt: int = state.attempt
         self.token: str = acquired.token
         self.retry_after: float | None = state.retry_after
+        self.note: str | None = state.note
         self._lease = Lease(dispatcher, acquired, state)
         is_renewed = keep_alive and self._lease.is_owned
         self._renewer = LeaseRenewer(self._lease) if is_renewed else None
@@ -121,6 +124,7 @@ class Claim:
         self,
         ttl: Duration | EllipsisType | None = ...,
         *,
+        note: str | None = None,
         connection: object = None,
     ) -> None:
         """Mark the key as seen: its item is handled. The TTL starts now.
@@ -133,6 +137,7 @@ class Claim:
         Args:
             ttl: TTL of this mark, as in the constructor of the store; ``None`` is for
                 ever. The default is the TTL of the claim.
+            note: As in ``AsyncSeenStore.mark_seen``.
             connection: Your own ``asyncpg.Connection`` to the store's database, inside
                 a transaction: the mark commits together with your other changes, or not
                 at all. The end of the claim's block then changes nothing, except that
@@ -146,14 +151,13 @@ class Claim:
             StoreUnavailableError: The store failed; the claim is not confirmed.
             OutcomeUnknownError: The commit failed; confirm again to learn the outcome.
         """
-        if connection is not None:
-            await self._lease.confirm_in_transaction(
-                connection, ttl_seconds(ttl, self._lease.acquired.ttl)
-            )
-            return
-        await self._lease.finish(
-            self._lease.confirm(ttl_seconds(ttl, self._lease.acquired.ttl))
+        confirm = self._lease.confirm(
+            ttl_seconds(ttl, self._lease.acquired.ttl), check_note(note)
         )
+        if connection is not None:
+            await self._lease.confirm_in_transaction(connection, confirm)
+        else:
+            await self._lease.finish(confirm)
 
     @verb
     async def release(self, delay: Duration = 0.0) -> bool:

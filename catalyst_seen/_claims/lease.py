@@ -161,10 +161,10 @@ class Lease:
             return 0.0
         return max(0.0, self.until - self.dispatcher.lifecycle.backend.now())
 
-    def confirm(self, ttl: float | None) -> Confirm:
+    def confirm(self, ttl: float | None, note: str | None = None) -> Confirm:
         """Create the operation that confirms it."""
         acquired = self.acquired
-        return Confirm(acquired.namespace, acquired.key, acquired.token, ttl)
+        return Confirm(acquired.namespace, acquired.key, acquired.token, ttl, note)
 
     def release(self, delay: float = 0.0) -> Release:
         """Create the operation that releases it."""
@@ -217,7 +217,7 @@ class Lease:
             results.add_done_callback(self._notify)
 
     async def confirm_in_transaction(
-        self, transaction: object, ttl: float | None
+        self, transaction: object, confirm: Confirm
     ) -> None:
         """Confirm it inside the caller's transaction; it is confirmed iff that commits.
 
@@ -239,7 +239,6 @@ class Lease:
         # transaction, and then find a confirmed row.
         self.in_user_transaction = True
         try:
-            confirm = self.confirm(ttl)
             is_confirmed = await backend.confirm_in_transaction(transaction, confirm)
         except BaseException:
             self.in_user_transaction = False

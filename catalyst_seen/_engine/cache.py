@@ -168,6 +168,8 @@ class SeenCache:
         unseen = []
         for operation, row in zip(operations, rows, strict=True):
             if row is not None and row.lease_until is None:
+                if row.note is not None:  # a note may be large, and is not needed
+                    row = row._replace(note=None)  # noqa: PLW2901
                 self._put((operation.namespace, operation.key), row)
             else:
                 unseen.append(operation)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .._tuning import Tuning
-    from ..backends.base import Cursor, SupportsInspection
+    from ..backends.base import Cursor, SupportsNamespaces
     from .cache import SeenCache
     from .lifecycle import Lifecycle
 
@@ -95,7 +95,7 @@ class Maintenance:
         return removed
 
     async def cleanup(
-        self, backend: SupportsInspection, age: float, namespace: str | None
+        self, backend: SupportsNamespaces, age: float, namespace: str | None
     ) -> int:
         """Remove the rows last marked over ``age`` seconds ago."""
 
@@ -112,6 +112,38 @@ class Maintenance:
                 self._cache.invalidate_all()
 
         return await self._remove_in_pages(cleanup_page)
+
+    async def clear(self, backend: SupportsNamespaces, namespace: str | None) -> int:
+        """Remove all rows of one namespace, or of all."""
+
+        async def clear_page(cursor: Cursor | None, left: float) -> PageResult:
+            try:
+                return await backend.clear(
+                    namespace=namespace,
+                    limit=self._tuning.removal_page,
+                    cursor=cursor,
+                    lock_timeout=left,
+                )
+            finally:
+                self._cache.invalidate_all()
+
+        return await self._remove_in_pages(clear_page)
+
+    async def rename(
+        self, backend: SupportsNamespaces, namespace: str, name: str
+    ) -> bool:
+        """Rename a namespace, between two batches."""
+        try:
+            renamed = await self._lifecycle.call(
+                lambda _: backend.rename(namespace, name)
+            )
+        except Exception as exc:
+            self._failures.record_failure("write", exc)
+            raise
+        finally:
+            self._cache.invalidate_all()
+        self._failures.record_success("write")
+        return renamed
 
     async def _remove_in_pages(
         self, remove_page: Callable[[Cursor | None, float], Awaitable[PageResult]]

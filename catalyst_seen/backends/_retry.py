@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
 from .._pause import pause
-from .operations import Forget, Get, Release, Resolve
+from .operations import Forget, IsSeen, Release, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -180,7 +180,7 @@ def safe_to_repeat(operation: Operation[object]) -> Operation[object]:
     attempt by a token, or can be repeated without harm.
     """
     if type(operation) in {Forget, Resolve}:
-        return Get(operation.namespace, operation.key)
+        return IsSeen(operation.namespace, operation.key)
     return operation
 
 

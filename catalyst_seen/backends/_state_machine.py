@@ -28,7 +28,9 @@ from .operations import (
     Confirm,
     Forget,
     Get,
+    IsSeen,
     Mark,
+    Noted,
     Operation,
     Refresh,
     Release,
@@ -40,6 +42,7 @@ from .operations import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from .._types import RecordState
     from .operations import Id
 
 
@@ -60,6 +63,8 @@ def transition(
         row = None
     verdict = _verdict(row, now)
     is_done, after = _OUTCOMES[type(operation)](operation, row, verdict, now)
+    if is_done and after is not None:
+        after = _noted(after, row, operation)
     result = to_result(operation, verdict, after, now, is_done=is_done)
     return result, stored if after is row else after
 
@@ -102,7 +107,15 @@ _ABANDONED = {
 }
 
 
-def _get(_: Get, row: Row | None, _verdict: Verdict, _now: float) -> Outcome:
+def _noted(after: Row, before: Row | None, operation: Operation[object]) -> Row:
+    """Return a row with the note that the operation leaves."""
+    note = before.note if before else None
+    if isinstance(operation, Noted) and operation.note is not None:
+        note = operation.note or None
+    return after if after.note == note else after._replace(note=note)
+
+
+def _get(_: Get | IsSeen, row: Row | None, _verdict: Verdict, _now: float) -> Outcome:
     return False, row
 
 
@@ -192,6 +205,7 @@ def _forget(_: Forget, row: Row | None, _verdict: Verdict, _now: float) -> Outco
 _OUTCOMES: dict[
     type[Operation[Any]], Callable[[Any, Row | None, Verdict, float], Outcome]
 ] = {
+    IsSeen: _get,
     Get: _get,
     Mark: _mark,
     CheckAndMark: _check_and_mark,
@@ -226,12 +240,48 @@ def to_result(
     return is_done if result is None else result(operation, verdict, row, now, is_done)
 
 
+def _is_seen(_: IsSeen, verdict: Verdict, *_others: object) -> bool:
+    return verdict is Verdict.DUPLICATE
+
+
 def _record(
     get: Get, verdict: Verdict, row: Row | None, _now: float, _is_done: object
 ) -> Record | None:
-    if row is None or verdict is not Verdict.DUPLICATE:
+    if row is None or verdict is Verdict.NEW:
         return None
-    return Record(get.key, get.namespace, *row[:3])
+    return to_record((get.namespace, get.key), verdict, row)
+
+
+def to_record(id_: Id, verdict: Verdict, row: Row) -> Record:
+    """Return the record of a row that has not expired.
+
+    Args:
+        id_: Namespace and key.
+        verdict: The verdict that a check-and-mark would return.
+        row: The row.
+    """
+    state = _STATES[verdict]
+    if verdict is Verdict.IN_FLIGHT and row.on_abandoned is None:
+        state = "released"  # with a delay that is not over
+    return Record(
+        key=id_[1],
+        namespace=id_[0],
+        state=state,
+        first_seen=row.first_seen,
+        last_seen=row.last_seen,
+        expires_at=row.expires_at,
+        until=row.lease_until if state in {"claimed", "released"} else None,
+        attempt=row.attempt,
+        note=row.note,
+    )
+
+
+_STATES: dict[Verdict, RecordState] = {
+    Verdict.DUPLICATE: "seen",
+    Verdict.IN_FLIGHT: "claimed",
+    Verdict.RETRY: "released",
+    Verdict.HELD: "held",
+}
 
 
 def _sighting(
@@ -257,6 +307,7 @@ def _claim_state(
         row.attempt,
         row.lease_until if is_leased else None,
         _retry_after(verdict, row, now),
+        row.note if is_done else None,
     )
 
 
@@ -276,6 +327,7 @@ _RESULTS: dict[
     type[Operation[Any]],
     Callable[[Any, Verdict, Any, float, bool], object],
 ] = {
+    IsSeen: _is_seen,
     Get: _record,
     Mark: lambda *_: None,
     CheckAndMark: _sighting,

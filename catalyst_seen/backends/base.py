@@ -8,7 +8,8 @@ round trip to a server.
 of its own, and a store checks with ``isinstance`` whether its backend implements it:
 
 =========================  ========================================================
-``SupportsInspection``     count, list and check whole namespaces; remove old rows
+``SupportsInspection``     count, list and check whole namespaces
+``SupportsNamespaces``     clean up, clear and rename whole namespaces
 ``SupportsPurge``          expired rows stay until they are purged
 ``SupportsMaintenance``    the database needs work between calls
 ``SupportsReadAside``      reads while a batch is blocked
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .._config import SeenStoreConfig
-    from .._types import CheckReport, OnAbandoned, Record
+    from .._types import CheckReport, OnAbandoned, Record, RecordState
     from .operations import Confirm, Get, Id, Operation, Row
 
 Cursor = tuple[str, str]
@@ -84,6 +85,44 @@ class PageResult:
     """
 
     removed: int
+    cursor: Cursor | None
+
+
+class Selection(NamedTuple):
+    """Which records a scan returns.
+
+    Attributes:
+        namespace: That of the keys; ``None`` is any.
+        state: That of the keys; ``None`` is any.
+        prefix: How the keys begin.
+        since: The keys were marked or claimed at this instant or later; ``None`` is
+            any time.
+    """
+
+    namespace: str | None = None
+    state: RecordState | None = None
+    prefix: str = ""
+    since: float | None = None
+
+    def has(self, record: Record) -> bool:
+        """Is the record one of these?"""
+        return (
+            self.namespace in {None, record.namespace}
+            and self.state in {None, record.state}
+            and record.key.startswith(self.prefix)
+            and (self.since is None or record.last_seen >= self.since)
+        )
+
+
+class RecordPage(NamedTuple):
+    """A page of a scan.
+
+    Attributes:
+        records: The records of the page, in no promised order; possibly none.
+        cursor: Argument of the next page; ``None`` when the scan is complete.
+    """
+
+    records: list[Record]
     cursor: Cursor | None
 
 
@@ -203,8 +242,22 @@ class SupportsInspection(Protocol):
         """Count the seen keys of each namespace that has any."""
         ...
 
-    async def held(self, namespace: str | None) -> list[Record]:
-        """List the held keys, ordered by namespace and key."""
+    async def has_any(self, namespace: str | None) -> bool:
+        """Is there a seen key?"""
+        ...
+
+    async def namespaces(self) -> list[str]:
+        """List the namespaces that have a key which is not unseen, sorted."""
+        ...
+
+    async def records(
+        self, selection: Selection, *, limit: int, cursor: Cursor | None
+    ) -> RecordPage:
+        """Return a page of the selected records, with their notes.
+
+        A key that is stored from the first page to the last is returned once. A page
+        examines about ``limit`` rows, so that no page takes long.
+        """
         ...
 
     async def stats(self, namespace: str | None) -> BackendStats:
@@ -214,6 +267,15 @@ class SupportsInspection(Protocol):
     async def check(self, *, is_full: bool) -> CheckReport:
         """Run a health check: damage, and settings that would break a promise."""
         ...
+
+
+@runtime_checkable
+class SupportsNamespaces(Protocol):
+    """Changes whole namespaces; never beside a batch.
+
+    A removal runs in pages of at most ``limit`` rows. ``lock_timeout`` is that of
+    ``SupportsPurge.purge``.
+    """
 
     async def cleanup(
         self,
@@ -226,9 +288,28 @@ class SupportsInspection(Protocol):
     ) -> PageResult:
         """Remove those of the next ``limit`` rows last marked ``age`` seconds ago.
 
-        Neither a live lease nor a held key is removed. Unlike the other members this
-        one writes, and never runs beside a batch. ``lock_timeout`` is that of
-        ``SupportsPurge.purge``.
+        Neither a live lease nor a held key is removed.
+        """
+        ...
+
+    async def clear(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
+    ) -> PageResult:
+        """Remove the next ``limit`` rows, and with the last page the namespace itself.
+
+        Rows that have expired are not counted.
+        """
+        ...
+
+    async def rename(self, namespace: str, name: str) -> bool:
+        """Rename a namespace; false, and nothing changed, if the new name has rows.
+
+        Where the database cannot do it at once, a second call completes the first one.
         """
         ...
 

@@ -15,25 +15,27 @@ from typing import TYPE_CHECKING, cast
 from .._clock import read_clock
 from .._config import SeenStoreConfig
 from .._pause import pause
-from .._types import ON_ABANDONED, CheckReport, Record
+from .._types import ON_ABANDONED, CheckReport
 from .._verdict import Verdict
 from ._settings import MEMORY, check_effective
-from ._state_machine import transition, transition_batch
-from .base import BackendStats, PageResult
+from ._state_machine import to_record, transition, transition_batch
+from .base import BackendStats, PageResult, RecordPage
 from .operations import CheckAndMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .._types import Sighting
-    from .base import BatchResult, Cursor
+    from .base import BatchResult, Cursor, Selection
     from .operations import Id, Operation, Row
 
 _ENGINE = "Python dict"
 
 
 class MemoryBackend:
-    """Stores rows in a dict; implements ``SupportsInspection`` and ``SupportsPurge``.
+    """Stores rows in a dict.
+
+    It implements ``SupportsInspection``, ``SupportsNamespaces`` and ``SupportsPurge``.
 
     The rows belong to this object: a closed store leaves them in place, and the next
     store on the same object finds them. One store at a time may be open on it.
@@ -133,13 +135,50 @@ class MemoryBackend:
             if verdict is Verdict.DUPLICATE
         )
 
-    async def held(self, namespace: str | None) -> list[Record]:
-        ids = sorted(
-            id_
-            for id_, verdict in self._verdicts(namespace, self.now())
-            if verdict is Verdict.HELD
+    async def has_any(self, namespace: str | None) -> bool:
+        return any(
+            verdict is Verdict.DUPLICATE
+            for _, verdict in self._verdicts(namespace, self.now())
         )
-        return [Record(key, name, *self._rows[name, key][:3]) for name, key in ids]
+
+    async def namespaces(self) -> list[str]:
+        live = self._verdicts(None, self.now())
+        return sorted({id_[0] for id_, verdict in live if verdict is not Verdict.NEW})
+
+    async def records(
+        self, selection: Selection, *, limit: int, cursor: Cursor | None
+    ) -> RecordPage:
+        now = self.now()
+        page = self._page(selection.namespace, limit, cursor)
+        found = [
+            to_record(id_, verdict, self._rows[id_])
+            for id_ in page
+            if (verdict := self._verdict(id_, now)) is not Verdict.NEW
+        ]
+        records = [record for record in found if selection.has(record)]
+        return RecordPage(records, page[-1] if len(page) == limit else None)
+
+    async def clear(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
+    ) -> PageResult:
+        page = self._page(namespace, limit, cursor)
+        now = self.now()
+        removed = sum(self._verdict(id_, now) is not Verdict.NEW for id_ in page)
+        self._write(dict.fromkeys(page))
+        return PageResult(removed, page[-1] if len(page) == limit else None)
+
+    async def rename(self, namespace: str, name: str) -> bool:
+        live = self._verdicts(name, self.now())
+        if any(verdict is not Verdict.NEW for _, verdict in live):
+            return False
+        for id_ in [id_ for id_ in self._rows if id_[0] == namespace]:
+            self._rows[name, id_[1]] = self._rows.pop(id_)
+        return True
 
     async def stats(self, namespace: str | None) -> BackendStats:
         now = self.now()
@@ -163,12 +202,25 @@ class MemoryBackend:
     def _verdicts(
         self, namespace: str | None, now: float
     ) -> Iterator[tuple[Id, Verdict]]:
-        """Yield the verdict that a check-and-mark would return for each row."""
         for id_ in self._rows:
             if namespace in {None, id_[0]}:
-                check = CheckAndMark(*id_, ttl=None)
-                sighting, _ = transition(self._rows[id_], check, now)
-                yield id_, cast("Sighting", sighting).verdict
+                yield id_, self._verdict(id_, now)
+
+    def _verdict(self, id_: Id, now: float) -> Verdict:
+        """Return the verdict that a check-and-mark would return."""
+        sighting, _ = transition(self._rows[id_], CheckAndMark(*id_, ttl=None), now)
+        return cast("Sighting", sighting).verdict
+
+    def _page(
+        self, namespace: str | None, limit: int, cursor: Cursor | None
+    ) -> list[Id]:
+        """Return the ids of the next ``limit`` rows, in order."""
+        rest = (
+            id_
+            for id_ in self._rows
+            if namespace in {None, id_[0]} and (cursor is None or id_ > cursor)
+        )
+        return heapq.nsmallest(limit, rest)
 
     def _remove(
         self,
@@ -178,12 +230,7 @@ class MemoryBackend:
         cursor: Cursor | None,
     ) -> PageResult:
         """Remove those of the next ``limit`` rows that fulfil a condition."""
-        rest = (
-            id_
-            for id_ in self._rows
-            if namespace in {None, id_[0]} and (cursor is None or id_ > cursor)
-        )
-        page = heapq.nsmallest(limit, rest)
+        page = self._page(namespace, limit, cursor)
         gone = [id_ for id_ in page if condition(self._rows[id_])]
         self._write(dict.fromkeys(gone))
         return PageResult(len(gone), page[-1] if len(page) == limit else None)

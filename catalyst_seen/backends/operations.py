@@ -38,30 +38,50 @@ class CacheableOperation(Operation[Result_co]):
     __slots__ = ()
 
 
+class Noted(Operation[Result_co]):
+    """An operation with a ``note``, which is written if the operation has its effect.
+
+    ``None`` keeps the note of the key, and ``""`` removes it.
+    """
+
+    __slots__ = ()
+
+    note: str | None
+
+
 @dataclass(slots=True)
-class Get(CacheableOperation[Record | None]):
-    """Read the record of a seen key; ``None`` for any other key."""
+class IsSeen(CacheableOperation[bool]):
+    """Is the key seen?"""
+
+    verb = "is_seen"
+
+
+@dataclass(slots=True)
+class Get(Operation[Record | None]):
+    """Read the record of a key, with its note; ``None`` if it is unseen."""
 
     verb = "get"
 
 
 @dataclass(slots=True)
-class Mark(Operation[None]):
+class Mark(Noted[None]):
     """Mark as seen in any state; ``ts`` is the instant of the sighting, or now."""
 
     verb = "mark"
 
     ttl: float | None
     ts: float | None = None
+    note: str | None = None
 
 
 @dataclass(slots=True)
-class CheckAndMark(CacheableOperation[Sighting]):
+class CheckAndMark(CacheableOperation[Sighting], Noted[Sighting]):
     """Mark as seen unless seen already; a duplicate leaves its row unchanged."""
 
     verb = "check_and_mark"
 
     ttl: float | None
+    note: str | None = None
 
 
 @dataclass(slots=True)
@@ -81,8 +101,8 @@ class Forget(Operation[bool]):
 
 
 @dataclass(slots=True)
-class Acquire(CacheableOperation[ClaimState]):
-    """Claim unless seen, held or under a live lease.
+class Acquire(CacheableOperation[ClaimState], Noted[ClaimState]):
+    """Claim unless seen, held or under a live lease; an owner gets the note as well.
 
     When the lease ends without a confirm or a release, ``on_abandoned`` decides the
     state of the key; its row expires one ``ttl`` later.
@@ -94,10 +114,11 @@ class Acquire(CacheableOperation[ClaimState]):
     lease: float
     ttl: float | None
     on_abandoned: OnAbandoned
+    note: str | None = None
 
 
 @dataclass(slots=True)
-class Confirm(Operation[bool]):
+class Confirm(Noted[bool]):
     """Mark as seen if the token owns the row; true if its mark is there now.
 
     A released row has no owner.
@@ -107,6 +128,7 @@ class Confirm(Operation[bool]):
 
     token: str
     ttl: float | None
+    note: str | None = None
 
 
 @dataclass(slots=True)
@@ -154,6 +176,8 @@ class Row(NamedTuple):
     A row with a ``lease_until`` is a claim: the owner of ``token`` has it until then;
     afterwards ``on_abandoned`` decides, and ``None`` there means that it was released.
     A row without one is a mark, with the token of the confirmed claim, if any.
+
+    A cache keeps rows without their notes.
     """
 
     first_seen: float
@@ -163,3 +187,4 @@ class Row(NamedTuple):
     attempt: int = 0
     lease_until: float | None = None
     on_abandoned: OnAbandoned | None = None
+    note: str | None = None
