@@ -17,7 +17,7 @@ from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
 from .._retry import TransientError, ambiguous, as_outcome_unknown, safe_to_repeat
 from .._state_machine import to_result
 from ..base import BatchResult
-from ..operations import Get
+from ..operations import ReadOperation
 from . import script
 from .errors import translate
 from .pipeline import Command
@@ -85,7 +85,9 @@ class Batch:
             location: The address of the servers, for messages.
             replicas: Number of replicas that must acknowledge a change.
         """
-        self.is_change: bool = not all(isinstance(one, Get) for one in operations)
+        self.is_change: bool = not all(
+            isinstance(one, ReadOperation) for one in operations
+        )
         self.verdicts: list[Verdict | None] = [None] * len(operations)
         self._operations = operations
         self._redis_keys = redis_keys
