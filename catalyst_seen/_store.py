@@ -8,7 +8,6 @@ import warnings
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from ._calls import explained
@@ -58,6 +57,7 @@ from .backends.operations import (
     Get,
     IsSeen,
     Mark,
+    Operation,
     Refresh,
     Resolve,
 )
@@ -395,12 +395,9 @@ class AsyncSeenStore(NamespaceVerbs):
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
         namespace, lasting = self._own(namespace), ttl_seconds(ttl, self._ttl)
-        instant, note_of = self._instant(ts), notes(note)
-        await self._dispatcher.execute_many(
-            await _for_each(
-                keys,
-                lambda key: Mark(namespace, key, lasting, instant, note_of(key)),
-            )
+        instant = self._instant(ts)
+        await self._on_each(
+            keys, lambda text: Mark(namespace, "", lasting, instant, text), note
         )
 
     @verb
@@ -453,11 +450,8 @@ class AsyncSeenStore(NamespaceVerbs):
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
         namespace, lasting = self._own(namespace), ttl_seconds(ttl, self._ttl)
-        note_of = notes(note)
-        return await self._dispatcher.query_many(
-            await _for_each(
-                keys, lambda key: CheckAndMark(namespace, key, lasting, note_of(key))
-            )
+        return await self._on_each(
+            keys, lambda text: CheckAndMark(namespace, "", lasting, text), note
         )
 
     @verb
@@ -481,11 +475,10 @@ class AsyncSeenStore(NamespaceVerbs):
             StoreUnavailableError: The store failed; no key is changed.
             OutcomeUnknownError: The commit failed; all are refreshed, or none.
         """
-        refresh = partial(
-            Refresh, self._own(namespace), ttl=ttl_seconds(ttl, self._ttl)
+        refresh = Refresh(self._own(namespace), "", ttl_seconds(ttl, self._ttl))
+        return sum(
+            await self._dispatcher.execute_each(refresh, await _checked_keys(keys))
         )
-        refreshed = await self._dispatcher.execute_many(await _for_each(keys, refresh))
-        return sum(refreshed)
 
     @explained
     def claim(
@@ -666,7 +659,8 @@ class AsyncSeenStore(NamespaceVerbs):
     async def _claim_all(
         self, keys: Iterable[str], acquire: Callable[[str], Acquire]
     ) -> list[Claim]:
-        return await acquire_claims(self._dispatcher, await _for_each(keys, acquire))
+        operations = list(map(acquire, await _checked_keys(keys)))
+        return await acquire_claims(self._dispatcher, operations)
 
     @verb
     async def confirm_many(
@@ -789,10 +783,10 @@ class AsyncSeenStore(NamespaceVerbs):
         self._lifecycle.check_open()
         fresh: list[T] = []
         async for _, names in _chunks(first, "items"):
-            questions = [IsSeen(namespace, name) for name in names]
-            answers = await self._dispatcher.query_many(questions)
-            seen = zip(names, answers, strict=True)
-            fresh += [first[name] for name, is_seen in seen if not is_seen]
+            are_seen = await self._dispatcher.are_seen(namespace, names)
+            if are_seen is not None:
+                answers = zip(names, are_seen, strict=True)
+                fresh += [first[name] for name, is_seen in answers if not is_seen]
         return fresh
 
     @verb
@@ -820,11 +814,9 @@ class AsyncSeenStore(NamespaceVerbs):
             StoreUnavailableError: The store failed; no key is changed.
             OutcomeUnknownError: The commit failed; the keys may be forgotten.
         """
-        forget = partial(Forget, self._own(namespace))
-        forgotten = await self._dispatcher.execute_many(
-            await _for_each(keys, forget, may_end_in_break=True)
-        )
-        return sum(forgotten)
+        forget = Forget(self._own(namespace), "")
+        names = await _checked_keys(keys, may_end_in_break=True)
+        return sum(await self._dispatcher.execute_each(forget, names))
 
     @verb
     async def get(
@@ -838,6 +830,23 @@ class AsyncSeenStore(NamespaceVerbs):
             StoreUnavailableError: The store failed.
         """
         return await self._dispatcher.execute(Get(self._own(namespace), check_key(key)))
+
+    async def _on_each(
+        self,
+        keys: Iterable[str],
+        operation: Callable[[str | None], Operation[T]],
+        note: Note,
+    ) -> list[T]:
+        """Execute an operation on each key, with its note."""
+        if not callable(note):
+            made = operation(check_note(note))
+            return await self._dispatcher.execute_each(made, await _checked_keys(keys))
+        note_of = notes(note)
+        operations = []
+        for key in await _checked_keys(keys):
+            operations.append(operation(note_of(key)))
+            operations[-1].key = key
+        return await self._dispatcher.execute_many(operations)
 
     def _refuse_view(self, problem: str) -> None:
         if self._parent is not None:
@@ -893,15 +902,14 @@ def check_function(function: Callable[[], object]) -> None:
     )
 
 
-async def _for_each(
-    keys: Iterable[str], make: Callable[[str], T], *, may_end_in_break: bool = False
-) -> list[T]:
-    """Validate keys and make an operation of each."""
-    operations: list[T] = []
+async def _checked_keys(
+    keys: Iterable[str], *, may_end_in_break: bool = False
+) -> list[str]:
+    """Validate keys; other tasks run between."""
+    checked: list[str] = []
     async for first, chunk in _chunks(keys, "keys"):
-        checked = check_keys(chunk, "keys", first, may_end_in_break=may_end_in_break)
-        operations += map(make, checked)
-    return operations
+        checked += check_keys(chunk, "keys", first, may_end_in_break=may_end_in_break)
+    return checked
 
 
 async def _chunks(

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import SeenError
 from .._pause import pause
-from ..backends.base import KeysLockedError, SupportsReadAside
-from ..backends.operations import ReadOperation, Result_co
+from ..backends.base import KeysLockedError
 from .calls import PendingCall, call_failure, fail_calls
 from .failures import kind_of
 from .lifecycle import no_turn
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._tuning import Tuning
-    from ..backends.operations import Operation
+    from ..backends.operations import Operation, Result_co
     from .executor import Executor
     from .lifecycle import Lifecycle
 
@@ -154,7 +153,7 @@ class Batcher:
         latest = math.inf
         while self._queue:
             call = self._queue[0]
-            room -= len(call.operations)
+            room -= call.size
             if calls and (room < 0 or call.deadline > latest):
                 break
             self._queue.popleft()
@@ -257,18 +256,11 @@ class Batcher:
             self._start_watchdog()
 
     async def _read_aside(self, calls: list[PendingCall[Any]]) -> None:
-        backend = self._lifecycle.backend
-        reads = [
-            operation
-            for call in calls
-            for operation in call.operations
-            if isinstance(operation, ReadOperation)
-        ]
-        if isinstance(backend, SupportsReadAside):
-            with suppress(Exception):  # then the blocked batch reports the error
-                results = await backend.read_aside(reads)
-                if results is not None:
-                    self._resolve(calls, results)
+        reads = [operation for call in calls for operation in call.operations]
+        with suppress(Exception):  # then the blocked batch reports the error
+            results = await self._executor.read_aside(reads)
+            if results is not None:
+                self._resolve(calls, results)
         if self._is_sending:
             self._start_watchdog()
 

@@ -3,6 +3,10 @@
 Only seen keys are cached, and only with the row that the database returned. Another
 program may forget a key: entries are valid for ``staleness`` seconds after the last
 revalidation, and a changed version of the database clears the cache.
+
+The keys of a whole listing, as a poller asks for them again and again, are not cached
+one by one: a digest tells that the same listing was seen from the first to the last
+key. So thousands of feeds need a few hundred bytes each.
 """
 
 from __future__ import annotations
@@ -10,12 +14,23 @@ from __future__ import annotations
 import math
 import threading
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from .._pause import pause
 from ..backends._state_machine import transition
-from ..backends.operations import Forget
+from ..backends.operations import (
+    Acquire,
+    AllSeen,
+    CheckAndMark,
+    ForEach,
+    Forget,
+    Get,
+    IsSeen,
+    Refresh,
+    Row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +41,6 @@ if TYPE_CHECKING:
         Id,
         Operation,
         Result_co,
-        Row,
     )
 
 _REVALIDATIONS = 4
@@ -62,6 +76,29 @@ class CacheSnapshot(NamedTuple):
     is_due: bool
 
 
+class _Listing(NamedTuple):
+    """A list of keys of which each is seen.
+
+    Attributes:
+        expires_at: When the first of them expires; ``None`` is never.
+        changes: Value of the counter of its namespace; another one now means that a key
+            may have become unseen.
+    """
+
+    expires_at: float | None
+    changes: int
+
+
+_KEEP_SEEN = {Acquire, CheckAndMark, Get, IsSeen, Refresh}
+"""Operations after which every key that was seen is seen, for as long as before."""
+
+
+def _is_forget(operation: Operation[object]) -> bool:
+    if isinstance(operation, ForEach):
+        operation = operation.operation
+    return isinstance(operation, Forget)
+
+
 class SeenCache:
     """A bounded cache of seen keys, in two generations of which the older is evicted.
 
@@ -95,6 +132,8 @@ class SeenCache:
         self._page = page
         self._young: dict[Id, Row] = {}
         self._old: dict[Id, Row] = {}
+        self._listings: dict[tuple[str, bytes], _Listing] = {}
+        self._changes: dict[str, int] = {}  # of the namespaces with listings
         self._version: object = None
         self._revalidated = -math.inf
         with _invalidations_lock:
@@ -113,12 +152,7 @@ class SeenCache:
         """Return the result of an operation on a cached key; ``None`` is a miss."""
         id_ = operation.namespace, operation.key
         row = self._young.get(id_) or self._old.get(id_)
-        if row is None:
-            return None
-        if time.monotonic() - self._revalidated > self._staleness:
-            return None
-        if self._epoch is not self._shared.epoch:
-            self._clear()
+        if row is None or not self._is_valid():
             return None
         now = self._now()
         if row.expires_at is not None and row.expires_at <= now:
@@ -127,6 +161,18 @@ class SeenCache:
             self._put(id_, row)
         self.hits += 1
         return cast("Result_co", transition(row, operation, now)[0])
+
+    def has_listing(self, question: ForEach[bool]) -> bool:
+        """Is every key of these known to be seen, because the same ones were before?"""
+        if question.namespace not in self._changes or not self._is_valid():
+            return False
+        found = self._listings.get((question.namespace, question.digest()))
+        if found is None or found.changes != self._changes[question.namespace]:
+            return False
+        if found.expires_at is not None and found.expires_at <= self._now():
+            return False
+        self.hits += len(question.keys)
+        return True
 
     def snapshot(self) -> CacheSnapshot:
         """Return the state that ``update`` needs of the time when a batch is sent."""
@@ -151,37 +197,86 @@ class SeenCache:
         if self._epoch is not sent.epoch or not self._generation:
             self.invalidate(operations)
             return
-        epoch = self._epoch
-        for first in range(0, len(operations), self._page):
-            if first:
+        await self._update_all(operations, result.rows)
+
+    async def _update_all(
+        self,
+        operations: Sequence[Operation[object]],
+        rows: Sequence[Row | AllSeen | None],
+    ) -> None:
+        epoch, done = self._epoch, 0
+        for first, (operation, row) in enumerate(zip(operations, rows, strict=True)):
+            if done >= self._page:
+                done = 0
                 await pause(0)
                 if self._shared.epoch is not epoch:  # invalidated meanwhile
                     self.invalidate(operations[first:])
                     return
-            page = slice(first, first + self._page)
-            self._update_page(operations[page], result.rows[page])
+            if isinstance(operation, ForEach):
+                done += await self._update_listing(operation, row)
+            else:
+                done += 1
+                self._update_key(operation, row)
             epoch = self._epoch
 
-    def _update_page(
-        self, operations: Sequence[Operation[object]], rows: Sequence[Row | None]
-    ) -> None:
-        unseen = []
-        for operation, row in zip(operations, rows, strict=True):
-            if row is not None and row.lease_until is None:
-                if row.note is not None:  # a note may be large, and is not needed
-                    row = row._replace(note=None)  # noqa: PLW2901
-                self._put((operation.namespace, operation.key), row)
-            else:
-                unseen.append(operation)
-        if unseen:
-            self.invalidate(unseen)
+    def _is_valid(self) -> bool:
+        if time.monotonic() - self._revalidated > self._staleness:
+            return False
+        if self._epoch is not self._shared.epoch:
+            self._clear()
+            return False
+        return True
 
-    def invalidate(self, operations: Iterable[Operation[object]]) -> None:
-        """Drop the keys of a batch whose effect is unknown, or left them unseen."""
-        for operation in operations:
-            id_ = operation.namespace, operation.key
+    def _update_key(
+        self, operation: Operation[object], row: Row | AllSeen | None
+    ) -> None:
+        if type(operation) not in _KEEP_SEEN:
+            self._count_change(operation.namespace)
+        if isinstance(row, Row) and row.lease_until is None:
+            if row.note is not None:  # a note may be large, and is not needed
+                row = row._replace(note=None)
+            self._put((operation.namespace, operation.key), row)
+        else:
+            self._drop(operation.ids())
+            self._invalidate_siblings([operation])
+
+    async def _update_listing(
+        self, listing: ForEach[object], row: Row | AllSeen | None
+    ) -> int:
+        """Cache a listing if its keys are seen; return how much work that was."""
+        namespace, work = listing.namespace, 1
+        if type(listing.operation) not in _KEEP_SEEN:
+            self._count_change(namespace)
+            work = len(listing.keys)
+            await self._drop_in_pages(listing.ids())
+            self._invalidate_siblings([listing])
+        if isinstance(row, AllSeen) and listing.keys:
+            changes = self._changes.setdefault(namespace, 0)
+            found = _Listing(row.expires_at, changes)
+            self._listings[namespace, listing.digest()] = found
+            if len(self._listings) > self.size:  # the oldest one goes
+                del self._listings[next(iter(self._listings))]
+            if len(self._changes) > self.size:
+                self._listings, self._changes = {}, {}
+        return work
+
+    async def _drop_in_pages(self, ids: Iterable[Id]) -> None:
+        ids = iter(ids) if len(self) else iter(())
+        while page := list(islice(ids, self._page)):
+            self._drop(page)
+            if len(page) == self._page:
+                await pause(0)
+
+    def _drop(self, ids: Iterable[Id]) -> None:
+        for id_ in ids:
             self._young.pop(id_, None)
             self._old.pop(id_, None)
+
+    def invalidate(self, operations: Iterable[Operation[object]]) -> None:
+        """Drop the keys of a batch whose effect is unknown."""
+        for operation in operations:
+            self._count_change(operation.namespace)
+            self._drop(operation.ids())
         self._invalidate_siblings(operations)
 
     def invalidate_all(self) -> None:
@@ -195,12 +290,17 @@ class SeenCache:
         This cache stays valid, as it knows the keys, unless a sibling started a new
         epoch as well.
         """
-        if any(isinstance(operation, Forget) for operation in operations):
+        if any(_is_forget(operation) for operation in operations):
             with self._shared.lock:
                 is_valid = self._epoch is self._shared.epoch
                 self._shared.epoch = object()
                 if is_valid:
                     self._epoch = self._shared.epoch
+
+    def _count_change(self, namespace: str) -> None:
+        """Invalidate the listings of a namespace: a key of theirs may be unseen now."""
+        if namespace in self._changes:
+            self._changes[namespace] += 1
 
     def _put(self, id_: Id, row: Row) -> None:
         if len(self._young) >= self._generation:
@@ -210,3 +310,4 @@ class SeenCache:
     def _clear(self) -> None:
         self._epoch = self._shared.epoch
         self._young, self._old = {}, {}
+        self._listings, self._changes = {}, {}

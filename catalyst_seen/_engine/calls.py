@@ -13,7 +13,7 @@ from .._errors import (
     StoreUnavailableError,
 )
 from .._types import ClaimState, Sighting
-from ..backends.operations import Result_co
+from ..backends.operations import ForEach, Result_co
 from .failures import kind_of
 
 if TYPE_CHECKING:
@@ -28,19 +28,23 @@ class PendingCall(Generic[Result_co]):
 
     Attributes:
         operations: The operations.
+        size: Their number; a ``ForEach`` counts its keys.
         deadline: When it fails, by the time of the loop.
         results: The future of their results. Cancelling it while the call is queued
             withdraws the call.
         refusal: Why it was not executed yet, if it was sent.
     """
 
-    __slots__ = ("_waiter", "deadline", "operations", "refusal", "results")
+    __slots__ = ("_waiter", "deadline", "operations", "refusal", "results", "size")
 
     def __init__(
         self, operations: Sequence[Operation[Result_co]], timeout: float
     ) -> None:
         loop = asyncio.get_running_loop()
         self.operations: Sequence[Operation[Result_co]] = operations
+        self.size: int = len(operations)
+        if self.size == 1 and isinstance(operations[0], ForEach):
+            self.size = len(operations[0].keys)
         self.deadline: float = loop.time() + timeout
         self.results: asyncio.Future[list[Result_co]] = loop.create_future()
         self.refusal: KeysLockedError | None = None
@@ -53,7 +57,7 @@ class PendingCall(Generic[Result_co]):
 
     def has_any(self, ids: Collection[Id]) -> bool:
         """Does the call have an operation on any of these keys?"""
-        return any((one.namespace, one.key) in ids for one in self.operations)
+        return any(id_ in ids for one in self.operations for id_ in one.ids())
 
     async def wait(self) -> list[Result_co]:
         """Wait for the results. Cancelling the waiter does not withdraw the call.
@@ -94,18 +98,21 @@ def call_failure(
     If the others may have changed their keys, that is an ``OutcomeUnknownError``. A
     false sighting or claim has changed nothing.
     """
+    first, *_ = operations
+    if isinstance(first, ForEach) and isinstance(results[0], list):
+        return call_failure([first.operation], results[0])
     failures = [result for result in results if isinstance(result, SeenError)]
     if not failures:
         return None
     for failure in failures:
         if isinstance(failure, OutcomeUnknownError):
             return failure
-    first = failures[0]
+    error = failures[0]
     is_partial = kind_of(operations) == "write" and any(map(_is_change, results))
-    if not is_partial or not isinstance(first, StoreUnavailableError | SchemaError):
-        return first
-    cause = f"{len(failures)} of {len(results)} keys failed: {first.cause}"
-    return OutcomeUnknownError(first.location, cause, first.advice)
+    if not is_partial or not isinstance(error, StoreUnavailableError | SchemaError):
+        return error
+    cause = f"{len(failures)} of {len(results)} keys failed: {error.cause}"
+    return OutcomeUnknownError(error.location, cause, error.advice)
 
 
 def _is_change(result: object) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from .._pause import pause
 from .._validation import seconds
+from ..backends.operations import ForEach, IsSeen
 from .batcher import Batcher
 from .cache import SeenCache
 from .detached import DetachedCalls
@@ -107,6 +108,30 @@ class Dispatcher:
         ]
         results = iter(await self.batcher.send(missed))
         return [next(results) if result is None else result for result in cached]
+
+    async def execute_each(
+        self, operation: Operation[Result_co], keys: Sequence[str]
+    ) -> list[Result_co]:
+        """Execute one operation on many keys of its namespace, as one call."""
+        self.lifecycle.check_open()
+        if not keys:
+            return []
+        (results,) = await self.batcher.send([ForEach.of(operation, keys)])
+        return results
+
+    async def are_seen(self, namespace: str, keys: Sequence[str]) -> list[bool] | None:
+        """Return for each key whether it is seen; ``None`` if all are.
+
+        A listing that the cache knows costs nothing else.
+        """
+        self.lifecycle.check_open()
+        question = ForEach.of(IsSeen(namespace, ""), keys)
+        if self.cache.has_listing(question):
+            if self.cache.hits - self._yielded_at >= self.tuning.cache_page:
+                await self._yield()
+            return None
+        (answers,) = await self.batcher.send([question])
+        return answers
 
     async def _yield(self) -> None:
         """Let other tasks run after a page of hits, in however many calls.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
+
+from ..backends._for_each import Expansion
+from ..backends.base import SupportsForEach, SupportsReadAside
+from ..backends.operations import ForEach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..backends.base import Backend
+    from ..backends.base import Backend, BatchResult
     from ..backends.operations import Operation
     from .cache import SeenCache
     from .waiters import KeyWaiters
-
-_verb = attrgetter("verb")
 
 
 class Executor:
@@ -29,6 +30,9 @@ class Executor:
         self._backend = backend
         self._cache = cache
         self._waiters = waiters
+        self._for_each: frozenset[type[Operation[Any]]] = frozenset()
+        if isinstance(backend, SupportsForEach):
+            self._for_each = backend.for_each
 
     async def execute(
         self, operations: Sequence[Operation[Any]], timeout: float
@@ -36,16 +40,44 @@ class Executor:
         """Execute a batch, within its timeout; return one result per operation."""
         sent = self._cache.snapshot()
         try:
-            result = await self._backend.apply(
+            result = await self._apply(
                 operations, sample_version=sent.is_due, timeout=timeout
             )
             try:
                 await self._cache.update(operations, result, sent)
             finally:
-                self.executed.update(map(_verb, operations))
+                self._count(operations)
                 if self._waiters.waiting:
                     self._waiters.notify(operations)
         except BaseException:
             self._cache.invalidate(operations)
             raise
         return result.results
+
+    async def read_aside(self, reads: Sequence[Operation[Any]]) -> list[Any] | None:
+        """Read keys beside a batch that is blocked; ``None`` if that cannot be."""
+        if not isinstance(self._backend, SupportsReadAside):
+            return None
+        expanded = Expansion(reads, self._for_each)
+        results = await self._backend.read_aside(expanded.operations)
+        return None if results is None else expanded.regroup(results)
+
+    async def _apply(
+        self,
+        operations: Sequence[Operation[Any]],
+        *,
+        sample_version: bool,
+        timeout: float,
+    ) -> BatchResult:
+        expanded = Expansion(operations, self._for_each)
+        result = await self._backend.apply(
+            expanded.operations, sample_version=sample_version, timeout=timeout
+        )
+        return expanded.regroup_batch(result, self._backend.now())
+
+    def _count(self, operations: Sequence[Operation[Any]]) -> None:
+        for one in operations:
+            if isinstance(one, ForEach):
+                self.executed[one.operation.verb] += len(one.keys)
+            else:
+                self.executed[one.verb] += 1

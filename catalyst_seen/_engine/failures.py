@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import StoreClosedError
 from .._types import CALL_KINDS, CallFailures, ClaimState, Sighting
-from ..backends.operations import Mark, ReadOperation
+from ..backends.operations import ForEach, Mark, ReadOperation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,11 +85,18 @@ class Failures:
 
 def kind_of(operations: Sequence[Operation[Any]]) -> CallKind:
     """Return the kind of a call with these operations."""
-    is_read = all(isinstance(operation, ReadOperation) for operation in operations)
-    return "read" if is_read else "write"
+    return "read" if all(map(_only_reads, operations)) else "write"
 
 
-def _has_written(operation: Operation[Any], result: object) -> bool:
+def _only_reads(operation: Operation[Any]) -> bool:
+    if isinstance(operation, ForEach):
+        operation = operation.operation
+    return isinstance(operation, ReadOperation)
+
+
+def _has_written(operation: Operation[Any], result: Any) -> bool:  # noqa: ANN401
+    if isinstance(operation, ForEach):
+        return any(_has_written(operation.operation, one) for one in result)
     if isinstance(result, Sighting | ClaimState):
         return bool(result.verdict)
     if isinstance(operation, ReadOperation):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..backends.operations import Confirm, Forget, Mark, Release
+from ..backends.operations import Confirm, ForEach, Forget, Mark, Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,12 +70,16 @@ class KeyWaiters:
 
     def notify(self, operations: Sequence[Operation[Any]]) -> None:
         """Wake the waiters of the keys that a batch may have made available."""
-        for operation in operations:
-            id_ = operation.namespace, operation.key
+        for each in operations:
+            operation = each.operation if isinstance(each, ForEach) else each
             if isinstance(operation, Release | Forget):  # only one waiter acquires it
-                self._wake_first(id_)
+                wake = self._wake_first
             elif isinstance(operation, Confirm | Mark):
-                self.wake_all(id_)
+                wake = self.wake_all
+            else:
+                continue
+            for id_ in each.ids():
+                wake(id_)
 
     def wake_all(self, id_: Id) -> None:
         """Wake every waiter of a key, in order, page by page."""

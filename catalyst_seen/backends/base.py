@@ -13,6 +13,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 ``SupportsPurge``          expired rows stay until they are purged
 ``SupportsMaintenance``    the database needs work between calls
 ``SupportsReadAside``      reads while a batch is blocked
+``SupportsForEach``        executes one operation on many keys as a whole
 ``SupportsTransactions``   confirm inside the caller's own transaction
 ``SupportsBackup``         copy the database to a file
 =========================  ========================================================
@@ -21,7 +22,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .._errors import StoreUnavailableError
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from .._config import SeenStoreConfig
     from .._types import CheckReport, OnAbandoned, Record, RecordState
-    from .operations import Confirm, Id, Operation, ReadOperation, Row
+    from .operations import AllSeen, Confirm, Id, Operation, Row
 
 Cursor = tuple[str, str]
 """Opaque cursor of a paged scan, meaningful only to the backend that issued it."""
@@ -44,7 +45,8 @@ class BatchResult(NamedTuple):
         results: One result per operation, in order; a ``SeenError`` in place of the
             result of an operation that failed alone, as where a batch is distributed
             over several servers.
-        rows: The row that each operation left; ``None`` is no row.
+        rows: The row that each operation left; ``None`` is no row. For a ``ForEach``,
+            ``AllSeen`` if that is known.
         version: Change counter of the database, such as SQLite's ``data_version``:
             equal as long as no other program has written. ``None``: not sampled.
             Backends without a counter return a new object each time, which
@@ -52,7 +54,7 @@ class BatchResult(NamedTuple):
     """
 
     results: list[object]
-    rows: list[Row | None]
+    rows: list[Row | AllSeen | None]
     version: object
 
 
@@ -354,11 +356,20 @@ class SupportsMaintenance(Protocol):
 class SupportsReadAside(Protocol):
     """Reads keys while a batch is blocked, as by another program's write lock."""
 
-    async def read_aside(
-        self, reads: Sequence[ReadOperation[object]]
-    ) -> list[object] | None:
+    async def read_aside(self, reads: Sequence[Operation[Any]]) -> list[object] | None:
         """Read keys beside the blocked batch; ``None`` if this would block as well."""
         ...
+
+
+@runtime_checkable
+class SupportsForEach(Protocol):
+    """Executes one operation on many keys as a whole.
+
+    Attributes:
+        for_each: The operations that a ``ForEach`` in ``apply`` may repeat.
+    """
+
+    for_each: frozenset[type[Operation[Any]]]
 
 
 @runtime_checkable

@@ -1,17 +1,22 @@
 """The operations that a store sends to a backend, and the row that they leave behind.
 
-Each operation concerns one key. ``_state_machine`` defines the result of each one and
-the row that it leaves.
+Each operation concerns one key, but for ``ForEach``, which repeats one on many keys.
+``_state_machine`` defines the result of each one and the row that it leaves.
 """
 
 from __future__ import annotations
 
+import math
+from copy import copy
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
 
 from .._types import ClaimState, Record, Sighting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from .._types import OnAbandoned
 
 Result_co = TypeVar("Result_co", covariant=True)
@@ -30,6 +35,10 @@ class Operation(Generic[Result_co]):
 
     namespace: str
     key: str
+
+    def ids(self) -> Iterable[Id]:
+        """Return namespace and key of each key that it concerns."""
+        return ((self.namespace, self.key),)
 
 
 class CacheableOperation(Operation[Result_co]):
@@ -174,6 +183,71 @@ class Resolve(Operation[bool]):
 
     is_handled: bool
     ttl: float | None
+
+
+@dataclass(slots=True)
+class ForEach(Operation[list[Result_co]]):
+    """One operation on many keys of its namespace, in order; a list of its results.
+
+    It stands for ``singles()``. A backend with ``SupportsForEach`` executes it whole,
+    without an object for each key; for any other, the engine sends the single ones.
+    """
+
+    verb = "for_each"
+
+    operation: Operation[Result_co]
+    keys: Sequence[str]
+    _digest: bytes | None = None
+
+    @classmethod
+    def of(
+        cls, operation: Operation[Result_co], keys: Sequence[str]
+    ) -> ForEach[Result_co]:
+        """Make one of an operation, whose own key does not matter, and the keys."""
+        return cls(operation.namespace, "", operation, keys)
+
+    def ids(self) -> Iterable[Id]:
+        return ((self.namespace, key) for key in self.keys)
+
+    def singles(self) -> list[Operation[Result_co]]:
+        """Return the operations on the single keys."""
+        made = []
+        for key in self.keys:
+            single = copy(self.operation)
+            single.key = key
+            made.append(single)
+        return made
+
+    def digest(self) -> bytes:
+        """Return a digest of the keys and their order."""
+        if self._digest is None:
+            # No key contains a NUL.
+            text = "\0".join(self.keys).encode()
+            self._digest = blake2b(text, digest_size=16).digest()
+        return self._digest
+
+
+class AllSeen(NamedTuple):
+    """What a ``ForEach`` leaves if each of its keys is seen; in the place of a row.
+
+    Attributes:
+        expires_at: When the first of them expires; ``None`` is never.
+    """
+
+    expires_at: float | None
+
+    @classmethod
+    def of(cls, rows: Iterable[Row | None], now: float) -> AllSeen | None:
+        """Summarize the rows of the keys; ``None`` unless all are seen."""
+        earliest = math.inf
+        for row in rows:
+            if row is None or row.lease_until is not None:
+                return None
+            if row.expires_at is not None:
+                earliest = min(earliest, row.expires_at)
+        if earliest <= now:
+            return None
+        return cls(None if earliest == math.inf else earliest)
 
 
 class Row(NamedTuple):
