@@ -21,26 +21,32 @@ if TYPE_CHECKING:
 
 _NOTES = 4_000_000  # characters of notes after which a page ends early
 
-# The rows of a span, in the order of the primary key: in each namespace one range.
-_BY_NAMESPACE = """FROM namespace CROSS JOIN seen ON seen.namespace = namespace.id
+# The rows of a span, and their order, which is that of the outer loop: in each
+# namespace one range of the primary key.
+_BY_NAMESPACE = (
+    """FROM namespace CROSS JOIN seen ON seen.namespace = namespace.id
         AND seen.key >= iif(namespace.id = :first, :start, :prefix)
         AND seen.key < iif(namespace.id = :last, :stop, :end)
-    WHERE namespace.id BETWEEN :first AND :last"""
-# Few keys are held: the index leads to them.
-_HELD = """FROM seen INDEXED BY seen_held
+    WHERE namespace.id BETWEEN :first AND :last""",
+    "namespace.id, seen.key",
+)
+# Few keys are held: their index leads to them.
+_HELD = (
+    """FROM seen INDEXED BY seen_held
         CROSS JOIN namespace ON namespace.id = seen.namespace
     WHERE seen.on_abandoned = 'hold'
         AND (seen.namespace, seen.key) >= (:first, :start)
         AND (seen.namespace, seen.key) < (:last, :stop)
-        AND seen.key >= :prefix AND seen.key < :end"""
-_ORDER = "ORDER BY seen.namespace, seen.key"
-_LAST = f"SELECT seen.namespace, seen.key {{}} {_ORDER} LIMIT 1 OFFSET :limit - 1"
+        AND seen.key >= :prefix AND seen.key < :end""",
+    "seen.namespace, seen.key",
+)
+_LAST = "SELECT seen.namespace, seen.key {} ORDER BY {} LIMIT 1 OFFSET :limit - 1"
 _SELECT = f"""SELECT seen.namespace, seen.key, namespace.name, seen.first_seen,
         seen.last_seen, seen.expires_at, seen.token, seen.attempt, seen.lease_until,
         seen.on_abandoned, CASE WHEN has_detail THEN (SELECT note FROM detail
             WHERE detail.namespace = seen.namespace AND detail.key = seen.key) END
     {{}} AND {LIVE} AND {{}} AND (:since IS NULL OR last_seen >= :since)
-    {_ORDER}"""  # noqa: S608
+    ORDER BY {{}}"""  # noqa: S608
 _LAST_NAMESPACE = """SELECT id FROM namespace WHERE id >= :first
     ORDER BY id LIMIT 1 OFFSET :limit - 1"""
 
@@ -70,15 +76,16 @@ def read_page(
     following: Cursor | None = None
     if rows.last == MAX_ID and state != "held":
         rows, following = _of_some_namespaces(db, rows, selection.prefix, limit)
-    source = _HELD if state == "held" else _BY_NAMESPACE
+    source, order = _HELD if state == "held" else _BY_NAMESPACE
     values = {
         "prefix": selection.prefix, "end": end_of(selection.prefix),
         "since": selection.since, "now": now, "limit": limit,
     }  # fmt: skip
-    last = db.execute(_LAST.format(source), rows._asdict() | values).fetchone()
+    last = db.execute(_LAST.format(source, order), rows._asdict() | values).fetchone()
     if last is not None:
         rows, following = rows.until(*last), cursor_behind(*last)
-    query = _SELECT.format(source, "true" if state is None else STATES[state])
+    condition = "true" if state is None else STATES[state]
+    query = _SELECT.format(source, condition, order)
     return _read(db, query, rows._asdict() | values, following)
 
 

@@ -170,6 +170,9 @@ def prepare(
     db.execute(f"PRAGMA synchronous = {config.synchronous}")
     db.execute(f"PRAGMA cache_size = {config.cache_size}")
     db.execute("PRAGMA temp_store = MEMORY")
+    # Some systems' SQLite fills every page that it frees with zeros. After a purge of
+    # notes these would be most of the log.
+    db.execute("PRAGMA secure_delete = FAST").fetchall()
     db.execute(f"PRAGMA journal_size_limit = {LIMIT}").fetchall()
     db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()  # see wal.py
     if kind == "ours":

@@ -49,12 +49,15 @@ class TestSettings:
         return [(await execute(store, f"PRAGMA {name}"))[0][0] for name in pragmas]
 
     async def test_defaults(self, path: Path) -> None:
-        """WAL, NORMAL, 10,000 pages, temp store in memory, incremental vacuum."""
+        """WAL, NORMAL, 10,000 pages, temp store in memory, incremental vacuum.
+
+        What is deleted is not overwritten where that means more to write.
+        """
         async with AsyncSeenStore(path) as store:
             assert await self.ask(
                 store, "journal_mode", "synchronous", "cache_size", "temp_store",
-                "auto_vacuum",
-            ) == ["wal", 1, 10_000, 2, 2]  # fmt: skip
+                "auto_vacuum", "secure_delete",
+            ) == ["wal", 1, 10_000, 2, 2, 2]  # fmt: skip
 
     async def test_chosen(self, path: Path) -> None:
         """A configuration is carried out, on a new file and on one that exists."""
