@@ -332,7 +332,7 @@ class TestApart:
                 asyncio.CancelledError,
                 type(None),
             ] * 5
-        keys = read(path, "SELECT id FROM seen WHERE id <> 'first' ORDER BY id")
+        keys = read(path, "SELECT key FROM seen WHERE key <> 'first' ORDER BY key")
         assert keys == [("1",), ("3",), ("5",), ("7",), ("9",)]
 
     @pytest.mark.parametrize("turns", range(5))

@@ -345,7 +345,7 @@ class TestForgotten:
                     assert await store.is_seen(key)
                 looks.append(await asked(store) - before)
             assert min(looks) < 4  # a machine that stalls between them needs more
-            write(path, "DELETE FROM seen WHERE id = 'd'")
+            write(path, "DELETE FROM seen WHERE key = 'd'")
             await asyncio.sleep(0.1)
             assert [await store.is_seen(key) for key in "abcd"] == [True] * 3 + [False]
 

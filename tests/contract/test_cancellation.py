@@ -124,7 +124,7 @@ async def test_cancelled_call_pins_no_snapshot(path: Path) -> None:
             with pytest.raises(asyncio.CancelledError) as caught:
                 await call
             kept.append(caught)
-            write(path, a_row("other", str(number)))
+            write(path, *a_row("other", str(number)))
             assert await store.check_and_mark(f"key {number}")
         checkpoint = read(path, "PRAGMA wal_checkpoint(TRUNCATE)")
         assert checkpoint == [(0, 0, 0)]

@@ -399,7 +399,7 @@ class TestLeaks:
         options = ("-W", "error") if strict else ()
         done = run_script(script, str(path), options=options)
         assert done.returncode == CODES.get(shape, 0), done.stderr
-        assert ("k",) in read(path, "SELECT id FROM seen")
+        assert ("k",) in read(path, "SELECT key FROM seen")
         write(path, "DELETE FROM seen")  # no lock is left
 
     async def test_dropped_store_warns(self, path: Path) -> None:

@@ -168,7 +168,8 @@ class TestFailures:
         async with AsyncSeenStore(config) as store:
             await until_runs(store, 1)
             with write_lock(path) as other:
-                other.execute(a_row("", "old", 0))
+                for statement in a_row("", "old", 0):
+                    other.execute(statement)
                 other.execute("COMMIT")
                 other.execute("BEGIN IMMEDIATE")
                 await asyncio.sleep(0.05)
@@ -316,7 +317,8 @@ def write_until(path: Path, is_done: Callable[[], bool]) -> int:
     writes = 0
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         while not is_done():
-            db.execute(a_row("o", str(writes)))
+            for statement in a_row("o", str(writes)):
+                db.execute(statement)
             writes += 1
             time.sleep(0.002)
     return writes

@@ -325,7 +325,7 @@ async def test_store_dropped_after_any_verb_warns(
             with pytest.warns(ResourceWarning, match=r"seen.db' open> was never"):
                 drop(made)
             started = time.monotonic()
-            write(path, a_row("", f"other {name} {number}", seen_at=time.time()))
+            write(path, *a_row("", f"other {name} {number}", seen_at=time.time()))
             slowest = max(slowest, time.monotonic() - started)
             history.tell(f"other {name} {number}", "new")
     gc.unfreeze()

@@ -231,7 +231,7 @@ async def test_cancelled_result_pins_no_snapshot(
                 await call
             history.tell(key, "unknown")
             kept.append(caught)
-            write(path, a_row("", f"other {number}"))
+            write(path, *a_row("", f"other {number}"))
             history.tell(f"other {number}", "new")
             for place in range(3):
                 key = f"next {number} {place}"

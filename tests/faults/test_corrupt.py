@@ -88,7 +88,7 @@ def scanned(path: Path, keys: Collection[str]) -> set[str]:
             shutil.copy(f"{path}{end}", f"{copy}{end}")
     found: set[str] = set()
     with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as db:
-        for (key,) in db.execute("SELECT id FROM seen"):
+        for (key,) in db.execute("SELECT key FROM seen"):
             found.add(key)
     return found & {*keys}
 

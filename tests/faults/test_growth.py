@@ -196,13 +196,14 @@ def report(row: Row, load: Load, figures: str) -> None:
 def fill(path: Path, expired: int, kept: int) -> None:
     """Write rows as a store would have, long ago; a hash is what keys are like."""
     with closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT OR IGNORE INTO namespace (name) VALUES ('')")
         db.execute(
             """WITH RECURSIVE numbers (number) AS
                 (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?)
-            INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)
-            SELECT '', hex(randomblob(16)), 1, 1,
+            INSERT INTO seen (namespace, key, first_seen, last_seen, expires_at)
+            SELECT namespace.id, hex(randomblob(16)), 1, 1,
                 CASE WHEN number > ? THEN 1e11 ELSE 2 END
-            FROM numbers ORDER BY 2""",
+            FROM numbers CROSS JOIN namespace ORDER BY 2""",
             (expired + kept, expired),
         )
 

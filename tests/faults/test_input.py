@@ -124,8 +124,9 @@ async def conclude(
         history.tell(ascii(id_), "new")
     intact = True
     if target.name == "file":
+        query = "SELECT name, key FROM seen JOIN namespace ON id = namespace"
         with closing(sqlite3.connect(str(target.settings.path))) as db:
-            final = {ascii(id_) for id_ in db.execute("SELECT namespace, id FROM seen")}
+            final = {ascii(id_) for id_ in db.execute(query)}
             intact = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     else:
         wanted = defaultdict(list)

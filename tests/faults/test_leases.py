@@ -177,7 +177,7 @@ def wake(store: SeenStore, path: Path, holder: Forked, key: str, way: int) -> st
     assert answer == (f"{key} lost 1" if way else f"{key} confirmed")
     if way:
         claim.confirm()
-        (token,) = read(path, f"SELECT token FROM seen WHERE id = '{key}'")[0]
+        (token,) = read(path, f"SELECT token FROM seen WHERE key = '{key}'")[0]
         assert token == claim.token
     return answer.split()[1]
 

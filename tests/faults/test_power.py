@@ -198,7 +198,7 @@ def confirmed_keys(path: Path) -> tuple[set[str], bool]:
     if not keys:
         return set(), intact
     with closing(sqlite3.connect(copied(path))) as db:
-        marks = "SELECT id FROM seen WHERE lease_until IS NULL"
+        marks = "SELECT key FROM seen WHERE lease_until IS NULL"
         return {key for (key,) in db.execute(marks)}, intact
 
 

@@ -43,7 +43,33 @@ RELEASES = {
         FIRST.format(claims=CLAIMS), BY_TIME, HELD, f"PRAGMA application_id = {OURS}",
         "PRAGMA user_version = 2", INSERT,
     ),
+    "schema 3": (
+        FIRST.format(claims=CLAIMS), HELD, f"PRAGMA application_id = {OURS}",
+        "PRAGMA user_version = 3", INSERT,
+    ),
 }  # fmt: skip
+DIFFERENT = (
+    """UPDATE seen SET namespace = CASE id % 3 WHEN 0 THEN '' ELSE 'n' || id % 7 END,
+        first_seen = id / 7.0, last_seen = id / 3.0,
+        expires_at = CASE id % 5 WHEN 0 THEN NULL ELSE 8e9 + id END""",
+    """UPDATE seen SET token = 'token ' || id, attempt = 1 + id % 4,
+        lease_until = CASE id % 11 WHEN 0 THEN NULL ELSE id / 2.0 END,
+        on_abandoned = CASE id % 3 WHEN 0 THEN 'hold' WHEN 1 THEN 'drop' END
+    WHERE id % 2 = 0""",
+)
+"""Rows in several namespaces, and claims, which schema 1 has not."""
+
+COLUMNS = """first_seen, last_seen, expires_at, token, attempt, lease_until,
+    on_abandoned"""
+CONTENTS = {
+    0: "SELECT '', id, ts, ts FROM seen",
+    1: "SELECT namespace, id, first_seen, last_seen, expires_at FROM seen",
+    2: f"SELECT namespace, id, {COLUMNS} FROM seen",
+    3: f"SELECT namespace, id, {COLUMNS} FROM seen",
+    4: f"""SELECT name, key, {COLUMNS} FROM seen JOIN namespace
+        ON namespace.id = seen.namespace""",
+}
+"""Everything that a file of each version contains."""
 STRANGERS = {
     "a newer schema": (
         FIRST.format(claims=CLAIMS), f"PRAGMA application_id = {OURS}",
@@ -74,29 +100,46 @@ def make(path: Path, *statements: str, rows: int = 0) -> None:
             db.executemany(statements[-1], ((str(number),) for number in range(rows)))
 
 
-@pytest.mark.parametrize("call", ["write", "sync", "truncate"])
 @pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    ("call", "wal_mode"),
+    [("write", True), ("sync", True), ("truncate", True), ("write", False)],
+)
 def test_killed_in_upgrade(
-    path: Path, fault: Fault, zygote: Zygote, release: str, call: str, *, torture: bool
+    path: Path,
+    fault: Fault,
+    zygote: Zygote,
+    release: str,
+    call: str,
+    *,
+    wal_mode: bool,
+    torture: bool,
 ) -> None:
     """An upgrade that is killed anywhere leaves the old schema or the new one.
 
-    No row is lost, and the next store finishes it.
+    No row is lost, and the next store finishes it. The upgrade needs more pages than
+    the cache has, so that some are written before its commit.
     """
-    row = fault("C3", f"killed at each {call} of the upgrade from {release}")
+    mode = "" if wal_mode else ", without a log"
+    row = fault("C3", f"killed at each {call} of the upgrade from {release}{mode}")
     make(path, *RELEASES[release], rows=ROWS)
     old = version(path)
+    make(path, *DIFFERENT[:old])
+    before = contents(path)
     seen = set()
     history = History([(str(number), "new") for number in range(ROWS)])
     step = 1 if torture else {"write": 17, "sync": 5}.get(call, 2)
-    words = command(path, count=0, synchronous="FULL")
+    words = command(
+        path, count=0, synchronous="FULL", cache_size=-20, wal_mode=wal_mode
+    )
     for _ in sweep(zygote, words, path, call, step):
         seen.add(version(copied(path)))
-        assert count(copied(path)) == ROWS
+        width = len(next(iter(before)))
+        assert {one[:width] for one in contents(copied(path))} == before
         add_round(row, zygote, path, history)
-        assert version(path) == 3
+        assert version(path) == 4
     assert row.rounds > 1
-    assert seen <= {old, 3}
+    assert seen <= {old, 4}
     row.note(f"schemas found: {sorted(seen)}")
 
 
@@ -113,7 +156,7 @@ def test_files_of_earlier_releases_are_upgraded(
             assert store.count() == ROWS
             assert store.filter_new(map(str, range(ROWS + 1))) == [str(ROWS)]
         add_round(row, zygote, place, history)
-        assert version(place) == 3
+        assert version(place) == 4
 
 
 def test_foreign_or_newer_file_is_untouched(path: Path, fault: Fault) -> None:
@@ -148,16 +191,15 @@ def look_at_folder(folder: Path) -> dict[str, str]:
 
 def version(path: Path) -> int:
     """Read which schema a file has."""
-    return ask(path, "PRAGMA user_version")
-
-
-def count(path: Path) -> int:
-    """Count the rows of whatever schema."""
-    return ask(path, "SELECT count(*) FROM seen")
-
-
-def ask(path: Path, question: str) -> int:
-    """Ask plain sqlite3 for a number."""
     with closing(sqlite3.connect(path)) as db:
-        (answer,) = db.execute(question).fetchone()
-        return int(answer)
+        ((found,),) = db.execute("PRAGMA user_version")
+        return int(found)
+
+
+def contents(path: Path) -> set[tuple[object, ...]]:
+    """Read all rows of whatever schema."""
+    with closing(sqlite3.connect(path)) as db:
+        ((version,),) = db.execute("PRAGMA user_version")
+        rows = db.execute(CONTENTS[version]).fetchall()
+    assert len(rows) == ROWS
+    return set(rows)

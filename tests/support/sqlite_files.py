@@ -27,11 +27,12 @@ def read(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 def a_row(
     namespace: str, key: str, expires_at: float | None = None, *, seen_at: float = 0.0
-) -> str:
-    """Return the SQL that marks a key, as another process would."""
+) -> tuple[str, str]:
+    """Return the statements that mark a key, as another process would."""
     expiry = "NULL" if expires_at is None else expires_at
-    values = (namespace, key, seen_at, seen_at, expiry)
     return (
-        "INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)"
-        " VALUES ('{}', '{}', {}, {}, {})".format(*values)
+        f"INSERT OR IGNORE INTO namespace (name) VALUES ('{namespace}')",
+        f"""INSERT INTO seen (namespace, key, first_seen, last_seen, expires_at)
+            SELECT id, '{key}', {seen_at}, {seen_at}, {expiry}
+            FROM namespace WHERE name = '{namespace}'""",
     )

@@ -49,7 +49,8 @@ async def test_cancelled_read_ends_though_locked(
         arguments = [path.with_name("copy.db")] if reading == "backup" else []
         with write_lock(path) as db:
             if not wal_mode:
-                db.execute(a_row("", "other"))
+                for statement in a_row("", "other"):
+                    db.execute(statement)
                 db.execute("PRAGMA cache_spill = 1")
                 db.execute("COMMIT")
                 db.execute("BEGIN EXCLUSIVE")

@@ -481,7 +481,7 @@ class TestThreads:
             has_begun.wait()
             store.close()
             assert marked.result(60) is None
-        assert read(path, "SELECT id FROM seen") == [("k",)]
+        assert read(path, "SELECT key FROM seen") == [("k",)]
 
     def close_under_load(self, path: Path) -> None:
         """Ten threads close a store that twenty are using."""
@@ -509,7 +509,7 @@ class TestThreads:
             thread.join(60)
             assert not thread.is_alive()
         assert sorted(refused) == list(range(20))
-        assert {key for (key,) in read(path, "SELECT id FROM seen")} >= set(done)
+        assert {key for (key,) in read(path, "SELECT key FROM seen")} >= set(done)
 
     @pytest.mark.slow
     def test_forked_blocking_store_is_refused(
@@ -599,7 +599,7 @@ class TestShouldFilter:
         threads = threading.active_count()
         assert [should_filter("k") for _ in range(3)] == [False, True, True]
         assert threading.active_count() == threads
-        assert read(path, "SELECT id FROM seen") == [("k",)]
+        assert read(path, "SELECT key FROM seen") == [("k",)]
 
     @pytest.mark.parametrize("off", ["0", "false", "NO", "off"])
     def test_should_filter_can_be_disabled(

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..._config import SeenStoreConfig
-    from ..._types import CheckReport, Record
-    from ..base import BackendStats, BatchResult, Cursor, PageResult
+    from ..._types import CheckReport
+    from ..base import (
+        BackendStats,
+        BatchResult,
+        Cursor,
+        PageResult,
+        RecordPage,
+        Selection,
+    )
     from ..operations import Operation, ReadOperation
 
 P = ParamSpec("P")
@@ -145,11 +152,40 @@ class SqliteBackend:
             lock_timeout=lock_timeout,
         )
 
+    async def clear(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
+    ) -> PageResult:
+        return await self._run(
+            Database.clear,
+            namespace=namespace,
+            limit=limit,
+            cursor=cursor,
+            lock_timeout=lock_timeout,
+        )
+
+    async def rename(self, namespace: str, name: str) -> bool:
+        return await self._run(Database.rename, namespace, name)
+
     async def count(self, namespace: str | None) -> Mapping[str, int]:
         return await self._connections.read(Database.count, namespace)
 
-    async def held(self, namespace: str | None) -> list[Record]:
-        return await self._connections.read(Database.held, namespace)
+    async def has_any(self, namespace: str | None) -> bool:
+        return await self._connections.read(Database.has_any, namespace)
+
+    async def namespaces(self) -> list[str]:
+        return await self._connections.read(Database.namespaces)
+
+    async def records(
+        self, selection: Selection, *, limit: int, cursor: Cursor | None
+    ) -> RecordPage:
+        return await self._connections.read(
+            Database.records, selection, limit=limit, cursor=cursor
+        )
 
     async def stats(self, namespace: str | None) -> BackendStats:
         return await self._connections.read(Database.stats, namespace)

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..._errors import OutcomeUnknownError, StoreUnavailableError
 from ..base import PageResult
-from . import batch, driver, health, queries
+from . import batch, driver, health, inspection, namespaces, records
 from .backup import Backup
 from .errors import FATAL_CODES, primary_code, translated
 from .maintenance import VACUUM, remove_page, vacuum_page
-from .queries import Removal
+from .removal import Removal
 from .schema import precheck_file, prepare
-from .transactions import Deadline, in_transaction, retry_while_busy
+from .transactions import Deadline, in_snapshot, in_transaction, retry_while_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ..._types import CheckReport, Record
-    from ..base import BackendStats, BatchResult, Cursor
+    from ..._types import CheckReport
+    from ..base import BackendStats, BatchResult, Cursor, RecordPage, Selection
     from ..operations import Operation, ReadOperation
     from .shared import SharedState
 
@@ -149,9 +149,9 @@ class Database:
         return result
 
     def read(self, reads: Sequence[ReadOperation[object]]) -> list[object]:
-        """Read keys; as a batch would, but without a transaction."""
+        """Read keys; as a batch would, but never with the write lock."""
         result = self._retried(
-            batch.execute, reads, self.shared.now, sample_version=False
+            in_snapshot, batch.execute, reads, self.shared.now, sample_version=False
         )
         return result.results
 
@@ -164,7 +164,7 @@ class Database:
         lock_timeout: float | None,
     ) -> PageResult:
         """Remove the expired rows of one page."""
-        removal = Removal(namespace, cursor, limit, age=None)
+        removal = Removal("expired", namespace, limit, cursor)
         return self._remove(removal, self._deadline(lock_timeout))
 
     def cleanup(
@@ -177,16 +177,49 @@ class Database:
         lock_timeout: float | None = None,
     ) -> PageResult:
         """Remove those rows of one page that were last marked ``age`` seconds ago."""
-        removal = Removal(namespace, cursor, limit, age)
+        removal = Removal("old", namespace, limit, cursor, age)
         return self._remove(removal, self._deadline(lock_timeout))
+
+    def clear(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
+    ) -> PageResult:
+        """Remove all rows of one page."""
+        removal = Removal("all", namespace, limit, cursor)
+        return self._remove(removal, self._deadline(lock_timeout))
+
+    def rename(self, namespace: str, name: str) -> bool:
+        """Rename a namespace; false if the new name is occupied."""
+        with self._guarded() as db:
+            return in_transaction(
+                db, self.location, self._deadline(),
+                namespaces.rename, namespace, name, self.shared.now,
+            )  # fmt: skip
 
     def count(self, namespace: str | None) -> Mapping[str, int]:
         """Count the seen keys of each namespace that has any."""
-        return self._retried(queries.count, namespace, self.shared.now())
+        return self._retried(inspection.count, namespace, self.shared.now())
 
-    def held(self, namespace: str | None) -> list[Record]:
-        """List the held keys."""
-        return self._retried(queries.held, namespace, self.shared.now())
+    def has_any(self, namespace: str | None) -> bool:
+        """Is there a seen key?"""
+        return self._retried(inspection.has_any, namespace, self.shared.now())
+
+    def namespaces(self) -> list[str]:
+        """List the namespaces that have a key which is not unseen."""
+        return self._retried(inspection.names, self.shared.now())
+
+    def records(
+        self, selection: Selection, *, limit: int, cursor: Cursor | None
+    ) -> RecordPage:
+        """Read a page of records."""
+        now = self.shared.now()
+        return self._retried(
+            in_snapshot, records.read_page, selection, now, limit, cursor
+        )
 
     def stats(self, namespace: str | None) -> BackendStats:
         """Measure the database."""
@@ -295,7 +328,7 @@ class Database:
 
     def _remove(self, removal: Removal, deadline: Deadline) -> PageResult:
         with self._guarded() as db:
-            if removal.after == VACUUM:
+            if removal.cursor == VACUUM:
                 cursor = vacuum_page(db, deadline)
                 self.shared.wal.record_write()
                 return PageResult(0, cursor)

@@ -8,7 +8,7 @@ from ..._clock import read_clock
 from ..._config import SYNCHRONOUS
 from ..._types import ON_ABANDONED, CheckReport
 from ..base import BackendStats
-from . import driver, queries
+from . import driver, inspection
 from .errors import CORRUPTION_CODES, primary_code
 from .files import is_shared, size
 from .objects import differences
@@ -39,9 +39,9 @@ def stats(
         namespace: Count the keys of one namespace, or of all.
     """
     now, wal = shared.now(), shared.wal
-    claims = queries.count_claims(db, namespace, now)
+    claims = inspection.count_claims(db, namespace, now)
     return BackendStats(
-        keys_by_namespace=queries.count(db, namespace, now),
+        keys_by_namespace=inspection.count(db, namespace, now),
         claimed=claims.get("claimed", 0),
         abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
         file_bytes=size(shared.path),

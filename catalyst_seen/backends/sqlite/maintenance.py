@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ParamSpec
 
-from . import driver, queries
+from . import driver
 from .errors import is_busy
+from .queries import pragma
+from .removal import remove
 from .transactions import in_transaction, retry_while_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..base import Cursor
-    from .queries import Removal
+    from .removal import Removal
     from .transactions import Deadline
 
 P = ParamSpec("P")
 
 VACUUM = ("", "")
-"""Cursor of the pages that free space; no row has it, for no key is empty."""
+"""Cursor of the pages that free space; that of rows has the id of a namespace."""
 
 # SQLite reuses free pages, so a file of steady size is left alone.
 _SLACK = 1 / 4  # fraction of free pages at which a vacuum starts,
@@ -57,12 +59,12 @@ def vacuum_page(db: driver.Connection, deadline: Deadline) -> Cursor | None:
 def _remove(
     db: driver.Connection, removal: Removal, clock: Callable[[], float]
 ) -> tuple[int, Cursor | None]:
-    return queries.remove(db, removal, clock())
+    return remove(db, removal, clock())
 
 
 def _needs_vacuum(db: driver.Connection) -> bool:
     """Is so much of the file free that an incremental vacuum is worth its cost?"""
-    return queries.pragma(db, "auto_vacuum") == _INCREMENTAL and _free(db) > _SLACK
+    return pragma(db, "auto_vacuum") == _INCREMENTAL and _free(db) > _SLACK
 
 
 def _vacuum(db: driver.Connection) -> bool:
@@ -77,8 +79,8 @@ def _vacuum(db: driver.Connection) -> bool:
 
 def _free(db: driver.Connection) -> float:
     """Return the fraction of the file that is free."""
-    pages = max(queries.pragma(db, "page_count"), 1)
-    return queries.pragma(db, "freelist_count") / pages
+    pages = max(pragma(db, "page_count"), 1)
+    return pragma(db, "freelist_count") / pages
 
 
 def _unless_busy(

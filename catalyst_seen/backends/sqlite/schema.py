@@ -14,7 +14,6 @@ from .errors import is_no_database
 from .files import MEMORY, create_file, path_errors, size
 from .objects import (
     APPLICATION_ID,
-    CLAIMS,
     CREATE,
     SCHEMA_VERSION,
     Object,
@@ -22,12 +21,11 @@ from .objects import (
     read_objects,
 )
 from .queries import pragma
-from .transactions import in_write_transaction, retry_while_busy, rollback
+from .transactions import in_snapshot, in_write_transaction, retry_while_busy
+from .upgrade import upgrade_earlier, upgrade_old_store
 from .wal import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..._config import SeenStoreConfig
     from .transactions import Deadline
 
@@ -35,23 +33,11 @@ Kind = Literal["ours", "earlier", "old", "empty"]
 
 _OLDEST_SQLITE = (3, 37)  # STRICT tables
 
-# A second copy of every key made files and writes twice as large as they need be.
-_DROP_INDEX = "DROP INDEX seen_expires_at"
-_UPGRADES = {
-    1: (
-        *(f"ALTER TABLE seen ADD COLUMN {one}" for one in CLAIMS),
-        _DROP_INDEX,
-        *CREATE[1:],
-    ),
-    2: (_DROP_INDEX, CREATE[-1]),
+_VERSIONS: dict[int, Kind] = {
+    SCHEMA_VERSION: "ours",
+    **dict.fromkeys(range(1, SCHEMA_VERSION), "earlier"),
 }
-_VERSIONS: dict[int, Kind] = {SCHEMA_VERSION: "ours", 1: "earlier", 2: "earlier"}
 _OLD_COLUMNS = [("id", "TEXT", 1), ("ts", "INTEGER", 0)]
-_SET_ASIDE = "ALTER TABLE seen RENAME TO old_seen"
-# Rows whose id is not TEXT were unreachable in the old store; the upgrade drops them.
-_UPGRADE = """INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)
-    SELECT '', id, CAST(ts AS REAL), CAST(ts AS REAL), CAST(ts AS REAL) + ?
-    FROM old_seen WHERE typeof(id) = 'text'"""
 
 
 def precheck_file(location: str, config: SeenStoreConfig) -> None:
@@ -184,6 +170,9 @@ def prepare(
     db.execute(f"PRAGMA synchronous = {config.synchronous}")
     db.execute(f"PRAGMA cache_size = {config.cache_size}")
     db.execute("PRAGMA temp_store = MEMORY")
+    # Some systems' SQLite fills every page that it frees with zeros. After a purge of
+    # notes these would be most of the log.
+    db.execute("PRAGMA secure_delete = FAST").fetchall()
     db.execute(f"PRAGMA journal_size_limit = {LIMIT}").fetchall()
     db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()  # see wal.py
     if kind == "ours":
@@ -191,7 +180,7 @@ def prepare(
     kind, rows = in_write_transaction(db, location, deadline, _create, location, ttl)
     if kind == "empty" and location != MEMORY:
         log("warning", "store_created", location=location)
-    elif kind == "old":
+    elif rows:
         log("info", "schema_upgraded", location=location, **rows)
     # Until the schema is in the database file, a power failure could lose it.
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -203,25 +192,22 @@ def _create(
     """Create or upgrade the schema, unless another process was faster.
 
     Returns:
-        What was there before, and the numbers of rows of an old store, for the log.
+        What was there before, and the numbers of rows of an upgrade, for the log.
     """
     kind = _detect_in_transaction(db, location)
+    if kind == "old":
+        return kind, upgrade_old_store(db, ttl)
+    if kind == "earlier":
+        return kind, upgrade_earlier(db, pragma(db, "user_version"))
     if kind == "empty":
-        _execute(db, CREATE)
-    elif kind == "earlier":
-        _execute(db, _UPGRADES[pragma(db, "user_version")])
-    elif kind == "old":
-        return kind, _upgrade(db, ttl)
+        for statement in CREATE:
+            db.execute(statement)
     return kind, {}
 
 
 def _detect(db: driver.Connection, location: str, *, compare: bool = True) -> Kind:
     """Detect the kind in one snapshot: another process may be creating the schema."""
-    db.execute("BEGIN")
-    try:
-        return _detect_in_transaction(db, location, compare=compare)
-    finally:
-        rollback(db)
+    return in_snapshot(db, _detect_in_transaction, location, compare=compare)
 
 
 def _detect_in_transaction(
@@ -284,21 +270,6 @@ def _is_old_store(db: driver.Connection, objects: list[Object]) -> bool:
     others = [kind for kind, name in objects if (kind, name) != ("table", "seen")]
     columns = db.execute("SELECT name, type, pk FROM pragma_table_info('seen')")
     return set(others) <= {"index"} and columns.fetchall() == _OLD_COLUMNS
-
-
-def _execute(db: driver.Connection, statements: Iterable[str]) -> None:
-    for statement in statements:
-        db.execute(statement)
-
-
-def _upgrade(db: driver.Connection, ttl: float | None) -> dict[str, int]:
-    """Convert the old store's table; return the numbers of rows kept and skipped."""
-    db.execute(_SET_ASIDE)
-    _execute(db, CREATE)
-    (old,) = db.execute("SELECT count(*) FROM old_seen").fetchone()
-    kept = db.execute(_UPGRADE, (ttl,)).rowcount
-    db.execute("DROP TABLE old_seen")
-    return {"rows": kept, "skipped": old - kept}
 
 
 def _set_journal(

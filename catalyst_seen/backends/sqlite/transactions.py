@@ -118,6 +118,20 @@ def in_write_transaction(
     return _run_and_commit(db, location, deadline, function, *args, **kwargs)
 
 
+def in_snapshot(
+    db: driver.Connection,
+    function: Callable[Concatenate[driver.Connection, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Run a function that only reads in one transaction, and so on one snapshot."""
+    db.execute("BEGIN")
+    try:
+        return function(db, *args, **kwargs)
+    finally:
+        rollback(db)
+
+
 def _run_and_commit(
     db: driver.Connection,
     location: str,

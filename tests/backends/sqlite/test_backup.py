@@ -30,7 +30,7 @@ def keys_in(path: Path) -> set[str]:
     """Read the keys of a copy by plain sqlite3, and see that it is intact."""
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return {key for (key,) in db.execute("SELECT id FROM seen")}
+        return {key for (key,) in db.execute("SELECT key FROM seen")}
 
 
 def names(folder: Path) -> set[str]:

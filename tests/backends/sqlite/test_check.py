@@ -21,8 +21,8 @@ from catalyst_seen import (
 )
 from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends.sqlite.objects import (
-    _OBJECTS,
     APPLICATION_ID,
+    OBJECTS,
     SCHEMA_VERSION,
 )
 
@@ -68,7 +68,7 @@ async def test_healthy(path: Path, kind: str, *, full: bool) -> None:
     assert report.is_full is full
     assert report.engine == f"SQLite {sqlite3.sqlite_version}"
     assert report.location == str(path)
-    assert report.schema == 3
+    assert report.schema == SCHEMA_VERSION
     assert report.settings.items() >= {
         "journal_mode": "wal", "synchronous": "NORMAL", "auto_vacuum": "incremental",
         "page_size": PAGE, "cache_size": 10_000,
@@ -126,20 +126,20 @@ async def test_damaged_index(path: Path) -> None:
             path,
             "PRAGMA writable_schema = ON",
             "UPDATE sqlite_master SET sql = replace(sql, '= ''hold''', 'IS NULL')"
-            " WHERE name = 'seen_hold'",
+            " WHERE name = 'seen_held'",
         )
         report = await store.check(full=True)
     assert not report
-    assert "missing from index seen_hold" in " ".join(report.integrity)
+    assert "missing from index seen_held" in " ".join(report.integrity)
 
 
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
-        ("DROP INDEX seen_hold", "no index seen_hold"),
+        ("DROP INDEX seen_held", "no index seen_held"),
         ("CREATE TABLE notes (body TEXT)", "an extra table notes"),
-        ("CREATE VIEW old AS SELECT id FROM seen", "an extra view old"),
-        ("CREATE INDEX mine ON seen (id)", "an extra index mine"),
+        ("CREATE VIEW old AS SELECT key FROM seen", "an extra view old"),
+        ("CREATE INDEX mine ON seen (key)", "an extra index mine"),
         (
             "CREATE TRIGGER mine AFTER INSERT ON seen BEGIN DELETE FROM seen; END",
             "an extra trigger mine",
@@ -181,18 +181,18 @@ async def test_view_in_place_of_the_table(path: Path) -> None:
         path,
         f"PRAGMA application_id = {APPLICATION_ID}",
         f"PRAGMA user_version = {SCHEMA_VERSION}",
-        "CREATE VIEW seen AS SELECT '' AS namespace, '' AS id WHERE 0",
+        "CREATE VIEW seen AS SELECT '' AS namespace, '' AS key WHERE 0",
     )
     with pytest.raises(SchemaError, match=r"no table seen.*an extra view seen"):
         await AsyncSeenStore(path).open()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 async def test_trigger_in_an_earlier_schema(path: Path, version: int) -> None:
     """A file of an earlier schema that was changed is not upgraded."""
     write(
         path,
-        *_OBJECTS[version].values(),
+        *OBJECTS[version].values(),
         "CREATE TRIGGER planted AFTER INSERT ON seen BEGIN SELECT 1; END",
         f"PRAGMA application_id = {APPLICATION_ID}",
         f"PRAGMA user_version = {version}",

@@ -105,7 +105,7 @@ async def test_upgrade(path: Path) -> None:
     write(path, OLD, "INSERT INTO seen VALUES ('k', 4000000000)")
     async with AsyncSeenStore(path, create=False) as store:
         assert await store.is_seen("k")
-    assert read(path, "PRAGMA user_version") == [(3,)]
+    assert read(path, "PRAGMA user_version") == [(4,)]
 
 
 @pytest.mark.parametrize("create", [False, True])

@@ -86,7 +86,7 @@ def test_batch(database: Database, path: Path) -> None:
     assert [bool(first), bool(again), forgotten, bool(fresh)] == [
         True, False, True, True,
     ]  # fmt: skip
-    assert read(path, "SELECT id FROM seen") == [("k",)]
+    assert read(path, "SELECT key FROM seen") == [("k",)]
 
 
 def test_version(database: Database, path: Path) -> None:
@@ -94,7 +94,7 @@ def test_version(database: Database, path: Path) -> None:
     before = database.apply([Get("", "k")], sample_version=True).version
     apply(database, mark("k"))
     own = database.apply([Get("", "k")], sample_version=True).version
-    write(path, a_row("", "other"))
+    write(path, *a_row("", "other"))
     after = database.apply([Get("", "k")], sample_version=True).version
     assert before == own != after
     with closing(Database(database.shared, generation=1)) as second:
@@ -110,7 +110,9 @@ def test_time_never_runs_backwards(database: Database, clock: Clock) -> None:
     reader = Database(database.shared, reads_until=1e12)
     reader.open()
     with closing(reader):
-        assert reader.read([Get("", "k")]) == [Record("k", "", NOON, NOON, None)]
+        assert reader.read([Get("", "k")]) == [
+            Record("k", "", "seen", NOON, NOON, None)
+        ]
 
 
 def test_purge(database: Database, clock: Clock, path: Path) -> None:
@@ -118,10 +120,10 @@ def test_purge(database: Database, clock: Clock, path: Path) -> None:
     apply(database, *(mark(f"{number:02}", 5) for number in range(15)), mark("kept"))
     clock.advance(10)
     first = purge(database)
-    assert (first.removed, first.cursor) == (10, ("", "09"))
+    assert (first.removed, first.cursor) == (10, ("1", "09\0"))
     second = purge(database, cursor=first.cursor)
     assert (second.removed, second.cursor) == (5, None)
-    assert read(path, "SELECT id FROM seen") == [("kept",)]
+    assert read(path, "SELECT key FROM seen") == [("kept",)]
 
 
 def test_vacuum_after_a_purge(database: Database, clock: Clock, path: Path) -> None:
@@ -154,12 +156,13 @@ def test_inspection(database: Database, path: Path, tmp_path: Path) -> None:
     """Counts, a health check and a backup need nothing but the connection."""
     apply(database, mark("a"), mark("b"))
     assert database.count("") == {"": 2}
-    assert database.held(None) == []
+    assert database.has_any(None)
+    assert database.namespaces() == [""]
     assert database.stats(None).keys_by_namespace == {"": 2}
     assert database.check(is_full=True)
     copy = tmp_path / "copy.db"
     database.backup(str(copy))
-    assert read(copy, "SELECT id FROM seen") == [("a",), ("b",)]
+    assert read(copy, "SELECT key FROM seen") == [("a",), ("b",)]
     with pytest.raises(ConfigurationError, match="is there already"):
         database.backup(str(path))
 
@@ -173,10 +176,10 @@ def test_failed_batch_is_rolled_back(
         insert()
         raise sqlite_error("SQLITE_FULL")
 
-    faults.replace("INSERT", fail)
+    faults.replace("INSERT OR ROLLBACK INTO seen", fail)
     with pytest.raises(StoreUnavailableError, match="Free some space"):
         apply(database, mark("a"), mark("b"))
-    write(path, a_row("", "other"))
+    write(path, *a_row("", "other"))
     assert not database.needs_reconnect
     assert database.count(None) == {"": 1}
 
@@ -185,7 +188,7 @@ def test_bug_is_rolled_back(database: Database, path: Path) -> None:
     """A bug passes untouched, stores nothing, and holds no lock."""
     with pytest.raises(KeyError):
         apply(database, mark("a"), Operation("", "b"))
-    write(path, a_row("", "other"))
+    write(path, *a_row("", "other"))
     assert database.count(None) == {"": 1}
 
 
@@ -202,7 +205,7 @@ def test_killed_in_a_transaction(path: Path, run_script: Run) -> None:
         class Dying(sqlite3.Connection):
             def execute(self, sql, *parameters):
                 global inserted
-                inserted += sql.startswith("INSERT")
+                inserted += sql.startswith("INSERT INTO seen")
                 if sql == "COMMIT" and inserted == 2:
                     os._exit(9)
                 return super().execute(sql, *parameters)
@@ -213,7 +216,7 @@ def test_killed_in_a_transaction(path: Path, run_script: Run) -> None:
         database.apply([Mark("", "second", None)], sample_version=False)
     """
     assert run_script(script, str(path)).returncode == 9
-    assert read(path, "SELECT id FROM seen") == [("first",)]
+    assert read(path, "SELECT key FROM seen") == [("first",)]
 
 
 @pytest.mark.parametrize("is_done", [False, True])
@@ -296,7 +299,7 @@ def test_retry_under_the_lock(
         nonlocal is_first
         if is_first:
             is_first = False
-            write(path, a_row("", "k"))
+            write(path, *a_row("", "k"))
             clock.advance(5)
         return insert()
 
@@ -304,7 +307,7 @@ def test_retry_under_the_lock(
     lost, won = apply(database, CheckAndMark("", "k", 1), CheckAndMark("", "l", 1))
     assert not lost
     assert won
-    assert read(path, "SELECT last_seen FROM seen WHERE id = 'l'") == [(NOON + 5,)]
+    assert read(path, "SELECT last_seen FROM seen WHERE key = 'l'") == [(NOON + 5,)]
 
 
 def test_reader(database: Database) -> None:
@@ -314,7 +317,7 @@ def test_reader(database: Database) -> None:
     reader.open()
     with closing(reader):
         assert reader.read([Get("", "k"), Get("", "l")]) == [
-            Record("k", "", NOON, NOON, None), None,
+            Record("k", "", "seen", NOON, NOON, None), None,
         ]  # fmt: skip
         assert reader.count(None) == {"": 1}
 
@@ -329,7 +332,7 @@ def test_aborted_reader(database: Database, path: Path, faults: SqliteFaults) ->
         reader.abort()
         raise sqlite_error("SQLITE_BUSY")
 
-    faults.replace("SELECT namespace, count", abort)
+    faults.replace("SELECT (SELECT name", abort)
     with closing(reader):
         with pytest.raises(StoreUnavailableError, match="SQLITE_BUSY"):
             reader.count(None)

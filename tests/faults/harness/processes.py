@@ -74,5 +74,5 @@ def strace(*injections: str, log: str = os.devnull) -> list[str]:
 def stored(path: Path) -> tuple[set[str], bool]:
     """Read which keys are stored, and whether the file is intact; by plain sqlite3."""
     with closing(sqlite3.connect(path)) as db:
-        keys = {key for (key,) in db.execute("SELECT id FROM seen")}
+        keys = {key for (key,) in db.execute("SELECT key FROM seen")}
         return keys, db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -1,0 +1,65 @@
+"""Statements on many rows at once.
+
+After each statement the thread acquires the GIL again, and a busy event loop may delay
+that by milliseconds: so a batch is few statements, whatever its size.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from . import driver
+
+_ROWS = 1_024  # in a statement; a power of two, so that few sizes are compiled
+_DELETE = """DELETE FROM {}
+    WHERE namespace = ? AND key IN (SELECT value FROM json_each(?))"""
+
+
+def in_json(texts: Sequence[str]) -> Iterator[str]:
+    """Yield arrays for ``json_each``, each of a bounded size."""
+    for first in range(0, len(texts), _ROWS):
+        yield json.dumps(texts[first : first + _ROWS])
+
+
+def insert(
+    db: driver.Connection,
+    into: str,
+    rows: Sequence[tuple[object, ...]],
+    conflict: str = "",
+) -> None:
+    """Insert rows of one width.
+
+    Args:
+        db: The connection.
+        into: The statement up to its ``VALUES``.
+        rows: The rows.
+        conflict: The clause for rows that exist.
+    """
+    size, first = _ROWS, 0
+    while first < len(rows):
+        while size > len(rows) - first:
+            size //= 2
+        statement = _statement(into, len(rows[0]), size, conflict)
+        db.execute(statement, [*chain(*rows[first : first + size])])
+        first += size
+
+
+def delete(
+    db: driver.Connection, table: str, keys: Mapping[int, Sequence[str]]
+) -> None:
+    """Delete the rows of keys, by the ids of their namespaces."""
+    for namespace, names in keys.items():
+        for some in in_json(names):
+            db.execute(_DELETE.format(table), (namespace, some))
+
+
+@cache
+def _statement(into: str, width: int, rows: int, conflict: str) -> str:
+    values = f"({', '.join('?' * width)})"
+    return f"{into} VALUES {', '.join([values] * rows)} {conflict}"

@@ -1,0 +1,90 @@
+"""The notes of keys, in a table of their own, so that rows without one stay short."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from ..operations import Acquire, Get
+from . import bulk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..operations import Id, Operation, Row
+    from . import driver
+
+UNREAD = "\0"
+"""Stands in a row for a note that was not read. No note contains a NUL."""
+
+_READ = """SELECT detail.key, note FROM json_each(?) AS wanted
+    CROSS JOIN detail ON namespace = ? AND detail.key = wanted.value"""
+_INSERT = "INSERT INTO detail (namespace, key, note)"
+_REPLACE = "ON CONFLICT (namespace, key) DO UPDATE SET note = excluded.note"
+
+
+def read(
+    db: driver.Connection,
+    ids: Mapping[str, int],
+    rows: dict[Id, Row],
+    operations: Sequence[Operation[object]],
+) -> None:
+    """Read the notes that a batch may return, into its rows.
+
+    Args:
+        db: The connection.
+        ids: Those of the namespaces.
+        rows: The rows of the batch; where there is a note, it is ``UNREAD``.
+        operations: The batch.
+    """
+    wanted: defaultdict[str, set[str]] = defaultdict(set)
+    for operation in operations:
+        row = rows.get((operation.namespace, operation.key))
+        if row is not None and row.note is not None and _returns_note(operation, row):
+            wanted[operation.namespace].add(operation.key)
+    for namespace, keys in wanted.items():
+        for some in bulk.in_json([*keys]):
+            for key, note in db.execute(_READ, (some, ids[namespace])):
+                rows[namespace, key] = rows[namespace, key]._replace(note=note)
+
+
+def _returns_note(operation: Operation[object], row: Row) -> bool:
+    """May the result contain the note of the row, as it is before the batch?
+
+    A mark cannot be claimed, unless it expires or is forgotten: its note ends then.
+    """
+    kind = type(operation)
+    return kind is Get or (kind is Acquire and row.lease_until is not None)
+
+
+def write(
+    db: driver.Connection,
+    ids: Mapping[str, int],
+    found: Mapping[Id, Row],
+    changes: Mapping[Id, Row | None],
+) -> None:
+    """Write the notes that a batch has changed.
+
+    Args:
+        db: The connection.
+        ids: Those of the namespaces.
+        found: The rows before the batch.
+        changes: The changed rows after it; ``None`` is no row.
+    """
+    texts: list[tuple[object, ...]] = []
+    gone: defaultdict[int, list[str]] = defaultdict(list)
+    for id_, row in changes.items():
+        before, after = _note(found.get(id_)), _note(row)
+        if after == before:
+            continue
+        namespace, key = ids[id_[0]], id_[1]
+        if after is None:
+            gone[namespace].append(key)
+        else:
+            texts.append((namespace, key, after))
+    bulk.insert(db, _INSERT, texts, _REPLACE)
+    bulk.delete(db, "detail", gone)
+
+
+def _note(row: Row | None) -> str | None:
+    return None if row is None else row.note
