@@ -450,6 +450,9 @@ class AsyncSeenStore(NamespaceVerbs):
             OutcomeUnknownError: The commit failed; all keys are marked, or none.
         """
         namespace, lasting = self._own(namespace), ttl_seconds(ttl, self._ttl)
+        if note is None:
+            check = CheckAndMark(namespace, "", lasting)
+            return await self._dispatcher.check_each(check, await _checked_keys(keys))
         return await self._on_each(
             keys, lambda text: CheckAndMark(namespace, "", lasting, text), note
         )
@@ -778,6 +781,9 @@ class AsyncSeenStore(NamespaceVerbs):
         async for start, chunk in _chunks(items, "items"):
             names = cast("list[str]", chunk) if key is None else list(map(key, chunk))
             names = list(check_keys(names, "key of items", start))
+            if key is None:  # equal items are the same
+                first.update(zip(names, chunk, strict=True))
+                continue
             for name, item in zip(names, chunk, strict=True):
                 first.setdefault(name, item)
         self._lifecycle.check_open()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 from ._verdict import Verdict  # noqa: TC001 - type hints are resolved
@@ -29,7 +29,7 @@ CallKind = Literal["read", "write"]
 CALL_KINDS: tuple[CallKind, ...] = get_args(CallKind)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Sighting:
     """The result of check-and-mark; true when the caller should handle the item.
 
@@ -50,11 +50,41 @@ class Sighting:
     verdict: Verdict
     first_seen: float
     last_seen: float
-    attempt: int = 0
-    retry_after: float | None = None
+    attempt: int
+    retry_after: float | None
+
+    def __init__(  # noqa: PLR0917 - one for each attribute
+        self,
+        key: str,
+        namespace: str,
+        verdict: Verdict,
+        first_seen: float,
+        last_seen: float,
+        attempt: int = 0,
+        retry_after: float | None = None,
+    ) -> None:
+        """Set the attributes; that of a frozen dataclass takes three times as long."""
+        _SET_KEY(self, key)
+        _SET_NAMESPACE(self, namespace)
+        _SET_VERDICT(self, verdict)
+        _SET_FIRST_SEEN(self, first_seen)
+        _SET_LAST_SEEN(self, last_seen)
+        _SET_ATTEMPT(self, attempt)
+        _SET_RETRY_AFTER(self, retry_after)
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
+
+
+(
+    _SET_KEY,
+    _SET_NAMESPACE,
+    _SET_VERDICT,
+    _SET_FIRST_SEEN,
+    _SET_LAST_SEEN,
+    _SET_ATTEMPT,
+    _SET_RETRY_AFTER,
+) = (getattr(Sighting, field.name).__set__ for field in fields(Sighting))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ._durations import FORMS, parse_duration
@@ -40,6 +41,7 @@ _DIGEST = "if the text is the identity, use its hashlib.sha256(...).hexdigest()"
 _SHORTER = {"note": "store it elsewhere, and note where"}
 _BREAKS = "\r\n"
 _MAX_REPR = 60
+_FIRST, _LAST = itemgetter(0), itemgetter(-1)
 
 Duration = float | timedelta | str
 """Seconds, a ``timedelta``, or a text such as ``"7d"``, ``"90s"`` or ``"1h30m"``."""
@@ -86,7 +88,7 @@ def check_keys(
         TypeError: A key is not a ``str``.
         InvalidKeyError: A key is invalid; the error names its index.
     """
-    if all(map(_is_plain, keys)):
+    if _are_plain(keys):
         return keys
     return [
         check_key(key, f"{argument}[{index}]", may_end_in_break=may_end_in_break)
@@ -102,6 +104,19 @@ def _is_plain(key: object) -> bool:
         and 0 < len(key) <= MAX_KEY_BYTES
         and key[0] > " " < key[-1]  # neither blank nor a line break, at either end
         and "\0" not in key
+    )
+
+
+def _are_plain(keys: Sequence[str]) -> bool:
+    """Are all keys valid by checks that are fast? Most of them run in C."""
+    if {*map(type, keys)} != {str} or not all(keys):
+        return False
+    text = "".join(keys)
+    return (
+        text.isascii()
+        and "\0" not in text
+        and max(map(len, keys)) <= MAX_KEY_BYTES
+        and min(map(_FIRST, keys)) > " " < min(map(_LAST, keys))
     )
 
 

@@ -15,10 +15,12 @@ import math
 import threading
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from .._pause import pause
+from .._types import Sighting
+from .._verdict import Verdict
 from ..backends._state_machine import transition
 from ..backends.operations import (
     Acquire,
@@ -76,19 +78,6 @@ class CacheSnapshot(NamedTuple):
     is_due: bool
 
 
-class _Listing(NamedTuple):
-    """A list of keys of which each is seen.
-
-    Attributes:
-        expires_at: When the first of them expires; ``None`` is never.
-        changes: Value of the counter of its namespace; another one now means that a key
-            may have become unseen.
-    """
-
-    expires_at: float | None
-    changes: int
-
-
 _KEEP_SEEN = {Acquire, CheckAndMark, Get, IsSeen, Refresh}
 """Operations after which every key that was seen is seen, for as long as before."""
 
@@ -132,8 +121,10 @@ class SeenCache:
         self._page = page
         self._young: dict[Id, Row] = {}
         self._old: dict[Id, Row] = {}
-        self._listings: dict[tuple[str, bytes], _Listing] = {}
-        self._changes: dict[str, int] = {}  # of the namespaces with listings
+        # Listings by namespace and digest, each with the value that the counter of its
+        # namespace had: another one now means that a key may have become unseen.
+        self._listings: dict[tuple[str, bytes], tuple[AllSeen, int]] = {}
+        self._changes: dict[str, int] = {}
         self._version: object = None
         self._revalidated = -math.inf
         with _invalidations_lock:
@@ -146,7 +137,7 @@ class SeenCache:
         return 2 * self._generation
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self._young) + len(self._old) + len(self._listings)
 
     def get(self, operation: CacheableOperation[Result_co]) -> Result_co | None:
         """Return the result of an operation on a cached key; ``None`` is a miss."""
@@ -162,17 +153,38 @@ class SeenCache:
         self.hits += 1
         return cast("Result_co", transition(row, operation, now)[0])
 
-    def has_listing(self, question: ForEach[bool]) -> bool:
-        """Is every key of these known to be seen, because the same ones were before?"""
-        if question.namespace not in self._changes or not self._is_valid():
+    def are_seen(self, keys: ForEach[bool]) -> bool:
+        """Is every key known to be seen, because the same ones were seen before?"""
+        found = self._find(keys)
+        if found is None:
             return False
-        found = self._listings.get((question.namespace, question.digest()))
-        if found is None or found.changes != self._changes[question.namespace]:
-            return False
-        if found.expires_at is not None and found.expires_at <= self._now():
-            return False
-        self.hits += len(question.keys)
+        self.hits += len(keys.keys)
         return True
+
+    def sightings(self, check: ForEach[Sighting]) -> list[Sighting] | None:
+        """Return the sightings of keys that are all known to be seen."""
+        found = self._find(check)
+        if found is None or found.instants is None:
+            return None
+        self.hits += (size := len(check.keys))
+        name, duplicate = check.namespace, Verdict.DUPLICATE
+        return [
+            Sighting(key, name, duplicate, first_seen, last_seen)
+            for key, first_seen, last_seen in zip(
+                check.keys, found.instants[:size], found.instants[size:], strict=True
+            )
+        ]
+
+    def _find(self, listing: ForEach[Any]) -> AllSeen | None:
+        namespace = listing.namespace
+        if namespace not in self._changes or not self._is_valid():
+            return None
+        found, changes = self._listings.get((namespace, listing.digest()), (None, 0))
+        if found is None or changes != self._changes[namespace]:
+            return None
+        if found.expires_at is not None and found.expires_at <= self._now():
+            return None
+        return found
 
     def snapshot(self) -> CacheSnapshot:
         """Return the state that ``update`` needs of the time when a batch is sent."""
@@ -252,8 +264,7 @@ class SeenCache:
             self._invalidate_siblings([listing])
         if isinstance(row, AllSeen) and listing.keys:
             changes = self._changes.setdefault(namespace, 0)
-            found = _Listing(row.expires_at, changes)
-            self._listings[namespace, listing.digest()] = found
+            self._listings[namespace, listing.digest()] = row, changes
             if len(self._listings) > self.size:  # the oldest one goes
                 del self._listings[next(iter(self._listings))]
             if len(self._changes) > self.size:

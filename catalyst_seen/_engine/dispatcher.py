@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from .._pause import pause
 from .._validation import seconds
-from ..backends.operations import ForEach, IsSeen
+from ..backends.operations import CheckAndMark, ForEach, IsSeen
 from .batcher import Batcher
 from .cache import SeenCache
 from .detached import DetachedCalls
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .._config import SeenStoreConfig
     from .._tuning import Tuning
+    from .._types import Sighting
     from ..backends.operations import CacheableOperation, Id, Operation, Result_co
     from .lifecycle import Lifecycle
 
@@ -80,8 +81,8 @@ class Dispatcher:
         result = self.cache.get(operation)
         if result is None:
             (result,) = await self.batcher.send([operation])
-        elif self.cache.hits - self._yielded_at >= self.tuning.cache_page:
-            await self._yield()
+        else:
+            await self._take_turns()
         return result
 
     async def query_many(
@@ -97,8 +98,7 @@ class Dispatcher:
             if first:
                 await pause(0)
             cached += map(self.cache.get, operations[first : first + page])
-        if self.cache.hits - self._yielded_at >= page:
-            await self._yield()
+        await self._take_turns()
         if None not in cached:
             return cast("list[Result_co]", cached)
         missed = [
@@ -126,17 +126,32 @@ class Dispatcher:
         """
         self.lifecycle.check_open()
         question = ForEach.of(IsSeen(namespace, ""), keys)
-        if self.cache.has_listing(question):
-            if self.cache.hits - self._yielded_at >= self.tuning.cache_page:
-                await self._yield()
+        if self.cache.are_seen(question):
+            await self._take_turns()
             return None
         (answers,) = await self.batcher.send([question])
         return answers
 
-    async def _yield(self) -> None:
+    async def check_each(
+        self, check: CheckAndMark, keys: Sequence[str]
+    ) -> list[Sighting]:
+        """Check and mark many keys, as one call; a known listing costs nothing else."""
+        self.lifecycle.check_open()
+        if not keys:
+            return []
+        each = ForEach.of(check, keys)
+        known = self.cache.sightings(each)
+        if known is not None:
+            await self._take_turns()
+            return known
+        (sightings,) = await self.batcher.send([each])
+        return sightings
+
+    async def _take_turns(self) -> None:
         """Let other tasks run after a page of hits, in however many calls.
 
         A loop of calls that the cache answers never waits for anything else.
         """
-        self._yielded_at = self.cache.hits
-        await pause(0)
+        if self.cache.hits - self._yielded_at >= self.tuning.cache_page:
+            self._yielded_at = self.cache.hits
+            await pause(0)

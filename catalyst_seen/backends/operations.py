@@ -6,7 +6,7 @@ Each operation concerns one key, but for ``ForEach``, which repeats one on many 
 
 from __future__ import annotations
 
-import math
+from array import array
 from copy import copy
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -232,22 +232,27 @@ class AllSeen(NamedTuple):
 
     Attributes:
         expires_at: When the first of them expires; ``None`` is never.
+        instants: The ``first_seen`` of each key, then the ``last_seen`` of each, if
+            they are known and no key was ever claimed.
     """
 
     expires_at: float | None
+    instants: array[float] | None = None
 
     @classmethod
-    def of(cls, rows: Iterable[Row | None], now: float) -> AllSeen | None:
+    def of(cls, rows: Sequence[Row | None], now: float) -> AllSeen | None:
         """Summarize the rows of the keys; ``None`` unless all are seen."""
-        earliest = math.inf
-        for row in rows:
-            if row is None or row.lease_until is not None:
-                return None
-            if row.expires_at is not None:
-                earliest = min(earliest, row.expires_at)
-        if earliest <= now:
+        seen = [row for row in rows if row and row.lease_until is None]
+        if len(seen) < len(rows):
             return None
-        return cls(None if earliest == math.inf else earliest)
+        ends = [row.expires_at for row in seen if row.expires_at is not None]
+        if ends and min(ends) <= now:
+            return None
+        instants = None
+        if not any(row.attempt for row in seen):
+            firsts = [row.first_seen for row in seen]
+            instants = array("d", [*firsts, *(row.last_seen for row in seen)])
+        return cls(min(ends, default=None), instants)
 
 
 class Row(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ..._targets import expanded
 from .._settings import SQLITE, check_effective
-from . import driver
+from . import driver, for_each
 from .connections import Connections
 from .database import Database
 from .files import MEMORY
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         RecordPage,
         Selection,
     )
-    from ..operations import Operation, ReadOperation
+    from ..operations import Operation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,6 +40,8 @@ class SqliteBackend:
 
     Any number of processes on one machine may share a file.
     """
+
+    for_each: frozenset[type[Operation[Any]]] = for_each.SUPPORTED
 
     def __init__(
         self, path: str | os.PathLike[str], config: SeenStoreConfig, ttl: float | None
@@ -108,9 +110,7 @@ class SqliteBackend:
             until=time.monotonic() + timeout,  # the thread may be busy
         )
 
-    async def read_aside(
-        self, reads: Sequence[ReadOperation[object]]
-    ) -> list[object] | None:
+    async def read_aside(self, reads: Sequence[Operation[Any]]) -> list[object] | None:
         if not self._shared.is_file:
             return None
         return await self._connections.read_at_once(Database.read, reads)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._for_each import Expansion
 from .._state_machine import transition_batch
-from . import namespaces, queries
+from ..base import BatchResult
+from ..operations import ForEach
+from . import for_each, namespaces, queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..base import BatchResult
     from ..operations import Operation
     from . import driver
 
@@ -35,8 +37,39 @@ def execute(
     now = clock()
     version = queries.pragma(db, "data_version") if sample_version else None
     ids = namespaces.find_all(db, {operation.namespace for operation in operations})
-    found = queries.read(db, ids, operations)
+    done = BatchResult([], [], version)
+    singles: list[Operation[object]] = []
+    for operation in operations:
+        if not isinstance(operation, ForEach):
+            singles.append(operation)
+            continue
+        _extend(done, _execute_singles(db, ids, singles, now))
+        singles = []
+        outcome = for_each.execute(db, ids, operation, now)
+        if outcome is None:
+            part = Expansion([operation])
+            result = _execute_singles(db, ids, part.operations, now)
+            _extend(done, part.regroup_batch(result, now))
+        else:
+            done.results.append(outcome[0])
+            done.rows.append(outcome[1])
+    _extend(done, _execute_singles(db, ids, singles, now))
+    return done
+
+
+def _execute_singles(
+    db: driver.Connection,
+    ids: dict[str, int],
+    operations: Sequence[Operation[object]],
+    now: float,
+) -> BatchResult:
+    found = queries.read(db, ids, operations) if operations else {}
     result, changes = transition_batch(found, operations, now)
     if changes:
         queries.write(db, ids, found, changes)
-    return result._replace(version=version)
+    return result
+
+
+def _extend(done: BatchResult, part: BatchResult) -> None:
+    done.results.extend(part.results)
+    done.rows.extend(part.rows)

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from . import driver
 
-_ROWS = 1_024  # in a statement; a power of two, so that few sizes are compiled
+ROWS = 1_024  # in a statement; a power of two, so that few sizes are compiled
 _DELETE = """DELETE FROM {}
     WHERE namespace = ? AND key IN (SELECT value FROM json_each(?))"""
 
 
 def in_json(texts: Sequence[str]) -> Iterator[str]:
     """Yield arrays for ``json_each``, each of a bounded size."""
-    for first in range(0, len(texts), _ROWS):
-        yield json.dumps(texts[first : first + _ROWS])
+    for first in range(0, len(texts), ROWS):
+        yield json.dumps(texts[first : first + ROWS])
 
 
 def insert(
@@ -41,7 +41,7 @@ def insert(
         rows: The rows.
         conflict: The clause for rows that exist.
     """
-    size, first = _ROWS, 0
+    size, first = ROWS, 0
     while first < len(rows):
         while size > len(rows) - first:
             size //= 2

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..._types import CheckReport
     from ..base import BackendStats, BatchResult, Cursor, RecordPage, Selection
-    from ..operations import Operation, ReadOperation
+    from ..operations import Operation
     from .shared import SharedState
 
 P = ParamSpec("P")
@@ -148,7 +148,7 @@ class Database:
             return result._replace(version=(self.generation, result.version))
         return result
 
-    def read(self, reads: Sequence[ReadOperation[object]]) -> list[object]:
+    def read(self, reads: Sequence[Operation[object]]) -> list[object]:
         """Read keys; as a batch would, but never with the write lock."""
         result = self._retried(
             in_snapshot, batch.execute, reads, self.shared.now, sample_version=False
