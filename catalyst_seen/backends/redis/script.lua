@@ -2,32 +2,17 @@
 --
 -- KEYS: the Redis key of each operation. ARGV[1]: random, one for each script call.
 -- ARGV[2]: the operations, encoded by script.py, each with the number of consecutive
--- keys that it applies to. ARGV[3]: the time, or empty for the server's own clock.
--- Returns the time, and a record for each key.
---
--- The value of a key is a magic byte, a letter, packed numbers, and a token:
---   m first_seen                                                 marked once
---   s first_seen last_seen attempt                               seen
---   c first_seen last_seen attempt lease_until on_abandoned      claimed
--- Its TTL is Redis's own expiry, in whole milliseconds. Redis removes expired values;
--- `read` below checks the TTL, and ignores a value that Redis has not removed yet.
+-- keys that it applies to. Returns the time, a record for each key, and then the texts
+-- of those records that have one, each after its length.
 
 local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
 local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
-local DONE, STORED, FOREIGN, REFUSED = 1, 2, 4, 8
-local REFUSALS = {OOM = 0, MISCONF = 1, NOREPLICAS = 2}  -- of a write, before it is done
+local DONE, STORED, FOREIGN, REFUSED, NOTED, EXPORTED = 1, 2, 4, 8, 16, 32
 local FOREVER = -1
-local MAGIC = string.char(197)  -- a letter after this byte is invalid UTF-8
-local MIN_SIZE = {m = 10, s = 20, c = 29}  -- bytes of a value without its token
+local NO_TEXT = 4294967295
 local MAX_ATTEMPT = 65535  -- two bytes
 local NO_ROW = {first = 0, last = 0, attempt = 0}
-
-local now = tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
 
 local index  -- of the current key in KEYS
 
@@ -42,72 +27,6 @@ local function is_own_mark(row)
     if KEYS[earlier] == KEYS[index] then return row.token == mark_token() end
   end
   return true
-end
-
-local function expiry(instant, ttl)
-  if ttl < 0 then return nil end
-  return math.ceil((instant + ttl) * 1000 - 0.001) / 1000
-end
-
--- Returns the row of a key, nil if there is none or its TTL is over; and whether the
--- value belongs to another program.
-local function read(key)
-  local value = redis.pcall('GET', key)
-  if not value then return nil end
-  if type(value) == 'table' then
-    if string.sub(value.err, 1, 9) == 'WRONGTYPE' then return nil, true end
-    redis.call('GET', key)  -- raises the error
-  end
-  local kind, row, at = string.sub(value, 2, 2), {}, nil
-  local min_size = MIN_SIZE[kind]
-  if string.sub(value, 1, 1) ~= MAGIC or not min_size or #value < min_size then
-    return nil, true
-  end
-  if kind == 'm' then
-    row.first, at = struct.unpack('<d', value, 3)
-    row.last, row.attempt = row.first, 0
-  elseif kind == 's' then
-    row.first, row.last, row.attempt, at = struct.unpack('<ddI2', value, 3)
-  else
-    row.first, row.last, row.attempt, row.lease, row.policy, at =
-      struct.unpack('<ddI2dB', value, 3)
-  end
-  row.token = string.sub(value, at)
-  local expires = redis.call('PEXPIRETIME', key)
-  if expires >= 0 then
-    row.expires = expires / 1000
-    if row.expires <= now then return nil end
-  end
-  return row
-end
-
--- Executes a command that writes. Returns the number of the refusal, nil if it is done:
--- a server that is full refuses the write of one key, and the others are answered.
-local function execute(...)
-  local reply = redis.pcall(...)
-  if type(reply) ~= 'table' or not reply.err then return nil end
-  local refusal = REFUSALS[string.match(reply.err, '^%-?(%u+)') or '']
-  if not refusal then redis.call(...) end  -- raises the error
-  return refusal
-end
-
-local function write(key, row)
-  if not row or (row.expires and row.expires <= now) then
-    return execute('DEL', key)
-  end
-  local value
-  if row.lease then
-    value = MAGIC .. 'c' .. struct.pack('<ddI2dB', row.first, row.last, row.attempt,
-      row.lease, row.policy) .. row.token
-  elseif row.attempt > 0 or row.last ~= row.first then
-    value = MAGIC .. 's' .. struct.pack('<ddI2', row.first, row.last, row.attempt) .. row.token
-  else
-    value = MAGIC .. 'm' .. struct.pack('<d', row.first) .. row.token
-  end
-  if row.expires then
-    return execute('SET', key, value, 'PXAT', math.ceil(row.expires * 1000 - 0.001))
-  end
-  return execute('SET', key, value)
 end
 
 local function verdict_of(row)
@@ -150,12 +69,29 @@ local function is_released(row)  -- its token only recognises a repeated release
   return row.lease and row.policy == RELEASED
 end
 
+-- Does the state of a key have a number, which is the verdict that it leads to? But
+-- that of a claim that was released with a delay is RETRY.
+local function has_state(row, verdict, number)
+  if verdict == IN_FLIGHT and is_released(row) then verdict = RETRY end
+  return number == NEW or number == verdict
+end
+
 -- Each returns whether the operation took effect, the row to store, and the verdict if
--- that differs from the state of the key. An operation that an earlier attempt has
--- applied stores its row again: a client that waits for replicas waits for this write.
+-- that differs from the state of the key, because an earlier attempt has applied the
+-- operation. Such an operation stores its row again: a client that waits for replicas
+-- waits for this write.
 local transitions = {
+  i = function(row)  -- IsSeen
+    return false, row
+  end,
   g = function(row)  -- Get
     return false, row
+  end,
+  l = function(row, op, verdict)  -- Select
+    if row and row.last >= op.ts and has_state(row, verdict, op.policy) then
+      return false, row
+    end
+    return false, nil
   end,
   m = function(row, op, verdict)  -- Mark
     local ts = op.ts
@@ -221,41 +157,95 @@ local transitions = {
       or (row.lease and row.policy == HOLD) then return false, row end
     return true, nil
   end,
+  x = function(row)  -- Export
+    return false, row
+  end,
+  y = function(row, op)  -- Import
+    if now >= op.span then return false, row end
+    local copy = parse(op.text)
+    if row and row.last >= copy.last then return true, row end
+    copy.value, copy.expires = op.text, op.ts >= 0 and op.ts or nil
+    return true, copy
+  end,
+  z = function(row, op, _, key)  -- Remove
+    if row and ((row.expires or FOREVER) ~= op.ts or redis.call('GET', key) ~= op.text)
+    then return false, row end
+    return true, nil
+  end,
 }
+
+local KEEP_NOTE = {y = true}  -- whose text is no note
+
+-- Returns the note of the row that an operation stores. One that an earlier attempt has
+-- applied keeps the note: it has been written, and may have been replaced since.
+local function note_after(key, row, op, verb, is_repeated)
+  if op.text and not is_repeated and not KEEP_NOTE[verb] then
+    return op.text ~= '' and op.text or nil
+  end
+  return row and read_note(key, row)
+end
+
+-- Returns the text that belongs to the result of an operation, and its flag.
+local function text_of(verb, key, row, stored, is_done, note)
+  if verb == 'a' then return is_done and note, NOTED end
+  if not row or not stored then return nil end
+  if verb == 'g' or verb == 'l' then return read_note(key, row), NOTED end
+  return verb == 'x' and redis.call('GET', key), EXPORTED
+end
+
+local HAS_TEXT = {a = true, g = true, l = true, x = true}
 
 local function without_row(number, flags)
   return struct.pack('<BBddddI4B', number, flags, 0, 0, 0, 0, 0, 0)
 end
 
-local records = {struct.pack('<d', now)}
+local records, texts = {struct.pack('<d', now)}, {}
 local packed, at = ARGV[2], 1
 local op, verb, remaining = {}, nil, 0  -- keys of the current operation
 for number, key in ipairs(KEYS) do
   index = number
   if remaining == 0 then
-    local size
-    remaining, verb, op.span, op.ttl, op.ts, op.policy, size, at =
-      struct.unpack('<I4c1dddBB', packed, at)
+    local size, length
+    remaining, verb, op.span, op.ttl, op.ts, op.policy, size, length, at =
+      struct.unpack('<I4c1dddBBI4', packed, at)
     op.token = string.sub(packed, at, at + size - 1)
-    at = at + size
-  end
-  remaining = remaining - 1
-  local row, is_foreign = read(key)
-  if is_foreign then
-    records[index + 1] = without_row(0, FOREIGN)
-  else
-    local verdict = verdict_of(row)
-    local is_done, stored, corrected = transitions[verb](row, op, verdict)
-    local refusal = is_done and write(key, stored) or nil
-    if refusal then
-      records[index + 1] = without_row(refusal, REFUSED)
-    else
-      local flags = (is_done and DONE or 0) + (stored and STORED or 0)
-      stored = stored or NO_ROW
-      records[index + 1] = struct.pack('<BBddddI4B', corrected or verdict, flags,
-        stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
-        stored.attempt, stored.policy or RELEASED)
+    at, op.text = at + size, nil
+    if length ~= NO_TEXT then
+      op.text = string.sub(packed, at, at + length - 1)
+      at = at + length
     end
   end
+  remaining = remaining - 1
+  local row, is_foreign, is_absent = read(key)
+  local verdict, is_done, stored, corrected, refusal, note
+  if not is_foreign then
+    verdict = verdict_of(row)
+    is_done, stored, corrected = transitions[verb](row, op, verdict, key)
+    if is_done then
+      if stored and not stored.value then
+        note = note_after(key, row, op, verb, corrected)
+      end
+      refusal, is_foreign = write(key, stored, note, is_absent)
+    end
+  end
+  if is_foreign then
+    records[index + 1] = without_row(0, FOREIGN)
+  elseif refusal then
+    records[index + 1] = without_row(refusal, REFUSED)
+  else
+    local flags = (is_done and DONE or 0) + (stored and STORED or 0)
+    if HAS_TEXT[verb] then
+      local text, flag = text_of(verb, key, row, stored, is_done, note)
+      if text then
+        flags = flags + flag
+        texts[#texts + 1] = struct.pack('<I4', #text)
+        texts[#texts + 1] = text
+      end
+    end
+    stored = stored or NO_ROW
+    records[index + 1] = struct.pack('<BBddddI4B', corrected or verdict, flags,
+      stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
+      stored.attempt, stored.policy or RELEASED)
+  end
 end
-return table.concat(records)
+return table.concat(records) .. table.concat(texts)
