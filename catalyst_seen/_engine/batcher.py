@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .._errors import SeenError
 from .._pause import pause
 from ..backends.base import KeysLockedError, SupportsReadAside
-from ..backends.operations import Get, Result_co
+from ..backends.operations import ReadOperation, Result_co
 from .calls import PendingCall, call_failure, fail_calls
 from .failures import kind_of
 from .lifecycle import no_turn
@@ -258,15 +258,15 @@ class Batcher:
 
     async def _read_aside(self, calls: list[PendingCall[Any]]) -> None:
         backend = self._lifecycle.backend
-        gets = [
+        reads = [
             operation
             for call in calls
             for operation in call.operations
-            if isinstance(operation, Get)
+            if isinstance(operation, ReadOperation)
         ]
         if isinstance(backend, SupportsReadAside):
             with suppress(Exception):  # then the blocked batch reports the error
-                results = await backend.read_aside(gets)
+                results = await backend.read_aside(reads)
                 if results is not None:
                     self._resolve(calls, results)
         if self._is_sending:

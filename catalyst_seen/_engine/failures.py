@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import StoreClosedError
 from .._types import CALL_KINDS, CallFailures, ClaimState, Sighting
-from ..backends.operations import Get, Mark
+from ..backends.operations import Mark, ReadOperation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,13 +85,13 @@ class Failures:
 
 def kind_of(operations: Sequence[Operation[Any]]) -> CallKind:
     """Return the kind of a call with these operations."""
-    is_read = all(isinstance(operation, Get) for operation in operations)
+    is_read = all(isinstance(operation, ReadOperation) for operation in operations)
     return "read" if is_read else "write"
 
 
 def _has_written(operation: Operation[Any], result: object) -> bool:
     if isinstance(result, Sighting | ClaimState):
         return bool(result.verdict)
-    if isinstance(operation, Get):
+    if isinstance(operation, ReadOperation):
         return False
     return isinstance(operation, Mark) or bool(result)

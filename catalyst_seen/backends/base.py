@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .._config import SeenStoreConfig
     from .._types import CheckReport, OnAbandoned, Record, RecordState
-    from .operations import Confirm, Get, Id, Operation, Row
+    from .operations import Confirm, Id, Operation, ReadOperation, Row
 
 Cursor = tuple[str, str]
 """Opaque cursor of a paged scan, meaningful only to the backend that issued it."""
@@ -354,7 +354,9 @@ class SupportsMaintenance(Protocol):
 class SupportsReadAside(Protocol):
     """Reads keys while a batch is blocked, as by another program's write lock."""
 
-    async def read_aside(self, gets: Sequence[Get]) -> list[Record | None] | None:
+    async def read_aside(
+        self, reads: Sequence[ReadOperation[object]]
+    ) -> list[object] | None:
         """Read keys beside the blocked batch; ``None`` if this would block as well."""
         ...
 

@@ -38,6 +38,12 @@ class CacheableOperation(Operation[Result_co]):
     __slots__ = ()
 
 
+class ReadOperation(Operation[Result_co]):
+    """An operation that changes nothing, in whatever state its key is."""
+
+    __slots__ = ()
+
+
 class Noted(Operation[Result_co]):
     """An operation with a ``note``, which is written if the operation has its effect.
 
@@ -50,14 +56,14 @@ class Noted(Operation[Result_co]):
 
 
 @dataclass(slots=True)
-class IsSeen(CacheableOperation[bool]):
+class IsSeen(CacheableOperation[bool], ReadOperation[bool]):
     """Is the key seen?"""
 
     verb = "is_seen"
 
 
 @dataclass(slots=True)
-class Get(Operation[Record | None]):
+class Get(ReadOperation[Record | None]):
     """Read the record of a key, with its note; ``None`` if it is unseen."""
 
     verb = "get"

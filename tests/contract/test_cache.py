@@ -18,7 +18,7 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen.backends.base import BatchResult
-from catalyst_seen.backends.operations import Get, Operation, Row
+from catalyst_seen.backends.operations import IsSeen, Operation, Row
 
 from ..support.backends import Batch, intercepted
 from ..support.clock import DAY, Clock
@@ -403,7 +403,7 @@ class TestSize:
         async with AsyncSeenStore(config(path, keys=100_000)) as store:
             await store.mark_many(keys)
             asking = asyncio.create_task(
-                store._dispatcher.query_many([Get("", k) for k in keys])
+                store._dispatcher.query_many([IsSeen("", k) for k in keys])
             )
             turns = 0
             while not asking.done():

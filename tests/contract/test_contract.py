@@ -83,7 +83,7 @@ class TestTimestamp:
     async def test_ttl_counts_from_ts(self, store: AsyncSeenStore) -> None:
         """The TTL counts from ts."""
         await store.mark_seen("k", NOON - HOUR)
-        expected = Record("k", "", NOON - HOUR, NOON - HOUR, NOON - HOUR + DAY)
+        expected = Record("k", "", "seen", NOON - HOUR, NOON - HOUR, NOON - HOUR + DAY)
         assert await store.get("k") == expected
 
     async def test_mark_that_expired_before_is_unseen(
@@ -98,7 +98,7 @@ class TestTimestamp:
         """A mark of a seen key with an older ts leaves first and last as they are."""
         await store.mark_seen("k")
         await store.mark_seen("k", NOON - 2 * DAY)
-        assert await store.get("k") == Record("k", "", NOON, NOON, NOON + DAY)
+        assert await store.get("k") == Record("k", "", "seen", NOON, NOON, NOON + DAY)
 
     async def test_mark_many_has_one_ts(self, store: AsyncSeenStore) -> None:
         """mark_many has one ts for all keys."""

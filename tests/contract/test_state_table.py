@@ -142,8 +142,15 @@ VERDICTS = {
     "held": Verdict.HELD,
     **dict.fromkeys(SEEN, Verdict.DUPLICATE),
 }
-
-
+RECORDED = {
+    "unseen": None,
+    "live": "claimed",
+    "delayed": "released",
+    "released": "released",
+    "over": "released",
+    "held": "held",
+    **dict.fromkeys(SEEN, "seen"),
+}
 ABANDONED = {
     "retry": Verdict.RETRY,
     "hold": Verdict.HELD,
@@ -179,15 +186,31 @@ async def key(store: AsyncSeenStore, clock: Clock, state: str) -> Key:
 async def test_reads_agree_and_change_nothing(
     store: AsyncSeenStore, key: Key, column: str
 ) -> None:
-    """is_seen, get, filter_new and count agree, held lists; nothing changes."""
+    """is_seen, get, filter_new, count, records, held agree; nothing changes."""
     is_seen, before = column in SEEN, await key.snapshot()
     assert await store.is_seen("k") is is_seen
-    assert (await store.get("k") is not None) is is_seen
+    record = await store.get("k")
+    assert (record and record.state) == RECORDED[column]
+    if record:
+        assert (record.first_seen, record.attempt, record.note) == (NOON, 1, None)
+        is_claimable = record.state in {"claimed", "released"}
+        assert (record.until is not None) is is_claimable
+        assert (record.until or 0) > NOW or column not in WAITING
     assert await store.filter_new(["k"]) == ([] if is_seen else ["k"])
     assert await store.count() == is_seen
-    held = [Record("k", "", NOON, NOON, None)] if column == "held" else []
-    assert await store.held() == held
+    listed = [record] if record else []
+    assert [one async for one in store.records()] == listed
+    assert await store.held() == (listed if column == "held" else [])
+    assert await store.has_any() is is_seen
+    assert await store.namespaces() == ([""] if record else [])
     assert await key.snapshot() == before
+
+
+def seen_at(first: float, *, ttl: float = DAY, attempt: int | None = None) -> Record:
+    """The record of "k" that is marked now; it was claimed once, if not new."""
+    if attempt is None:
+        attempt = 0 if first == NOW else 1
+    return Record("k", "", "seen", first, NOW, NOW + ttl, attempt=attempt)
 
 
 async def test_mark_seen_marks_in_every_state(
@@ -195,8 +218,7 @@ async def test_mark_seen_marks_in_every_state(
 ) -> None:
     """mark_seen makes any key seen, refreshes a seen one, and ends its claim."""
     await store.mark_seen("k")
-    first = NOW if column == "unseen" else NOON
-    assert await store.get("k") == Record("k", "", first, NOW, NOW + DAY)
+    assert await store.get("k") == seen_at(NOW if column == "unseen" else NOON)
     assert await key.is_lost() is (column != "confirmed")
 
 
@@ -212,7 +234,7 @@ async def test_check_and_mark_only_if_free(
     if sighting:
         first = NOW if column == "unseen" else NOON
         assert (sighting.first_seen, sighting.last_seen) == (first, NOW)
-        assert await store.get("k") == Record("k", "", first, NOW, NOW + DAY)
+        assert await store.get("k") == seen_at(first)
         assert await key.is_lost()
     else:
         assert sighting.first_seen == NOON
@@ -232,7 +254,7 @@ async def test_claim_only_if_free(store: AsyncSeenStore, key: Key, column: str) 
         assert await key.is_lost()
         await claim.confirm()
         first = NOW if column == "unseen" else NOON
-        assert await store.get("k") == Record("k", "", first, NOW, NOW + DAY)
+        assert await store.get("k") == seen_at(first, attempt=claim.attempt)
     else:
         assert claim.attempt == 1
         assert claim.remaining() == 0
@@ -260,7 +282,7 @@ async def test_confirm_by_owner_even_if_late(
         if column == "confirmed":
             assert await key.snapshot() == before
         else:
-            assert await store.get("k") == Record("k", "", NOON, NOW, NOW + 60)
+            assert await store.get("k") == seen_at(NOON, ttl=60)
         assert (await store.claim("k")).verdict is Verdict.DUPLICATE
 
 
@@ -333,7 +355,7 @@ async def test_resolve_only_if_held(
     if column != "held":
         assert await key.snapshot() == before
     elif handled:
-        assert await store.get("k") == Record("k", "", NOON, NOW, NOW + DAY)
+        assert await store.get("k") == seen_at(NOON)
     else:
         claim = await store.claim("k")
         assert (claim.verdict, claim.attempt) == (Verdict.RETRY, 2)

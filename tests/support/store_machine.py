@@ -27,7 +27,7 @@ from catalyst_seen import (
     SeenStore,
     Verdict,
 )
-from catalyst_seen._types import ON_ABANDONED
+from catalyst_seen._types import ON_ABANDONED, RecordState
 
 from ..support.clock import NOON, Clock
 from ..support.targets import Places
@@ -38,6 +38,7 @@ TTLS = st.sampled_from([None, 1.0, 5.0, 60.0])
 LEASES = st.sampled_from([1.0, 5.0])
 AGES = st.sampled_from([0.0, 1.0, 5.0, 30.0])
 POLICIES = st.sampled_from(["retry", "hold", "drop"])
+NOTES = st.sampled_from([None, None, "", "one", "zwei"])
 STORES = st.sampled_from([0, 1])
 MORTAL = 1  # the store that is closed, or crashes
 
@@ -48,6 +49,14 @@ AFTER_LEASE = {
     "retry": Verdict.RETRY,
     "hold": Verdict.HELD,
     "drop": Verdict.DUPLICATE,
+}
+
+
+STATES: dict[Verdict, RecordState] = {
+    Verdict.RETRY: "released",
+    Verdict.IN_FLIGHT: "claimed",
+    Verdict.DUPLICATE: "seen",
+    Verdict.HELD: "held",
 }
 
 
@@ -62,6 +71,12 @@ class Row:
     attempt: int = 0
     lease_until: float | None = None
     then: str = ""
+    note: str | None = None
+
+
+def id_of(record: Record) -> Id:
+    """Namespace and key of a record."""
+    return record.namespace, record.key
 
 
 @dataclass
@@ -140,10 +155,34 @@ class StoreMachine(RuleBasedStateMachine):
             return Verdict.IN_FLIGHT
         return AFTER_LEASE[row.then]
 
+    def record(self, id_: Id) -> Record | None:
+        row = self.row(id_)
+        if row is None:
+            return None
+        verdict = self.verdict(id_)
+        is_released = verdict is Verdict.IN_FLIGHT and row.then == "released"
+        state = "released" if is_released else STATES[verdict]
+        return Record(
+            id_[1], id_[0], state, row.first_seen, row.last_seen, row.expires_at,
+            until=row.lease_until if state in {"claimed", "released"} else None,
+            attempt=row.attempt,
+            note=row.note,
+        )  # fmt: skip
+
     def is_seen(self, id_: Id) -> bool:
         return self.verdict(id_) is Verdict.DUPLICATE
 
-    def mark(self, id_: Id, ts: float, ttl: float | None) -> None:
+    def note(self, id_: Id, note: str | None) -> str | None:
+        """The note that a change leaves."""
+        row = self.row(id_)
+        if note is not None:
+            return note or None
+        return row.note if row else None
+
+    def mark(
+        self, id_: Id, ts: float, ttl: float | None, note: str | None = None
+    ) -> None:
+        note = self.note(id_, note)
         row, first, last, token, attempt = self.row(id_), ts, ts, None, 0
         if row:
             attempt = row.attempt
@@ -153,7 +192,7 @@ class StoreMachine(RuleBasedStateMachine):
             else:
                 first = min(row.first_seen, ts)
         expires_at = None if ttl is None else last + ttl
-        self.rows[id_] = Row(first, last, expires_at, token, attempt)
+        self.rows[id_] = Row(first, last, expires_at, token, attempt, note=note)
 
     def lease(self, owner: Owner, row: Row, length: float) -> None:
         """Lease a key, for so long from now."""
@@ -166,7 +205,7 @@ class StoreMachine(RuleBasedStateMachine):
             then=owner.policy,
         )
 
-    def check_claim(self, owner: Owner, length: float) -> None:
+    def check_claim(self, owner: Owner, length: float, note: str | None = None) -> None:
         """Compare an answer to a claim with the model's, and take it over."""
         claim, id_, row = owner.claim, owner.id_, self.row(owner.id_)
         assert claim.verdict is self.verdict(id_)
@@ -180,6 +219,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert claim.lease_until == self.now + length
             first = row.first_seen if row else self.now
             claimed = Row(first, self.now, None, claim.token, claim.attempt)
+            claimed.note = self.note(id_, note)
+            assert claim.note == claimed.note
             self.lease(owner, claimed, length)
             self.owners.append(owner)
 
@@ -188,16 +229,21 @@ class StoreMachine(RuleBasedStateMachine):
         row = self.row(owner.id_)
         return row if row and row.token == owner.claim.token else None
 
-    def confirmed(self, owner: Owner, ttl: float | None) -> bool:
+    def confirmed(
+        self, owner: Owner, ttl: float | None, note: str | None = None
+    ) -> bool:
         """Confirm in the model; say whether it is confirmed."""
         row = self.owned(owner)
         if row and row.then == "released":
             return False
+        if row:
+            row.note = self.note(owner.id_, note)
         if row and row.lease_until is not None:
             expires_at = None if ttl is None else self.now + ttl
             self.rows[owner.id_] = Row(
-                row.first_seen, self.now, expires_at, row.token, row.attempt
-            )
+                row.first_seen, self.now, expires_at, row.token, row.attempt,
+                note=row.note,
+            )  # fmt: skip
         return row is not None
 
     def released(self, owner: Owner, delay: float) -> bool:
@@ -212,21 +258,29 @@ class StoreMachine(RuleBasedStateMachine):
         )
         return True
 
-    @rule(which=STORES, namespace=NAMESPACES, key=KEYS, ttl=TTLS, age=AGES)
+    @rule(
+        which=STORES, namespace=NAMESPACES, key=KEYS, ttl=TTLS, age=AGES, note=NOTES
+    )  # fmt: skip
     def mark_seen(
-        self, which: int, namespace: str, key: str, ttl: float | None, age: float
-    ) -> None:
+        self, *, which: int, namespace: str, key: str, ttl: float | None, age: float,
+        note: str | None,
+    ) -> None:  # fmt: skip
         ts = self.now - age
-        store = self.stores[which]
-        store.mark_seen(key, ts if age else None, ttl=ttl, namespace=namespace)
-        self.mark((namespace, key), ts, ttl)
+        self.stores[which].mark_seen(
+            key, ts if age else None, ttl=ttl, note=note, namespace=namespace
+        )
+        self.mark((namespace, key), ts, ttl, note)
 
-    @rule(which=STORES, namespace=NAMESPACES, keys=st.lists(KEYS, max_size=5), ttl=TTLS)
+    @rule(
+        which=STORES, namespace=NAMESPACES, keys=st.lists(KEYS, max_size=5), ttl=TTLS,
+        note=NOTES,
+    )  # fmt: skip
     def check_and_mark(
-        self, which: int, namespace: str, keys: list[str], ttl: float | None
-    ) -> None:
+        self, *, which: int, namespace: str, keys: list[str], ttl: float | None,
+        note: str | None,
+    ) -> None:  # fmt: skip
         answers = self.stores[which].check_and_mark_many(
-            keys, ttl=ttl, namespace=namespace
+            keys, ttl=ttl, note=note, namespace=namespace
         )
         for key, answer in zip(keys, answers, strict=True):
             id_ = (namespace, key)
@@ -234,21 +288,21 @@ class StoreMachine(RuleBasedStateMachine):
             assert answer.verdict is self.verdict(id_)
             assert answer.attempt == (row.attempt if row else 0)
             if answer:
-                self.mark(id_, self.now, ttl)
+                self.mark(id_, self.now, ttl, note)
 
     @rule(
         which=STORES, namespace=NAMESPACES, key=KEYS,
-        lease=LEASES, ttl=TTLS, policy=POLICIES,
+        lease=LEASES, ttl=TTLS, policy=POLICIES, note=NOTES,
     )  # fmt: skip
     def claim(
         self, *, which: int, namespace: str, key: str,
-        lease: float, ttl: float | None, policy: str,
+        lease: float, ttl: float | None, policy: str, note: str | None,
     ) -> None:  # fmt: skip
         claim = self.stores[which].claim(
-            key, lease=lease, ttl=ttl, namespace=namespace,
+            key, lease=lease, ttl=ttl, note=note, namespace=namespace,
             on_abandoned=policy,  # type: ignore[arg-type]
         )  # fmt: skip
-        self.check_claim(Owner(claim, which, lease, ttl, policy), lease)
+        self.check_claim(Owner(claim, which, lease, ttl, policy), lease, note)
 
     @rule(which=STORES, namespace=NAMESPACES, keys=st.lists(KEYS, max_size=5))
     def claim_many(self, which: int, namespace: str, keys: list[str]) -> None:
@@ -257,15 +311,15 @@ class StoreMachine(RuleBasedStateMachine):
             self.check_claim(Owner(claim, which, 5, 60, "retry"), 5)
 
     @precondition(lambda self: self.owners)
-    @rule(data=st.data(), ttl=TTLS)
-    def confirm(self, data: st.DataObject, ttl: float | None) -> None:
+    @rule(data=st.data(), ttl=TTLS, note=NOTES)
+    def confirm(self, data: st.DataObject, ttl: float | None, note: str | None) -> None:
         owner = data.draw(st.sampled_from(self.owners))
         try:
-            owner.claim.confirm(ttl)
+            owner.claim.confirm(ttl, note=note)
             is_confirmed = True
         except LeaseLostError:
             is_confirmed = False
-        assert is_confirmed is self.confirmed(owner, ttl)
+        assert is_confirmed is self.confirmed(owner, ttl, note)
 
     @precondition(lambda self: self.owners)
     @rule(data=st.data(), delay=st.sampled_from([0, 1, 5]))
@@ -306,6 +360,38 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.stores[which].forget(key, namespace=namespace) is is_there
         if is_there:
             del self.rows[(namespace, key)]
+
+    @rule(which=STORES, namespace=NAMESPACES)
+    def forget_many(self, which: int, namespace: str) -> None:
+        ids = [(namespace, key) for key in "ab"]
+        there = [id_ for id_ in ids if self.row(id_)]
+        forgotten = self.stores[which].forget_many(["a", "b"], namespace=namespace)
+        assert forgotten == len(there)
+        for id_ in there:
+            del self.rows[id_]
+
+    @rule(which=STORES, namespace=st.none() | NAMESPACES)
+    def clear(self, which: int, namespace: str | None) -> None:
+        gone = [id_ for id_ in self.rows if namespace in {None, id_[0]}]
+        removed = self.stores[which].clear(namespace=namespace)
+        assert removed == sum(self.row(id_) is not None for id_ in gone)
+        for id_ in gone:
+            del self.rows[id_]
+
+    @rule(which=STORES, names=st.permutations(["", "n"]))
+    def rename(self, which: int, names: list[str]) -> None:
+        old, new = names
+        is_occupied = any(self.row((new, key)) for key in "ab")
+        try:
+            self.stores[which].rename(new, namespace=old)
+        except ValueError:
+            assert is_occupied
+            return
+        assert not is_occupied
+        for key in "ab":
+            self.rows.pop((new, key), None)
+            if row := self.rows.pop((old, key), None):
+                self.rows[new, key] = row
 
     @rule(namespace=NAMESPACES, key=KEYS, handled=st.booleans())
     def resolve(self, namespace: str, key: str, *, handled: bool) -> None:
@@ -374,18 +460,18 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "stores"):
             return
         ids = [(namespace, key) for namespace in ("", "n") for key in "ab"]
-        for namespace, key in ids:
-            row = self.row((namespace, key))
-            expected = None
-            if row and self.is_seen((namespace, key)):
-                expected = Record(
-                    key, namespace, row.first_seen, row.last_seen, row.expires_at
-                )
-            store = self.stores[0]
-            assert store.get(key, namespace=namespace) == expected
-            assert store.is_seen(key, namespace=namespace) == (expected is not None)
-            new = [] if expected else [key]
+        store = self.stores[0]
+        expected = [self.record(id_) for id_ in ids]
+        for (namespace, key), record in zip(ids, expected, strict=True):
+            is_seen = record is not None and record.state == "seen"
+            assert store.get(key, namespace=namespace) == record
+            assert store.is_seen(key, namespace=namespace) == is_seen
+            new = [] if is_seen else [key]
             assert store.filter_new([key], namespace=namespace) == new
+        records = [record for record in expected if record]
+        assert sorted(store.records(), key=id_of) == records
+        assert store.namespaces() == sorted({one.namespace for one in records})
+        assert store.has_any() is any(one.state == "seen" for one in records)
         verdicts = [self.verdict(id_) for id_ in ids]
         held = [id_ for id_ in ids if self.verdict(id_) is Verdict.HELD]
         listed = self.stores[0].held()

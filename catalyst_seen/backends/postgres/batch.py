@@ -24,6 +24,7 @@ from ..operations import (
     Get,
     Mark,
     Operation,
+    ReadOperation,
     Refresh,
     Release,
     Renew,
@@ -83,7 +84,9 @@ class Batch:
                 self._repeats.add(index)
         self._first = first
         self.ids: frozenset[Id] = frozenset(first)
-        self.is_change: bool = not all(isinstance(one, Get) for one in operations)
+        self.is_change: bool = not all(
+            isinstance(one, ReadOperation) for one in operations
+        )
         self.is_single_statement: bool = not self._later and len(first) <= _MAX_KEYS
 
     async def execute(
@@ -141,7 +144,9 @@ class Batch:
         operations = [self._operations[index] for index in indexes]
         if maybe_applied:
             operations = list(map(safe_to_repeat, operations))
-        is_change = not all(isinstance(operation, Get) for operation in operations)
+        is_change = not all(
+            isinstance(operation, ReadOperation) for operation in operations
+        )
         statement = self._table.render(WRITE_BATCH if is_change else READ_BATCH)
         return statement, _parameters(operations, list(map(self._mark_token, indexes)))
 

@@ -17,7 +17,7 @@ from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
 from .._retry import TransientError, ambiguous, as_outcome_unknown, safe_to_repeat
 from .._state_machine import to_result
 from ..base import BatchResult
-from ..operations import Acquire, Get, IsSeen, Noted
+from ..operations import Acquire, Get, Noted, ReadOperation
 from . import script
 from .administration import Import, Remove
 from .errors import translate
@@ -90,7 +90,7 @@ class Batch:
             replicas: Number of replicas that must acknowledge a change.
         """
         self.is_change: bool = not all(
-            isinstance(one, Get | IsSeen) for one in operations
+            isinstance(one, ReadOperation) for one in operations
         )
         self.replies: list[KeyReply | None] = [None] * len(operations)
         self._operations = operations

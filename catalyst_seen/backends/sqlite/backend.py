@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..._config import SeenStoreConfig
     from ..._types import CheckReport, Record
     from ..base import BackendStats, BatchResult, Cursor, PageResult
-    from ..operations import Get, Operation
+    from ..operations import Operation, ReadOperation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,10 +101,12 @@ class SqliteBackend:
             until=time.monotonic() + timeout,  # the thread may be busy
         )
 
-    async def read_aside(self, gets: Sequence[Get]) -> list[Record | None] | None:
+    async def read_aside(
+        self, reads: Sequence[ReadOperation[object]]
+    ) -> list[object] | None:
         if not self._shared.is_file:
             return None
-        return await self._connections.read_at_once(Database.read, gets)
+        return await self._connections.read_at_once(Database.read, reads)
 
     async def maintain(self) -> None:
         await self._connections.run(Database.maintain)

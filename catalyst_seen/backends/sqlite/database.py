@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..._errors import OutcomeUnknownError, StoreUnavailableError
 from ..base import PageResult
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..._types import CheckReport, Record
     from ..base import BackendStats, BatchResult, Cursor
-    from ..operations import Get, Operation
+    from ..operations import Operation, ReadOperation
     from .shared import SharedState
 
 P = ParamSpec("P")
@@ -148,12 +148,12 @@ class Database:
             return result._replace(version=(self.generation, result.version))
         return result
 
-    def read(self, gets: Sequence[Get]) -> list[Record | None]:
+    def read(self, reads: Sequence[ReadOperation[object]]) -> list[object]:
         """Read keys; as a batch would, but without a transaction."""
         result = self._retried(
-            batch.execute, gets, self.shared.now, sample_version=False
+            batch.execute, reads, self.shared.now, sample_version=False
         )
-        return cast("list[Record | None]", result.results)
+        return result.results
 
     def purge(
         self,
