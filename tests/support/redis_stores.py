@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+from catalyst_seen.backends.redis.keys import KeyCodec, OldKeyCodec
 
 from .servers import Valkey, ValkeyCluster
 
@@ -26,3 +27,17 @@ def to(
         **settings,
     }
     return AsyncSeenStore(SeenStoreConfig(url=server.url + options, **config))  # type: ignore[arg-type]
+
+
+def redis_key(key: str, namespace: str = "", prefix: str = "seen") -> str:
+    """Return the Redis key of a key of the store."""
+    return KeyCodec(prefix).encode(namespace, key).decode()
+
+
+def old_redis_key(key: str, namespace: str = "", prefix: str = "seen") -> str:
+    """Return the Redis key that an earlier release gave to a key."""
+    return OldKeyCodec(prefix).encode(namespace, key).decode()
+
+
+MARKER = KeyCodec("seen").layout.decode()
+"""The Redis key that tells the layout of the names."""
