@@ -17,9 +17,9 @@ from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
 from .._retry import TransientError, ambiguous, as_outcome_unknown, safe_to_repeat
 from .._state_machine import to_result
 from ..base import BatchResult
-from ..operations import Acquire, Get, Noted, ReadOperation
+from ..operations import Acquire, Get, ReadOperation
 from . import script
-from .administration import Import, Remove
+from .administration import Export, Select
 from .errors import translate
 from .pipeline import Command
 
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from .script import KeyReply
 
 _MAX_WEIGHT = 1_000  # of one script call: the server blocks other clients meanwhile
-_NOTE_WEIGHT = 4  # of a key whose note is read, beside that of 1 of any other
+_WEIGHTS = dict.fromkeys((Get, Select, Export, Acquire), 4)  # their replies have notes
 _BYTES_WEIGHT = 1_000  # bytes of a text that weigh as much as a key
-_LIGHT = 15  # operations that do not exceed the weight, even with the longest notes
+_FEW = 250  # operations that do not exceed the weight if they write no text
+_LIGHT = 15  # operations that do not exceed it in any case
 _ID_BYTES = 9  # random; with the index in the call they identify a mark
 
 
@@ -276,24 +277,23 @@ def _parts(
     indexes: Sequence[int], operations: Sequence[Operation[object]]
 ) -> Iterator[Sequence[int]]:
     """Divide operations, in order, so that no script call takes long."""
-    if len(indexes) <= _LIGHT:
+    is_small = len(indexes) <= _LIGHT
+    if is_small or (len(indexes) <= _FEW and not any(map(_text, operations))):
         yield indexes
         return
     part: list[int] = []
-    weight = 0
+    total = 0
     for index in indexes:
-        weight += _weight(operations[index])
-        if part and weight > _MAX_WEIGHT:
+        operation = operations[index]
+        weight = _WEIGHTS.get(type(operation), 1)
+        weight += len(_text(operation) or "") // _BYTES_WEIGHT
+        total += weight
+        if part and total > _MAX_WEIGHT:
             yield part
-            part, weight = [], _weight(operations[index])
+            part, total = [], weight
         part.append(index)
     yield part
 
 
-def _weight(operation: Operation[object]) -> int:
-    weight = _NOTE_WEIGHT if isinstance(operation, Get | Acquire) else 1
-    if isinstance(operation, Import | Remove):
-        return weight + len(operation.value) // _BYTES_WEIGHT
-    if isinstance(operation, Noted) and operation.note:
-        return weight + len(operation.note) // _BYTES_WEIGHT
-    return weight
+def _text(operation: Operation[object]) -> str | bytes | None:
+    return getattr(operation, "note", None) or getattr(operation, "value", None)

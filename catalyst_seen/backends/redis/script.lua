@@ -8,7 +8,7 @@
 local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
 local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
-local DONE, STORED, FOREIGN, REFUSED, NOTED, EXPORTED = 1, 2, 4, 8, 16, 32
+local DONE, STORED, FOREIGN, REFUSED, WITH_NOTE, EXPORTED = 1, 2, 4, 8, 16, 32
 local FOREVER = -1
 local NO_TEXT = 4294967295
 local MAX_ATTEMPT = 65535  -- two bytes
@@ -22,7 +22,7 @@ end
 
 -- Was the row marked by an earlier attempt of this call, whose reply was lost?
 local function is_own_mark(row)
-  if row.lease or string.sub(row.token, 1, #ARGV[1]) ~= ARGV[1] then return false end
+  if row.lease or sub(row.token, 1, #ARGV[1]) ~= ARGV[1] then return false end
   for earlier = 1, index - 1 do  -- the mark may be that of an earlier operation
     if KEYS[earlier] == KEYS[index] then return row.token == mark_token() end
   end
@@ -50,9 +50,9 @@ local function marked(row, verdict, ts, ttl)
 end
 
 local function leased(row, op)
-  row.lease, row.policy, row.token = now + op.span, op.policy, op.token
+  row.lease, row.policy, row.token = now + op.span, op.number, op.token
   row.expires = nil
-  if op.policy ~= HOLD then row.expires = expiry(row.lease, op.ttl) end
+  if op.number ~= HOLD then row.expires = expiry(row.lease, op.ttl) end
   return row
 end
 
@@ -76,29 +76,42 @@ local function has_state(row, verdict, number)
   return number == NEW or number == verdict
 end
 
--- Each returns whether the operation took effect, the row to store, and the verdict if
--- that differs from the state of the key, because an earlier attempt has applied the
--- operation. Such an operation stores its row again: a client that waits for replicas
--- waits for this write.
-local transitions = {
-  i = function(row)  -- IsSeen
-    return false, row
-  end,
-  g = function(row)  -- Get
-    return false, row
-  end,
-  l = function(row, op, verdict)  -- Select
-    if row and row.last >= op.ts and has_state(row, verdict, op.policy) then
+-- Both functions return whether the operation took effect, the row to store, and the
+-- verdict if that differs from the state of the key, because an earlier attempt has
+-- applied the operation. Such an operation stores its row again: a client that waits
+-- for replicas waits for this write.
+--
+-- They are no tables of functions, because every call of the script would make these
+-- anew, which takes longer than all comparisons.
+local function administrate(verb, op, key, row, verdict)
+  if verb == 'o' then  -- Cleanup
+    if not row or row.last >= now - op.span or verdict == IN_FLIGHT
+      or (row.lease and row.policy == HOLD) then return false, row end
+    return true, nil
+  elseif verb == 'l' then  -- Select
+    if row and row.last >= op.ts and has_state(row, verdict, op.number) then
       return false, row
     end
     return false, nil
-  end,
-  m = function(row, op, verdict)  -- Mark
-    local ts = op.ts
-    if ts < 0 then ts = now end
-    return true, marked(row, verdict, ts, op.ttl)
-  end,
-  k = function(row, op, verdict)  -- CheckAndMark
+  elseif verb == 'y' then  -- Import
+    if now >= op.span then return false, row end
+    local copy = parse(op.text)
+    if row and row.last >= copy.last then return true, row, verdict end
+    copy.value, copy.expires = op.text, op.ts >= 0 and op.ts or nil
+    return true, copy
+  elseif verb == 'z' then  -- Remove
+    if row and ((row.expires or FOREVER) ~= op.ts or call('GET', key) ~= op.text) then
+      return false, row
+    end
+    return true, nil
+  end
+  error('unknown verb ' .. verb)
+end
+
+local function transition(verb, op, key, row, verdict)
+  if verb == 'i' or verb == 'g' or verb == 'x' then  -- IsSeen, Get, Export
+    return false, row
+  elseif verb == 'k' then  -- CheckAndMark
     if verdict <= RETRY then
       local mark = marked(row, verdict, now, op.ttl)
       mark.token = mark_token()
@@ -108,14 +121,11 @@ local transitions = {
       return true, row, row.attempt > 0 and RETRY or NEW
     end
     return false, row
-  end,
-  e = function(row, op, verdict)  -- Refresh
-    if verdict ~= DUPLICATE then return false, row end
-    local mark = marked(row, verdict, now, op.ttl)
-    mark.expires = row.expires and mark.expires and math.max(row.expires, mark.expires)
-    return true, mark
-  end,
-  a = function(row, op, verdict)  -- Acquire
+  elseif verb == 'm' then  -- Mark
+    local ts = op.ts
+    if ts < 0 then ts = now end
+    return true, marked(row, verdict, ts, op.ttl)
+  elseif verb == 'a' then  -- Acquire
     if is_owner(row, op) then
       return true, leased(row, op), row.attempt > 1 and RETRY or NEW
     end
@@ -125,93 +135,70 @@ local transitions = {
       return true, leased({first = first, last = now, attempt = attempt}, op)
     end
     return false, row
-  end,
-  c = function(row, op)  -- Confirm
+  elseif verb == 'c' then  -- Confirm
     if not row or row.token ~= op.token then return false, row end
     if not row.lease then return true, row end
     if is_released(row) then return false, row end
     return true, {first = row.first, last = now, attempt = row.attempt,
       token = row.token, expires = expiry(now, op.ttl)}
-  end,
-  n = function(row, op)  -- Renew
+  elseif verb == 'n' then  -- Renew
     if not is_owner(row, op) or is_released(row) then return false, row end
     return true, leased(row, op)
-  end,
-  r = function(row, op)  -- Release
+  elseif verb == 'r' then  -- Release
     if not is_owner(row, op) then return false, row end
     return true, released(row, now + op.span, op.ttl)
-  end,
-  h = function(row, op, verdict)  -- Resolve(is_handled=True)
+  elseif verb == 'e' then  -- Refresh
+    if verdict ~= DUPLICATE then return false, row end
+    local mark = marked(row, verdict, now, op.ttl)
+    mark.expires = row.expires and mark.expires and math.max(row.expires, mark.expires)
+    return true, mark
+  elseif verb == 'f' then  -- Forget, Clear
+    return row ~= nil, nil
+  elseif verb == 'h' then  -- Resolve(is_handled=True)
     if verdict ~= HELD then return false, row end
     return true, marked(row, verdict, now, op.ttl)
-  end,
-  u = function(row, op, verdict)  -- Resolve(is_handled=False)
+  elseif verb == 'u' then  -- Resolve(is_handled=False)
     if verdict ~= HELD then return false, row end
     return true, released(row, now, op.ttl)
-  end,
-  f = function(row)  -- Forget
-    return row ~= nil, nil
-  end,
-  o = function(row, op, verdict)  -- Cleanup
-    if not row or row.last >= now - op.span or verdict == IN_FLIGHT
-      or (row.lease and row.policy == HOLD) then return false, row end
-    return true, nil
-  end,
-  x = function(row)  -- Export
-    return false, row
-  end,
-  y = function(row, op)  -- Import
-    if now >= op.span then return false, row end
-    local copy = parse(op.text)
-    if row and row.last >= copy.last then return true, row end
-    copy.value, copy.expires = op.text, op.ts >= 0 and op.ts or nil
-    return true, copy
-  end,
-  z = function(row, op, _, key)  -- Remove
-    if row and ((row.expires or FOREVER) ~= op.ts or redis.call('GET', key) ~= op.text)
-    then return false, row end
-    return true, nil
-  end,
-}
-
-local KEEP_NOTE = {y = true}  -- whose text is no note
+  end
+  return administrate(verb, op, key, row, verdict)
+end
 
 -- Returns the note of the row that an operation stores. One that an earlier attempt has
 -- applied keeps the note: it has been written, and may have been replaced since.
-local function note_after(key, row, op, verb, is_repeated)
-  if op.text and not is_repeated and not KEEP_NOTE[verb] then
-    return op.text ~= '' and op.text or nil
-  end
+local function note_after(op, key, row, is_repeated)
+  if op.text and not is_repeated then return op.text ~= '' and op.text or nil end
   return row and read_note(key, row)
 end
 
--- Returns the text that belongs to the result of an operation, and its flag.
-local function text_of(verb, key, row, stored, is_done, note)
-  if verb == 'a' then return is_done and note, NOTED end
-  if not row or not stored then return nil end
-  if verb == 'g' or verb == 'l' then return read_note(key, row), NOTED end
-  return verb == 'x' and redis.call('GET', key), EXPORTED
-end
+local HAS_TEXT = {a = WITH_NOTE, g = WITH_NOTE, l = WITH_NOTE, x = EXPORTED}
 
-local HAS_TEXT = {a = true, g = true, l = true, x = true}
+-- Returns the text that belongs to the result of such an operation.
+local function text_of(verb, key, row, is_done, note)
+  if verb == 'a' then return is_done and note end
+  if verb == 'x' then return call('GET', key) end
+  return read_note(key, row)
+end
 
 local function without_row(number, flags)
-  return struct.pack('<BBddddI4B', number, flags, 0, 0, 0, 0, 0, 0)
+  return pack('<BBddddI4B', number, flags, 0, 0, 0, 0, 0, 0)
 end
 
-local records, texts = {struct.pack('<d', now)}, {}
+local records, texts = {pack('<d', now)}, {}
 local packed, at = ARGV[2], 1
-local op, verb, remaining = {}, nil, 0  -- keys of the current operation
+local op, verb, text_flag = {}, nil, nil
+local remaining = 0  -- keys of the current operation
 for number, key in ipairs(KEYS) do
   index = number
   if remaining == 0 then
     local size, length
-    remaining, verb, op.span, op.ttl, op.ts, op.policy, size, length, at =
-      struct.unpack('<I4c1dddBBI4', packed, at)
-    op.token = string.sub(packed, at, at + size - 1)
+    remaining, verb, op.span, op.ttl, op.ts, op.number, size, length, at =
+      unpack('<I4c1dddBBI4', packed, at)
+    text_flag = HAS_TEXT[verb]
+    op.token = sub(packed, at, at + size - 1)
     at, op.text = at + size, nil
     if length ~= NO_TEXT then
-      op.text = string.sub(packed, at, at + length - 1)
+      op.text = sub(packed, at, at + length - 1)
       at = at + length
     end
   end
@@ -220,10 +207,10 @@ for number, key in ipairs(KEYS) do
   local verdict, is_done, stored, corrected, refusal, note
   if not is_foreign then
     verdict = verdict_of(row)
-    is_done, stored, corrected = transitions[verb](row, op, verdict, key)
+    is_done, stored, corrected = transition(verb, op, key, row, verdict)
     if is_done then
-      if stored and not stored.value then
-        note = note_after(key, row, op, verb, corrected)
+      if stored and (op.text or (row and row.note_at)) then
+        note = note_after(op, key, row, corrected)
       end
       refusal, is_foreign = write(key, stored, note, is_absent)
     end
@@ -234,16 +221,14 @@ for number, key in ipairs(KEYS) do
     records[index + 1] = without_row(refusal, REFUSED)
   else
     local flags = (is_done and DONE or 0) + (stored and STORED or 0)
-    if HAS_TEXT[verb] then
-      local text, flag = text_of(verb, key, row, stored, is_done, note)
-      if text then
-        flags = flags + flag
-        texts[#texts + 1] = struct.pack('<I4', #text)
-        texts[#texts + 1] = text
-      end
+    local text = text_flag and stored and text_of(verb, key, row, is_done, note)
+    if text then
+      flags = flags + text_flag
+      texts[#texts + 1] = pack('<I4', #text)
+      texts[#texts + 1] = text
     end
     stored = stored or NO_ROW
-    records[index + 1] = struct.pack('<BBddddI4B', corrected or verdict, flags,
+    records[index + 1] = pack('<BBddddI4B', corrected or verdict, flags,
       stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
       stored.attempt, stored.policy or RELEASED)
   end
