@@ -72,3 +72,12 @@ class Remove(Operation[bool]):
 
     value: bytes
     expires_at: float | None
+
+
+@dataclass(slots=True)
+class Discard(Operation[bool]):
+    """Remove a claimed row if the token owns it; true if there is no row any more."""
+
+    verb = "discard"
+
+    token: str

@@ -87,7 +87,7 @@ async def _move_all(session: Session, codec: KeyCodec, old: OldKeyCodec) -> bool
     """Move all names of the earlier layout; false if another store is at it."""
     note = f"layout {VERSION}: {codec.example}"
     try:
-        async with moving(session, codec.layout, note=note, ttl=None) as mover:
+        async with moving(session, codec.layout, note=note, is_lasting=True) as mover:
             if mover is None:
                 return False
             for _ in range(_PASSES):  # the last one finds none

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from ..._errors import SchemaError, SeenError, StoreUnavailableError
 from ..operations import Acquire, Confirm, Release, Renew
-from .administration import Export, Import, Remove
+from .administration import Discard, Export, Import, Remove
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from ..operations import Id
+    from ..operations import Id, Operation
     from .session import Session
 
 _LEASE = 20.0
@@ -116,18 +116,18 @@ class Mover:
 
 @asynccontextmanager
 async def moving(
-    session: Session, marker: bytes, *, note: str = "", ttl: float | None
+    session: Session, marker: bytes, *, note: str = "", is_lasting: bool
 ) -> AsyncIterator[Mover | None]:
     """Hold the lease on a marker; ``None`` while another store holds it.
 
-    At the end of the block the marker is confirmed. After an error the lease ends, so
-    that the next attempt need not wait for its end.
+    At the end of the block the marker is confirmed, or removed. After an error the
+    lease ends, so that the next attempt need not wait for its end.
 
     Args:
         session: The servers.
         marker: The Redis key of the marker.
         note: Its note.
-        ttl: Seconds that it stays after the block; ``None`` is for ever.
+        is_lasting: Whether it stays after the block.
 
     Raises:
         SchemaError: The marker is the Redis key of another program.
@@ -147,7 +147,7 @@ async def moving(
         return
     try:
         yield Mover(session, marker, token, claim.row.lease_until)
-        await _complete(session, marker, token, ttl)
+        await _complete(session, marker, token, is_lasting=is_lasting)
     except BaseException:
         release = Release("", "", token, 0, None)
         with suppress(SeenError, TimeoutError):
@@ -157,10 +157,12 @@ async def moving(
 
 
 async def _complete(
-    session: Session, marker: bytes, token: str, ttl: float | None
+    session: Session, marker: bytes, token: str, *, is_lasting: bool
 ) -> None:
-    confirm = Confirm("", "", token, ttl)
-    (last,) = await session.ask([confirm], [marker], is_replicated=False)
+    end: Operation[bool] = Discard("", "", token)
+    if is_lasting:
+        end = Confirm("", "", token, None)
+    (last,) = await session.ask([end], [marker], is_replicated=False)
     if not last.is_done:
         raise _lost(session)
 

@@ -35,7 +35,7 @@ async def rename(
     (state,) = await session.ask([Get(old, new)], [marker])
     if state.row is None and await inspection.is_occupied(new):
         return False
-    async with moving(session, marker, ttl=0) as mover:
+    async with moving(session, marker, is_lasting=False) as mover:
         if mover is None:
             raise StoreUnavailableError(
                 session.location,

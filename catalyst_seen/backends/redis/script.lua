@@ -88,6 +88,9 @@ local function administrate(verb, op, key, row, verdict)
     if not row or row.last >= now - op.span or verdict == IN_FLIGHT
       or (row.lease and row.policy == HOLD) then return false, row end
     return true, nil
+  elseif verb == 'd' then  -- Discard
+    if row and not is_owner(row, op) then return false, row end
+    return true, nil
   elseif verb == 'l' then  -- Select
     if row and row.last >= op.ts and has_state(row, verdict, op.number) then
       return false, row

@@ -32,7 +32,7 @@ from ..operations import (
     Resolve,
     Row,
 )
-from .administration import Cleanup, Clear, Export, Import, Remove, Select
+from .administration import Cleanup, Clear, Discard, Export, Import, Remove, Select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -160,6 +160,7 @@ _PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
     Clear: lambda _: _pack_without_token(b"f"),
     Cleanup: lambda cleanup: _pack(b"o", span=cleanup.age),
     Select: _pack_select,
+    Discard: lambda discard: _pack(b"d", token=discard.token),
     Export: lambda _: _pack_without_token(b"x"),
     Import: _pack_import,
     Remove: lambda remove: _pack(b"z", ts=remove.expires_at, text=remove.value),
