@@ -104,7 +104,7 @@ class TestValues:
 class TestTraffic:
     """What is sent and read."""
 
-    async def test_duplicates_neither_read_nor_send_notes(self, server: Valkey) -> None:
+    async def test_duplicates_send_no_notes(self, server: Valkey) -> None:
         """Questions whose answers have no note leave it on the server."""
         async with to(server) as store:
             keys = [f"k{number}" for number in range(20)]
@@ -121,6 +121,26 @@ class TestTraffic:
                 assert reads == 4 * 20
                 assert after - before < len(LONG)
             assert await note(store, "k7") == LONG
+
+    async def test_only_the_head_of_a_value_is_read(self, server: Valkey) -> None:
+        """The script reads a note only where the answer has it."""
+        async with to(server) as store:
+            await store.mark_seen("k", note=LONG)
+            with server.client() as client, client.monitor() as monitor:
+                await store.is_seen("k")
+                await store.check_and_mark("k")
+                await store.get("k")
+                with server.client() as other:
+                    other.ping()
+                reads = []
+                for command in monitor.listen():
+                    if command["command"] == "PING":
+                        break
+                    if command["command"].startswith("GETRANGE"):
+                        reads.append(int(command["command"].split()[-1]))
+        first, second, third, whole = reads
+        assert 0 < first == second == third < 1_000
+        assert whole == -1
 
     async def test_long_notes_are_sent_in_parts(self, server: Valkey) -> None:
         """No script call carries megabytes of notes, which would block the server."""
