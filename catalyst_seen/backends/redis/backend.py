@@ -12,46 +12,47 @@ package or in redis-py), which calls ``batch``, ``cluster`` and ``pipeline`` in 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..._config import SeenStoreConfig
-from ..._errors import StoreClosedError, StoreError
-from ..._types import ON_ABANDONED, CheckReport, Record
-from ..._verdict import Verdict
+from ..._errors import StoreClosedError
 from .._retry import RetryingChannel, ServerClock
 from .._settings import REDIS, check_effective
-from ..base import BackendStats, BatchResult, PageResult
+from ..base import PageResult
 from ..operations import Get
-from .batch import Batch
+from .administration import Cleanup, Clear
 from .client import Client, OwnedClient, connect, describe, topology_of
 from .errors import translated_errors
 from .health import check, check_server
+from .inspection import Inspection
 from .keys import KeyCodec
-from .script import Cleanup
+from .layout import adopt, is_adopted
+from .renames import rename
+from .scan import scan_page
+from .session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Iterable,
-        Mapping,
-        Sequence,
-    )
+    from collections.abc import Mapping, Sequence
 
-    from ..base import Cursor
-    from ..operations import Id, Operation, Row
-    from .cluster import Topology
+    from ..._types import CheckReport
+    from ..base import BackendStats, BatchResult, Cursor, RecordPage, Selection
+    from ..operations import Operation
 
-T = TypeVar("T")
 
-_SCAN_START = _SCAN_END = "0"
-_SCAN_COUNT = 1_000  # keys that one SCAN examines, while the server blocks others
+class _Connection(NamedTuple):
+    """What an open backend has."""
+
+    session: Session
+    inspection: Inspection
+    client: OwnedClient | None
 
 
 class RedisBackend:
-    """Keys in Redis 7 or Valkey 8, or newer. Implements ``SupportsInspection``."""
+    """Keys in Redis 7 or Valkey 8, or newer.
+
+    Implements ``SupportsInspection`` and ``SupportsNamespaces``.
+    """
 
     def __init__(
         self, target: str | Client, config: SeenStoreConfig | None = None
@@ -79,10 +80,8 @@ class RedisBackend:
         self._target = target
         self._location = describe(self._client())
         self._clock = ServerClock(self.config.tuning.server_time)
-        self._channel = RetryingChannel(self._location, self.config.timeout_seconds)
         self._codec = KeyCodec(self.config.prefix)
-        self._topology: Topology | None = None
-        self._owned_client: OwnedClient | None = None
+        self._connection: _Connection | None = None
         self._engine = ""
 
     @property
@@ -104,25 +103,43 @@ class RedisBackend:
     async def open(self) -> None:
         connecting = asyncio.create_task(self._connect())
         try:
-            self._topology, self._owned_client = await asyncio.shield(connecting)
+            connection, is_current = await asyncio.shield(connecting)
         except asyncio.CancelledError:
             connecting.add_done_callback(_abandon_connected)
             raise
+        self._connection = connection
+        try:
+            if not is_current:
+                await adopt(connection.session, self._codec, self.config.prefix)
+        except BaseException:
+            self.abandon()  # a request under way might wait for a lost server
+            await self.aclose()
+            raise
 
-    async def _connect(self) -> tuple[Topology, OwnedClient | None]:
+    async def _connect(self) -> tuple[_Connection, bool]:
+        """Connect; return also whether the names have the present layout."""
         topology = topology_of(self._client())
         owned = OwnedClient(topology) if isinstance(self._target, str) else None
+        channel = RetryingChannel(self._location, self.config.timeout_seconds)
+        replicas = self.config.wait_replicas
+        session = Session(topology, channel, self._clock, replicas)
         try:
-            await self._check_servers(topology)
+            is_current = await self._check_servers(session)
         except BaseException:
             if owned is not None:
                 await owned.aclose()
             raise
-        return topology, owned
+        inspection = Inspection(session, self._codec, self.config.prefix)
+        return _Connection(session, inspection, owned), is_current
 
-    async def _check_servers(self, topology: Topology) -> None:
+    async def _check_servers(self, session: Session) -> bool:
+        """Check the servers; return whether the names have the present layout.
+
+        Nothing is retried: a server that does not answer is reported at once.
+        """
+        topology = session.topology
         # The batch loads the script and reads the server's clock.
-        batch = self._batch([Get("", "probe")], topology)
+        batch = session.batch([Get("", "layout")], [self._codec.layout], 0)
         with translated_errors(self._location):
             for primary in await topology.primaries():
                 self._engine = await check_server(
@@ -130,18 +147,24 @@ class RedisBackend:
                 )
             await batch.send()
         batch.result()
+        (marker,) = batch.replies
+        return marker is not None and is_adopted(marker, self._location)
 
     async def aclose(self) -> None:
-        await self._channel.aclose()
-        owned, self._owned_client = self._owned_client, None
-        self._topology = None
-        if owned is not None:
-            await owned.aclose()
+        connection = self._connection
+        if connection is None:
+            return
+        await connection.session.channel.aclose()
+        self._connection = None
+        if connection.client is not None:
+            await connection.client.aclose()
 
     def abandon(self) -> None:
-        self._channel.abandon()
-        if self._owned_client is not None:
-            self._owned_client.abandon()
+        if self._connection is None:
+            return
+        self._connection.session.channel.abandon()
+        if self._connection.client is not None:
+            self._connection.client.abandon()
 
     async def apply(
         self,
@@ -150,7 +173,9 @@ class RedisBackend:
         sample_version: bool,
         timeout: float | None = None,
     ) -> BatchResult:
-        _, result = await self._execute(operations, timeout)
+        encode = self._codec.encode
+        names = [encode(operation.namespace, operation.key) for operation in operations]
+        result = await self._connected().execute(operations, names, timeout)
         return result._replace(version=object() if sample_version else None)
 
     async def cleanup(
@@ -162,173 +187,90 @@ class RedisBackend:
         cursor: Cursor | None,
         lock_timeout: float | None = None,
     ) -> PageResult:
-        primary, position = cursor or ("", _SCAN_START)
-        primaries = [name for name in await self._primaries() if name >= primary]
-        if not primaries:
-            return PageResult(0, None)
-        if primaries[0] != primary:  # the node of the cursor has left the cluster
-            position = _SCAN_START
-        after, ids = await self._scan_page(primaries[0], position, namespace, limit)
-        removed = await self._remove_old(ids, age) if ids else 0
-        if after != _SCAN_END:
-            return PageResult(removed, (primaries[0], after))
-        following = (primaries[1], _SCAN_START) if primaries[1:] else None
-        return PageResult(removed, following)
+        pattern = self._codec.pattern(namespace)
+        session = self._connected()
+        names, after = await scan_page(session, pattern, cursor, limit)
+        ids = {name: id_ for name in names if (id_ := self._codec.decode(name))}
+        cleanups = [Cleanup(*id_, age) for id_ in ids.values()]
+        replies = await session.ask(cleanups, list(ids))
+        return PageResult(sum(reply.is_done for reply in replies), after)
+
+    async def clear(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
+    ) -> PageResult:
+        """Remove the next rows, and the markers of the namespace among them."""
+        pattern = self._codec.everything(namespace)
+        session = self._connected()
+        names, after = await scan_page(session, pattern, cursor, limit)
+        found = [name for name in names if self._codec.owns(name)]
+        clears = [Clear(*(self._codec.decode(name) or ("", ""))) for name in found]
+        replies = await session.ask(clears, found)
+        removed = sum(
+            reply.is_done and self._codec.decode(name) is not None
+            for name, reply in zip(found, replies, strict=True)
+        )
+        return PageResult(removed, after)
+
+    async def rename(self, namespace: str, name: str) -> bool:
+        return await rename(
+            self._connected(), self._codec, self._inspect(), namespace, name
+        )
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        counts: Counter[str] = Counter()
-        async for id_, verdict, _ in self._rows(namespace):
-            if verdict is Verdict.DUPLICATE:
-                counts[id_[0]] += 1
-        return counts
+        return await self._inspect().count(namespace)
 
-    async def held(self, namespace: str | None) -> list[Record]:
-        held = [
-            Record(id_[1], id_[0], row.first_seen, row.last_seen, row.expires_at)
-            async for id_, verdict, row in self._rows(namespace)
-            if verdict is Verdict.HELD
-        ]
-        return sorted(held, key=lambda record: (record.namespace, record.key))
+    async def has_any(self, namespace: str | None) -> bool:
+        return await self._inspect().has_any(namespace)
+
+    async def namespaces(self) -> list[str]:
+        return await self._inspect().namespaces()
+
+    async def records(
+        self, selection: Selection, *, limit: int, cursor: Cursor | None
+    ) -> RecordPage:
+        """Return a page of the selected records, with their notes.
+
+        A key is returned once, unless it moves to another node of the cluster between
+        two pages: then it is returned twice, or not at all.
+        """
+        return await self._inspect().records(selection, limit, cursor)
 
     async def stats(self, namespace: str | None) -> BackendStats:
-        keys: Counter[str] = Counter()
-        abandoned = dict.fromkeys(ON_ABANDONED, 0)
-        claimed = 0
-        async for id_, verdict, row in self._rows(namespace):
-            keys[id_[0]] += verdict is Verdict.DUPLICATE
-            claimed += verdict is Verdict.IN_FLIGHT
-            if row.on_abandoned and verdict is not Verdict.IN_FLIGHT:
-                abandoned[row.on_abandoned] += 1
+        stats = await self._inspect().stats(namespace, self._engine)
         report = await self.check(is_full=False)
-        return BackendStats(
-            keys_by_namespace=dict(+keys),
-            claimed=claimed,
-            abandoned=abandoned,
-            file_bytes=0,
-            engine=self._engine,
-            alarms=report.problems,
-        )
+        return replace(stats, alarms=report.problems)
 
     async def check(self, *, is_full: bool) -> CheckReport:
-        topology = self._connected()
-        return await self._request(
-            lambda _: check(topology, self.config, self._location)
+        """Check the settings of the servers; a full check scans the names as well."""
+        session = self._connected()
+        if is_full:
+            await self._inspect().namespaces()
+        report = await session.request(
+            lambda _: check(session.topology, self.config, self._location)
         )
+        problems = (*report.problems, *self._inspect().problems())
+        return replace(report, is_full=is_full, problems=problems)
 
-    async def _execute(
-        self,
-        operations: Sequence[Operation[object]],
-        timeout: float | None = None,
-    ) -> tuple[Batch, BatchResult]:
-        batch = self._batch(operations, self._connected())
-        failure = None
-        try:
-            await self._request(batch.send, is_change=batch.is_change, timeout=timeout)
-        except StoreError as exc:
-            failure = exc  # of some script calls; the others have their results
-        return batch, batch.result(failure)
+    def _connected(self) -> Session:
+        return self._opened().session
 
-    def _batch(
-        self, operations: Sequence[Operation[object]], topology: Topology
-    ) -> Batch:
-        encode = self._codec.encode
-        return Batch(
-            operations,
-            [encode(operation.namespace, operation.key) for operation in operations],
-            topology,
-            self._clock,
-            location=self._location,
-            replicas=self.config.wait_replicas,
-        )
+    def _inspect(self) -> Inspection:
+        return self._opened().inspection
 
-    async def _request(
-        self,
-        send: Callable[[float], Awaitable[T]],
-        *,
-        is_change: bool = False,
-        timeout: float | None = None,
-    ) -> T:
-        """Send a request, with retries, and translate the error of the last one.
-
-        Args:
-            send: Sends the request once; its argument is the timeout of the attempt.
-            is_change: Whether the request changes a key.
-            timeout: As of ``apply``.
-        """
-        with translated_errors(self._location):
-            return await self._channel.request(
-                lambda attempt: send(attempt.timeout),
-                is_change=is_change,
-                timeout=timeout,
-            )
-
-    async def _remove_old(self, ids: Iterable[Id], age: float) -> int:
-        _, result = await self._execute([Cleanup(*id_, age) for id_ in ids])
-        _raise_unavailable(result)
-        return sum(removed is True for removed in result.results)
-
-    async def _rows(
-        self, namespace: str | None
-    ) -> AsyncIterator[tuple[Id, Verdict, Row]]:
-        """Yield the id, the state and the row of every key, once."""
-        known: set[Id] = set()  # SCAN may return a key twice
-        for primary in await self._primaries():
-            cursor = _SCAN_START
-            while True:
-                cursor, ids = await self._scan_page(
-                    primary, cursor, namespace, _SCAN_COUNT
-                )
-                ids = [id_ for id_ in dict.fromkeys(ids) if id_ not in known]
-                known.update(ids)
-                for entry in await self._read_rows(ids) if ids else ():
-                    yield entry
-                if cursor == _SCAN_END:
-                    break
-
-    async def _read_rows(self, ids: Sequence[Id]) -> list[tuple[Id, Verdict, Row]]:
-        batch, result = await self._execute([Get(*id_) for id_ in ids])
-        _raise_unavailable(result)
-        return [
-            (id_, verdict, row)
-            for id_, verdict, row in zip(ids, batch.verdicts, result.rows, strict=True)
-            if row is not None and verdict is not None
-        ]
-
-    async def _scan_page(
-        self, primary: str, cursor: str, namespace: str | None, size: int
-    ) -> tuple[str, list[Id]]:
-        """Return the next cursor of ``SCAN``, and the ids of one page."""
-        pattern = self._codec.pattern(namespace)
-        args = ("SCAN", cursor, "MATCH", pattern, "COUNT", size)
-        execute = self._connected().execute
-        after, redis_keys = await self._request(
-            lambda timeout: execute(primary, *args, timeout=timeout)
-        )
-        ids = map(self._codec.decode, redis_keys)
-        return after.decode(), [id_ for id_ in ids if id_ is not None]
-
-    async def _primaries(self) -> list[str]:
-        primaries = self._connected().primaries
-        return await self._request(lambda _: primaries())
-
-    def _connected(self) -> Topology:
-        if self._topology is None:
+    def _opened(self) -> _Connection:
+        if self._connection is None:
             raise StoreClosedError(f"store {self._location!r} was closed")
-        return self._topology
+        return self._connection
 
 
-def _raise_unavailable(result: BatchResult) -> None:
-    """Raise the error of a failed operation; keys of other programs are skipped."""
-    for one in result.results:
-        if isinstance(one, StoreError):
-            raise one
-
-
-def _abandon_connected(
-    connecting: asyncio.Task[tuple[Topology, OwnedClient | None]],
-) -> None:
+def _abandon_connected(connecting: asyncio.Task[tuple[_Connection, bool]]) -> None:
     """Disconnect after an open that was cancelled while it connected."""
     if not connecting.cancelled() and connecting.exception() is None:
-        _, owned = connecting.result()
-        if owned is not None:
-            owned.abandon()
+        connection, _ = connecting.result()
+        if connection.client is not None:
+            connection.client.abandon()

@@ -17,8 +17,9 @@ from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
 from .._retry import TransientError, ambiguous, as_outcome_unknown, safe_to_repeat
 from .._state_machine import to_result
 from ..base import BatchResult
-from ..operations import ReadOperation
+from ..operations import Acquire, Get, ReadOperation
 from . import script
+from .administration import Export, Select
 from .errors import translate
 from .pipeline import Command
 
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..._errors import SeenError
-    from ..._verdict import Verdict
     from .._retry import ServerClock
     from ..operations import Operation
     from .cluster import Topology
     from .pipeline import Arg
+    from .script import KeyReply
 
-_MAX_KEYS = 1_000  # of one script call: the server blocks other clients meanwhile
+_MAX_WEIGHT = 1_000  # of one script call: the server blocks other clients meanwhile
+_WEIGHTS = dict.fromkeys((Get, Select, Export, Acquire), 4)  # their replies have notes
+_BYTES_WEIGHT = 1_000  # bytes of a text that weigh as much as a key
+_FEW = 250  # operations that do not exceed the weight if they write no text
+_LIGHT = 15  # operations that do not exceed it in any case
 _ID_BYTES = 9  # random; with the index in the call they identify a mark
 
 
@@ -62,7 +67,7 @@ class Batch:
 
     Attributes:
         is_change: Whether any operation may write.
-        verdicts: The state of each operation's key before it, as far as known.
+        replies: The reply to each operation, as far as known.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class Batch:
         self.is_change: bool = not all(
             isinstance(one, ReadOperation) for one in operations
         )
-        self.verdicts: list[Verdict | None] = [None] * len(operations)
+        self.replies: list[KeyReply | None] = [None] * len(operations)
         self._operations = operations
         self._redis_keys = redis_keys
         self._topology = topology
@@ -97,7 +102,8 @@ class Batch:
         self._replicas = replicas if self.is_change else 0
         self._calls = [
             self._call(indexes, slot)
-            for slot, indexes in _by_slot(redis_keys, topology.slot)
+            for slot, same in _by_slot(redis_keys, topology.slot).items()
+            for indexes in _parts(same, operations)
         ]
 
     def _call(self, indexes: Sequence[int], slot: int) -> _ScriptCall:
@@ -200,9 +206,10 @@ class Batch:
         now = script.server_time(reply)
         replicas = call.command.replicas or 0
         is_uncertain = call.maybe_applied or replicas < self._replicas
-        for index, one in zip(call.indexes, script.unpack(reply), strict=True):
+        replies = script.unpack(reply, len(call.indexes))
+        for index, one in zip(call.indexes, replies, strict=True):
             operation = self._operations[index]
-            self.verdicts[index] = one.verdict
+            self.replies[index] = one
             result.rows[index] = one.row
             failed = None
             if one.is_foreign:
@@ -258,11 +265,35 @@ class Batch:
 
 def _by_slot(
     redis_keys: Sequence[bytes], slot_of: Callable[[bytes], int]
-) -> Iterator[tuple[int, list[int]]]:
-    """Group the indexes of keys by slot, in order, ``_MAX_KEYS`` to a group at most."""
+) -> dict[int, list[int]]:
+    """Group the indexes of keys by slot, in order."""
     indexes_by_slot: defaultdict[int, list[int]] = defaultdict(list)
     for index, redis_key in enumerate(redis_keys):
         indexes_by_slot[slot_of(redis_key)].append(index)
-    for slot, indexes in indexes_by_slot.items():
-        for first in range(0, len(indexes), _MAX_KEYS):
-            yield slot, indexes[first : first + _MAX_KEYS]
+    return indexes_by_slot
+
+
+def _parts(
+    indexes: Sequence[int], operations: Sequence[Operation[object]]
+) -> Iterator[Sequence[int]]:
+    """Divide operations, in order, so that no script call takes long."""
+    is_small = len(indexes) <= _LIGHT
+    if is_small or (len(indexes) <= _FEW and not any(map(_text, operations))):
+        yield indexes
+        return
+    part: list[int] = []
+    total = 0
+    for index in indexes:
+        operation = operations[index]
+        weight = _WEIGHTS.get(type(operation), 1)
+        weight += len(_text(operation) or "") // _BYTES_WEIGHT
+        total += weight
+        if part and total > _MAX_WEIGHT:
+            yield part
+            part, total = [], weight
+        part.append(index)
+    yield part
+
+
+def _text(operation: Operation[object]) -> str | bytes | None:
+    return getattr(operation, "note", None) or getattr(operation, "value", None)

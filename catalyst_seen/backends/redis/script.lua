@@ -2,32 +2,17 @@
 --
 -- KEYS: the Redis key of each operation. ARGV[1]: random, one for each script call.
 -- ARGV[2]: the operations, encoded by script.py, each with the number of consecutive
--- keys that it applies to. ARGV[3]: the time, or empty for the server's own clock.
--- Returns the time, and a record for each key.
---
--- The value of a key is a magic byte, a letter, packed numbers, and a token:
---   m first_seen                                                 marked once
---   s first_seen last_seen attempt                               seen
---   c first_seen last_seen attempt lease_until on_abandoned      claimed
--- Its TTL is Redis's own expiry, in whole milliseconds. Redis removes expired values;
--- `read` below checks the TTL, and ignores a value that Redis has not removed yet.
+-- keys that it applies to. Returns the time, a record for each key, and then the texts
+-- of those records that have one, each after its length.
 
 local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
 local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
-local DONE, STORED, FOREIGN, REFUSED = 1, 2, 4, 8
-local REFUSALS = {OOM = 0, MISCONF = 1, NOREPLICAS = 2}  -- of a write, before it is done
+local DONE, STORED, FOREIGN, REFUSED, WITH_NOTE, EXPORTED = 1, 2, 4, 8, 16, 32
 local FOREVER = -1
-local MAGIC = string.char(197)  -- a letter after this byte is invalid UTF-8
-local MIN_SIZE = {m = 10, s = 20, c = 29}  -- bytes of a value without its token
+local NO_TEXT = 4294967295
 local MAX_ATTEMPT = 65535  -- two bytes
 local NO_ROW = {first = 0, last = 0, attempt = 0}
-
-local now = tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
 
 local index  -- of the current key in KEYS
 
@@ -37,77 +22,11 @@ end
 
 -- Was the row marked by an earlier attempt of this call, whose reply was lost?
 local function is_own_mark(row)
-  if row.lease or string.sub(row.token, 1, #ARGV[1]) ~= ARGV[1] then return false end
+  if row.lease or sub(row.token, 1, #ARGV[1]) ~= ARGV[1] then return false end
   for earlier = 1, index - 1 do  -- the mark may be that of an earlier operation
     if KEYS[earlier] == KEYS[index] then return row.token == mark_token() end
   end
   return true
-end
-
-local function expiry(instant, ttl)
-  if ttl < 0 then return nil end
-  return math.ceil((instant + ttl) * 1000 - 0.001) / 1000
-end
-
--- Returns the row of a key, nil if there is none or its TTL is over; and whether the
--- value belongs to another program.
-local function read(key)
-  local value = redis.pcall('GET', key)
-  if not value then return nil end
-  if type(value) == 'table' then
-    if string.sub(value.err, 1, 9) == 'WRONGTYPE' then return nil, true end
-    redis.call('GET', key)  -- raises the error
-  end
-  local kind, row, at = string.sub(value, 2, 2), {}, nil
-  local min_size = MIN_SIZE[kind]
-  if string.sub(value, 1, 1) ~= MAGIC or not min_size or #value < min_size then
-    return nil, true
-  end
-  if kind == 'm' then
-    row.first, at = struct.unpack('<d', value, 3)
-    row.last, row.attempt = row.first, 0
-  elseif kind == 's' then
-    row.first, row.last, row.attempt, at = struct.unpack('<ddI2', value, 3)
-  else
-    row.first, row.last, row.attempt, row.lease, row.policy, at =
-      struct.unpack('<ddI2dB', value, 3)
-  end
-  row.token = string.sub(value, at)
-  local expires = redis.call('PEXPIRETIME', key)
-  if expires >= 0 then
-    row.expires = expires / 1000
-    if row.expires <= now then return nil end
-  end
-  return row
-end
-
--- Executes a command that writes. Returns the number of the refusal, nil if it is done:
--- a server that is full refuses the write of one key, and the others are answered.
-local function execute(...)
-  local reply = redis.pcall(...)
-  if type(reply) ~= 'table' or not reply.err then return nil end
-  local refusal = REFUSALS[string.match(reply.err, '^%-?(%u+)') or '']
-  if not refusal then redis.call(...) end  -- raises the error
-  return refusal
-end
-
-local function write(key, row)
-  if not row or (row.expires and row.expires <= now) then
-    return execute('DEL', key)
-  end
-  local value
-  if row.lease then
-    value = MAGIC .. 'c' .. struct.pack('<ddI2dB', row.first, row.last, row.attempt,
-      row.lease, row.policy) .. row.token
-  elseif row.attempt > 0 or row.last ~= row.first then
-    value = MAGIC .. 's' .. struct.pack('<ddI2', row.first, row.last, row.attempt) .. row.token
-  else
-    value = MAGIC .. 'm' .. struct.pack('<d', row.first) .. row.token
-  end
-  if row.expires then
-    return execute('SET', key, value, 'PXAT', math.ceil(row.expires * 1000 - 0.001))
-  end
-  return execute('SET', key, value)
 end
 
 local function verdict_of(row)
@@ -131,9 +50,9 @@ local function marked(row, verdict, ts, ttl)
 end
 
 local function leased(row, op)
-  row.lease, row.policy, row.token = now + op.span, op.policy, op.token
+  row.lease, row.policy, row.token = now + op.span, op.number, op.token
   row.expires = nil
-  if op.policy ~= HOLD then row.expires = expiry(row.lease, op.ttl) end
+  if op.number ~= HOLD then row.expires = expiry(row.lease, op.ttl) end
   return row
 end
 
@@ -150,19 +69,52 @@ local function is_released(row)  -- its token only recognises a repeated release
   return row.lease and row.policy == RELEASED
 end
 
--- Each returns whether the operation took effect, the row to store, and the verdict if
--- that differs from the state of the key. An operation that an earlier attempt has
--- applied stores its row again: a client that waits for replicas waits for this write.
-local transitions = {
-  g = function(row)  -- Get
+-- Does the state of a key have a number, which is the verdict that it leads to? But
+-- that of a claim that was released with a delay is RETRY.
+local function has_state(row, verdict, number)
+  if verdict == IN_FLIGHT and is_released(row) then verdict = RETRY end
+  return number == NEW or number == verdict
+end
+
+-- Both functions return whether the operation took effect, the row to store, and the
+-- verdict if that differs from the state of the key, because an earlier attempt has
+-- applied the operation. Such an operation stores its row again: a client that waits
+-- for replicas waits for this write.
+--
+-- They are no tables of functions, because every call of the script would make these
+-- anew, which takes longer than all comparisons.
+local function administrate(verb, op, key, row, verdict)
+  if verb == 'o' then  -- Cleanup
+    if not row or row.last >= now - op.span or verdict == IN_FLIGHT
+      or (row.lease and row.policy == HOLD) then return false, row end
+    return true, nil
+  elseif verb == 'd' then  -- Discard
+    if row and not is_owner(row, op) then return false, row end
+    return true, nil
+  elseif verb == 'l' then  -- Select
+    if row and row.last >= op.ts and has_state(row, verdict, op.number) then
+      return false, row
+    end
+    return false, nil
+  elseif verb == 'y' then  -- Import
+    if now >= op.span then return false, row end
+    local copy = parse(op.text)
+    if row and row.last >= copy.last then return true, row, verdict end
+    copy.value, copy.expires = op.text, op.ts >= 0 and op.ts or nil
+    return true, copy
+  elseif verb == 'z' then  -- Remove
+    if row and ((row.expires or FOREVER) ~= op.ts or call('GET', key) ~= op.text) then
+      return false, row
+    end
+    return true, nil
+  end
+  error('unknown verb ' .. verb)
+end
+
+local function transition(verb, op, key, row, verdict)
+  if verb == 'i' or verb == 'g' or verb == 'x' then  -- IsSeen, Get, Export
     return false, row
-  end,
-  m = function(row, op, verdict)  -- Mark
-    local ts = op.ts
-    if ts < 0 then ts = now end
-    return true, marked(row, verdict, ts, op.ttl)
-  end,
-  k = function(row, op, verdict)  -- CheckAndMark
+  elseif verb == 'k' then  -- CheckAndMark
     if verdict <= RETRY then
       local mark = marked(row, verdict, now, op.ttl)
       mark.token = mark_token()
@@ -172,14 +124,11 @@ local transitions = {
       return true, row, row.attempt > 0 and RETRY or NEW
     end
     return false, row
-  end,
-  e = function(row, op, verdict)  -- Refresh
-    if verdict ~= DUPLICATE then return false, row end
-    local mark = marked(row, verdict, now, op.ttl)
-    mark.expires = row.expires and mark.expires and math.max(row.expires, mark.expires)
-    return true, mark
-  end,
-  a = function(row, op, verdict)  -- Acquire
+  elseif verb == 'm' then  -- Mark
+    local ts = op.ts
+    if ts < 0 then ts = now end
+    return true, marked(row, verdict, ts, op.ttl)
+  elseif verb == 'a' then  -- Acquire
     if is_owner(row, op) then
       return true, leased(row, op), row.attempt > 1 and RETRY or NEW
     end
@@ -189,73 +138,102 @@ local transitions = {
       return true, leased({first = first, last = now, attempt = attempt}, op)
     end
     return false, row
-  end,
-  c = function(row, op)  -- Confirm
+  elseif verb == 'c' then  -- Confirm
     if not row or row.token ~= op.token then return false, row end
     if not row.lease then return true, row end
     if is_released(row) then return false, row end
     return true, {first = row.first, last = now, attempt = row.attempt,
       token = row.token, expires = expiry(now, op.ttl)}
-  end,
-  n = function(row, op)  -- Renew
+  elseif verb == 'n' then  -- Renew
     if not is_owner(row, op) or is_released(row) then return false, row end
     return true, leased(row, op)
-  end,
-  r = function(row, op)  -- Release
+  elseif verb == 'r' then  -- Release
     if not is_owner(row, op) then return false, row end
     return true, released(row, now + op.span, op.ttl)
-  end,
-  h = function(row, op, verdict)  -- Resolve(is_handled=True)
+  elseif verb == 'e' then  -- Refresh
+    if verdict ~= DUPLICATE then return false, row end
+    local mark = marked(row, verdict, now, op.ttl)
+    mark.expires = row.expires and mark.expires and math.max(row.expires, mark.expires)
+    return true, mark
+  elseif verb == 'f' then  -- Forget, Clear
+    return row ~= nil, nil
+  elseif verb == 'h' then  -- Resolve(is_handled=True)
     if verdict ~= HELD then return false, row end
     return true, marked(row, verdict, now, op.ttl)
-  end,
-  u = function(row, op, verdict)  -- Resolve(is_handled=False)
+  elseif verb == 'u' then  -- Resolve(is_handled=False)
     if verdict ~= HELD then return false, row end
     return true, released(row, now, op.ttl)
-  end,
-  f = function(row)  -- Forget
-    return row ~= nil, nil
-  end,
-  o = function(row, op, verdict)  -- Cleanup
-    if not row or row.last >= now - op.span or verdict == IN_FLIGHT
-      or (row.lease and row.policy == HOLD) then return false, row end
-    return true, nil
-  end,
-}
-
-local function without_row(number, flags)
-  return struct.pack('<BBddddI4B', number, flags, 0, 0, 0, 0, 0, 0)
+  end
+  return administrate(verb, op, key, row, verdict)
 end
 
-local records = {struct.pack('<d', now)}
+-- Returns the note of the row that an operation stores. One that an earlier attempt has
+-- applied keeps the note: it has been written, and may have been replaced since.
+local function note_after(op, key, row, is_repeated)
+  if op.text and not is_repeated then return op.text ~= '' and op.text or nil end
+  return row and read_note(key, row)
+end
+
+local HAS_TEXT = {a = WITH_NOTE, g = WITH_NOTE, l = WITH_NOTE, x = EXPORTED}
+
+-- Returns the text that belongs to the result of such an operation.
+local function text_of(verb, key, row, is_done, note)
+  if verb == 'a' then return is_done and note end
+  if verb == 'x' then return call('GET', key) end
+  return read_note(key, row)
+end
+
+local function without_row(number, flags)
+  return pack('<BBddddI4B', number, flags, 0, 0, 0, 0, 0, 0)
+end
+
+local records, texts = {pack('<d', now)}, {}
 local packed, at = ARGV[2], 1
-local op, verb, remaining = {}, nil, 0  -- keys of the current operation
+local op, verb, text_flag = {}, nil, nil
+local remaining = 0  -- keys of the current operation
 for number, key in ipairs(KEYS) do
   index = number
   if remaining == 0 then
-    local size
-    remaining, verb, op.span, op.ttl, op.ts, op.policy, size, at =
-      struct.unpack('<I4c1dddBB', packed, at)
-    op.token = string.sub(packed, at, at + size - 1)
-    at = at + size
-  end
-  remaining = remaining - 1
-  local row, is_foreign = read(key)
-  if is_foreign then
-    records[index + 1] = without_row(0, FOREIGN)
-  else
-    local verdict = verdict_of(row)
-    local is_done, stored, corrected = transitions[verb](row, op, verdict)
-    local refusal = is_done and write(key, stored) or nil
-    if refusal then
-      records[index + 1] = without_row(refusal, REFUSED)
-    else
-      local flags = (is_done and DONE or 0) + (stored and STORED or 0)
-      stored = stored or NO_ROW
-      records[index + 1] = struct.pack('<BBddddI4B', corrected or verdict, flags,
-        stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
-        stored.attempt, stored.policy or RELEASED)
+    local size, length
+    remaining, verb, op.span, op.ttl, op.ts, op.number, size, length, at =
+      unpack('<I4c1dddBBI4', packed, at)
+    text_flag = HAS_TEXT[verb]
+    op.token = sub(packed, at, at + size - 1)
+    at, op.text = at + size, nil
+    if length ~= NO_TEXT then
+      op.text = sub(packed, at, at + length - 1)
+      at = at + length
     end
   end
+  remaining = remaining - 1
+  local row, is_foreign, is_absent = read(key)
+  local verdict, is_done, stored, corrected, refusal, note
+  if not is_foreign then
+    verdict = verdict_of(row)
+    is_done, stored, corrected = transition(verb, op, key, row, verdict)
+    if is_done then
+      if stored and (op.text or (row and row.note_at)) then
+        note = note_after(op, key, row, corrected)
+      end
+      refusal, is_foreign = write(key, stored, note, is_absent)
+    end
+  end
+  if is_foreign then
+    records[index + 1] = without_row(0, FOREIGN)
+  elseif refusal then
+    records[index + 1] = without_row(refusal, REFUSED)
+  else
+    local flags = (is_done and DONE or 0) + (stored and STORED or 0)
+    local text = text_flag and stored and text_of(verb, key, row, is_done, note)
+    if text then
+      flags = flags + text_flag
+      texts[#texts + 1] = pack('<I4', #text)
+      texts[#texts + 1] = text
+    end
+    stored = stored or NO_ROW
+    records[index + 1] = pack('<BBddddI4B', corrected or verdict, flags,
+      stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
+      stored.attempt, stored.policy or RELEASED)
+  end
 end
-return table.concat(records)
+return table.concat(records) .. table.concat(texts)

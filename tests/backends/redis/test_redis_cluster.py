@@ -18,7 +18,7 @@ from catalyst_seen import (
 )
 
 from ...support.processes import HOST, PATIENCE
-from ...support.redis_stores import DURABLE, to
+from ...support.redis_stores import DURABLE, redis_key, to
 from ...support.servers import ValkeyCluster
 
 PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
@@ -41,7 +41,7 @@ def cluster(running: ValkeyCluster) -> ValkeyCluster:
 def of_node(number: int, keys: list[str]) -> list[str]:
     """Select the keys of one node, by the initial assignment of slots."""
     return [
-        key for key in keys if key_slot(f"seen::{key}".encode()) * 3 >> 14 == number
+        key for key in keys if key_slot(redis_key(key).encode()) * 3 >> 14 == number
     ]
 
 
@@ -61,7 +61,7 @@ class TestNodes:
                 with node.client() as client:
                     sizes.append(client.dbsize())
             assert min(sizes) > 100
-            assert sum(sizes) == await store.count() == 500
+            assert sum(sizes) - 1 == await store.count() == 500  # and a marker
             assert await store.cleanup_old_entries(0) == 500
 
     async def test_open_checks_every_node(self, cluster: ValkeyCluster) -> None:
@@ -99,22 +99,23 @@ class TestSlots:
             keys = of_node(0, [f"moved{number}" for number in range(60)])
             assert all(await store.check_and_mark_many(keys))
             for key in keys:
-                slot = key_slot(f"seen::{key}".encode())
+                slot = key_slot(redis_key(key).encode())
                 move(cluster, slot, 0, 1, finish=True)
             assert not any(await store.check_and_mark_many(keys))
 
     async def test_half_moved_slot_is_readable(self, cluster: ValkeyCluster) -> None:
         """Keys of a slot in migration are found on whichever node has each."""
         async with to(cluster, timeout=20) as store:
-            await store.mark_many(["{f}old1", "{f}old2"])
-            move(cluster, key_slot(b"f"), 0, 1, finish=False)
-            await store.mark_many(["{f}old3"])
-            new = await store.check_and_mark_many(["{f}new2", "{f}new3"])
+            feed = store.namespace("f")
+            await feed.mark_many(["old1", "old2"])
+            slot = key_slot(redis_key("any", "f").encode())
+            move(cluster, slot, slot * 3 >> 14, 1, finish=False)
+            await feed.mark_many(["old3"])
+            new = await feed.check_and_mark_many(["new2", "new3"])
             assert list(map(bool, new)) == [True, True]
-            both = await store.check_and_mark_many(["{f}old1", "{f}new4"])
+            both = await feed.check_and_mark_many(["old1", "new4"])
             assert list(map(bool, both)) == [False, True]
-            keys = [f"{{f}}old{number}" for number in (1, 2, 3)]
-            assert not any(await store.check_and_mark_many(keys))
+            assert not any(await feed.check_and_mark_many(["old1", "old2", "old3"]))
 
     async def test_left_node_is_not_contacted(self) -> None:
         """A node that has left the cluster is no longer contacted."""
