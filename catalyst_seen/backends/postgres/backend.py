@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
 from ..._config import SeenStoreConfig
-from ..._errors import ConfigurationError, OutcomeUnknownError, StoreUnavailableError
+from ..._errors import ConfigurationError, StoreUnavailableError
 from ..._logging import log
 from .._retry import (
     Attempt,
     RetryingChannel,
     ServerClock,
-    TransientError,
     no_retry,
 )
 from .._settings import POSTGRES, check_effective
-from ..base import KeysLockedError, PageResult
-from . import inspection, maintenance
+from ..base import KeysLockedError
+from . import inspection
 from .batch import Batch
 from .dsn import quote_identifier, redact, server_location
 from .errors import LOCKED as LOCKED_ADVICE
@@ -37,30 +35,33 @@ from .errors import is_locked, translate_errors
 from .health import check
 from .locks import LockedKeys
 from .pool import Connections, milliseconds
-from .queries import Tables
+from .removals import Removals
 from .schema import (
     SCHEMA_VERSION,
     check_server,
     create_or_upgrade,
     find_version,
 )
+from .tables import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..._types import CheckReport
-    from ..base import BackendStats, BatchResult, Cursor, RecordPage, Selection
+    from ..base import (
+        BackendStats,
+        BatchResult,
+        Cursor,
+        PageResult,
+        RecordPage,
+        Selection,
+    )
     from ..operations import Confirm, Id, Operation
-
-_BRIEF = 0.5
-"""Up to this ``lock_timeout`` a purge does not wait for that of another process."""
-
-_ROWS = "how many rows were removed before it did"
 
 P = ParamSpec("P")
 T = TypeVar("T")
 OnTables = Callable[Concatenate[asyncpg.Connection, Tables, P], Awaitable[T]]
-"""A function of ``maintenance``, ``inspection`` or ``health``."""
+"""A function of ``inspection`` or ``health``."""
 
 
 class PostgresBackend:
@@ -100,7 +101,8 @@ class PostgresBackend:
         self._connections = Connections(target, timeout, patience)
         self._batch_channel = RetryingChannel("", timeout)
         self._read_channel = RetryingChannel("", timeout)
-        self._locked = LockedKeys(self._connections, self._batch_channel, self._tables)
+        batches = self._connections, self._batch_channel, self._tables
+        self._locked, self._removals = LockedKeys(*batches), Removals(*batches)
         self._set_location(
             redact(target, schema)
             if isinstance(target, str)
@@ -254,15 +256,7 @@ class PostgresBackend:
         cursor: Cursor | None,
         lock_timeout: float | None,
     ) -> PageResult:
-        if maintenance.is_for_names(cursor):
-            return await self._remove_names(namespace, limit=limit, cursor=cursor)
-        return await self._remove(
-            maintenance.purge,
-            namespace,
-            limit=limit,
-            cursor=cursor,
-            is_blocking=lock_timeout is None or lock_timeout > _BRIEF,
-        )
+        return await self._removals.purge(namespace, limit, cursor, lock_timeout)
 
     async def cleanup(
         self,
@@ -273,11 +267,7 @@ class PostgresBackend:
         cursor: Cursor | None,
         lock_timeout: float | None = None,
     ) -> PageResult:
-        if maintenance.is_for_names(cursor):
-            return await self._remove_names(namespace, limit=limit, cursor=cursor)
-        return await self._remove(
-            maintenance.cleanup, namespace, age=age, limit=limit, cursor=cursor
-        )
+        return await self._removals.cleanup(age, namespace, limit, cursor)
 
     async def clear(
         self,
@@ -287,37 +277,10 @@ class PostgresBackend:
         cursor: Cursor | None,
         lock_timeout: float | None = None,
     ) -> PageResult:
-        """Remove the next rows, but for those that stay locked, to be changed."""
-        if maintenance.is_for_names(cursor):
-            return await self._remove_names(
-                namespace, limit=limit, cursor=cursor, is_clear=True
-            )
-
-        async def send(attempt: Attempt) -> PageResult:
-            self._refuse_repetition(attempt, _ROWS)
-            clear = partial(maintenance.clear, limit=limit, cursor=cursor)
-            try:
-                return await self._execute(clear, namespace, is_blocking=True)
-            except StoreUnavailableError as exc:
-                if not is_locked(exc):
-                    raise
-            return await self._execute(clear, namespace, is_blocking=False)
-
-        return await self._batch_channel.request(send, is_change=True)
+        return await self._removals.clear(namespace, limit, cursor)
 
     async def rename(self, namespace: str, name: str) -> bool:
-        async def send(attempt: Attempt) -> bool:
-            self._refuse_repetition(attempt, "whether it was renamed before it did")
-            async with (
-                _retried_if_locked(),
-                self._connections.acquire() as connection,
-                self._request_timeout(),
-            ):
-                return await maintenance.rename(
-                    connection, self._tables, namespace, name
-                )
-
-        return await self._batch_channel.request(send, is_change=True)
+        return await self._removals.rename(namespace, name)
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
         return await self._scan(inspection.count, namespace)
@@ -343,57 +306,6 @@ class PostgresBackend:
     async def check(self, *, is_full: bool) -> CheckReport:
         return await self._scan(check, self._location, self._engine)
 
-    async def _remove(
-        self,
-        remove: OnTables[P, PageResult],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> PageResult:
-        """Remove one page of rows on the channel of the batches."""
-
-        async def send(attempt: Attempt) -> PageResult:
-            self._refuse_repetition(attempt, _ROWS)
-            async with _retried_if_locked():
-                return await self._execute(remove, *args, **kwargs)
-
-        return await self._batch_channel.request(send, is_change=True)
-
-    async def _execute(
-        self, execute: OnTables[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        async with (
-            self._connections.acquire(in_transaction=False) as connection,
-            self._request_timeout(),
-        ):
-            return await execute(connection, self._tables, *args, **kwargs)
-
-    async def _remove_names(
-        self,
-        namespace: str | None,
-        *,
-        limit: int,
-        cursor: Cursor | None,
-        is_clear: bool = False,
-    ) -> PageResult:
-        """Remove one page of names on the channel of the batches."""
-
-        async def send(_: Attempt) -> Cursor | None:
-            async with _retried_if_locked(), self._request_timeout():
-                return await maintenance.remove_names(
-                    self._connections.acquire, self._tables, namespace,
-                    limit=limit, cursor=cursor or ("", ""), is_clear=is_clear,
-                )  # fmt: skip
-
-        return PageResult(0, await self._batch_channel.request(send, is_change=False))
-
-    def _refuse_repetition(self, attempt: Attempt, unknown: str) -> None:
-        if attempt.maybe_applied:
-            raise OutcomeUnknownError(
-                self._location,
-                f"the connection broke, and {unknown}, nobody knows",
-                "Call it again to complete it",
-            )
-
     async def _scan(self, read: OnTables[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Scan the tables on the channel of the reads, beside a batch."""
 
@@ -410,22 +322,15 @@ class PostgresBackend:
         self, read: OnTables[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Read a few rows by an index, on the channel of the reads."""
-        return await self._read_channel.request(
-            lambda _: self._execute(read, *args, **kwargs), is_change=False
-        )
+
+        async def send(_: Attempt) -> T:
+            async with (
+                self._connections.acquire(in_transaction=False) as connection,
+                self._request_timeout(),
+            ):
+                return await read(connection, self._tables, *args, **kwargs)
+
+        return await self._read_channel.request(send, is_change=False)
 
     def _request_timeout(self) -> asyncio.Timeout:
         return asyncio.timeout(self._connections.request_timeout)
-
-
-@asynccontextmanager
-async def _retried_if_locked() -> AsyncIterator[None]:
-    """Let a request be retried that another transaction, soon over, has stopped."""
-    try:
-        yield
-    except StoreUnavailableError as exc:
-        if not is_locked(exc) or exc.__cause__ is None:
-            raise
-        raise TransientError(
-            exc.__cause__, maybe_applied=False, advice=exc.advice
-        ) from exc

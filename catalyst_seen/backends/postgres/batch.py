@@ -20,38 +20,25 @@ from ..base import BatchResult
 from ..operations import (
     Acquire,
     CheckAndMark,
-    Confirm,
     Forget,
     Get,
-    IsSeen,
     Mark,
     Noted,
     Operation,
     ReadOperation,
-    Refresh,
-    Release,
-    Renew,
-    Resolve,
     Row,
 )
-from .queries import READ_BATCH, READ_NOTES, write_batch
+from .encoding import Names, encode
+from .queries import READ_NOTES, read_batch, write_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import asyncpg
 
     from .._retry import ServerClock
     from ..operations import Id
-    from .queries import Tables
-
-
-class _Request(NamedTuple):
-    """A statement with its parameters, and the namespaces to which it refers."""
-
-    statement: str
-    names: Sequence[str]
-    parameters: Sequence[Sequence[object]]
+    from .tables import Tables
 
 
 class _State(NamedTuple):
@@ -102,6 +89,7 @@ class Batch:
                 self._later[id_].append(index)
                 self._repeats.add(index)
         self._first = first
+        self._names = Names(operations)
         self.ids: frozenset[Id] = frozenset(first)
         self.is_change: bool = not all(
             isinstance(one, ReadOperation) for one in operations
@@ -133,17 +121,19 @@ class Batch:
         while pending:
             next_round: dict[Id, int] = {}
             for indexes in _statements(pending):
-                request = self._request(indexes, maybe_applied=maybe_applied)
+                statement, parameters = self._statement(
+                    indexes, maybe_applied=maybe_applied
+                )
                 sent = clock.monotonic()
                 records = await connection.fetch(
-                    request.statement, *request.parameters, timeout=timeout
+                    statement, *parameters, timeout=timeout
                 )
                 clock.observe(records[0]["now"], sent)
                 unread = []
                 for record in records:
                     now, verdict, is_done, position, place, key, *stored = record
                     if position is None:
-                        id_ = request.names[place - 1], key
+                        id_ = self._names.all[place - 1], key
                         index = pending[id_]
                     else:
                         index = indexes[position - 1]
@@ -165,17 +155,20 @@ class Batch:
             pending = next_round
         return result
 
-    def _request(self, indexes: Sequence[int], *, maybe_applied: bool) -> _Request:
+    def _statement(
+        self, indexes: Sequence[int], *, maybe_applied: bool
+    ) -> tuple[str, list[Sequence[object]]]:
         operations = [self._operations[index] for index in indexes]
         if maybe_applied:
             operations = list(map(safe_to_repeat, operations))
-        is_noted, may_insert, names, parameters = _encode_all(
-            operations, list(map(self._mark_token, indexes))
+        shape, parameters = encode(
+            operations, list(map(self._mark_token, indexes)), self._names
         )
-        template = READ_BATCH
-        if not all(isinstance(operation, ReadOperation) for operation in operations):
-            template = write_batch(is_noted=is_noted, may_insert=may_insert)
-        return _Request(self._tables.render(template), names, parameters)
+        is_change = not all(
+            isinstance(operation, ReadOperation) for operation in operations
+        )
+        template = write_batch(shape) if is_change else read_batch(shape)
+        return self._tables.render(template), parameters
 
     def _state(
         self,
@@ -362,99 +355,3 @@ def _needs_note(operation: Operation[object]) -> bool:
 
 def _is_owned_claim(result: object) -> bool:
     return isinstance(result, ClaimState) and bool(result.verdict)
-
-
-def _encode_all(
-    operations: Sequence[Operation[object]], mark_tokens: Sequence[str]
-) -> tuple[bool, bool, list[str], list[Sequence[object]]]:
-    """Return the parameters of a statement: see ``queries.PARAMETERS``.
-
-    A value that all operations share is sent once: to encode one value per key would
-    dominate the time that asyncpg takes.
-
-    Args:
-        operations: The operations, in the order in which their rows are locked.
-        mark_tokens: The token of each operation that marks a key.
-
-    Returns:
-        Whether an operation has a note, whether one may insert a row, the names of the
-        namespaces, and the parameters.
-    """
-    verbs, *columns, notes = zip(*map(_encode, operations, mark_tokens), strict=True)
-    namespaces = [operation.namespace for operation in operations]
-    names = sorted(set(namespaces))  # in the order of the collation "C"
-    is_allowed: Sequence[bool]
-    places: Sequence[int]
-    if len(names) == 1:
-        places, is_allowed = (1,), [not _INSERTING.isdisjoint(verbs)]
-    else:
-        place_of = {name: place for place, name in enumerate(names, start=1)}
-        places = [place_of[name] for name in namespaces]
-        pairs = zip(namespaces, verbs, strict=True)
-        inserting = {name for name, verb in pairs if verb in _INSERTING}
-        is_allowed = [name in inserting for name in names]
-    shared = [
-        column if len(set(column)) > 1 else column[:1]
-        for column in (places, verbs, *columns, notes)
-    ]
-    is_noted = shared[-1] != (None,)
-    keys = [operation.key for operation in operations]
-    return (
-        is_noted,
-        any(is_allowed),
-        names,
-        [keys, names, is_allowed, *(shared if is_noted else shared[:-1])],
-    )
-
-
-def _encode(operation: Operation[object], mark_token: str) -> _Encoded:
-    return _ENCODERS[type(operation)](operation, mark_token)
-
-
-_Encoded = tuple[
-    str,
-    str | None,
-    float | None,
-    float | None,
-    str | None,
-    float | None,
-    str | None,
-]
-"""Verb, token, lease, TTL, policy, ts and note; see ``queries.PARAMETERS``."""
-
-_INSERTING = frozenset({Mark.verb, CheckAndMark.verb, Acquire.verb})
-"""The verbs that may insert a row."""
-
-
-def _encode_lease(claim: Acquire | Renew) -> _Encoded:
-    """Encode an operation that starts a lease; the row of a held key never expires."""
-    ttl = None if claim.on_abandoned == "hold" else claim.ttl
-    note = claim.note if isinstance(claim, Acquire) else None
-    return claim.verb, claim.token, claim.lease, ttl, claim.on_abandoned, None, note
-
-
-def _encode_resolve(resolve: Resolve) -> _Encoded:
-    if resolve.is_handled:
-        return "resolve_handled", None, None, resolve.ttl, None, None, None
-    return "resolve", None, 0.0, resolve.ttl, None, None, None
-
-
-_ENCODERS: dict[type[Operation[Any]], Callable[[Any, str], _Encoded]] = {
-    IsSeen: lambda one, _: (one.verb, None, None, None, None, None, None),
-    Get: lambda one, _: (one.verb, None, None, None, None, None, None),
-    Mark: lambda one, _: (one.verb, None, None, one.ttl, None, one.ts, one.note),
-    CheckAndMark: lambda one, token: (
-        one.verb, token, None, one.ttl, None, None, one.note,
-    ),
-    Refresh: lambda one, _: (one.verb, None, None, one.ttl, None, None, None),
-    Forget: lambda one, _: (one.verb, None, None, None, None, None, None),
-    Acquire: lambda one, _: _encode_lease(one),
-    Renew: lambda one, _: _encode_lease(one),
-    Confirm: lambda one, _: (
-        one.verb, one.token, None, one.ttl, None, None, one.note,
-    ),
-    Release: lambda one, _: (
-        one.verb, one.token, one.delay, one.ttl, None, None, None,
-    ),
-    Resolve: lambda one, _: _encode_resolve(one),
-}  # fmt: skip

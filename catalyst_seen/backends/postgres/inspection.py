@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from ..base import Cursor, Selection
-    from .queries import Tables
+    from .tables import Tables
 
 _FIRST_SURROGATE, _AFTER_SURROGATES = 0xD800, 0xE000
 

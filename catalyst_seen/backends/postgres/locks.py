@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .._retry import Attempt, RetryingChannel
     from ..operations import Id
     from .pool import Connections
-    from .queries import Tables
+    from .tables import Tables
 
 
 class LockedKeys:

@@ -1,14 +1,14 @@
 """Removal of expired rows, of old rows and of whole namespaces, page by page.
 
-A page is one statement. When the rows are done, further pages remove the names of
-namespaces that have neither a row nor a source. Their cursor has no first part; that of
-a purge has no second one.
+A page is one statement. ``removals`` sends them.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import asyncpg
 
 from ..._errors import StoreUnavailableError
 from ..base import PageResult
@@ -17,22 +17,23 @@ from .errors import is_locked
 from .schema import lock_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractAsyncContextManager
-
-    import asyncpg
+    from collections.abc import Sequence
 
     from ..base import Cursor
-    from .queries import Tables
+    from .pool import Connections
+    from .tables import Tables
 
 _LAST_ID = 2**63 - 1
 _NAMES_LOCK_TIMEOUT = "50ms"
 """How long a removal of names waits, and lets batches wait, for transactions."""
 
 
-def is_for_names(cursor: Cursor | None) -> bool:
-    """Is the next page of a removal one that removes names?"""
-    return cursor is not None and not cursor[0]
+class _Page(TypedDict):
+    """The arguments of a page of a removal."""
+
+    namespace: str | None
+    limit: int
+    cursor: Cursor | None
 
 
 async def purge(
@@ -67,7 +68,7 @@ async def purge(
         limit,
         *(() if namespace is None else (namespace,)),
     )
-    return PageResult(removed, ("", "") if found < limit else (repr(latest), ""))
+    return PageResult(removed, None if found < limit else (repr(latest), ""))
 
 
 async def cleanup(
@@ -94,22 +95,24 @@ async def clear(
     *,
     limit: int,
     cursor: Cursor | None,
-    is_blocking: bool,
 ) -> PageResult:
     """Remove the next ``limit`` rows, in the order of their keys.
 
-    Args:
-        connection: The connection.
-        tables: The tables of the store.
-        namespace: One namespace, or ``None`` for all.
-        limit: The maximum number of rows.
-        cursor: The cursor of the page before.
-        is_blocking: Whether to wait for locked rows; else they stay.
+    If one of them stays locked, the locked ones stay: they are about to be changed.
     """
-    skip = "" if is_blocking else scans.SKIP_LOCKED
-    statement = tables.render(scans.CLEAR, skip=skip)
+    page: _Page = {"namespace": namespace, "limit": limit, "cursor": cursor}
+    is_nested = connection.is_in_transaction()
+    if is_nested:
+        await connection.execute("SAVEPOINT before")
+    try:
+        return await _remove(
+            connection, tables, tables.render(scans.CLEAR, skip=""), **page
+        )
+    except asyncpg.LockNotAvailableError:
+        if is_nested:
+            await connection.execute("ROLLBACK TO SAVEPOINT before")
     return await _remove(
-        connection, tables, statement, namespace=namespace, limit=limit, cursor=cursor
+        connection, tables, tables.render(scans.CLEAR, skip="SKIP LOCKED"), **page
     )
 
 
@@ -118,18 +121,16 @@ async def _remove(
     tables: Tables,
     statement: str,
     parameters: Sequence[object] = (),
-    *,
-    namespace: str | None,
-    limit: int,
-    cursor: Cursor | None,
+    **page: Unpack[_Page],
 ) -> PageResult:
     """Remove rows of a page that begins after the cursor, by a statement."""
-    first, last = await _range(connection, tables, namespace)
+    first, last = await _range(connection, tables, page["namespace"])
+    cursor = page["cursor"]
     after, key = (int(cursor[0]), cursor[1]) if cursor else (first, "")
     removed, *end = await connection.fetchrow(
-        statement, after, key, last, limit, *parameters
+        statement, after, key, last, page["limit"], *parameters
     )
-    return PageResult(removed, ("", "") if end[0] is None else (str(end[0]), end[1]))
+    return PageResult(removed, None if end[0] is None else (str(end[0]), end[1]))
 
 
 async def _range(
@@ -143,12 +144,12 @@ async def _range(
 
 
 async def remove_names(
-    begin: Callable[[], AbstractAsyncContextManager[asyncpg.Connection]],
+    connections: Connections,
     tables: Tables,
     namespace: str | None,
     *,
     limit: int,
-    cursor: Cursor,
+    after: str,
     is_clear: bool,
 ) -> Cursor | None:
     """Remove the next ``limit`` names without rows; return the cursor of the next page.
@@ -157,24 +158,24 @@ async def remove_names(
     tries again.
 
     Args:
-        begin: Begins a transaction.
+        connections: The connections of the store.
         tables: The tables of the store.
         namespace: One namespace, or ``None`` for all.
         limit: The maximum number of names.
-        cursor: The cursor of the page before.
+        after: The second part of the cursor of the page before.
         is_clear: Whether the sources of the namespaces are removed as well.
     """
-    async with begin() as connection:
+    async with connections.acquire(in_transaction=False) as connection:
         first, last = await _range(connection, tables, namespace)
-        after = int(cursor[1] or first - 1)
+        begin = int(after or first - 1)
         if is_clear:
             statement = tables.render(scans.FORGET_SOURCES)
-            await connection.execute(statement, after, last, limit)
+            await connection.execute(statement, begin, last, limit)
         statement = tables.render(scans.EMPTY)
-        empty, end = await connection.fetchrow(statement, after, last, limit)
+        empty, end = await connection.fetchrow(statement, begin, last, limit)
     if empty:
         try:
-            async with begin() as connection:
+            async with connections.acquire() as connection:
                 await connection.execute(
                     f"SET LOCAL lock_timeout = '{_NAMES_LOCK_TIMEOUT}'"
                 )

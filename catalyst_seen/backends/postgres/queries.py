@@ -24,77 +24,25 @@ is garbage, which the next note overwrites.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .._retry import ServerClock
+from .shapes import names, requested
 
-_SERVER_NOW = "extract(epoch FROM clock_timestamp())::float8"
-"""The server's time, in seconds since 1970."""
+if TYPE_CHECKING:
+    from .shapes import Shape
 
 CLOCK = "clock AS MATERIALIZED (SELECT {now} AS now)"
-
-PARAMETERS = ("place", "verb", "token", "lease", "ttl", "policy", "ts", "note")
-"""The arrays ``$4`` to ``$11`` of a batch, one element per key of ``$1``.
-
-``$2`` has the names of the namespaces, sorted, and ``$3`` whether each may be inserted.
-``place`` is that of an operation's namespace among them. ``lease`` is the number of
-seconds from now to ``lease_until``: a lease, or the delay of a release. An array of one
-element holds the value of all operations. ``$11`` is only there in a batch with a note.
-"""
-
-_TYPES = ("int", "text", "text", "float8", "float8", "text", "float8", "text")
-_WANTED = """SELECT wanted.name, wanted.is_allowed, stored.id
-    FROM unnest($2::text[], $3::boolean[]) AS wanted (name, is_allowed)
-    LEFT JOIN {schema}.namespace AS stored ON stored.name = wanted.name"""
-_KNOWN_NAMES = """names AS MATERIALIZED (SELECT ARRAY(
-        SELECT (SELECT id FROM {schema}.namespace AS stored
-            WHERE stored.name = wanted.name)
-        FROM unnest($2::text[], $3::boolean[]) AS wanted (name, is_allowed)
-    ) AS ids)"""
-# The no-op update returns the id of a name that a concurrent batch inserts.
-_NAMES = f"""wanted AS MATERIALIZED ({_WANTED}),
-    made AS (
-        INSERT INTO {{schema}}.namespace AS existing (name)
-        SELECT name FROM wanted WHERE id IS NULL AND is_allowed
-        ON CONFLICT (name) DO UPDATE SET polls = existing.polls
-        RETURNING id, name
-    ),
-    names AS MATERIALIZED (
-        SELECT array_agg(id ORDER BY name COLLATE "C") AS ids FROM (
-            SELECT id, name FROM wanted WHERE id IS NOT NULL OR NOT is_allowed
-            UNION ALL SELECT id, name FROM made
-        ) AS known
-    )"""  # noqa: S608
-
-
-def _requested(*, is_noted: bool) -> str:
-    """Return the query of the operations, one a row."""
-    columns = PARAMETERS if is_noted else PARAMETERS[:-1]
-    numbered = list(enumerate(columns, start=4))
-    shared_or_own = {
-        column: f"CASE WHEN cardinality(${number}) = 1 THEN (${number})[1]"
-        f" ELSE operation.{column} END"
-        for number, column in numbered
-    }
-    arrays = ", ".join(
-        f"${number}::{type_}[]"
-        for (number, _), type_ in zip(numbered, _TYPES, strict=False)
-    )
-    others = ", ".join(f"{shared_or_own[name]} AS {name}" for name in columns[1:])
-    return f"""SELECT now, position, operation.key,
-            ids[{shared_or_own["place"]}] AS namespace, {others}
-        FROM clock CROSS JOIN names CROSS JOIN unnest($1::text[], {arrays})
-            WITH ORDINALITY AS operation (key, {", ".join(columns)}, position)"""  # noqa: S608
 
 
 def _transition(now: str, *, is_noted: bool = False) -> str:
     """Return the joins that compute verdict, ``is_done`` and ``is_change``.
 
     They are the conditions of ``_state_machine.transition`` on the row ``stored`` and
-    the operation ``requested``. ``is_rewrite`` is a change of more than the note.
+    the operation ``requested``. ``is_rewrite`` is a change of more than the note. The
+    OFFSET keeps PostgreSQL from a copy of the conditions at each mention of their
+    result, which would take a fifth of the time of a batch.
     """
     is_change = "is_rewrite"
     if is_noted:
@@ -121,7 +69,7 @@ def _transition(now: str, *, is_noted: bool = False) -> str:
             THEN false
         WHEN requested.verb = 'confirm' THEN stored.token = requested.token
         ELSE stored.token = requested.token AND stored.lease_until IS NOT NULL
-        END, false) AS is_done) AS outcome
+        END, false) AS is_done OFFSET 0) AS outcome
     CROSS JOIN LATERAL (SELECT outcome.is_done AND NOT (
         requested.verb = 'confirm' AND stored.lease_until IS NULL) AS is_rewrite
         ) AS effect
@@ -143,41 +91,22 @@ def note_of(row: str, condition: str) -> str:
 
 # A record has time, verdict, is_done; its position, or place and key; whether the row
 # has a note that was not read; the row; the note.
-READ_BATCH = f"""WITH {CLOCK}, {_KNOWN_NAMES}
-    SELECT requested.now, state.verdict, outcome.is_done, requested.position,
+@lru_cache
+def read_batch(shape: Shape) -> str:
+    """Return the statement that executes operations of which none writes."""
+    shape = replace(shape, may_insert=False)
+    return f"""WITH {CLOCK}, {names(shape)}
+    SELECT requested.now, state.verdict, false AS is_done, requested.position,
         NULL::int AS place, NULL::text AS key,
         stored.has_detail AND verb <> 'get' AS is_unread, {_STORED},
         {note_of("stored", "verb = 'get'")} AS note
-    FROM ({_requested(is_noted=False)}) AS requested
+    FROM ({requested(shape)}) AS requested
     LEFT JOIN {{schema}}.seen AS stored USING (namespace, key)
     {_transition("requested.now")}"""  # noqa: S608
 
-# The writes of notes. The first INSERT is for rows without a detail that counts. Of the
-# inserts that met a concurrent one ("lost"), only a Mark had its effect.
-_NOTED = """lost AS MATERIALIZED (
-        SELECT namespace, key FROM inserted WHERE NOT is_new
-    ),
-    noted AS (
-        INSERT INTO {schema}.detail (namespace, key, note)
-        SELECT namespace, key, nullif(note, '') FROM decision
-        WHERE is_change AND note IS NOT NULL AND is_undetailed
-            AND CASE WHEN is_insert AND EXISTS (
-                    SELECT FROM lost WHERE lost.namespace = decision.namespace
-                        AND lost.key = decision.key)
-                THEN verb = 'mark' ELSE note <> '' END
-        ON CONFLICT (namespace, key) DO UPDATE
-        SET (note, alias, digest, last_error) = ROW (excluded.note, NULL, NULL, NULL)
-    ),
-    renoted AS (
-        INSERT INTO {schema}.detail (namespace, key, note)
-        SELECT namespace, key, nullif(note, '') FROM decision
-        WHERE is_change AND note IS NOT NULL AND NOT is_undetailed
-        ON CONFLICT (namespace, key) DO UPDATE SET note = excluded.note
-    ),"""
-
 
 @lru_cache
-def write_batch(*, is_noted: bool, may_insert: bool) -> str:
+def write_batch(shape: Shape) -> str:
     """Return the statement that executes operations.
 
     A wait for a row lock makes the time of the statement stale: "decision" reads the
@@ -197,32 +126,41 @@ def write_batch(*, is_noted: bool, may_insert: bool) -> str:
 
     A note is read as of the snapshot. If the row was changed between snapshot and lock
     ("is_moved"), the note may be a later one, and counts as not read.
-
-    Args:
-        is_noted: Does an operation have a note?
-        may_insert: Might an operation insert a row, and the name of its namespace?
     """
-    note, has_note, insert_detail, merge_detail, noted = "", "", "", "", ""
-    if is_noted:
-        note = ", note"
-        has_note = "WHEN note <> '' THEN true"
-        insert_detail = ", has_detail"
-        merge_detail = """, has_detail = existing.has_detail
-                OR excluded.has_detail AND excluded.token IS NULL"""
-        noted = _NOTED
-    return f"""WITH {CLOCK}, {_NAMES if may_insert else _KNOWN_NAMES},
-    snapshot AS MATERIALIZED (
+    may_forget = shape.verb in {None, "forget"}
+    parts = [CLOCK, names(shape), _snapshot(shape), _decision(shape)]
+    results = [_RESULT_OF_DECISION, _RESULT_OF_SNAPSHOT]
+    if shape.may_insert:
+        parts.append(_inserted(shape))
+        results.append(_result_of_insert(shape))
+    if shape.is_noted:
+        parts.append(_noted(shape))
+    if shape.verb != "forget":
+        parts.append(_UPDATED)
+    if may_forget:
+        parts.append(_DELETED)
+    if may_forget or shape.may_insert:
+        condition = "is_change AND had_detail AND NOT has_detail"
+        parts.append(delete_details("decision", condition))
+    return f"WITH {', '.join(parts)} {' UNION ALL '.join(results)}"
+
+
+def _snapshot(shape: Shape) -> str:
+    return f"""snapshot AS MATERIALIZED (
         SELECT requested.now, state.verdict, outcome.is_done, requested.position,
             requested.namespace, requested.key, {_STORED}, stored.has_detail,
             requested.verb, requested.token AS own_token, requested.lease,
-            requested.ttl, requested.policy, requested.ts{note},
+            requested.ttl, requested.policy, requested.ts, requested.note,
             stored.ctid AS version, is_change
-        FROM ({_requested(is_noted=is_noted)}) AS requested
+        FROM ({requested(shape)}) AS requested
         LEFT JOIN {{schema}}.seen AS stored USING (namespace, key)
-        {_transition("requested.now", is_noted=is_noted)}
+        {_transition("requested.now", is_noted=shape.is_noted)}
         ORDER BY requested.position
-    ),
-    decision AS MATERIALIZED (
+    )"""  # noqa: S608
+
+
+def _decision(shape: Shape) -> str:
+    return f"""decision AS MATERIALIZED (
         SELECT locked.now, state.verdict, outcome.is_done, requested.position,
             requested.namespace, requested.key,
             CASE WHEN NOT is_rewrite THEN stored.first_seen
@@ -250,16 +188,17 @@ def write_batch(*, is_noted: bool, may_insert: bool) -> str:
             CASE WHEN is_rewrite THEN policy
                 ELSE stored.on_abandoned END AS on_abandoned,
             CASE WHEN NOT is_change THEN stored.has_detail
-                WHEN verb = 'forget' THEN false {has_note}
+                WHEN verb = 'forget' THEN false
+                WHEN note <> '' THEN true
                 WHEN state.verdict = 'new' THEN false
                 ELSE stored.has_detail END AS has_detail,
             stored.has_detail AS had_detail,
             state.verdict = 'new' OR NOT stored.has_detail AS is_undetailed,
-            verb, is_change, stored.key IS NULL AND is_change AS is_insert,
-            stored.version <> requested.version AS is_moved{note}
+            verb, note, is_change, stored.key IS NULL AND is_change AS is_insert,
+            stored.version <> requested.version AS is_moved
         FROM (
             SELECT now AS started, position, namespace, key, verb, own_token AS token,
-                lease, ttl, policy, ts, version{note}
+                lease, ttl, policy, ts, note, version
             FROM snapshot WHERE is_change
         ) AS requested
         LEFT JOIN LATERAL (
@@ -273,16 +212,24 @@ def write_batch(*, is_noted: bool, may_insert: bool) -> str:
             SELECT CASE WHEN stored.key IS NULL THEN started ELSE {{now}} END AS now
         ) AS locked
         CROSS JOIN LATERAL (SELECT coalesce(ts, locked.now) AS seen_at) AS sighting
-        {_transition("locked.now", is_noted=is_noted)}
+        {_transition("locked.now", is_noted=shape.is_noted)}
         CROSS JOIN LATERAL (SELECT CASE
             WHEN verb IN ('renew', 'release', 'resolve') THEN stored.last_seen
             WHEN verb IN ('mark', 'refresh') AND state.verdict = 'duplicate'
                 THEN greatest(stored.last_seen, seen_at)
             ELSE seen_at END AS refreshed_at) AS refresh
-    ),
-    inserted AS (
-        INSERT INTO {{schema}}.seen AS existing (namespace, key, {ROW}{insert_detail})
-        SELECT namespace, key, {ROW}{insert_detail} FROM decision WHERE is_insert
+    )"""  # noqa: S608
+
+
+def _inserted(shape: Shape) -> str:
+    detail, merge = "", ""
+    if shape.is_noted:
+        detail = ", has_detail"
+        merge = """, has_detail = existing.has_detail
+                OR excluded.has_detail AND excluded.token IS NULL"""
+    return f"""inserted AS (
+        INSERT INTO {{schema}}.seen AS existing (namespace, key, {ROW}{detail})
+        SELECT namespace, key, {ROW}{detail} FROM decision WHERE is_insert
         ON CONFLICT (namespace, key) DO UPDATE SET
             first_seen = CASE WHEN excluded.token IS NULL
                     AND existing.lease_until IS NOT NULL
@@ -301,11 +248,12 @@ def write_batch(*, is_noted: bool, may_insert: bool) -> str:
             lease_until = CASE WHEN excluded.token IS NOT NULL
                 THEN existing.lease_until END,
             on_abandoned = CASE WHEN excluded.token IS NOT NULL
-                THEN existing.on_abandoned END{merge_detail}
+                THEN existing.on_abandoned END{merge}
         RETURNING namespace, key, {ROW}, has_detail, xmax = 0 AS is_new
-    ),
-    {noted}
-    updated AS (
+    )"""  # noqa: S608
+
+
+_UPDATED = f"""updated AS (
         INSERT INTO {{schema}}.seen (namespace, key, {ROW}, has_detail)
         SELECT namespace, key, {ROW}, has_detail FROM decision
         WHERE is_change AND NOT is_insert AND verb <> 'forget'
@@ -315,32 +263,65 @@ def write_batch(*, is_noted: bool, may_insert: bool) -> str:
             = ROW (excluded.first_seen, excluded.last_seen, excluded.expires_at,
                 excluded.token, excluded.attempt, excluded.lease_until,
                 excluded.on_abandoned, excluded.has_detail)
-    ),
-    forgotten AS MATERIALIZED (
+    )"""  # noqa: S608
+_DELETED = """forgotten AS MATERIALIZED (
         SELECT namespace, key FROM decision WHERE is_change AND verb = 'forget'
     ),
     deleted AS (
-        DELETE FROM {{schema}}.seen AS stored
+        DELETE FROM {schema}.seen AS stored
         WHERE stored.namespace = ANY (ARRAY(SELECT namespace FROM forgotten))
             AND stored.key = ANY (ARRAY(SELECT key FROM forgotten))
             AND (SELECT true FROM forgotten
                 WHERE forgotten.namespace = stored.namespace
                 AND forgotten.key = stored.key)
+    )"""
+
+
+def _noted(shape: Shape) -> str:
+    """Return the CTEs that write notes.
+
+    "noted" is for rows without a detail that counts. Of the inserts that met a
+    concurrent one ("lost"), only a Mark had its effect.
+    """
+    is_written = "note <> ''"
+    lost = ""
+    if shape.may_insert:
+        lost = "lost AS MATERIALIZED (SELECT * FROM inserted WHERE NOT is_new),"
+        is_written = f"""CASE WHEN is_insert AND EXISTS (
+                    SELECT FROM lost WHERE lost.namespace = decision.namespace
+                        AND lost.key = decision.key)
+                THEN verb = 'mark' ELSE {is_written} END"""
+    return f"""{lost} noted AS (
+        INSERT INTO {{schema}}.detail (namespace, key, note)
+        SELECT namespace, key, nullif(note, '') FROM decision
+        WHERE is_change AND note IS NOT NULL AND is_undetailed AND {is_written}
+        ON CONFLICT (namespace, key) DO UPDATE
+        SET (note, alias, digest, last_error) = ROW (excluded.note, NULL, NULL, NULL)
     ),
-    {delete_details("decision", "is_change AND had_detail AND NOT has_detail")}
-    SELECT (SELECT now FROM clock) AS now, NULL AS verdict, NULL::boolean AS is_done,
-        NULL::bigint AS position,
-        array_position((SELECT ids FROM names), namespace) AS place, key,
-        has_detail AS is_unread, {ROW}, NULL::text AS note
-    FROM inserted
-    UNION ALL SELECT now, verdict, is_done, position, NULL, NULL,
-        has_detail AND (is_moved OR NOT is_change OR verb <> 'claim'), {ROW},
-        {note_of("decision", "is_change AND verb = 'claim'")}
-    FROM decision WHERE NOT is_insert
-    UNION ALL SELECT now, verdict, is_done, position, NULL, NULL,
+    renoted AS (
+        INSERT INTO {{schema}}.detail (namespace, key, note)
+        SELECT namespace, key, nullif(note, '') FROM decision
+        WHERE is_change AND note IS NOT NULL AND NOT is_undetailed
+        ON CONFLICT (namespace, key) DO UPDATE SET note = excluded.note
+    )"""  # noqa: S608
+
+
+def _result_of_insert(shape: Shape) -> str:
+    place = "1"
+    if shape.has_places:
+        place = "array_position((SELECT ids FROM names), namespace)"
+    return f"""SELECT (SELECT now FROM clock), NULL, NULL, NULL, {place}, key,
+        has_detail, {ROW}, NULL FROM inserted"""  # noqa: S608
+
+
+_RESULT_OF_DECISION = f"""SELECT now, verdict, is_done, position, NULL::int AS place,
+        NULL::text AS key,
+        has_detail AND (is_moved OR NOT is_change OR verb <> 'claim') AS is_unread,
+        {ROW}, {note_of("decision", "is_change AND verb = 'claim'")} AS note
+    FROM decision WHERE NOT is_insert"""  # noqa: S608
+_RESULT_OF_SNAPSHOT = f"""SELECT now, verdict, is_done, position, NULL, NULL,
         has_detail AND verb <> 'get' AND (verb <> 'claim'
-            OR token IS DISTINCT FROM own_token),
-        {ROW},
+            OR token IS DISTINCT FROM own_token), {ROW},
         {note_of("snapshot", "verb = 'get' OR verb = 'claim' AND token = own_token")}
     FROM snapshot WHERE NOT is_change"""  # noqa: S608
 
@@ -377,35 +358,3 @@ LOCKED = """SELECT wanted.name, wanted.key
         FOR UPDATE SKIP LOCKED
     ) AS free ON true
     WHERE is_free IS NULL"""
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The tables of a store: their schema in SQL, and the clock of their statements."""
-
-    schema: str
-    clock: ServerClock
-
-    @property
-    def seen(self) -> str:
-        """The name of the table of the keys."""
-        return f"{self.schema}.seen"
-
-    @property
-    def all(self) -> list[str]:
-        """The names of the tables that grow with the keys."""
-        return [f"{self.schema}.{name}" for name in ("seen", "namespace", "detail")]
-
-    def render(self, template: str, **parts: str) -> str:
-        """Render a statement on these tables, with parts that are templates as well."""
-        now = self.clock.override()
-        clock = _SERVER_NOW if now is None else f"{now!r}::float8"
-        return _render(template, self.schema, clock, tuple(parts.items()))
-
-
-@lru_cache(maxsize=64)
-def _render(
-    template: str, schema: str, now: str, parts: tuple[tuple[str, str], ...]
-) -> str:
-    rendered = {name: part.format(schema=schema, now=now) for name, part in parts}
-    return template.format(schema=schema, now=now, **rendered)

@@ -90,7 +90,6 @@ CLEAR = f"""WITH {CLOCK}, {_PAGE},
     FROM (SELECT count(*) AS removed FROM deleted WHERE expires_at IS NULL
         OR expires_at > (SELECT now FROM clock)) AS deleted
     LEFT JOIN {_LAST} ON true"""  # noqa: S608
-SKIP_LOCKED = "SKIP LOCKED"
 
 # What a source leaves in its namespace: all columns but id and name.
 _DEFAULTS = {"polls": "0", "poll_clock": "0"}

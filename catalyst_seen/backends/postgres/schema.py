@@ -6,8 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from ..._errors import ConfigurationError, SchemaError
-from .ddl import CREATE
 from .dsn import SETTING, quote_identifier
+from .tables import CREATE
 from .upgrade import upgrade
 
 if TYPE_CHECKING:

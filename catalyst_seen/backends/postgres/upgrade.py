@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import ddl
+from . import tables
 
 if TYPE_CHECKING:
     import asyncpg
@@ -42,14 +42,14 @@ STEPS = (
     "SET LOCAL statement_timeout = 0",
     "SET LOCAL enable_seqscan = on",
     "LOCK TABLE {schema}.seen IN ACCESS EXCLUSIVE MODE",
-    ddl.CREATE_NAMES,
+    tables.CREATE_NAMES,
     """INSERT INTO {schema}.namespace (name)
         SELECT DISTINCT namespace FROM {schema}.seen ORDER BY namespace""",
     "ALTER TABLE {schema}.seen RENAME COLUMN id TO key",
     _REWRITE,
-    ddl.CREATE_SEQ_INDEX,
-    ddl.CREATE_DETAILS,
-    ddl.CREATE_ALIAS_INDEX,
+    tables.CREATE_SEQ_INDEX,
+    tables.CREATE_DETAILS,
+    tables.CREATE_ALIAS_INDEX,
     _OWN,
     _GRANT,
 )

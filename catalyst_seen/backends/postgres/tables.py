@@ -1,6 +1,16 @@
-"""The tables of a store, in SQL."""
+"""The tables of a store, in SQL, and how statements refer to them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .._retry import ServerClock
+
+_SERVER_NOW = "extract(epoch FROM clock_timestamp())::float8"
+"""The server's time, in seconds since 1970."""
 
 # Text is compared by its bytes, as Python compares it, in every database.
 CREATE_NAMES = """
@@ -65,3 +75,37 @@ CREATE = f"""{CREATE_NAMES};
     {CREATE_DETAILS};
     {CREATE_ALIAS_INDEX};
     CREATE TABLE {{schema}}.seen_version (version integer NOT NULL)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables of a store: their schema in SQL, and the clock of their statements."""
+
+    schema: str
+    clock: ServerClock
+
+    @property
+    def seen(self) -> str:
+        """The name of the table of the keys."""
+        return f"{self.schema}.seen"
+
+    @property
+    def all(self) -> list[str]:
+        """The names of the tables that grow with the keys."""
+        return [f"{self.schema}.{name}" for name in ("seen", "namespace", "detail")]
+
+    def render(self, template: str, **parts: str) -> str:
+        """Render a statement on these tables, with parts that are templates as well."""
+        now = self.clock.override()
+        clock = _SERVER_NOW if now is None else f"{now!r}::float8"
+        return _render(template, self.schema, clock, tuple(parts.items()))
+
+
+@lru_cache(maxsize=64)
+def _render(
+    template: str, schema: str, now: str, parts: tuple[tuple[str, str], ...]
+) -> str:
+    rendered = {name: part.format(schema=schema, now=now) for name, part in parts}
+    # Without indentation: asyncpg caches only statements of up to 15 KiB.
+    shorter = " ".join(template.split())
+    return shorter.format(schema=schema, now=now, **rendered)
