@@ -392,7 +392,7 @@ async def all_pages(
 
 def _records(state: str | None, *, is_one_namespace: bool, prefix: bool = False) -> str:
     return scans.records(
-        state,  # type: ignore[arg-type]
+        state,
         is_one_namespace=is_one_namespace,
         has_prefix=prefix,
         has_end=prefix,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -125,7 +125,7 @@ class TestLostAnswers:
             await store.mark_seen("forget")
             await store.claim("resolve", lease=0.01, on_abandoned="hold")
             await asyncio.sleep(0.05)
-            calls = {
+            calls: dict[str, Callable[[str], Awaitable[bool]]] = {
                 "forget": store.forget,
                 "resolve": partial(store.resolve, handled=True),
             }
