@@ -16,7 +16,7 @@ from catalyst_seen._tuning import Tuning
 from catalyst_seen._types import RECORD_STATES
 from catalyst_seen.backends._retry import ServerClock
 from catalyst_seen.backends.base import Cursor, Selection
-from catalyst_seen.backends.operations import CheckAndMark
+from catalyst_seen.backends.operations import CheckAndMark, Mark
 from catalyst_seen.backends.postgres import PostgresBackend, scans
 from catalyst_seen.backends.postgres.batch import Batch
 from catalyst_seen.backends.postgres.tables import Tables
@@ -105,6 +105,27 @@ class TestInserts:
                 assert sorted(new) == sorted(ids)
             assert len(await one.namespaces()) == 250
         assert "deadlock" not in places_log(place)
+
+    async def test_names_come_before_rows(self, place: Target) -> None:
+        """A batch of several statements waits for a name before it locks any row."""
+        async with at(place) as store, connected(place.settings.url) as other:
+            await store.mark_seen("0", namespace="a")
+            table = f'"{place.settings.schema}".namespace'
+            async with at(place) as another:
+                async with other.transaction():
+                    await other.execute(f"INSERT INTO {table} (name) VALUES ('z')")
+                    backend = store._lifecycle.backend
+                    batch = [Mark("a", str(number), None) for number in range(1_500)]
+                    marking_all = asyncio.create_task(
+                        backend.apply(
+                            [*batch, Mark("z", "k", None)], sample_version=False
+                        )
+                    )
+                    await until_blocked(other)
+                    await another.mark_many(["0", "1"], namespace="a")
+                    assert not marking_all.done()
+                await marking_all
+            assert await store.count() == 1_501
 
     async def test_reads_and_refusals_insert_no_name(self, place: Target) -> None:
         """Only what inserts a row inserts the name of its namespace."""
