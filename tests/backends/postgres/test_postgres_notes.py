@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 import asyncpg
 import pytest
@@ -19,6 +22,8 @@ from catalyst_seen.backends.operations import (
 
 from ...support.postgres_stores import at, connected, named, until_blocked
 from ...support.targets import Target
+
+T = TypeVar("T")
 
 
 async def note(store: AsyncSeenStore, key: str) -> str | None:
@@ -73,8 +78,9 @@ class TestRaces:
         async with at(place) as store, connected(place.settings.url) as other:
             default = await named(other, place)
 
-            async def meet(key: str, lease: float | None = None) -> None:
+            async def meet(key: str, call: Callable[[], Awaitable[T]]) -> T:
                 """Insert a row with a note, and commit when a call waits for it."""
+                lease = 1e10 if key == "b" else None
                 async with other.transaction():
                     await other.execute(
                         f"""INSERT INTO {schema}.seen (namespace, key, first_seen,
@@ -89,18 +95,16 @@ class TestRaces:
                         f"INSERT INTO {schema}.detail VALUES ({default}, $1, 'theirs')",
                         key,
                     )
+                    calling = asyncio.ensure_future(call())
                     await until_blocked(other)
+                return await calling
 
-            loser, _ = await asyncio.gather(
-                store.check_and_mark("a", note="mine"), meet("a")
-            )
+            loser = await meet("a", partial(store.check_and_mark, "a", note="mine"))
             assert loser.verdict is Verdict.DUPLICATE
-            claim, _ = await asyncio.gather(
-                asyncio.ensure_future(store.claim("b", note="mine")), meet("b", 1e10)
-            )
+            claim = await meet("b", partial(store.claim, "b", note="mine"))
             assert (claim.verdict, claim.note) == (Verdict.IN_FLIGHT, None)
             for key, mine in (("c", "mine"), ("d", ""), ("e", None)):
-                await asyncio.gather(store.mark_seen(key, note=mine), meet(key))
+                await meet(key, partial(store.mark_seen, key, note=mine))
             notes = [await note(store, key) for key in "abcde"]
         assert notes == ["theirs", "theirs", "mine", None, "theirs"]
 
