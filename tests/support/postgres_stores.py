@@ -44,6 +44,20 @@ async def connected(url: str | None) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
+async def named(
+    connection: asyncpg.Connection, place: Target, namespace: str = ""
+) -> int:
+    """Return the id of a namespace, which is inserted if there is none."""
+    table = f'"{place.settings.schema}".namespace'
+    await connection.execute(
+        f"INSERT INTO {table} (name) VALUES ($1) ON CONFLICT DO NOTHING", namespace
+    )
+    id_: int = await connection.fetchval(
+        f"SELECT id FROM {table} WHERE name = $1", namespace
+    )
+    return id_
+
+
 def places_log(place: Target) -> str:
     """Return the log of the shared server."""
     server = getattr(place.wipe, "func", None)

@@ -2,11 +2,19 @@
 
 =================  ============================================================
 ``backend``        ``PostgresBackend``: verbs become batches, retried by ``_retry``
-``batch``          operations become parameters, records become results
-``queries``        every statement on rows; the state machine and the TTL in SQL
+``batch``          a batch: statements, and records that become results
+``encoding``       operations become parameters
+``shapes``         the queries of the parameters
+``queries``        the statements of a batch; the state machine and the TTL in SQL
+``locks``          the keys that other transactions have locked
+``removals``       purge, cleanup, clear and rename, as requests
+``maintenance``    the same, as pages
+``inspection``     counts, lists and records
+``scans``          the statements on whole namespaces
+``tables``         the tables, in SQL
 ``schema``         creation and version of the tables
+``upgrade``        from the tables of earlier releases
 ``pool``           connections, their settings, cancellation
-``maintenance``    purge, cleanup and counts
 ``health``         ``check()``
 ``errors``         translation of the driver's errors
 ``dsn``            identifiers, and URLs without passwords

@@ -10,53 +10,65 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
 from ..._config import SeenStoreConfig
-from ..._errors import ConfigurationError, OutcomeUnknownError, StoreUnavailableError
+from ..._errors import ConfigurationError, StoreUnavailableError
+from ..._logging import log
 from .._retry import (
     Attempt,
     RetryingChannel,
     ServerClock,
-    TransientError,
     no_retry,
 )
 from .._settings import POSTGRES, check_effective
 from ..base import KeysLockedError
-from . import maintenance
+from . import inspection
 from .batch import Batch
 from .dsn import quote_identifier, redact, server_location
 from .errors import LOCKED as LOCKED_ADVICE
-from .errors import translate_errors
+from .errors import is_locked, translate_errors
 from .health import check
+from .locks import LockedKeys
 from .pool import Connections, milliseconds
-from .queries import LOCKED, Table
-from .schema import check_server, create, is_created
+from .removals import Removals
+from .schema import (
+    SCHEMA_VERSION,
+    check_server,
+    create_or_upgrade,
+    find_version,
+)
+from .tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..._types import CheckReport, Record
-    from ..base import BackendStats, BatchResult, Cursor, PageResult
+    from ..._types import CheckReport
+    from ..base import (
+        BackendStats,
+        BatchResult,
+        Cursor,
+        PageResult,
+        RecordPage,
+        Selection,
+    )
     from ..operations import Confirm, Id, Operation
-
-_BRIEF = 0.5
-"""Up to this ``lock_timeout`` a purge does not wait for that of another process."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
-OnTable = Callable[Concatenate[asyncpg.Connection, Table, P], Awaitable[T]]
-"""A function of ``maintenance`` or ``health``."""
+OnTables = Callable[Concatenate[asyncpg.Connection, Tables, P], Awaitable[T]]
+"""A function of ``inspection`` or ``health``."""
 
 
 class PostgresBackend:
     """A backend on PostgreSQL 14 or newer.
 
-    Besides ``Backend`` it implements ``SupportsInspection``, ``SupportsPurge`` and
-    ``SupportsTransactions``.
+    Besides ``Backend`` it implements ``SupportsInspection``, ``SupportsNamespaces``,
+    ``SupportsPurge`` and ``SupportsTransactions``.
     """
 
     def __init__(
@@ -83,13 +95,14 @@ class PostgresBackend:
         check_effective(self.config, POSTGRES)
         schema, timeout = self.config.schema, self.config.timeout_seconds
         self._clock = ServerClock(self.config.tuning.server_time)
-        self._table = Table(f"{quote_identifier(schema)}.seen", self._clock)
+        self._tables = Tables(quote_identifier(schema), self._clock)
         self._engine = ""
         patience = min(self.config.tuning.lock_patience, timeout / 2)
         self._connections = Connections(target, timeout, patience)
-        self._locked: frozenset[Id] = frozenset()
         self._batch_channel = RetryingChannel("", timeout)
         self._read_channel = RetryingChannel("", timeout)
+        batches = self._connections, self._batch_channel, self._tables
+        self._locked, self._removals = LockedKeys(*batches), Removals(*batches)
         self._set_location(
             redact(target, schema)
             if isinstance(target, str)
@@ -125,34 +138,40 @@ class PostgresBackend:
             self._connections.acquire(in_transaction=False) as connection,
             self._request_timeout(),
         ):
-            has_schema = await self._inspect_server(connection)
-        if not has_schema:
-            if not self.config.create:
-                raise StoreUnavailableError(
-                    self._location,
-                    f"there is no schema {self.config.schema!r} of a store, and"
-                    " create=False",
-                    "Name the schema of a store, or open it with create=True",
-                )
-            async with (
-                self._connections.acquire() as connection,
-                self._request_timeout(),
-            ):
-                # Another process that creates the schema holds its lock for longer.
-                lock_timeout = milliseconds(self.config.timeout_seconds)
-                await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout}")
-                await create(connection, self.config.schema, self._location)
+            version = await self._inspect_server(connection)
+        if version == SCHEMA_VERSION:
+            return
+        if version is None and not self.config.create:
+            raise StoreUnavailableError(
+                self._location,
+                f"there is no schema {self.config.schema!r} of a store, and"
+                " create=False",
+                "Name the schema of a store, or open it with create=True",
+            )
+        async with (
+            self._connections.acquire() as connection,
+            # An upgrade takes as long as it takes.
+            self._request_timeout() if version is None else nullcontext(),
+        ):
+            # Another process that creates the schema holds its lock for longer.
+            lock_timeout = milliseconds(self.config.timeout_seconds)
+            await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout}")
+            version = await create_or_upgrade(
+                connection, self.config.schema, self._location
+            )
+        if version not in {None, SCHEMA_VERSION}:
+            log("info", "schema_upgraded", location=self._location, version=version)
 
-    async def _inspect_server(self, connection: asyncpg.Connection) -> bool:
-        """Read version, address and time of the server; is the schema created?"""
+    async def _inspect_server(self, connection: asyncpg.Connection) -> int | None:
+        """Read version, address and time of the server; return the schema's version."""
         server = await check_server(connection, self.config.tuning.oldest_postgres)
         self._engine = f"PostgreSQL {server['version'].split()[0]}"
         if not self._connections.is_own:  # there was no URL with the location
             self._set_location(server_location(server, self.config.schema))
         sent = self._clock.monotonic()
-        now = await maintenance.server_time(connection, self._table)
+        now = await inspection.server_time(connection, self._tables)
         self._clock.observe(now, sent)
-        return await is_created(connection, self.config.schema, self._location)
+        return await find_version(connection, self.config.schema, self._location)
 
     async def aclose(self) -> None:
         await self._batch_channel.aclose()
@@ -171,7 +190,7 @@ class PostgresBackend:
         sample_version: bool,
         timeout: float | None = None,
     ) -> BatchResult:
-        batch = Batch(operations, self._table, self._location)
+        batch = Batch(operations, self._tables, self._location)
 
         async def send(attempt: Attempt) -> BatchResult:
             async with self._connections.acquire(
@@ -184,8 +203,8 @@ class PostgresBackend:
                     timeout=attempt.timeout,
                 )
 
-        if self._locked and batch.is_change:
-            ids = await self._locked_among(self._locked & batch.ids, timeout)
+        if batch.is_change:
+            ids = await self._locked.still_among(batch.ids, timeout)
             if ids:
                 raise self._keys_locked("still locked", ids)
         try:
@@ -193,39 +212,11 @@ class PostgresBackend:
                 send, is_change=batch.is_change, timeout=timeout
             )
         except StoreUnavailableError as exc:
-            if not isinstance(exc.__cause__, asyncpg.LockNotAvailableError):
+            if not is_locked(exc):
                 raise
-            ids = await self._locked_among(batch.ids, timeout)
+            ids = await self._locked.among(batch.ids, timeout)
             raise self._keys_locked(exc.cause, ids or batch.ids) from exc
         return result._replace(version=object() if sample_version else None)
-
-    async def _locked_among(
-        self,
-        ids: frozenset[Id],
-        timeout: float | None,
-    ) -> frozenset[Id]:
-        """Return the keys whose rows are locked, without a wait, and remember them.
-
-        The next batch with one of them need not wait for ``lock_timeout`` to find out.
-        """
-        if not ids:
-            return ids
-        statement = self._table.render(LOCKED)
-        namespaces, keys = zip(*ids, strict=True)
-
-        async def send(attempt: Attempt) -> list[asyncpg.Record]:
-            async with self._connections.acquire(
-                in_transaction=False, timeout=attempt.timeout
-            ) as connection:
-                rows: list[asyncpg.Record] = await connection.fetch(
-                    statement, namespaces, keys, timeout=attempt.timeout
-                )
-                return rows
-
-        rows = await self._batch_channel.request(send, is_change=False, timeout=timeout)
-        locked = frozenset((row["namespace"], row["id"]) for row in rows)
-        self._locked = (self._locked - ids) | locked
-        return locked
 
     def _keys_locked(self, cause: str, ids: frozenset[Id]) -> KeysLockedError:
         return KeysLockedError(self._location, cause, LOCKED_ADVICE, ids)
@@ -245,7 +236,7 @@ class PostgresBackend:
                 "connection",
                 "must be in a transaction: async with connection.transaction()",
             )
-        batch = Batch([confirm], self._table, self._location)
+        batch = Batch([confirm], self._tables, self._location)
         with (
             no_retry(self._location),
             translate_errors(
@@ -265,13 +256,7 @@ class PostgresBackend:
         cursor: Cursor | None,
         lock_timeout: float | None,
     ) -> PageResult:
-        return await self._remove(
-            maintenance.purge,
-            namespace,
-            limit=limit,
-            cursor=cursor,
-            is_blocking=lock_timeout is None or lock_timeout > _BRIEF,
-        )
+        return await self._removals.purge(namespace, limit, cursor, lock_timeout)
 
     async def cleanup(
         self,
@@ -282,62 +267,68 @@ class PostgresBackend:
         cursor: Cursor | None,
         lock_timeout: float | None = None,
     ) -> PageResult:
-        return await self._remove(
-            maintenance.cleanup, namespace, age=age, limit=limit, cursor=cursor
-        )
+        return await self._removals.cleanup(age, namespace, limit, cursor)
+
+    async def clear(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None = None,
+    ) -> PageResult:
+        return await self._removals.clear(namespace, limit, cursor)
+
+    async def rename(self, namespace: str, name: str) -> bool:
+        return await self._removals.rename(namespace, name)
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
-        return await self._read(maintenance.count, namespace)
+        return await self._scan(inspection.count, namespace)
 
-    async def held(self, namespace: str | None) -> list[Record]:
-        return await self._read(maintenance.held, namespace)
+    async def has_any(self, namespace: str | None) -> bool:
+        return await self._probe(inspection.has_any, namespace)
+
+    async def namespaces(self) -> list[str]:
+        return await self._probe(inspection.namespaces)
+
+    async def records(
+        self, selection: Selection, *, limit: int, cursor: Cursor | None
+    ) -> RecordPage:
+        return await self._probe(
+            inspection.records, selection, limit=limit, cursor=cursor
+        )
 
     async def stats(self, namespace: str | None) -> BackendStats:
-        measured = await self._read(maintenance.stats, namespace, self._engine)
+        measured = await self._scan(inspection.stats, namespace, self._engine)
         report = await self.check(is_full=False)
         return replace(measured, alarms=report.problems)
 
     async def check(self, *, is_full: bool) -> CheckReport:
-        return await self._read(check, self._location, self._engine)
+        return await self._scan(check, self._location, self._engine)
 
-    async def _remove(
-        self, remove: OnTable[P, PageResult], *args: P.args, **kwargs: P.kwargs
-    ) -> PageResult:
-        """Remove one page of rows on the channel of the batches."""
-
-        async def send(attempt: Attempt) -> PageResult:
-            if attempt.maybe_applied:
-                raise OutcomeUnknownError(
-                    self._location,
-                    "the connection broke, and how many rows were removed before it"
-                    " did, nobody knows",
-                    "Call it again to remove what is left",
-                )
-            try:
-                async with (
-                    self._connections.acquire(in_transaction=False) as connection,
-                    self._request_timeout(),
-                ):
-                    return await remove(connection, self._table, *args, **kwargs)
-            except StoreUnavailableError as exc:
-                if not isinstance(exc.__cause__, asyncpg.LockNotAvailableError):
-                    raise
-                # Another process purges: its turn is over soon.
-                raise TransientError(
-                    exc.__cause__, maybe_applied=False, advice=exc.advice
-                ) from exc
-
-        return await self._batch_channel.request(send, is_change=True)
-
-    async def _read(self, read: OnTable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Scan the table on the channel of the reads, beside a batch."""
+    async def _scan(self, read: OnTables[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Scan the tables on the channel of the reads, beside a batch."""
 
         async def send(_: Attempt) -> T:
             async with (
                 self._connections.acquire(read_only=True) as connection,
                 self._request_timeout(),
             ):
-                return await read(connection, self._table, *args, **kwargs)
+                return await read(connection, self._tables, *args, **kwargs)
+
+        return await self._read_channel.request(send, is_change=False)
+
+    async def _probe(
+        self, read: OnTables[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Read a few rows by an index, on the channel of the reads."""
+
+        async def send(_: Attempt) -> T:
+            async with (
+                self._connections.acquire(in_transaction=False) as connection,
+                self._request_timeout(),
+            ):
+                return await read(connection, self._tables, *args, **kwargs)
 
         return await self._read_channel.request(send, is_change=False)
 

@@ -1,6 +1,6 @@
 """A batch: operations become the parameters of statements, and records become results.
 
-A batch is one statement, ``queries.WRITE_BATCH``, if each of its keys occurs once and
+A batch is one statement, ``queries.write_batch``, if each of its keys occurs once and
 there are at most a thousand of them. Any other batch takes several statements, in one
 transaction.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._types import ClaimState, Sighting
 from ..._verdict import Verdict
@@ -19,28 +20,33 @@ from ..base import BatchResult
 from ..operations import (
     Acquire,
     CheckAndMark,
-    Confirm,
     Forget,
     Get,
     Mark,
+    Noted,
     Operation,
     ReadOperation,
-    Refresh,
-    Release,
-    Renew,
-    Resolve,
     Row,
 )
-from .queries import READ_BATCH, WRITE_BATCH
+from .encoding import Names, encode
+from .queries import READ_NOTES, read_batch, write_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import asyncpg
 
     from .._retry import ServerClock
     from ..operations import Id
-    from .queries import Table
+    from .tables import Tables
+
+
+class _State(NamedTuple):
+    """The row of a key after an operation, and whether its note was not read."""
+
+    row: Row | None
+    is_unread: bool
+
 
 _MAX_KEYS = 1_000
 """Keys per statement."""
@@ -61,17 +67,17 @@ class Batch:
     """
 
     def __init__(
-        self, operations: Sequence[Operation[object]], table: Table, location: str
+        self, operations: Sequence[Operation[object]], tables: Tables, location: str
     ) -> None:
         """Prepare a batch; no I/O.
 
         Args:
             operations: The operations, in the order of their results.
-            table: The table of the store.
+            tables: The tables of the store.
             location: The address of the database, for errors.
         """
         self._operations = operations
-        self._table = table
+        self._tables = tables
         self._location = location
         self._nonce = secrets.token_urlsafe(_NONCE_BYTES)
         first: dict[Id, int] = {}
@@ -83,6 +89,7 @@ class Batch:
                 self._later[id_].append(index)
                 self._repeats.add(index)
         self._first = first
+        self._names = Names(operations)
         self.ids: frozenset[Id] = frozenset(first)
         self.is_change: bool = not all(
             isinstance(one, ReadOperation) for one in operations
@@ -122,19 +129,29 @@ class Batch:
                     statement, *parameters, timeout=timeout
                 )
                 clock.observe(records[0]["now"], sent)
+                unread = []
                 for record in records:
-                    id_ = record["namespace"], record["id"]
-                    row = self._read(
-                        result, pending[id_], record, maybe_applied=maybe_applied
-                    )
+                    now, verdict, is_done, position, place, key, *stored = record
+                    if position is None:
+                        id_ = self._names.all[place - 1], key
+                        index = pending[id_]
+                    else:
+                        index = indexes[position - 1]
+                        operation = self._operations[index]
+                        id_ = operation.namespace, operation.key
+                    state = self._state(index, verdict, stored, is_done=is_done)
+                    self._read(
+                        result, index, now, verdict, state, is_done=is_done,
+                        maybe_applied=maybe_applied,
+                    )  # fmt: skip
+                    if state.is_unread and _is_owned_claim(result.results[index]):
+                        unread.append(index)
                     if id_ in later:
                         next_round |= self._read_repeats(
-                            result,
-                            later[id_],
-                            row,
-                            record["now"],
-                            maybe_applied=maybe_applied,
+                            result, later[id_], state, now, maybe_applied=maybe_applied
                         )
+                if unread:
+                    await self._read_notes(connection, result, unread, timeout)
             pending = next_round
         return result
 
@@ -144,32 +161,89 @@ class Batch:
         operations = [self._operations[index] for index in indexes]
         if maybe_applied:
             operations = list(map(safe_to_repeat, operations))
+        shape, parameters = encode(
+            operations, list(map(self._mark_token, indexes)), self._names
+        )
         is_change = not all(
             isinstance(operation, ReadOperation) for operation in operations
         )
-        statement = self._table.render(WRITE_BATCH if is_change else READ_BATCH)
-        return statement, _parameters(operations, list(map(self._mark_token, indexes)))
+        template = write_batch(shape) if is_change else read_batch(shape)
+        return self._tables.render(template), parameters
+
+    def _state(
+        self,
+        index: int,
+        verdict: str | None,
+        stored: Sequence[Any],
+        *,
+        is_done: bool | None,
+    ) -> _State:
+        """Return the row of a record, with the note that the operation wrote, if any.
+
+        The record of an insert has no verdict. Its row is that of a concurrent insert
+        unless the operation won, or is a Mark, which is merged into any row.
+        """
+        is_unread, *columns = stored
+        operation = self._operations[index]
+        if columns[0] is None or (is_done and isinstance(operation, Forget)):
+            return _State(None, is_unread=False)
+        row = Row._make(columns)
+        note = operation.note if isinstance(operation, Noted) else None
+        if note is not None and (
+            is_done
+            or (
+                verdict is None
+                and (isinstance(operation, Mark) or self._is_own(index, row))
+            )
+        ):
+            return _State(row._replace(note=note or None), is_unread=False)
+        return _State(row, is_unread=bool(is_unread))
 
     def _read(
         self,
         result: BatchResult,
         index: int,
-        record: asyncpg.Record,
+        now: float,
+        verdict: str | None,
+        state: _State,
         *,
+        is_done: bool | None,
         maybe_applied: bool,
-    ) -> Row | None:
-        """Store the result of one record; return the row that the operation left."""
-        now, verdict, is_done, _, _, *stored = record
-        operation = self._operations[index]
-        row = None if stored[0] is None else Row._make(stored)
+    ) -> None:
+        """Store the result of one record."""
+        operation, row = self._operations[index], state.row
         if verdict is None:
             value = self._insert_result(index, row, now)
         else:
-            if is_done and isinstance(operation, Forget):
-                row = None
-            value = to_result(operation, Verdict(verdict), row, now, is_done=is_done)
+            value = to_result(
+                operation, Verdict(verdict), row, now, is_done=bool(is_done)
+            )
         self._store(result, index, value, row, now, maybe_applied=maybe_applied)
-        return row
+
+    async def _read_notes(
+        self,
+        connection: asyncpg.Connection,
+        result: BatchResult,
+        indexes: Sequence[int],
+        timeout: float | None,
+    ) -> None:
+        """Read the notes of claims that waited for the locks of their rows.
+
+        The snapshot of their statement was older than the rows, and so may be the notes
+        that it would have returned.
+        """
+        operations = [self._operations[index] for index in indexes]
+        records = await connection.fetch(
+            self._tables.render(READ_NOTES),
+            [operation.namespace for operation in operations],
+            [operation.key for operation in operations],
+            timeout=timeout,
+        )
+        for index, (note,) in zip(indexes, records, strict=True):
+            state, row = result.results[index], result.rows[index]
+            if isinstance(state, ClaimState) and row is not None:
+                result.results[index] = replace(state, note=note)
+                result.rows[index] = row._replace(note=note)
 
     def _insert_result(self, index: int, row: Row | None, now: float) -> object:
         """Return the result of an insert, which a concurrent insert may have preceded.
@@ -193,7 +267,7 @@ class Batch:
         self,
         result: BatchResult,
         indexes: deque[int],
-        row: Row | None,
+        state: _State,
         now: float,
         *,
         maybe_applied: bool,
@@ -201,13 +275,15 @@ class Batch:
         """Compute the results of further operations on a key that change nothing.
 
         Returns:
-            The first operation that changes the row, for the next round.
+            The first operation that changes the row, or needs a note that was not read,
+            for the next round.
         """
+        row = state.row
         while indexes:
             index = indexes.popleft()
             operation = self._operations[index]
             value, after = transition(row, operation, now)
-            if after is not row:
+            if after is not row or (state.is_unread and _needs_note(operation)):
                 return {(operation.namespace, operation.key): index}
             self._store(result, index, value, row, now, maybe_applied=maybe_applied)
         return {}
@@ -270,54 +346,12 @@ def _statements(pending: Mapping[Id, int]) -> Iterator[list[int]]:
         yield indexes[first : first + _MAX_KEYS]
 
 
-def _parameters(
-    operations: Sequence[Operation[object]], mark_tokens: Sequence[str]
-) -> list[Sequence[object]]:
-    """Return the parameters of a statement: the keys, then ``queries.PARAMETERS``.
-
-    A value that all operations share is sent once: to encode one value per key would
-    dominate the time that asyncpg takes.
-
-    Args:
-        operations: The operations, in the order in which their rows are locked.
-        mark_tokens: The token of each operation that marks a key.
-    """
-    columns = zip(*map(_encode, operations, mark_tokens), strict=True)
-    return [
-        [operation.key for operation in operations],
-        *(column if len(set(column)) > 1 else column[:1] for column in columns),
-    ]
+def _needs_note(operation: Operation[object]) -> bool:
+    """Does the operation read the note of a key, or write it?"""
+    if isinstance(operation, Get | Acquire):
+        return True
+    return isinstance(operation, Noted) and operation.note is not None
 
 
-def _encode(operation: Operation[object], mark_token: str) -> tuple[str, *_Encoded]:
-    return operation.namespace, *_ENCODERS[type(operation)](operation, mark_token)
-
-
-_Encoded = tuple[str, str | None, float | None, float | None, str | None, float | None]
-"""Verb, token, lease, TTL, policy and ts; see ``queries.PARAMETERS``."""
-
-
-def _encode_lease(claim: Acquire | Renew) -> _Encoded:
-    """Encode an operation that starts a lease; the row of a held key never expires."""
-    ttl = None if claim.on_abandoned == "hold" else claim.ttl
-    return claim.verb, claim.token, claim.lease, ttl, claim.on_abandoned, None
-
-
-def _encode_resolve(resolve: Resolve) -> _Encoded:
-    if resolve.is_handled:
-        return "resolve_handled", None, None, resolve.ttl, None, None
-    return "resolve", None, 0.0, resolve.ttl, None, None
-
-
-_ENCODERS: dict[type[Operation[Any]], Callable[[Any, str], _Encoded]] = {
-    Get: lambda one, _: (one.verb, None, None, None, None, None),
-    Mark: lambda one, _: (one.verb, None, None, one.ttl, None, one.ts),
-    CheckAndMark: lambda one, token: (one.verb, token, None, one.ttl, None, None),
-    Refresh: lambda one, _: (one.verb, None, None, one.ttl, None, None),
-    Forget: lambda one, _: (one.verb, None, None, None, None, None),
-    Acquire: lambda one, _: _encode_lease(one),
-    Renew: lambda one, _: _encode_lease(one),
-    Confirm: lambda one, _: (one.verb, one.token, None, one.ttl, None, None),
-    Release: lambda one, _: (one.verb, one.token, one.delay, one.ttl, None, None),
-    Resolve: lambda one, _: _encode_resolve(one),
-}
+def _is_owned_claim(result: object) -> bool:
+    return isinstance(result, ClaimState) and bool(result.verdict)

@@ -28,7 +28,7 @@ _ADVICE = {
     "3D000": "Create the database, or name one that is there",
     "3F000": "The schema was dropped while the store was open: open it again",
     "40001": "Roll your transaction back, and try it again",
-    "42501": "Grant that to the store's user, or let another one create the schema",
+    "42501": "Grant that to the store's user, or let another one open the store once",
     "42P01": "The table was dropped while the store was open: open it again",
     "53100": "Free some space; the store then works again by itself",
     "53200": "Give the server more memory; nothing acknowledged is lost",
@@ -79,6 +79,11 @@ def translate_errors(
         if connection is None or not _is_lost(connection):
             raise
         raise TransientError(exc, maybe_applied=maybe_applied) from exc
+
+
+def is_locked(exc: StoreUnavailableError) -> bool:
+    """Did a wait for the lock of another transaction end in vain?"""
+    return isinstance(exc.__cause__, asyncpg.LockNotAvailableError)
 
 
 def _translate(

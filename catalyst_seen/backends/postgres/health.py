@@ -1,4 +1,4 @@
-"""The health check: server settings that lose marks, and the state of the table."""
+"""The health check: server settings that lose marks, and the state of the tables."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from .queries import Table
+    from .tables import Tables
 
 _SETTINGS = """SELECT name, setting FROM pg_settings WHERE name IN
     ('fsync', 'full_page_writes', 'synchronous_commit', 'autovacuum',
     'server_encoding', 'data_checksums', 'max_connections') ORDER BY name"""
-_TABLE = """SELECT pg_total_relation_size($1::regclass) AS bytes,
-    coalesce(max(n_live_tup), 0) AS live, coalesce(max(n_dead_tup), 0) AS dead,
+_TABLES = """SELECT sum(pg_total_relation_size(made))::bigint AS bytes,
+    coalesce(sum(n_live_tup), 0)::bigint AS live,
+    coalesce(sum(n_dead_tup), 0)::bigint AS dead,
     (SELECT array_agg(indexrelid::regclass::text) FROM pg_index
-        WHERE indrelid = $1::regclass AND NOT indisvalid) AS invalid
-    FROM pg_stat_user_tables WHERE relid = $1::regclass"""
+        WHERE indrelid = ANY ($1::text[]::regclass[]) AND NOT indisvalid) AS invalid
+    FROM unnest($1::text[]::regclass[]) AS made
+    LEFT JOIN pg_stat_user_tables ON relid = made"""
 _MANY_DEAD = 100_000
 
 
 async def check(
-    connection: asyncpg.Connection, table: Table, location: str, engine: str
+    connection: asyncpg.Connection, tables: Tables, location: str, engine: str
 ) -> CheckReport:
     """Check the settings and the catalogue; ``amcheck`` can verify the rows."""
     settings = dict(await connection.fetch(_SETTINGS))
-    state = await connection.fetchrow(_TABLE, table.name)
+    state = await connection.fetchrow(_TABLES, tables.all)
     invalid = tuple(f"index {name} is not valid" for name in state["invalid"] or ())
     return CheckReport(
         location=location,

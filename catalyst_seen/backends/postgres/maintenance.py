@@ -1,31 +1,44 @@
-"""Removal of expired and of old rows, page by page, and counts of whole namespaces."""
+"""Removal of expired rows, of old rows and of whole namespaces, page by page.
+
+A page is one statement. ``removals`` sends them.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from ..._types import ON_ABANDONED, Record
-from ..base import BackendStats, PageResult
-from . import queries
+import asyncpg
+
+from ..._errors import StoreUnavailableError
+from ..base import PageResult
+from . import scans
+from .errors import is_locked
 from .schema import lock_id
 
 if TYPE_CHECKING:
-    import asyncpg
+    from collections.abc import Sequence
 
     from ..base import Cursor
-    from .queries import Table
+    from .pool import Connections
+    from .tables import Tables
+
+_LAST_ID = 2**63 - 1
+_NAMES_LOCK_TIMEOUT = "50ms"
+"""How long a removal of names waits, and lets batches wait, for transactions."""
 
 
-async def server_time(connection: asyncpg.Connection, table: Table) -> float:
-    """Read the server's time."""
-    now: float = await connection.fetchval(table.render(queries.SERVER_TIME))
-    return now
+class _Page(TypedDict):
+    """The arguments of a page of a removal."""
+
+    namespace: str | None
+    limit: int
+    cursor: Cursor | None
 
 
 async def purge(
     connection: asyncpg.Connection,
-    table: Table,
+    tables: Tables,
     namespace: str | None,
     *,
     limit: int,
@@ -40,27 +53,27 @@ async def purge(
 
     Args:
         connection: The connection; the lock is held until its transaction ends.
-        table: The table of the store.
+        tables: The tables of the store.
         namespace: One namespace, or ``None`` for all.
         limit: The maximum number of rows.
         cursor: The cursor of the page before.
         is_blocking: Whether to wait for the lock; else nothing is removed without it.
     """
-    scope, names = _scope(namespace, 4)
-    lock = queries.WAIT_FOR_LOCK if is_blocking else queries.TRY_LOCK
+    scope = "" if namespace is None else f"{scans.SCOPE}$4)"
+    lock = scans.WAIT_FOR_LOCK if is_blocking else scans.TRY_LOCK
     removed, found, latest = await connection.fetchrow(
-        table.render(queries.PURGE, lock=lock, scope=scope),
-        lock_id(table.name, "purge"),
+        tables.render(scans.PURGE, lock=lock, scope=scope),
+        lock_id(tables.seen, "purge"),
         float(cursor[0]) if cursor else -math.inf,
         limit,
-        *names,
+        *(() if namespace is None else (namespace,)),
     )
     return PageResult(removed, None if found < limit else (repr(latest), ""))
 
 
 async def cleanup(
     connection: asyncpg.Connection,
-    table: Table,
+    tables: Tables,
     namespace: str | None,
     *,
     age: float,
@@ -68,57 +81,120 @@ async def cleanup(
     cursor: Cursor | None,
 ) -> PageResult:
     """Remove the old ones of the next ``limit`` rows, in the order of their keys."""
-    after = "(namespace, id) > ($2, $3)"
-    if namespace is not None:
-        after = "namespace = $2 AND id > $3"
-    removed, *last = await connection.fetchrow(
-        table.render(queries.CLEANUP, range=after),
-        age,
-        *(cursor or (namespace or "", "")),
-        limit,
-    )
-    return PageResult(removed, None if last[0] is None else (last[0], last[1]))
+    statement = tables.render(scans.CLEANUP)
+    return await _remove(
+        connection, tables, statement, (age,),
+        namespace=namespace, limit=limit, cursor=cursor,
+    )  # fmt: skip
 
 
-async def count(
-    connection: asyncpg.Connection, table: Table, namespace: str | None
-) -> dict[str, int]:
-    """Count the seen keys of each namespace."""
-    return await _counts(connection, queries.COUNT, table, namespace)
+async def clear(
+    connection: asyncpg.Connection,
+    tables: Tables,
+    namespace: str | None,
+    *,
+    limit: int,
+    cursor: Cursor | None,
+) -> PageResult:
+    """Remove the next ``limit`` rows, in the order of their keys.
 
-
-async def held(
-    connection: asyncpg.Connection, table: Table, namespace: str | None
-) -> list[Record]:
-    """List the held keys."""
-    scope, names = _scope(namespace)
-    query = table.render(queries.LIST_HELD, scope=scope)
-    return [Record(*row) for row in await connection.fetch(query, *names)]
-
-
-async def stats(
-    connection: asyncpg.Connection, table: Table, namespace: str | None, engine: str
-) -> BackendStats:
-    """Measure the table."""
-    claims = await _counts(connection, queries.COUNT_CLAIMS, table, namespace)
-    return BackendStats(
-        keys_by_namespace=await count(connection, table, namespace),
-        claimed=claims.get("claimed", 0),
-        abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
-        file_bytes=await connection.fetchval(queries.TABLE_SIZE, table.name),
-        engine=engine,
+    If one of them stays locked, the locked ones stay: they are about to be changed.
+    """
+    page: _Page = {"namespace": namespace, "limit": limit, "cursor": cursor}
+    is_nested = connection.is_in_transaction()
+    if is_nested:
+        await connection.execute("SAVEPOINT before")
+    try:
+        return await _remove(
+            connection, tables, tables.render(scans.CLEAR, skip=""), **page
+        )
+    except asyncpg.LockNotAvailableError:
+        if is_nested:
+            await connection.execute("ROLLBACK TO SAVEPOINT before")
+    return await _remove(
+        connection, tables, tables.render(scans.CLEAR, skip="SKIP LOCKED"), **page
     )
 
 
-async def _counts(
-    connection: asyncpg.Connection, query: str, table: Table, namespace: str | None
-) -> dict[str, int]:
-    scope, names = _scope(namespace)
-    return dict(await connection.fetch(table.render(query, scope=scope), *names))
+async def _remove(
+    connection: asyncpg.Connection,
+    tables: Tables,
+    statement: str,
+    parameters: Sequence[object] = (),
+    **page: Unpack[_Page],
+) -> PageResult:
+    """Remove rows of a page that begins after the cursor, by a statement."""
+    first, last = await _range(connection, tables, page["namespace"])
+    cursor = page["cursor"]
+    after, key = (int(cursor[0]), cursor[1]) if cursor else (first, "")
+    removed, *end = await connection.fetchrow(
+        statement, after, key, last, page["limit"], *parameters
+    )
+    return PageResult(removed, None if end[0] is None else (str(end[0]), end[1]))
 
 
-def _scope(namespace: str | None, parameter: int = 1) -> tuple[str, tuple[str, ...]]:
-    """Return the condition on the namespace, and its parameter, if any."""
+async def _range(
+    connection: asyncpg.Connection, tables: Tables, namespace: str | None
+) -> tuple[int, int]:
+    """Return the first and the last id of one namespace, or of all."""
     if namespace is None:
-        return "", ()
-    return f" AND namespace = ${parameter}", (namespace,)
+        return 0, _LAST_ID
+    id_ = await connection.fetchval(tables.render(scans.NAMESPACE_ID), namespace)
+    return (1, 0) if id_ is None else (id_, id_)
+
+
+async def remove_names(
+    connections: Connections,
+    tables: Tables,
+    namespace: str | None,
+    *,
+    limit: int,
+    after: str,
+    is_clear: bool,
+) -> Cursor | None:
+    """Remove the next ``limit`` names without rows; return the cursor of the next page.
+
+    A name stays if a transaction that may use it does not end soon. The next purge
+    tries again.
+
+    Args:
+        connections: The connections of the store.
+        tables: The tables of the store.
+        namespace: One namespace, or ``None`` for all.
+        limit: The maximum number of names.
+        after: The second part of the cursor of the page before.
+        is_clear: Whether the sources of the namespaces are removed as well.
+    """
+    async with connections.acquire(in_transaction=False) as connection:
+        first, last = await _range(connection, tables, namespace)
+        begin = int(after or first - 1)
+        if is_clear:
+            statement = tables.render(scans.FORGET_SOURCES)
+            await connection.execute(statement, begin, last, limit)
+        statement = tables.render(scans.EMPTY)
+        empty, end = await connection.fetchrow(statement, begin, last, limit)
+    if empty:
+        try:
+            async with connections.acquire() as connection:
+                await connection.execute(
+                    f"SET LOCAL lock_timeout = '{_NAMES_LOCK_TIMEOUT}'"
+                )
+                await connection.execute(tables.render(scans.LOCK_NAMES))
+                await connection.execute(tables.render(scans.REMOVE_EMPTY), empty)
+        except StoreUnavailableError as exc:
+            if not is_locked(exc):
+                raise
+    return None if end is None else ("", str(end))
+
+
+async def rename(
+    connection: asyncpg.Connection, tables: Tables, namespace: str, name: str
+) -> bool:
+    """Rename a namespace in a transaction; false if the new name has a live row."""
+    await connection.execute(tables.render(scans.LOCK_NAMES))
+    if await connection.fetchval(tables.render(scans.HAS_LIVE), name):
+        return False
+    if await connection.fetchval(tables.render(scans.NAMESPACE_ID), namespace):
+        await connection.execute(tables.render(scans.REMOVE_NAME), name)
+        await connection.execute(tables.render(scans.RENAME), name, namespace)
+    return True

@@ -1,66 +1,61 @@
-"""Every statement that reads or writes rows.
+"""Every statement that executes operations.
 
 =====================  =============================================================
-``WRITE_BATCH``        executes operations; its INSERTs are the only ones of rows
+``write_batch``        executes operations; its INSERTs are the only ones of rows,
+                       names and notes
 ``READ_BATCH``         executes operations of which none writes
+``READ_NOTES``         reads notes that a batch could not read
 ``LOCKED``             finds the keys whose rows other transactions have locked
-``PURGE``              deletes expired rows
-``CLEANUP``            deletes rows by their age
-``COUNT`` and others   read whole namespaces, for ``maintenance``
 =====================  =============================================================
 
-The database holds no functions, so that different releases can share it: a batch is one
-statement, which reads rows, decides and writes. ``_transition`` is the state machine in
-SQL, and its first condition is the check of the TTL.
+The statements on whole namespaces are in ``scans``. The database holds no functions, so
+that different releases can share it: a batch is one statement, which resolves the names
+of its namespaces, reads rows, decides and writes. ``_transition`` is the state machine
+in SQL, and its first condition is the check of the TTL.
+
+How names stay resolved: a statement that inserts rows may insert names, and therefore
+has a ROW EXCLUSIVE lock on the table ``namespace``, from before its snapshot until the
+end of its transaction. A rename and the removal of an empty namespace exclude it by
+``scans.LOCK_NAMES``. So no row is inserted under an id that has lost its name.
+
+``has_detail`` of a row says whether its detail counts: a detail beside a row without it
+is garbage, which the next note overwrites.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from .shapes import names, requested
+
 if TYPE_CHECKING:
-    from .._retry import ServerClock
+    from .shapes import Shape
 
-_SERVER_NOW = "extract(epoch FROM clock_timestamp())::float8"
-"""The server's time, in seconds since 1970."""
-
-_CLOCK = "clock AS MATERIALIZED (SELECT {now} AS now)"
-
-PARAMETERS = ("namespace", "verb", "token", "lease", "ttl", "policy", "ts")
-"""The arrays ``$2`` to ``$8`` of a batch, one element per key of ``$1``.
-
-``lease`` is the number of seconds from now to ``lease_until``: a lease, or the delay of
-a release. An array of one element holds the value of all operations.
-"""
-
-_SHARED_OR_OWN = ", ".join(
-    f"CASE WHEN cardinality(${number}) = 1 THEN (${number})[1]"
-    f" ELSE operation.{column} END AS {column}"
-    for number, column in enumerate(PARAMETERS, start=2)
-)
-_REQUESTED = f"""SELECT now, position, operation.id, {_SHARED_OR_OWN}
-    FROM clock CROSS JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[],
-            $5::float8[], $6::float8[], $7::text[], $8::float8[]) WITH ORDINALITY
-        AS operation (id, {", ".join(PARAMETERS)}, position)"""  # noqa: S608
+CLOCK = "clock AS MATERIALIZED (SELECT {now} AS now)"
 
 
-def _transition(now: str) -> str:
+def _transition(now: str, *, is_noted: bool = False) -> str:
     """Return the joins that compute verdict, ``is_done`` and ``is_change``.
 
     They are the conditions of ``_state_machine.transition`` on the row ``stored`` and
-    the operation ``requested``.
+    the operation ``requested``. ``is_rewrite`` is a change of more than the note. The
+    OFFSET keeps PostgreSQL from a copy of the conditions at each mention of their
+    result, which would take a fifth of the time of a batch.
     """
+    is_change = "is_rewrite"
+    if is_noted:
+        is_change = "(is_rewrite OR outcome.is_done AND requested.note IS NOT NULL)"
     return f"""CROSS JOIN LATERAL (SELECT CASE
-        WHEN stored.id IS NULL OR stored.expires_at <= {now} THEN 'new'
+        WHEN stored.key IS NULL OR stored.expires_at <= {now} THEN 'new'
         WHEN stored.lease_until IS NULL THEN 'duplicate'
         WHEN {now} < stored.lease_until THEN 'in_flight'
         WHEN stored.on_abandoned = 'hold' THEN 'held'
         WHEN stored.on_abandoned = 'drop' THEN 'duplicate'
         ELSE 'retry' END AS verdict) AS state
     CROSS JOIN LATERAL (SELECT coalesce(CASE
-        WHEN requested.verb = 'get' THEN false
+        WHEN requested.verb IN ('is_seen', 'get') THEN false
         WHEN requested.verb = 'mark' THEN true
         WHEN requested.verb IN ('check_and_mark', 'claim')
             THEN state.verdict IN ('new', 'retry')
@@ -74,101 +69,168 @@ def _transition(now: str) -> str:
             THEN false
         WHEN requested.verb = 'confirm' THEN stored.token = requested.token
         ELSE stored.token = requested.token AND stored.lease_until IS NOT NULL
-        END, false) AS is_done) AS outcome
+        END, false) AS is_done OFFSET 0) AS outcome
     CROSS JOIN LATERAL (SELECT outcome.is_done AND NOT (
-        requested.verb = 'confirm' AND stored.lease_until IS NULL) AS is_change
-        ) AS effect"""
+        requested.verb = 'confirm' AND stored.lease_until IS NULL) AS is_rewrite
+        ) AS effect
+    CROSS JOIN LATERAL (SELECT {is_change} AS is_change) AS change"""
 
 
-_ROW = """first_seen, last_seen, expires_at,
+ROW = """first_seen, last_seen, expires_at,
     token, attempt, lease_until, on_abandoned"""
-_STORED = """requested.now, state.verdict, outcome.is_done,
-    requested.namespace, requested.id,
-    stored.first_seen, stored.last_seen, stored.expires_at, stored.token,
+_STORED = """stored.first_seen, stored.last_seen, stored.expires_at, stored.token,
     stored.attempt, stored.lease_until, stored.on_abandoned"""
-_RESULT = f"now, verdict, is_done, namespace, id, {_ROW}"
 
-READ_BATCH = f"""WITH {_CLOCK}
-    SELECT {_STORED}
-    FROM ({_REQUESTED}) AS requested
-    LEFT JOIN {{table}} AS stored USING (namespace, id)
+
+def note_of(row: str, condition: str) -> str:
+    """Return the expression of a row's note, which is read under a condition."""
+    return f"""CASE WHEN {row}.has_detail AND ({condition}) THEN (
+        SELECT detail.note FROM {{schema}}.detail AS detail
+        WHERE detail.namespace = {row}.namespace AND detail.key = {row}.key) END"""  # noqa: S608
+
+
+# A record has time, verdict, is_done; its position, or place and key; whether the row
+# has a note that was not read; the row; the note.
+@lru_cache
+def read_batch(shape: Shape) -> str:
+    """Return the statement that executes operations of which none writes."""
+    shape = replace(shape, may_insert=False)
+    return f"""WITH {CLOCK}, {names(shape)}
+    SELECT requested.now, state.verdict, false AS is_done, requested.position,
+        NULL::int AS place, NULL::text AS key,
+        stored.has_detail AND verb <> 'get' AS is_unread, {_STORED},
+        {note_of("stored", "verb = 'get'")} AS note
+    FROM ({requested(shape)}) AS requested
+    LEFT JOIN {{schema}}.seen AS stored USING (namespace, key)
     {_transition("requested.now")}"""  # noqa: S608
 
-# A wait for a row lock makes the time of the statement stale: "decision" reads the time
-# again under the lock, or a lease would start before it was acquired.
-# "decision" locks the existing rows, so that "updated" can write them as an upsert and
-# "deleted" can delete them by key: a join with the table, planned while that is empty,
-# might read the whole table for each key.
-# Deadlocks between batches are impossible, because rows are locked and inserted one by
-# one, in the order of "snapshot": "inserted" pulls rows from "decision", and that from
-# "snapshot". An ORDER BY in "inserted" would lock all rows before the first insert.
-# "inserted" meets a row of a concurrent transaction only if that was inserted after the
-# snapshot. A Mark, which has no token, is then merged into it; a CheckAndMark or an
-# Acquire leaves it as it is, and the token in the row shows that it lost the race.
-WRITE_BATCH = f"""WITH {_CLOCK},
-    snapshot AS MATERIALIZED (
-        SELECT {_STORED}, requested.verb, requested.token AS own_token,
-            requested.lease, requested.ttl, requested.policy, requested.ts,
-            stored.id IS NOT NULL AS is_stored, effect.is_change
-        FROM ({_REQUESTED}) AS requested
-        LEFT JOIN {{table}} AS stored USING (namespace, id)
-        {_transition("requested.now")}
+
+@lru_cache
+def write_batch(shape: Shape) -> str:
+    """Return the statement that executes operations.
+
+    A wait for a row lock makes the time of the statement stale: "decision" reads the
+    time again under the lock, or a lease would start before it was acquired. "decision"
+    locks the existing rows, so that "updated" can write them as an upsert and "deleted"
+    can delete them by key: a join with the table, planned while that is empty, might
+    read the whole table for each key.
+
+    Deadlocks between batches are impossible, because names and then rows are locked and
+    inserted one by one, in the order of the parameters: "inserted" pulls rows from
+    "decision", and that from "snapshot". An ORDER BY in "inserted" would lock all rows
+    before the first insert. A detail is written under the lock of its row.
+
+    "inserted" meets a row of a concurrent transaction only if that was inserted after
+    the snapshot. A Mark, which has no token, is then merged into it; a CheckAndMark or
+    an Acquire leaves it as it is, and the token in the row shows that it lost the race.
+
+    A note is read as of the snapshot. If the row was changed between snapshot and lock
+    ("is_moved"), the note may be a later one, and counts as not read.
+    """
+    may_forget = shape.verb in {None, "forget"}
+    parts = [CLOCK, names(shape), _snapshot(shape), _decision(shape)]
+    results = [_RESULT_OF_DECISION, _RESULT_OF_SNAPSHOT]
+    if shape.may_insert:
+        parts.append(_inserted(shape))
+        results.append(_result_of_insert(shape))
+    if shape.is_noted:
+        parts.append(_noted(shape))
+    if shape.verb != "forget":
+        parts.append(_UPDATED)
+    if may_forget:
+        parts.append(_DELETED)
+    if may_forget or shape.may_insert:
+        condition = "is_change AND had_detail AND NOT has_detail"
+        parts.append(delete_details("decision", condition))
+    return f"WITH {', '.join(parts)} {' UNION ALL '.join(results)}"
+
+
+def _snapshot(shape: Shape) -> str:
+    return f"""snapshot AS MATERIALIZED (
+        SELECT requested.now, state.verdict, outcome.is_done, requested.position,
+            requested.namespace, requested.key, {_STORED}, stored.has_detail,
+            requested.verb, requested.token AS own_token, requested.lease,
+            requested.ttl, requested.policy, requested.ts, requested.note,
+            stored.ctid AS version, is_change
+        FROM ({requested(shape)}) AS requested
+        LEFT JOIN {{schema}}.seen AS stored USING (namespace, key)
+        {_transition("requested.now", is_noted=shape.is_noted)}
         ORDER BY requested.position
-    ),
-    decision AS MATERIALIZED (
-        SELECT locked.now, state.verdict, outcome.is_done,
-            requested.namespace, requested.id,
-            CASE WHEN NOT is_change THEN stored.first_seen
+    )"""  # noqa: S608
+
+
+def _decision(shape: Shape) -> str:
+    return f"""decision AS MATERIALIZED (
+        SELECT locked.now, state.verdict, outcome.is_done, requested.position,
+            requested.namespace, requested.key,
+            CASE WHEN NOT is_rewrite THEN stored.first_seen
                 WHEN state.verdict = 'new' THEN seen_at
                 WHEN verb IN ('mark', 'check_and_mark', 'resolve_handled')
                     AND state.verdict <> 'duplicate'
                     THEN least(stored.first_seen, seen_at)
                 ELSE stored.first_seen END AS first_seen,
-            CASE WHEN is_change THEN refreshed_at
+            CASE WHEN is_rewrite THEN refreshed_at
                 ELSE stored.last_seen END AS last_seen,
-            CASE WHEN NOT is_change THEN stored.expires_at
+            CASE WHEN NOT is_rewrite THEN stored.expires_at
                 WHEN verb = 'refresh' AND stored.expires_at > refreshed_at + ttl
                     THEN stored.expires_at
                 WHEN verb = 'refresh' AND stored.expires_at IS NULL THEN NULL
                 ELSE coalesce(now + lease, refreshed_at) + ttl END AS expires_at,
-            CASE WHEN NOT is_change OR verb = 'resolve' THEN stored.token
+            CASE WHEN NOT is_rewrite OR verb = 'resolve' THEN stored.token
                 WHEN verb NOT IN ('mark', 'refresh') THEN requested.token
                 WHEN state.verdict = 'duplicate' AND stored.lease_until IS NULL
                     THEN stored.token END AS token,
-            CASE WHEN NOT is_change THEN stored.attempt
+            CASE WHEN NOT is_rewrite THEN stored.attempt
                 WHEN state.verdict = 'new' THEN 0 ELSE stored.attempt END
-                + CASE WHEN is_change AND verb = 'claim' THEN 1 ELSE 0 END AS attempt,
-            CASE WHEN is_change THEN now + lease
+                + CASE WHEN is_rewrite AND verb = 'claim' THEN 1 ELSE 0 END AS attempt,
+            CASE WHEN is_rewrite THEN now + lease
                 ELSE stored.lease_until END AS lease_until,
-            CASE WHEN is_change THEN policy
+            CASE WHEN is_rewrite THEN policy
                 ELSE stored.on_abandoned END AS on_abandoned,
-            verb, is_change, stored.id IS NULL AND is_change AS is_insert
+            CASE WHEN NOT is_change THEN stored.has_detail
+                WHEN verb = 'forget' THEN false
+                WHEN note <> '' THEN true
+                WHEN state.verdict = 'new' THEN false
+                ELSE stored.has_detail END AS has_detail,
+            stored.has_detail AS had_detail,
+            state.verdict = 'new' OR NOT stored.has_detail AS is_undetailed,
+            verb, note, is_change, stored.key IS NULL AND is_change AS is_insert,
+            stored.version <> requested.version AS is_moved
         FROM (
-            SELECT now AS started, namespace, id, verb, own_token AS token, lease, ttl,
-                policy, is_stored, ts
+            SELECT now AS started, position, namespace, key, verb, own_token AS token,
+                lease, ttl, policy, ts, note, version
             FROM snapshot WHERE is_change
         ) AS requested
         LEFT JOIN LATERAL (
-            SELECT * FROM {{table}} AS latest
-            WHERE requested.is_stored AND latest.namespace = requested.namespace
-                AND latest.id = requested.id
+            SELECT latest.ctid AS version, latest.* FROM {{schema}}.seen AS latest
+            WHERE requested.version IS NOT NULL
+                AND latest.namespace = requested.namespace
+                AND latest.key = requested.key
             FOR UPDATE
         ) AS stored ON true
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN stored.id IS NULL THEN started ELSE {{now}} END AS now
+            SELECT CASE WHEN stored.key IS NULL THEN started ELSE {{now}} END AS now
         ) AS locked
         CROSS JOIN LATERAL (SELECT coalesce(ts, locked.now) AS seen_at) AS sighting
-        {_transition("locked.now")}
+        {_transition("locked.now", is_noted=shape.is_noted)}
         CROSS JOIN LATERAL (SELECT CASE
             WHEN verb IN ('renew', 'release', 'resolve') THEN stored.last_seen
             WHEN verb IN ('mark', 'refresh') AND state.verdict = 'duplicate'
                 THEN greatest(stored.last_seen, seen_at)
             ELSE seen_at END AS refreshed_at) AS refresh
-    ),
-    inserted AS (
-        INSERT INTO {{table}} AS existing (namespace, id, {_ROW})
-        SELECT namespace, id, {_ROW} FROM decision WHERE is_insert
-        ON CONFLICT (namespace, id) DO UPDATE SET
+    )"""  # noqa: S608
+
+
+def _inserted(shape: Shape) -> str:
+    detail, merge = "", ""
+    if shape.is_noted:
+        detail = ", has_detail"
+        merge = """, has_detail = existing.has_detail
+                OR excluded.has_detail AND excluded.token IS NULL"""
+    return f"""inserted AS (
+        INSERT INTO {{schema}}.seen AS existing (namespace, key, {ROW}{detail})
+        SELECT namespace, key, {ROW}{detail} FROM decision WHERE is_insert
+        ON CONFLICT (namespace, key) DO UPDATE SET
             first_seen = CASE WHEN excluded.token IS NULL
                     AND existing.lease_until IS NOT NULL
                 THEN least(existing.first_seen, excluded.first_seen)
@@ -186,128 +248,113 @@ WRITE_BATCH = f"""WITH {_CLOCK},
             lease_until = CASE WHEN excluded.token IS NOT NULL
                 THEN existing.lease_until END,
             on_abandoned = CASE WHEN excluded.token IS NOT NULL
-                THEN existing.on_abandoned END
-        RETURNING namespace, id, {_ROW}
-    ),
-    updated AS (
-        INSERT INTO {{table}} (namespace, id, {_ROW})
-        SELECT namespace, id, {_ROW} FROM decision
+                THEN existing.on_abandoned END{merge}
+        RETURNING namespace, key, {ROW}, has_detail, xmax = 0 AS is_new
+    )"""  # noqa: S608
+
+
+_UPDATED = f"""updated AS (
+        INSERT INTO {{schema}}.seen (namespace, key, {ROW}, has_detail)
+        SELECT namespace, key, {ROW}, has_detail FROM decision
         WHERE is_change AND NOT is_insert AND verb <> 'forget'
-        ON CONFLICT (namespace, id) DO UPDATE
+        ON CONFLICT (namespace, key) DO UPDATE
         SET (first_seen, last_seen, expires_at,
-                token, attempt, lease_until, on_abandoned)
+                token, attempt, lease_until, on_abandoned, has_detail)
             = ROW (excluded.first_seen, excluded.last_seen, excluded.expires_at,
                 excluded.token, excluded.attempt, excluded.lease_until,
-                excluded.on_abandoned)
-    ),
-    forgotten AS MATERIALIZED (
-        SELECT namespace, id FROM decision WHERE is_change AND verb = 'forget'
+                excluded.on_abandoned, excluded.has_detail)
+    )"""  # noqa: S608
+_DELETED = """forgotten AS MATERIALIZED (
+        SELECT namespace, key FROM decision WHERE is_change AND verb = 'forget'
     ),
     deleted AS (
-        DELETE FROM {{table}} AS stored
+        DELETE FROM {schema}.seen AS stored
         WHERE stored.namespace = ANY (ARRAY(SELECT namespace FROM forgotten))
-            AND stored.id = ANY (ARRAY(SELECT id FROM forgotten))
+            AND stored.key = ANY (ARRAY(SELECT key FROM forgotten))
             AND (SELECT true FROM forgotten
                 WHERE forgotten.namespace = stored.namespace
-                AND forgotten.id = stored.id)
-    )
-    SELECT (SELECT now FROM clock) AS now, NULL AS verdict, NULL::boolean AS is_done,
-        namespace, id, {_ROW} FROM inserted
-    UNION ALL SELECT {_RESULT} FROM decision WHERE NOT is_insert
-    UNION ALL SELECT {_RESULT} FROM snapshot WHERE NOT is_change"""  # noqa: S608
+                AND forgotten.key = stored.key)
+    )"""
 
-LOCKED = """SELECT wanted.namespace, wanted.id
-    FROM unnest($1::text[], $2::text[]) AS wanted (namespace, id)
-    JOIN {table} AS stored USING (namespace, id)
+
+def _noted(shape: Shape) -> str:
+    """Return the CTEs that write notes.
+
+    "noted" is for rows without a detail that counts. Of the inserts that met a
+    concurrent one ("lost"), only a Mark had its effect.
+    """
+    is_written = "note <> ''"
+    lost = ""
+    if shape.may_insert:
+        lost = "lost AS MATERIALIZED (SELECT * FROM inserted WHERE NOT is_new),"
+        is_written = f"""CASE WHEN is_insert AND EXISTS (
+                    SELECT FROM lost WHERE lost.namespace = decision.namespace
+                        AND lost.key = decision.key)
+                THEN verb = 'mark' ELSE {is_written} END"""
+    return f"""{lost} noted AS (
+        INSERT INTO {{schema}}.detail (namespace, key, note)
+        SELECT namespace, key, nullif(note, '') FROM decision
+        WHERE is_change AND note IS NOT NULL AND is_undetailed AND {is_written}
+        ON CONFLICT (namespace, key) DO UPDATE
+        SET (note, alias, digest, last_error) = ROW (excluded.note, NULL, NULL, NULL)
+    ),
+    renoted AS (
+        INSERT INTO {{schema}}.detail (namespace, key, note)
+        SELECT namespace, key, nullif(note, '') FROM decision
+        WHERE is_change AND note IS NOT NULL AND NOT is_undetailed
+        ON CONFLICT (namespace, key) DO UPDATE SET note = excluded.note
+    )"""  # noqa: S608
+
+
+def _result_of_insert(shape: Shape) -> str:
+    place = "1"
+    if shape.has_places:
+        place = "array_position((SELECT ids FROM names), namespace)"
+    return f"""SELECT (SELECT now FROM clock), NULL, NULL, NULL, {place}, key,
+        has_detail, {ROW}, NULL FROM inserted"""  # noqa: S608
+
+
+_RESULT_OF_DECISION = f"""SELECT now, verdict, is_done, position, NULL::int AS place,
+        NULL::text AS key,
+        has_detail AND (is_moved OR NOT is_change OR verb <> 'claim') AS is_unread,
+        {ROW}, {note_of("decision", "is_change AND verb = 'claim'")} AS note
+    FROM decision WHERE NOT is_insert"""  # noqa: S608
+_RESULT_OF_SNAPSHOT = f"""SELECT now, verdict, is_done, position, NULL, NULL,
+        has_detail AND verb <> 'get' AND (verb <> 'claim'
+            OR token IS DISTINCT FROM own_token), {ROW},
+        {note_of("snapshot", "verb = 'get' OR verb = 'claim' AND token = own_token")}
+    FROM snapshot WHERE NOT is_change"""  # noqa: S608
+
+
+def delete_details(rows: str, condition: str) -> str:
+    """Return the CTE that deletes the details of some rows, whose locks are held."""
+    return f"""undetailed AS (
+        DELETE FROM {{schema}}.detail WHERE ctid = ANY (ARRAY(
+            SELECT found.ctid
+            FROM (SELECT namespace, key FROM {rows} WHERE {condition}) AS gone
+            CROSS JOIN LATERAL (
+                SELECT detail.ctid FROM {{schema}}.detail AS detail
+                WHERE detail.namespace = gone.namespace AND detail.key = gone.key
+            ) AS found
+        ))
+    )"""  # noqa: S608
+
+
+READ_NOTES = """SELECT detail.note
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (name, key, position)
+    LEFT JOIN {schema}.namespace AS names ON names.name = wanted.name
+    LEFT JOIN {schema}.detail AS detail
+        ON detail.namespace = names.id AND detail.key = wanted.key
+    ORDER BY position"""
+
+LOCKED = """SELECT wanted.name, wanted.key
+    FROM unnest($1::text[], $2::text[]) AS wanted (name, key)
+    JOIN {schema}.namespace AS names ON names.name = wanted.name
+    JOIN {schema}.seen AS stored
+        ON stored.namespace = names.id AND stored.key = wanted.key
     LEFT JOIN LATERAL (
-        SELECT true AS is_free FROM {table} AS latest
-        WHERE latest.namespace = wanted.namespace AND latest.id = wanted.id
+        SELECT true AS is_free FROM {schema}.seen AS latest
+        WHERE latest.namespace = names.id AND latest.key = wanted.key
         FOR UPDATE SKIP LOCKED
     ) AS free ON true
     WHERE is_free IS NULL"""
-
-PURGE = """WITH clock AS MATERIALIZED (SELECT {now} AS now, {lock} AS has_lock),
-    expired AS MATERIALIZED (
-        SELECT ctid, expires_at FROM {table}
-        WHERE (SELECT has_lock FROM clock) AND expires_at >= $2
-            AND expires_at <= (SELECT now FROM clock){scope}
-        ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED
-    ),
-    deleted AS (
-        DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM expired))
-        RETURNING 1
-    )
-    SELECT (SELECT count(*) FROM deleted), (SELECT count(*) FROM expired),
-        (SELECT max(expires_at) FROM expired)"""
-WAIT_FOR_LOCK = "pg_advisory_xact_lock($1::bigint) IS NOT NULL"
-TRY_LOCK = "pg_try_advisory_xact_lock($1::bigint)"
-
-_IS_OLD = """last_seen < now - $1::float8 AND (lease_until IS NULL
-        OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
-# A locked row is about to be marked or removed by another transaction.
-CLEANUP = f"""WITH {_CLOCK},
-    page AS MATERIALIZED (
-        SELECT * FROM {{table}} WHERE {{range}} ORDER BY namespace, id LIMIT $4
-    ),
-    old AS MATERIALIZED (
-        SELECT free.namespace, free.id
-        FROM (SELECT namespace, id, now FROM page, clock WHERE {_IS_OLD}) AS found
-        CROSS JOIN LATERAL (
-            SELECT namespace, id FROM {{table}} AS latest
-            WHERE latest.namespace = found.namespace AND latest.id = found.id
-                AND {_IS_OLD}
-            FOR UPDATE SKIP LOCKED
-        ) AS free
-    ),
-    deleted AS (
-        DELETE FROM {{table}} AS stored USING old
-        WHERE stored.namespace = old.namespace AND stored.id = old.id
-        RETURNING 1
-    )
-    SELECT removed, namespace, id
-    FROM (SELECT count(*) AS removed FROM deleted) AS deleted
-    LEFT JOIN (
-        SELECT namespace, id FROM page ORDER BY namespace, id OFFSET $4 - 1
-    ) AS last ON true"""  # noqa: S608
-
-COUNT = f"""WITH {_CLOCK}
-    SELECT namespace, count(*) FROM {{table}}
-    WHERE (expires_at IS NULL OR expires_at > (SELECT now FROM clock))
-        AND (lease_until IS NULL
-            OR lease_until <= (SELECT now FROM clock)
-                AND on_abandoned = 'drop'){{scope}}
-    GROUP BY namespace"""  # noqa: S608
-COUNT_CLAIMS = f"""WITH {_CLOCK}
-    SELECT CASE WHEN lease_until > (SELECT now FROM clock)
-            THEN 'claimed' ELSE on_abandoned END AS state, count(*)
-    FROM {{table}}
-    WHERE lease_until IS NOT NULL
-        AND (expires_at IS NULL OR expires_at > (SELECT now FROM clock)){{scope}}
-    GROUP BY state"""  # noqa: S608
-LIST_HELD = f"""WITH {_CLOCK}
-    SELECT id, namespace, first_seen, last_seen, expires_at FROM {{table}}
-    WHERE on_abandoned = 'hold' AND lease_until <= (SELECT now FROM clock){{scope}}
-    ORDER BY namespace, id"""  # noqa: S608
-SERVER_TIME = "SELECT {now}"
-TABLE_SIZE = "SELECT pg_total_relation_size($1::text::regclass)"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The table of a store: its name in SQL, and the clock that its statements read."""
-
-    name: str
-    clock: ServerClock
-
-    def render(self, template: str, **parts: str) -> str:
-        """Render a statement of this module on this table."""
-        now = self.clock.override()
-        clock = _SERVER_NOW if now is None else f"{now!r}::float8"
-        return _render(template, self.name, clock, tuple(parts.items()))
-
-
-@lru_cache(maxsize=64)
-def _render(
-    template: str, table: str, now: str, parts: tuple[tuple[str, str], ...]
-) -> str:
-    return template.format(table=table, now=now, **dict(parts))

@@ -1,4 +1,4 @@
-"""The schema of a store: recognise it, create it, refuse any other."""
+"""The schema of a store: recognise it, create or upgrade it, refuse any other."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from ..._errors import ConfigurationError, SchemaError
 from .dsn import SETTING, quote_identifier
+from .tables import CREATE
+from .upgrade import upgrade
 
 if TYPE_CHECKING:
     import asyncpg
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 4
+"""The version of the schema. Versions 2 and 3 were only SQLite's."""
 
 _SERVER = """SELECT current_setting('server_version') AS version,
     current_setting('server_version_num')::int AS number,
@@ -20,31 +23,21 @@ _SERVER = """SELECT current_setting('server_version') AS version,
 # to_regclass reads a cache, which a session that waits for an advisory lock does not
 # invalidate: it would miss the table that the holder of the lock creates.
 _FIND = """SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS has_schema,
-    bool_or(relname = 'seen') IS TRUE AS has_table,
-    bool_or(relname = 'seen_version') IS TRUE AS has_version
-    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE nspname = $1 AND relname IN ('seen', 'seen_version')"""
+    ARRAY(SELECT relname::text FROM pg_class
+        JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE nspname = $1
+            AND relname IN ('seen', 'seen_version', 'namespace', 'detail')) AS tables"""
+_TABLES: dict[int | None, set[str]] = {
+    None: set(),
+    1: {"seen"},
+    SCHEMA_VERSION: {"detail", "namespace", "seen"},
+}
+"""The tables of each version that this release knows, beside ``seen_version``."""
+
 _VERSION = "SELECT max(version) FROM {schema}.seen_version"
-_CREATE_SCHEMA = "CREATE SCHEMA {schema}"
-_CREATE = """
-    CREATE TABLE {schema}.seen (
-        namespace text COLLATE "C" NOT NULL,
-        id text COLLATE "C" NOT NULL,
-        first_seen float8 NOT NULL,
-        last_seen float8 NOT NULL,
-        expires_at float8,
-        token text,
-        attempt integer NOT NULL DEFAULT 0,
-        lease_until float8,
-        on_abandoned text,
-        PRIMARY KEY (namespace, id)
-    );
-    CREATE INDEX seen_expires_at ON {schema}.seen (expires_at)
-        WHERE expires_at IS NOT NULL;
-    CREATE INDEX seen_hold ON {schema}.seen (namespace, id)
-        WHERE on_abandoned = 'hold';
-    CREATE TABLE {schema}.seen_version (version integer NOT NULL);
+_SET_VERSION = """DELETE FROM {schema}.seen_version;
     INSERT INTO {schema}.seen_version VALUES ({version})"""
+_CREATE_SCHEMA = "CREATE SCHEMA {schema}"
 # With synchronous_commit off, a crash may lose the newest marks, but never the table.
 _FORCE_DURABLE_COMMIT = """SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') = 'off'"""
@@ -78,47 +71,71 @@ async def check_server(connection: asyncpg.Connection, oldest: int) -> asyncpg.R
     return server
 
 
-async def is_created(
+async def find_version(
     connection: asyncpg.Connection, schema: str, location: str
-) -> bool:
-    """Check the version of the schema; false if there is none.
+) -> int | None:
+    """Return the version of the schema; ``None`` if there is none.
 
     Raises:
         SchemaError: A newer schema, or another program's table; it is untouched.
     """
     name = quote_identifier(schema)
-    found = await connection.fetchrow(_FIND, schema)
-    if not found["has_version"]:
-        if found["has_table"]:
-            raise SchemaError(
-                location,
-                f"another program's table {name}.seen",
-                "It is untouched; choose another schema",
-            )
-        return False
-    if not found["has_table"]:
-        raise SchemaError(
-            location,
-            f"there is {name}.seen_version, but no {name}.seen",
-            "It is untouched; restore the table, or choose another schema",
-        )
-    version = await connection.fetchval(_VERSION.format(schema=name))
-    if version != SCHEMA_VERSION:
+    found, version = await _read(connection, schema)
+    if found != _TABLES.get(version):
+        # Another process may have upgraded the schema between the two queries.
+        found, version = await _read(connection, schema)
+    expected = _TABLES.get(version)
+    if expected is None:
         raise SchemaError(
             location,
             f"its schema has version {version}, this release knows {SCHEMA_VERSION}",
             "It is untouched; upgrade catalyst-seen",
         )
-    return True
+    for table in sorted(found - expected):
+        raise SchemaError(
+            location,
+            f"another program's table {name}.{table}",
+            "It is untouched; choose another schema",
+        )
+    for table in sorted(expected - found):
+        raise SchemaError(
+            location,
+            f"there is {name}.seen_version, but no {name}.{table}",
+            "It is untouched; restore the table, or choose another schema",
+        )
+    return version
 
 
-async def create(connection: asyncpg.Connection, schema: str, location: str) -> None:
-    """Create the schema in a transaction, unless another process has created it."""
+async def _read(
+    connection: asyncpg.Connection, schema: str
+) -> tuple[set[str], int | None]:
+    """Return the tables of a store that are there, and their version."""
+    tables = {*(await connection.fetchrow(_FIND, schema))["tables"]}
+    if "seen_version" not in tables:
+        return tables, None
+    statement = _VERSION.format(schema=quote_identifier(schema))
+    return tables - {"seen_version"}, await connection.fetchval(statement) or 0
+
+
+async def create_or_upgrade(
+    connection: asyncpg.Connection, schema: str, location: str
+) -> int | None:
+    """Create or upgrade the schema in a transaction, unless another process has.
+
+    Returns:
+        The version that was found; ``None`` for no schema.
+    """
     await connection.fetchval(_LOCK, lock_id(schema, "create"))
-    if await is_created(connection, schema, location):
-        return
+    version = await find_version(connection, schema, location)
+    if version == SCHEMA_VERSION:
+        return version
     name = quote_identifier(schema)
     await connection.execute(_FORCE_DURABLE_COMMIT)
-    if not (await connection.fetchrow(_FIND, schema))["has_schema"]:
-        await connection.execute(_CREATE_SCHEMA.format(schema=name))
-    await connection.execute(_CREATE.format(schema=name, version=SCHEMA_VERSION))
+    if version is not None:
+        await upgrade(connection, name)
+    else:
+        if not (await connection.fetchrow(_FIND, schema))["has_schema"]:
+            await connection.execute(_CREATE_SCHEMA.format(schema=name))
+        await connection.execute(CREATE.format(schema=name))
+    await connection.execute(_SET_VERSION.format(schema=name, version=SCHEMA_VERSION))
+    return version

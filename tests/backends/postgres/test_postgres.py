@@ -29,12 +29,13 @@ from catalyst_seen import (
 )
 from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends.postgres import PostgresBackend, schema
-from catalyst_seen.backends.postgres.schema import create, lock_id
+from catalyst_seen.backends.postgres.schema import create_or_upgrade, lock_id
 
 from ...faults.harness.report import Fault
 from ...support.postgres_stores import (
     at,
     connected,
+    named,
     opened,
     places_log,
     until_blocked,
@@ -93,7 +94,7 @@ class TestOpening:
             await other.execute(f"UPDATE {table} SET version = 99")
             with pytest.raises(SchemaError, match=r"version 99.*upgrade"):
                 await at(place).open()
-            await other.execute(f"UPDATE {table} SET version = 1")
+            await other.execute(f"UPDATE {table} SET version = 4")
         async with at(place) as store:
             assert await store.is_seen("k")
 
@@ -121,7 +122,7 @@ class TestOpening:
         self, place: Target, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The schema is created in one transaction: completely or not at all."""
-        monkeypatch.setattr(schema, "_CREATE", "SELECT 1 / 0")
+        monkeypatch.setattr(schema, "CREATE", "SELECT 1 / 0")
         with pytest.raises(asyncpg.DivisionByZeroError):
             await at(place).open()
         async with connected(place.settings.url) as other:
@@ -133,7 +134,7 @@ class TestOpening:
         store = at(place)
         async with connected(place.settings.url) as other:
             async with other.transaction():
-                await create(other, place.settings.schema, "here")
+                await create_or_upgrade(other, place.settings.schema, "here")
                 opening = asyncio.create_task(store.open())
                 await until_blocked(other)
                 assert not opening.done()
@@ -353,8 +354,9 @@ class TestRaces:
     async def test_uncommitted_insert_decides_verdict(self, place: Target) -> None:
         """A mark waits for an uncommitted insert of its key; the outcome decides."""
         table = f'"{place.settings.schema}".seen'
-        insert = f"INSERT INTO {table} VALUES ('', $1, 1e9, 1e9)"
         async with at(place) as store, connected(place.settings.url) as other:
+            default = await named(other, place)
+            insert = f"INSERT INTO {table} VALUES ({default}, $1, 1e9, 1e9)"
             for key, end, verdict in (
                 ("kept", "COMMIT", Verdict.DUPLICATE),
                 ("gone", "ROLLBACK", Verdict.NEW),
@@ -547,7 +549,7 @@ class TestPurge:
             await store.mark_many(["a", "b", "c"], ttl=0.001)
             await asyncio.sleep(0.01)
             async with connected(place.settings.url) as other, other.transaction():
-                await other.execute(f"SELECT 1 FROM {table} WHERE id = 'b' FOR UPDATE")
+                await other.execute(f"SELECT 1 FROM {table} WHERE key = 'b' FOR UPDATE")
                 assert await store.purge_expired() == 2
             assert await store.purge_expired() == 1
 

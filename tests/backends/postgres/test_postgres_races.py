@@ -19,7 +19,7 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends.postgres.schema import lock_id
 
-from ...support.postgres_stores import at, connected, until_blocked
+from ...support.postgres_stores import at, connected, named, until_blocked
 from ...support.targets import Target
 
 Calls = tuple[tuple[str, Callable[[str], Awaitable[Claim | Sighting]]], ...]
@@ -33,15 +33,16 @@ class TestInserts:
         table = f'"{place.settings.schema}".seen'
         later = time.time() + 1_000
         async with at(place) as store, connected(place.settings.url) as other:
+            default = await named(other, place)
             async with other.transaction():
                 await other.execute(
-                    f"INSERT INTO {table} VALUES"
-                    " ('', 'm', 1, $1::float8, $1::float8 + 60, 'theirs')",
+                    f"INSERT INTO {table} VALUES ({default},"
+                    " 'm', 1, $1::float8, $1::float8 + 60, 'theirs')",
                     later,
                 )
                 await other.execute(
-                    f"INSERT INTO {table} VALUES"
-                    " ('', 'c', 1, 1, NULL, 'theirs', 1, $1::float8, 'hold')",
+                    f"INSERT INTO {table} VALUES ({default},"
+                    " 'c', 1, 1, NULL, 'theirs', 1, $1::float8, 'hold')",
                     later,
                 )
                 marking = asyncio.create_task(store.mark_many(["m", "c"], ttl=60))
@@ -53,7 +54,7 @@ class TestInserts:
             assert record.last_seen == later
             assert record.expires_at == pytest.approx(later + 60)
             assert await store.is_seen("c")
-            token = f"SELECT token FROM {table} WHERE id = 'c'"
+            token = f"SELECT token FROM {table} WHERE key = 'c'"
             assert await other.fetchval(token) is None
 
     async def test_concurrent_claim_stays_unchanged(self, place: Target) -> None:
@@ -61,11 +62,12 @@ class TestInserts:
         table = f'"{place.settings.schema}".seen'
         until = time.time() + 1_000
         async with at(place) as store, connected(place.settings.url) as other:
+            default = await named(other, place)
             calls: Calls = (("a", store.check_and_mark), ("b", store.claim))
             for key, call in calls:
                 async with other.transaction():
                     await other.execute(
-                        f"INSERT INTO {table} VALUES ('', $1, 1, 1,"
+                        f"INSERT INTO {table} VALUES ({default}, $1, 1, 1,"
                         " $2::float8 + 9, 'theirs', 1, $2::float8, 'retry')",
                         key,
                         until,
@@ -74,7 +76,7 @@ class TestInserts:
                     await until_blocked(other)
                     assert not calling.done()
                 assert (await calling).verdict is Verdict.IN_FLIGHT
-                row = await other.fetchrow(f"SELECT * FROM {table} WHERE id = $1", key)
+                row = await other.fetchrow(f"SELECT * FROM {table} WHERE key = $1", key)
                 kept = [row[one] for one in ("token", "lease_until", "expires_at")]
                 assert kept == ["theirs", until, until + 9]
 
@@ -82,12 +84,13 @@ class TestInserts:
         """A claim that loses to an insert is IN_FLIGHT, even if its lease has ended."""
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
+            default = await named(other, place)
             calls: Calls = (("a", store.claim), ("b", store.check_and_mark))
             for key, call in calls:
                 async with other.transaction():
                     await other.execute(
-                        f"INSERT INTO {table} VALUES"
-                        " ('', $1, 1, 1, NULL, 'theirs', 1, 2, 'retry')",
+                        f"INSERT INTO {table} VALUES ({default}, $1, 1, 1, NULL,"
+                        " 'theirs', 1, 2, 'retry')",
                         key,
                     )
                     calling = asyncio.ensure_future(call(key))
@@ -193,7 +196,7 @@ class TestGivenUp:
             await store.mark_seen("z", ttl=1)
             claim = await store.claim("a")
             async with connected(place.settings.url) as other, other.transaction():
-                await other.execute(f"SELECT 1 FROM {table} WHERE id = 'z' FOR UPDATE")
+                await other.execute(f"SELECT 1 FROM {table} WHERE key = 'z' FOR UPDATE")
                 keys = [f"k{number:04}" for number in range(1_500)]
                 with pytest.raises(
                     StoreUnavailableError, match="pg_stat_activity"
@@ -218,7 +221,7 @@ class TestGivenUp:
             for _ in range(2):
                 async with own.transaction():
                     await own.execute(
-                        f"SELECT 1 FROM {table} WHERE id = 'b' FOR UPDATE"
+                        f"SELECT 1 FROM {table} WHERE key = 'b' FOR UPDATE"
                     )
                     with pytest.raises(StoreUnavailableError, match="pg_stat_activity"):
                         await store.mark_many(["a", "b", "b"])
@@ -240,10 +243,11 @@ class TestPlans:
             await own.execute(
                 f"ALTER TABLE {table} SET (autovacuum_enabled = off); ANALYZE {table}"
             )
+            default = await named(own, place)
             for _ in range(8):  # a plan is kept from the sixth time on, if ever
                 await store.forget("k")
             await own.execute(
-                f"INSERT INTO {table} SELECT '', 'old ' || n, 1, 1, NULL"
+                f"INSERT INTO {table} SELECT {default}, 'old ' || n, 1, 1, NULL"
                 " FROM generate_series(1, 40000) n"
             )
             ours = min([await seconds(store, number) for number in range(3)])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -124,12 +125,14 @@ class TestLostAnswers:
             await store.mark_seen("forget")
             await store.claim("resolve", lease=0.01, on_abandoned="hold")
             await asyncio.sleep(0.05)
+            calls: dict[str, Callable[[str], Awaitable[bool]]] = {
+                "forget": store.forget,
+                "resolve": partial(store.resolve, handled=True),
+            }
+            await calls[verb]("prepares the statement")
             way.lose = 1
             with pytest.raises(OutcomeUnknownError, match=f"{verb}.*nobody knows"):
-                await {
-                    "forget": lambda: store.forget("forget"),
-                    "resolve": lambda: store.resolve("resolve", handled=True),
-                }[verb]()
+                await calls[verb](verb)
             assert way.lose == 0
             assert await store.is_seen(verb) is (verb == "resolve")
 
@@ -167,7 +170,7 @@ class TestUnreachableAfterwards:
     ) -> None:
         """After one attempt and no later connection, the outcome is unknown."""
         async with through(place, way, timeout=2) as store:
-            await store.mark_seen("before")
+            await store.check_and_mark("prepares the statement")
             way.lose, way.refuse = 1, 1_000
             with pytest.raises(OutcomeUnknownError):
                 await store.check_and_mark("k")
@@ -183,7 +186,7 @@ class TestUnreachableAfterwards:
                 (store.check_and_mark, "m", Verdict.DUPLICATE),
                 (store.claim, "c", Verdict.IN_FLIGHT),
             ):
-                await store.mark_seen("before")
+                await call("prepares the statement")
                 await limit(place, user, 0)
                 way.lose = 1
                 with pytest.raises(OutcomeUnknownError, match="too many connections"):
@@ -212,7 +215,7 @@ class TestUnreachableAfterwards:
         """A server that stops responding is waited for until the timeout."""
         with Postgres() as server:
             async with at(server, timeout=2) as store:
-                await store.mark_seen("before")
+                await store.check_and_mark("prepares the statement")
                 server.pause()
                 async with asyncio.timeout(60):
                     with pytest.raises(OutcomeUnknownError):
@@ -280,10 +283,10 @@ class TestInterrupted:
             claims = await store.claim_many(["a", "b"])
             async with own.transaction():
                 await own.execute("SET LOCAL deadlock_timeout = '60s'")
-                await own.execute(f"SELECT 1 FROM {table} WHERE id = 'b' FOR UPDATE")
+                await own.execute(f"SELECT 1 FROM {table} WHERE key = 'b' FOR UPDATE")
                 confirming = asyncio.ensure_future(store.confirm_many(claims))
                 await until_blocked(own)
-                await own.execute(f"SELECT 1 FROM {table} WHERE id = 'a' FOR UPDATE")
+                await own.execute(f"SELECT 1 FROM {table} WHERE key = 'a' FOR UPDATE")
             assert await confirming == [True, True]
 
     async def test_deadlock_leaves_no_ambiguity(self, place: Target) -> None:
@@ -293,11 +296,11 @@ class TestInterrupted:
             await store.mark_many(["a", "b"])
             async with own.transaction():
                 await own.execute("SET LOCAL deadlock_timeout = '60s'")
-                await own.execute(f"SELECT 1 FROM {table} WHERE id = 'b' FOR UPDATE")
+                await own.execute(f"SELECT 1 FROM {table} WHERE key = 'b' FOR UPDATE")
                 forgetting = asyncio.gather(
                     store.is_seen("before"), *(store.forget(key) for key in "abc")
                 )
                 await until_blocked(own)
-                await own.execute(f"DELETE FROM {table} WHERE id IN ('a', 'b')")
+                await own.execute(f"DELETE FROM {table} WHERE key IN ('a', 'b')")
             assert await forgetting == [False] * 4
         assert "deadlock" in places_log(place)

@@ -36,7 +36,7 @@ def seen_tokens(target: Target, places: Places) -> dict[str, str]:
         rows = read(Path(target.settings.path), marks.format("seen"))
     elif target.name == "postgres":
         table = f'"{target.settings.schema}".seen'
-        (rows,) = places.postgres.execute(marks.format(table))
+        (rows,) = places.postgres.execute(marks.replace("id,", "key,").format(table))
     else:
         import redis
 
