@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._state_machine import transition_batch
-from . import namespaces, queries
+from . import queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +34,7 @@ def execute(
     """
     now = clock()
     version = queries.pragma(db, "data_version") if sample_version else None
-    ids = namespaces.find_all(db, {operation.namespace for operation in operations})
-    found = queries.read(db, ids, operations)
+    found, ids = queries.read(db, operations)
     result, changes = transition_batch(found, operations, now)
     if changes:
         queries.write(db, ids, found, changes)
