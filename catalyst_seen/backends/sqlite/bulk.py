@@ -7,12 +7,13 @@ that by milliseconds: so a batch is few statements, whatever its size.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from . import driver
 
@@ -41,19 +42,19 @@ def insert(
         rows: The rows.
         conflict: The clause for rows that exist.
     """
-    size, first = ROWS, 0
+    first = 0
     while first < len(rows):
-        while size > len(rows) - first:
-            size //= 2
+        size = min(1 << (len(rows) - first).bit_length() - 1, ROWS)
         statement = _statement(into, len(rows[0]), size, conflict)
         db.execute(statement, [*chain(*rows[first : first + size])])
         first += size
 
 
-def delete(
-    db: driver.Connection, table: str, keys: Mapping[int, Sequence[str]]
-) -> None:
+def delete(db: driver.Connection, table: str, ids: Sequence[tuple[int, str]]) -> None:
     """Delete the rows of keys, by the ids of their namespaces."""
+    keys: defaultdict[int, list[str]] = defaultdict(list)
+    for namespace, key in ids:
+        keys[namespace].append(key)
     for namespace, names in keys.items():
         for some in in_json(names):
             db.execute(_DELETE.format(table), (namespace, some))

@@ -52,23 +52,18 @@ _REFRESH = f"""UPDATE seen SET
         AND {LIVE} AND {STATES["seen"]}"""  # noqa: S608
 
 
-def execute(
-    db: driver.Connection,
-    ids: dict[str, int],
-    each: ForEach[Any],
-    now: float,
-) -> Outcome | None:
+def execute(db: driver.Connection, each: ForEach[Any], now: float) -> Outcome | None:
     """Execute it inside the current transaction.
 
     Args:
         db: The connection.
-        ids: Those of the namespaces; a new namespace is added.
         each: The operation and its keys.
         now: The time of the transaction.
 
     Returns:
         Its outcome; ``None`` if ``_state_machine`` has to decide: nothing is changed.
     """
+    ids = namespaces.find_all(db, {each.namespace})
     return _EXECUTE[type(each.operation)](db, ids, each, now)
 
 

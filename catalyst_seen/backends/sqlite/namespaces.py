@@ -23,7 +23,7 @@ _CREATE = "INSERT INTO namespace (name) VALUES (?)"
 _HAS_STATE = f"SELECT NOT {WITHOUT_STATE} FROM namespace WHERE id = ?"  # noqa: S608
 _HAS_ROWS = f"""SELECT EXISTS (SELECT 1 FROM seen
     WHERE namespace = :id AND {LIVE})"""  # noqa: S608
-_RENAME = "UPDATE namespace SET name = ? WHERE id = ?"
+_RENAME = "UPDATE namespace SET name = ? WHERE name = ?"
 _REMOVE = (
     "DELETE FROM detail WHERE namespace = ?",
     "DELETE FROM seen WHERE namespace = ?",
@@ -67,11 +67,7 @@ def rename(
         (has_state,) = db.execute(_HAS_STATE, (occupied,)).fetchone()
         if has_rows or has_state:
             return False
-    renamed = find(db, name)
-    if renamed is None:
-        return True
-    if occupied is not None:
         for statement in _REMOVE:
             db.execute(statement, (occupied,))
-    db.execute(_RENAME, (new_name, renamed))
+    db.execute(_RENAME, (new_name, name))
     return True

@@ -58,33 +58,13 @@ def _returns_note(operation: Operation[object], row: Row) -> bool:
 
 
 def write(
-    db: driver.Connection,
-    ids: Mapping[str, int],
-    found: Mapping[Id, Row],
-    changes: Mapping[Id, Row | None],
+    db: driver.Connection, changes: Sequence[tuple[int, str, str | None]]
 ) -> None:
     """Write the notes that a batch has changed.
 
     Args:
         db: The connection.
-        ids: Those of the namespaces.
-        found: The rows before the batch.
-        changes: The changed rows after it; ``None`` is no row.
+        changes: Ids of namespaces, keys, and their notes; ``None`` is no note any more.
     """
-    texts: list[tuple[object, ...]] = []
-    gone: defaultdict[int, list[str]] = defaultdict(list)
-    for id_, row in changes.items():
-        before, after = _note(found.get(id_)), _note(row)
-        if after == before:
-            continue
-        namespace, key = ids[id_[0]], id_[1]
-        if after is None:
-            gone[namespace].append(key)
-        else:
-            texts.append((namespace, key, after))
-    bulk.insert(db, _INSERT, texts, _REPLACE)
-    bulk.delete(db, "detail", gone)
-
-
-def _note(row: Row | None) -> str | None:
-    return None if row is None else row.note
+    bulk.insert(db, _INSERT, [one for one in changes if one[2] is not None], _REPLACE)
+    bulk.delete(db, "detail", [one[:2] for one in changes if one[2] is None])

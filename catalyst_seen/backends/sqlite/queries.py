@@ -18,7 +18,8 @@ _COLUMNS = """first_seen, last_seen, expires_at, token, attempt, lease_until,
     on_abandoned"""
 # The columns of a row, and whether there is a note.
 _ROW = f"{_COLUMNS}, iif(has_detail, char(0), NULL)"
-_READ_ONE = f"SELECT {_ROW} FROM seen WHERE namespace = ? AND key = ?"  # noqa: S608
+_READ_ONE = f"""SELECT {_ROW}, namespace.id FROM namespace
+    LEFT JOIN seen ON namespace = namespace.id AND key = ? WHERE name = ?"""  # noqa: S608
 _READ = f"""SELECT {_ROW}, seen.key FROM json_each(?) AS wanted
     CROSS JOIN seen ON namespace = ? AND seen.key = wanted.value"""  # noqa: S608
 _INSERT = f"INSERT INTO seen (namespace, key, {_COLUMNS}, has_detail)"
@@ -31,46 +32,46 @@ _MARK = """INSERT OR ROLLBACK INTO seen
 
 
 def read(
-    db: driver.Connection,
-    ids: Mapping[str, int],
-    operations: Sequence[Operation[object]],
-) -> dict[Id, Row]:
-    """Read the rows of the keys of a batch.
-
-    Args:
-        db: The connection.
-        ids: Those of the namespaces; one that has none has no rows.
-        operations: The batch.
+    db: driver.Connection, operations: Sequence[Operation[object]]
+) -> tuple[dict[Id, Row], dict[str, int]]:
+    """Read the rows of the keys of a batch, in one transaction.
 
     Returns:
-        The rows. Where there is a note that no result contains, it is ``UNREAD``.
+        The rows, and the ids of those of the namespaces that have one. Where a row has
+        a note that no result contains, it is ``UNREAD``.
     """
-    rows = _read(db, ids, operations)
-    if any(row.note is not None for row in rows.values()):
-        notes.read(db, ids, rows, operations)
-    return rows
+    rows, ids = (_read_one if len(operations) == 1 else _read)(db, operations)
+    for row in rows.values():
+        if row.note is not None:
+            notes.read(db, ids, rows, operations)
+            break
+    return rows, ids
+
+
+def _read_one(
+    db: driver.Connection, operations: Sequence[Operation[object]]
+) -> tuple[dict[Id, Row], dict[str, int]]:
+    namespace, key = operations[0].namespace, operations[0].key
+    found = db.execute(_READ_ONE, (key, namespace)).fetchone()
+    if found is None:
+        return {}, {}
+    ids = {namespace: found[-1]}
+    return ({} if found[0] is None else {(namespace, key): Row(*found[:-1])}), ids
 
 
 def _read(
-    db: driver.Connection,
-    ids: Mapping[str, int],
-    operations: Sequence[Operation[object]],
-) -> dict[Id, Row]:
-    if len(operations) == 1:
-        id_ = operations[0].namespace, operations[0].key
-        if id_[0] not in ids:
-            return {}
-        one = db.execute(_READ_ONE, (ids[id_[0]], id_[1])).fetchone()
-        return {id_: Row(*one)} if one else {}
+    db: driver.Connection, operations: Sequence[Operation[object]]
+) -> tuple[dict[Id, Row], dict[str, int]]:
     keys: defaultdict[str, list[str]] = defaultdict(list)
     for operation in operations:
         keys[operation.namespace].append(operation.key)
+    ids = namespaces.find_all(db, keys)
     rows: dict[Id, Row] = {}
     for namespace, namespace_id in ids.items():
         for wanted in bulk.in_json(keys[namespace]):
             for *row, key in db.execute(_READ, (wanted, namespace_id)):
                 rows[namespace, key] = Row(*row)
-    return rows
+    return rows, ids
 
 
 def write(
@@ -87,25 +88,43 @@ def write(
         found: The rows before the batch.
         changes: The rows after it; ``None`` deletes a row.
     """
-    for namespace in {name for name, _ in changes} - ids.keys():
-        ids[namespace] = namespaces.create(db, namespace)
     marks: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
-    gone: defaultdict[int, list[str]] = defaultdict(list)
     rows: list[tuple[object, ...]] = []
+    gone: list[tuple[int, str]] = []
+    noted: list[tuple[int, str, str | None]] = []
     for id_, row in changes.items():
-        namespace_id, key = ids[id_[0]], id_[1]
+        name, key = id_
+        namespace = ids[name] if name in ids else _create(db, ids, name)
+        before = found.get(id_)
+        note = row.note if row else None
+        if note != (before.note if before else None):
+            noted.append((namespace, key, note))
         if row is None:
-            gone[namespace_id].append(key)
-        elif row.attempt or id_ in found or len(changes) == 1:
-            rows.append((namespace_id, key, *row[:-1], row.note is not None))
+            gone.append((namespace, key))
+        elif row.attempt or before or len(changes) == 1:
+            rows.append((namespace, key, *row[:-1], note is not None))
         else:
-            marks[namespace_id, *row[:3], row.note is not None].append(key)
+            marks[namespace, *row[:3], note is not None].append(key)
+    _mark(db, marks)
+    bulk.insert(db, _INSERT, rows, _UPDATE)
+    if gone:
+        bulk.delete(db, "seen", gone)
+    if noted:
+        notes.write(db, noted)
+
+
+def _mark(
+    db: driver.Connection, marks: Mapping[tuple[object, ...], Sequence[str]]
+) -> None:
+    """Insert new rows, all columns of which are equal except for the key."""
     for values, keys in marks.items():
         for fresh in bulk.in_json(keys):
             db.execute(_MARK, (*values, fresh))
-    bulk.insert(db, _INSERT, rows, _UPDATE)
-    bulk.delete(db, "seen", gone)
-    notes.write(db, ids, found, changes)
+
+
+def _create(db: driver.Connection, ids: dict[str, int], name: str) -> int:
+    ids[name] = namespaces.create(db, name)
+    return ids[name]
 
 
 def pragma(db: driver.Connection, name: str) -> int:

@@ -164,3 +164,18 @@ async def test_newer_schema_is_refused(path: Path) -> None:
     with pytest.raises(SchemaError, match="has version 5, this release knows 4"):
         await AsyncSeenStore(path).open()
     assert path.read_bytes() == before
+
+
+async def test_columns_of_later_releases(path: Path) -> None:
+    """What a later release stores with a key outlives marks and claims by this one."""
+    async with AsyncSeenStore(path, recent_keys=0) as store:
+        await store.mark_many(["a", "b"])
+        columns = "seq, listed_poll, listed_at, kept_until"
+        write(path, f"UPDATE seen SET ({columns}) = (1, 2, 3.5, 4.5)")
+        await store.mark_seen("a")
+        await store.refresh(["a", "b"])
+        await store.forget("b")
+        async with store.claim("b"):
+            pass
+    rows = f"SELECT key, {columns} FROM seen ORDER BY key"
+    assert read(path, rows) == [("a", 1, 2, 3.5, 4.5), ("b", None, None, None, None)]

@@ -309,7 +309,8 @@ class TestBlock:
                 assert record is not None
                 assert record.expires_at == record.last_seen + 500
             else:
-                assert record is None
+                assert record is not None
+                assert record.state == "released"
                 assert other.retry_after is not None
                 assert 400 < other.retry_after <= 500
 
