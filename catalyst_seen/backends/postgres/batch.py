@@ -241,7 +241,7 @@ class Batch:
         )
         for index, (note,) in zip(indexes, records, strict=True):
             state, row = result.results[index], result.rows[index]
-            if isinstance(state, ClaimState) and row is not None:
+            if isinstance(state, ClaimState) and isinstance(row, Row):
                 result.results[index] = replace(state, note=note)
                 result.rows[index] = row._replace(note=note)
 
