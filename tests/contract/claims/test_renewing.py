@@ -224,7 +224,7 @@ class TestKeepAlive:
         self, path: Path, clock: Clock
     ) -> None:
         """A renewal by hand that fails leaves the automatic renewals as they were."""
-        config = SeenStoreConfig(path, timeout=0.001, purge_interval=None)
+        config = SeenStoreConfig(path, timeout=0.2, purge_interval=None)
         async with (
             AsyncSeenStore(config, clock=clock) as other,
             AsyncSeenStore(config, clock=clock) as store,
