@@ -330,7 +330,7 @@ def end(
     """Start a child, send it a signal, and see it end; say how long that took."""
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        preexec_fn=heed_signals,
+        preexec_fn=heed_signals,  # noqa: PLW1509 - it takes no lock
     ) as child:  # fmt: skip
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
