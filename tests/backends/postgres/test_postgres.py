@@ -645,6 +645,21 @@ class TestFailures:
         async with at(place) as store:
             assert await store.check_and_mark("k")
 
+    async def test_error_does_not_contain_the_key(self, place: Target) -> None:
+        """The text of an error, which is logged, has no row that the server quotes."""
+        table = f'"{place.settings.schema}".seen'
+        async with at(place) as store, connected(place.settings.url) as other:
+            claim = await store.claim("private")
+            await other.execute(f"ALTER TABLE {table} ADD CHECK (id = '') NOT VALID")
+            with pytest.raises(StoreUnavailableError, match="check constraint") as one:
+                await claim.confirm()
+            assert "private" not in str(one.value)
+            with capture_logs() as logs, pytest.raises(LookupError):
+                async with claim:
+                    raise LookupError
+        assert [log["event"] for log in logs] == ["confirm_failed"]
+        assert "private" not in str(logs)
+
     async def test_claim_cancelled_in_lock_is_released(self, place: Target) -> None:
         """A claim that is cancelled while it waits for a row lock is released."""
         table = f'"{place.settings.schema}".seen'
