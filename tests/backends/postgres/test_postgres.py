@@ -279,6 +279,19 @@ class TestRoundTrips:
                 assert all(await asyncio.gather(*marks, *claims))
                 assert 1 <= sum("unnest" in query for query in statements) <= 2
 
+    async def test_forget_counts_under_every_name(self, place: Target) -> None:
+        """What a store forgets counts at once under every name of the server."""
+        url = str(place.settings.url)
+        names = url.replace(HOST, "localhost"), url.replace("postgresql:", "postgres:")
+        async with AsyncSeenStore(place.settings) as store:
+            for name in names:
+                assert name != url
+                async with AsyncSeenStore(place.config(url=name)) as other:
+                    await store.mark_seen("k")
+                    assert await store.is_seen("k")
+                    await other.forget("k")
+                assert await store.check_and_mark("k")
+
     async def test_duplicates_write_no_wal(self, place: Target) -> None:
         """A duplicate and a refused claim write nothing to the WAL."""
         async with at(place) as store, connected(place.settings.url) as other:
