@@ -86,6 +86,17 @@ async def test_block_that_confirms_in_a_transaction_is_not_renewed(
     assert await store.is_seen("k")
 
 
+async def test_block_of_many_releases_no_confirm_in_a_transaction(
+    store: AsyncSeenStore, place: Target
+) -> None:
+    """What the user's transaction decides is not released at the end of the block."""
+    async with connected(place.settings.url) as own:
+        async with own.transaction(), store.claim_many(["k", "left"]) as claims:
+            await claims[0].confirm(connection=own)
+        assert await store.filter_new(["k", "left"]) == ["left"]
+    assert (await store.stats()).operations["release"] == 1
+
+
 async def test_failed_confirm_in_a_transaction_goes_on_renewing(
     store: AsyncSeenStore, place: Target
 ) -> None:

@@ -144,8 +144,9 @@ class TestKeepAlive:
             async with claim:
                 try:
                     await asyncio.sleep(60)
-                finally:
+                except asyncio.CancelledError:
                     left = claim.remaining()
+                    raise
         assert left == 0
 
     async def test_renewal_does_not_wait_for_the_timeout_of_the_store(
