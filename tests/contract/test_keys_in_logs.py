@@ -59,7 +59,7 @@ async def test_no_event_has_a_key(path: Path, caplog: pytest.LogCaptureFixture) 
         with pytest.raises(Exception, match=r"nobody knows"):
             await store.mark_seen(PRIVATE)
 
-        async with store.claim(f"{PRIVATE} 2", lease=0.3, keep_alive=True):
+        async with store.claim(f"{PRIVATE} 2", lease=1.5, keep_alive=True):
             failures.append(None)
             await until(lambda: "renew_failed" in events())
 
