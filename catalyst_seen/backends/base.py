@@ -20,7 +20,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .._errors import StoreUnavailableError
 
@@ -70,7 +70,7 @@ class KeysLockedError(StoreUnavailableError):
         self, location: str, cause: str, advice: str, ids: frozenset[Id]
     ) -> None:
         super().__init__(location, cause, advice)
-        self.args = location, cause, advice, ids
+        self.args: tuple[Any, ...] = location, cause, advice, ids
         self.ids = ids
 
 
