@@ -73,7 +73,7 @@ class KeysLockedError(StoreUnavailableError):
         self, location: str, cause: str, advice: str, ids: frozenset[Id]
     ) -> None:
         super().__init__(location, cause, advice)
-        self.args = location, cause, advice, ids
+        self.args: tuple[Any, ...] = location, cause, advice, ids
         self.ids = ids
 
 

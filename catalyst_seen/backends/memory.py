@@ -71,7 +71,7 @@ class MemoryBackend:
     async def open(self) -> None:
         await pause(0)  # a database would be waited for
         self._latest = -math.inf
-        self.now()  # refuses a clock that cannot be used
+        read_clock(self.config.clock)  # refuses one that cannot be used
 
     async def aclose(self) -> None:
         """Keep the rows, as a server does."""

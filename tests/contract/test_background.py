@@ -47,7 +47,7 @@ async def test_patched_sleep(target: Target, values: list[None] | None) -> None:
                 await real(0.001)
             await store.mark_many(map(str, range(3_000)))
             assert not await store.filter_new(map(str, range(3_000)))
-            async with store.claim("k", lease=0.3, keep_alive=True):
+            async with store.claim("k", lease=0.9, keep_alive=True):
                 while not store._dispatcher.executor.executed["renew"]:
                     await real(0.001)
             assert (await store.stats()).purge_failures == 0

@@ -19,11 +19,14 @@ from catalyst_seen import (
     OutcomeUnknownError,
     SeenStoreConfig,
     StoreClosedError,
+    StoreError,
     StoreUnavailableError,
 )
 from catalyst_seen._types import CallKind
+from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.operations import Get, Operation
 
+from ..support.backends import Batch, intercepted
 from ..support.clock import DAY, Clock
 from ..support.sqlite_faults import SqliteFaults
 from ..support.targets import Target
@@ -102,6 +105,7 @@ async def test_read_that_fails(
     backend.fails = True
     with capture_logs():
         await failing(getattr(store, verb)(READS[verb]))
+        since = (await failures(store))["read"].since
         await failing(getattr(store, verb)(READS[verb]))
     (alarm,) = await alarms(store)
     assert "no call that reads has succeeded since 20" in alarm
@@ -114,6 +118,7 @@ async def test_read_that_fails(
     assert found["write"] == CallFailures()
     assert found["read"].count == 2
     assert began <= (found["read"].since or 0) <= time.time()
+    assert found["read"].since == since  # of the first one
     assert CAUSE in str(found["read"].error)
 
 
@@ -161,6 +166,23 @@ async def test_calls_of_one_batch(store: AsyncSeenStore, backend: Backend) -> No
     await asyncio.gather(*calls, *reads, return_exceptions=True)
     found = await failures(store)
     assert (found["read"].count, found["write"].count) == (0, 20)
+
+
+async def test_key_that_fails_alone(store: AsyncSeenStore) -> None:
+    """A key that fails beside others, as in a full Redis, is a failed call as well."""
+
+    async def refuse_first(
+        _: Batch, apply: Callable[[], Awaitable[BatchResult]]
+    ) -> BatchResult:
+        result = await apply()
+        refusal = StoreUnavailableError(store.location, CAUSE, "Free some space")
+        return result._replace(results=[refusal, *result.results[1:]])
+
+    with intercepted(store, refuse_first), pytest.raises(StoreError):
+        await store.mark_many(["a", "b"])
+    (alarm,) = await alarms(store)
+    assert CAUSE in alarm
+    assert (await failures(store))["write"].count == 1
 
 
 async def test_detached_call(store: AsyncSeenStore, backend: Backend) -> None:

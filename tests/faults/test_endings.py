@@ -319,13 +319,19 @@ def test_signalled_process_keeps_its_marks(
     row.note(f"it ended in {slowest * 1_000:,.0f} ms at most")
 
 
+def heed_signals() -> None:
+    """Undo that a shell without job control lets its background ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def end(
     words: list[str], sent: signal.Signals, after: float
 ) -> tuple[History, float, int]:
     """Start a child, send it a signal, and see it end; say how long that took."""
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as child:
+        words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=heed_signals,  # noqa: PLW1509 - it takes no lock
+    ) as child:  # fmt: skip
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
         time.sleep(after)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from catalyst_seen import AsyncSeenStore, StoreError
+from catalyst_seen import AsyncSeenStore, StoreError, StoreStats
 
 from ..support.clock import DAY, Clock
 from ..support.locks import transaction
@@ -101,7 +101,7 @@ async def test_pinned_log(path: Path, fault: Fault, *, torture: bool) -> None:
                 with transaction(path, "BEGIN", "SELECT * FROM seen"):
                     alarm = await watch_alarm(store, length)
                 gone = time.monotonic()
-                while (await store.stats()).alarms or log_bytes(path) > 8 * MB:
+                while pinned(await store.stats()) or log_bytes(path) > 8 * MB:
                     assert time.monotonic() - gone < 60, log_bytes(path)
                     await asyncio.sleep(0.05)
                 shrunk = time.monotonic() - gone
@@ -120,14 +120,19 @@ async def test_pinned_log(path: Path, fault: Fault, *, torture: bool) -> None:
     )
 
 
+def pinned(stats: StoreStats) -> str:
+    """Return the alarm of a pinned log; there may be others."""
+    return next((alarm for alarm in stats.alarms if "pinned" in alarm), "")
+
+
 async def watch_alarm(store: AsyncSeenStore, length: float) -> str:
     """Wait so long; return the alarm that has come by then."""
     started = time.monotonic()
     found = ""
     while time.monotonic() - started < length:
         stats = await store.stats()
-        if stats.alarms:
-            found = stats.alarms[0]
+        if pinned(stats):
+            found = pinned(stats)
             assert stats.wal_pinned >= 10
             assert stats.wal_bytes > 4 * MB
         await asyncio.sleep(0.2)

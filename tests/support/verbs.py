@@ -20,6 +20,8 @@ KEY_VERBS: dict[str, Verb] = {
     "resolve": lambda store, key: store.resolve(key, handled=True),
     "mark_many": lambda store, key: store.mark_many(["fine", key]),
     "check_and_mark_many": lambda store, key: store.check_and_mark_many(["fine", key]),
+    "refresh": lambda store, key: store.refresh(["fine", key]),
+    "once": lambda store, key: store.once(key, _nothing),
     "filter_new": lambda store, key: store.filter_new(["fine", key]),
     "filter_new key": lambda store, key: store.filter_new(
         ["fine", "bad"], key=lambda item: item if item == "fine" else key
@@ -39,6 +41,8 @@ NAMESPACE_VERBS: dict[str, Verb] = {
     "check_and_mark_many": lambda store, name: store.check_and_mark_many(
         ["k"], namespace=name
     ),
+    "refresh": lambda store, name: store.refresh(["k"], namespace=name),
+    "once": lambda store, name: store.once("k", _nothing, namespace=name),
     "filter_new": lambda store, name: store.filter_new(["k"], namespace=name),
     "count": lambda store, name: store.count(namespace=name),
     "held": lambda store, name: store.held(namespace=name),
@@ -55,6 +59,8 @@ TTL_VERBS: dict[str, Verb] = {
     "claim": lambda store, ttl: _claim(store, "k", ttl=ttl),
     "claim_many": lambda store, ttl: store.claim_many(["k"], ttl=ttl),
     "resolve": lambda store, ttl: store.resolve("k", handled=True, ttl=ttl),
+    "refresh": lambda store, ttl: store.refresh(["k"], ttl=ttl),
+    "once": lambda store, ttl: store.once("k", _nothing, ttl=ttl),
     "confirm": lambda store, ttl: _use_claim(store, lambda c: c.confirm(ttl=ttl)),
     "confirm_many": lambda store, ttl: _use_claim(
         store, lambda claim: store.confirm_many([claim], ttl=ttl)
@@ -64,6 +70,7 @@ TTL_VERBS: dict[str, Verb] = {
 LEASE_VERBS: dict[str, Verb] = {
     "claim": lambda store, lease: _claim(store, "k", lease=lease),
     "claim_many": lambda store, lease: store.claim_many(["k"], lease=lease),
+    "once": lambda store, lease: store.once("k", _nothing, lease=lease),
     "renew": lambda store, lease: _use_claim(store, lambda c: c.renew(lease=lease)),
 }
 
@@ -74,6 +81,10 @@ DELAY_VERBS: dict[str, Verb] = {
         store, lambda claim: store.release_many([claim], delay=delay)
     ),
 }
+
+
+def _nothing() -> None:
+    """What ``once`` calls."""
 
 
 async def _claim(store: AsyncSeenStore, key: str, **options: Any) -> Claim:

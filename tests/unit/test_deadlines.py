@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig, StoreUnavailableError
-from catalyst_seen.backends.base import BatchResult
+from catalyst_seen.backends.base import BatchResult, Cursor, PageResult
 from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.backends.operations import Operation
 
@@ -41,6 +41,21 @@ class Stalling(MemoryBackend):
         self.batches.append((keys, round(timeout, -1)))
         await self.gate.wait()
         return await super().apply(operations, sample_version=sample_version)
+
+    async def purge(
+        self,
+        *,
+        namespace: str | None,
+        limit: int,
+        cursor: Cursor | None,
+        lock_timeout: float | None,
+    ) -> PageResult:
+        """Record the time that it had left."""
+        assert lock_timeout is not None
+        self.batches.append((["purge"], round(lock_timeout, -1)))
+        return await super().purge(
+            namespace=namespace, limit=limit, cursor=cursor, lock_timeout=lock_timeout
+        )
 
 
 class LoopClock:
@@ -142,3 +157,16 @@ async def test_time_for_the_lock_counts(
     for call in (purge, cleanup):
         with pytest.raises(StoreUnavailableError, match="no turn"):
             await call
+
+
+async def test_purge_gets_what_the_lock_has_left(
+    store: AsyncSeenStore, backend: Stalling, clock: LoopClock
+) -> None:
+    """A purge that waited for a batch waits for the database for the rest only."""
+    (first,) = await begin(store, "first")
+    purge = asyncio.create_task(store._maintenance.purge_expired(None))
+    await clock.advance(0)
+    await clock.advance(70)
+    backend.gate.set()
+    await asyncio.gather(first, purge)
+    assert backend.batches == [(["first"], 100), (["purge"], 30)]

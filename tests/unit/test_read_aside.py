@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from catalyst_seen import AsyncSeenStore, StoreUnavailableError
+from catalyst_seen.backends.operations import Mark
 
 from ..faults.harness.marking import settings
 from ..support.clock import Clock
@@ -76,6 +77,19 @@ async def test_cancelled_writer_blocks_no_reader(path: Path) -> None:
             started = time.monotonic()
             assert await store.is_seen("k")
             assert time.monotonic() - started < 60  # of a timeout of 200
+
+
+async def test_call_that_waited_before_waits_for_the_rest_only(path: Path) -> None:
+    """A batch gets what its calls have left of the timeout, and no new one."""
+    async with AsyncSeenStore(settings(path, timeout=600)) as store:
+        apply = store._lifecycle.backend.apply
+        with write_lock(path):
+            async with asyncio.timeout(60):
+                with pytest.raises(StoreUnavailableError):
+                    await apply(
+                        [Mark("", "k", None)], sample_version=False, timeout=0.1
+                    )
+        assert await store.check_and_mark("k")
 
 
 async def test_readers_of_a_blocked_batch_are_served(path: Path) -> None:

@@ -13,12 +13,14 @@ from catalyst_seen.backends._settings import check_effective
 from catalyst_seen.backends.memory import MemoryBackend
 
 from ..support.clock import Clock
-from ..support.targets import HAVE_SERVERS
+from ..support.targets import HAVE_SERVERS, PYSQLITE3
 
 VALUES: dict[str, object] = {
     "wal_mode": False,
     "cache_size": 5,
     "synchronous": "FULL",
+    "create": False,
+    "sqlite": "pysqlite3",
     "file_mode": 0o644,
     "clock": Clock(),
     "prefix": "mine",
@@ -27,11 +29,14 @@ VALUES: dict[str, object] = {
     "schema": "mine",
 }
 EFFECTIVE = {
-    "SQLite": {"wal_mode", "cache_size", "synchronous", "file_mode", "clock"},
+    "SQLite": {
+        "wal_mode", "cache_size", "synchronous", "create", "sqlite", "file_mode",
+        "clock",
+    },
     "memory": {"clock"},
     "Redis": {"prefix", "allow_eviction", "wait_replicas"},
-    "PostgreSQL": {"schema"},
-}
+    "PostgreSQL": {"schema", "create"},
+}  # fmt: skip
 URLS = {"SQLite": "sqlite:///:memory:"}
 if HAVE_SERVERS:
     URLS |= {"Redis": "redis://h", "PostgreSQL": "postgresql://h/d"}
@@ -58,6 +63,8 @@ def test_setting_without_effect_is_refused(database: str, setting: str) -> None:
 @pytest.mark.parametrize("database", URLS)
 def test_store_refuses_it(database: str, setting: str) -> None:
     """Every store on a database refuses what has no effect there, and nothing else."""
+    if (database, setting) == ("SQLite", "sqlite") and not PYSQLITE3:
+        pytest.skip("the library is an extra")
     settings: dict[str, Any] = {"url": URLS[database], setting: VALUES[setting]}
     if setting in EFFECTIVE[database]:
         AsyncSeenStore(SeenStoreConfig(**settings))

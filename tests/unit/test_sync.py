@@ -135,7 +135,7 @@ class TestTwin:
 
     def test_store_errors_reach_the_caller(self, path: Path) -> None:
         """A store error reaches the caller unchanged."""
-        config = SeenStoreConfig(path, timeout=0.05)
+        config = SeenStoreConfig(path, timeout=0.5)
         with (
             SeenStore(config) as store,
             write_lock(path),
@@ -213,7 +213,7 @@ class TestClaims:
 
     def test_lost_lease_is_raised_at_the_end_of_the_block(self, path: Path) -> None:
         """A thread learns at the normal end of its block that its lease is lost."""
-        config = SeenStoreConfig(path, timeout=0.001, purge_interval=None)
+        config = SeenStoreConfig(path, timeout=0.2, purge_interval=None)
         with SeenStore(config) as store:
             claim = store.claim("k", lease=0.3, keep_alive=True)
             renewer = claim._claim._renewer

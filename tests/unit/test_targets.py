@@ -133,6 +133,22 @@ class TestUrls:
         assert caught.value.setting == "SEEN_STORE_URL"
         assert url in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "url", [f"u:{HIDDEN}@h", f"u:{HIDDEN}@h:6379/0", f"redis:/u:{HIDDEN}@h"]
+    )
+    def test_password_of_what_is_no_url_is_hidden(self, url: str) -> None:
+        """A URL without its scheme is refused, and shown without its password."""
+        with pytest.raises(ConfigurationError, match=r"is no URL: did you") as caught:
+            AsyncSeenStore(SeenStoreConfig(url=url))
+        assert HIDDEN not in str(caught.value)
+
+    @pytest.mark.parametrize("url", [f"sqlite://u:{HIDDEN}@h/a.db", "sqlite://a.db"])
+    def test_password_in_a_sqlite_url_is_hidden(self, url: str) -> None:
+        """A sqlite URL with a host is refused, and shown without a password."""
+        with pytest.raises(ConfigurationError, match="no host") as caught:
+            AsyncSeenStore(url)
+        assert HIDDEN not in str(caught.value)
+
     def test_password_in_a_path_variable_is_hidden(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

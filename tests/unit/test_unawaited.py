@@ -74,6 +74,8 @@ def test_message_has_both_right_forms(store: AsyncSeenStore) -> None:
         assert store.is_seen("k")
     with pytest.raises(TypeError, match=r"await store\.claim.*async with store\.claim"):
         assert store.claim("k")
+    with pytest.raises(TypeError, match=r"async with store\.claim_many.*= await store"):
+        assert store.claim_many(["k"])
     checking: Any = store.check_and_mark("k")
     with pytest.raises(AttributeError, match=r"'verdict': check_and_mark is not"):
         _ = checking.verdict

@@ -94,7 +94,8 @@ def _translate(
     if code in _CONNECTION_ENDED or (code.startswith("08") and code not in _ADVICE):
         return TransientError(exc, maybe_applied=maybe_applied)
     advice = _ADVICE.get(code, "Nothing acknowledged is lost")
-    return StoreUnavailableError(location, f"{exc} ({type(exc).__name__})", advice)
+    message = exc.args[0]  # str(exc) has the detail as well, which may quote a row
+    return StoreUnavailableError(location, f"{message} ({type(exc).__name__})", advice)
 
 
 def _is_lost(connection: asyncpg.Connection) -> bool:

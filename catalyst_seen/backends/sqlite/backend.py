@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from ..._clock import read_clock
 from ..._targets import expanded
 from .._settings import SQLITE, check_effective
 from . import driver, for_each
@@ -85,7 +86,7 @@ class SqliteBackend:
         return self._shared.now()
 
     async def open(self) -> None:
-        self.now()  # refuses a clock that cannot be used
+        read_clock(self.config.clock)  # refuses one that cannot be used
         await self._connections.open()
 
     async def aclose(self) -> None:

@@ -280,6 +280,19 @@ class TestRoundTrips:
                 assert all(await asyncio.gather(*marks, *claims))
                 assert 1 <= sum("unnest" in query for query in statements) <= 2
 
+    async def test_forget_counts_under_every_name(self, place: Target) -> None:
+        """What a store forgets counts at once under every name of the server."""
+        url = str(place.settings.url)
+        names = url.replace(HOST, "localhost"), url.replace("postgresql:", "postgres:")
+        async with AsyncSeenStore(place.settings) as store:
+            for name in names:
+                assert name != url
+                async with AsyncSeenStore(place.config(url=name)) as other:
+                    await store.mark_seen("k")
+                    assert await store.is_seen("k")
+                    await other.forget("k")
+                assert await store.check_and_mark("k")
+
     async def test_duplicates_write_no_wal(self, place: Target) -> None:
         """A duplicate and a refused claim write nothing to the WAL."""
         async with at(place) as store, connected(place.settings.url) as other:
@@ -646,6 +659,21 @@ class TestFailures:
                 await store.check_and_mark("k")
         async with at(place) as store:
             assert await store.check_and_mark("k")
+
+    async def test_error_does_not_contain_the_key(self, place: Target) -> None:
+        """The text of an error, which is logged, has no row that the server quotes."""
+        table = f'"{place.settings.schema}".seen'
+        async with at(place) as store, connected(place.settings.url) as other:
+            claim = await store.claim("private")
+            await other.execute(f"ALTER TABLE {table} ADD CHECK (id = '') NOT VALID")
+            with pytest.raises(StoreUnavailableError, match="check constraint") as one:
+                await claim.confirm()
+            assert "private" not in str(one.value)
+            with capture_logs() as logs, pytest.raises(LookupError):
+                async with claim:
+                    raise LookupError
+        assert [log["event"] for log in logs] == ["confirm_failed"]
+        assert "private" not in str(logs)
 
     async def test_claim_cancelled_in_lock_is_released(self, place: Target) -> None:
         """A claim that is cancelled while it waits for a row lock is released."""

@@ -74,16 +74,27 @@ async def test_block_that_confirms_in_a_transaction_is_not_renewed(
 
     async with (
         connected(place.settings.url) as own,
-        store.claim("k", lease=0.3, keep_alive=True) as claim,
+        store.claim("k", lease=0.9, keep_alive=True) as claim,
     ):
         async with own.transaction():
             await claim.confirm(connection=own)
             with intercepted(store, count):
-                await asyncio.sleep(0.4)  # longer than the lease
+                await asyncio.sleep(1)  # longer than the lease
         with intercepted(store, count):
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1)
     assert renewals == 0
     assert await store.is_seen("k")
+
+
+async def test_block_of_many_releases_no_confirm_in_a_transaction(
+    store: AsyncSeenStore, place: Target
+) -> None:
+    """What the user's transaction decides is not released at the end of the block."""
+    async with connected(place.settings.url) as own:
+        async with own.transaction(), store.claim_many(["k", "left"]) as claims:
+            await claims[0].confirm(connection=own)
+        assert await store.filter_new(["k", "left"]) == ["left"]
+    assert (await store.stats()).operations["release"] == 1
 
 
 async def test_failed_confirm_in_a_transaction_goes_on_renewing(
@@ -92,7 +103,7 @@ async def test_failed_confirm_in_a_transaction_goes_on_renewing(
     """A confirm that the transaction refuses leaves the lease to be renewed."""
     async with (
         connected(place.settings.url) as own,
-        store.claim("k", lease=0.6, keep_alive=True) as claim,
+        store.claim("k", lease=1.5, keep_alive=True) as claim,
     ):
         transaction = own.transaction()
         await transaction.start()

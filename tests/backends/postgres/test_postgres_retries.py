@@ -15,9 +15,11 @@ from catalyst_seen import (
     Claim,
     OutcomeUnknownError,
     Sighting,
+    StoreError,
     StoreUnavailableError,
     Verdict,
 )
+from catalyst_seen.backends.operations import Get
 
 from ...support.lossy import Lossy, check_nothing_is_undone, lossy
 from ...support.postgres_stores import at, connected, places_log, until_blocked
@@ -222,6 +224,18 @@ class TestUnreachableAfterwards:
                         await store.check_and_mark("k")
                 server.resume()
                 assert not await store.check_and_mark("k")
+
+    async def test_call_that_waited_before_waits_for_the_rest_only(self) -> None:
+        """A batch gets what its calls have left of the timeout, and no new one."""
+        with Postgres() as server:
+            async with at(server, timeout=600) as store:
+                apply = store._lifecycle.backend.apply
+                server.pause()
+                async with asyncio.timeout(60):
+                    with pytest.raises(StoreError):
+                        await apply([Get("", "k")], sample_version=False, timeout=0.3)
+                server.resume()
+                assert await store.check_and_mark("k")
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen._tuning import Tuning
+from catalyst_seen.backends.operations import Get, Id
 from catalyst_seen.backends.redis import RedisBackend
 from catalyst_seen.backends.redis.pipeline import Arg
 from catalyst_seen.backends.redis.session import Session
@@ -316,6 +317,19 @@ class TestFailures:
             assert not isinstance(caught.value, OutcomeUnknownError)
             server.resume()
             assert not await store.check_and_mark("k")
+
+    async def test_call_that_waited_before_waits_for_the_rest_only(
+        self, server: Valkey
+    ) -> None:
+        """A batch gets what its calls have left of the timeout, and no new one."""
+        async with to(server, timeout=600) as store:
+            apply = store._lifecycle.backend.apply
+            server.pause()
+            async with asyncio.timeout(60):
+                with pytest.raises(StoreError):
+                    await apply([Get("", "k")], sample_version=False, timeout=0.3)
+            server.resume()
+            assert await store.check_and_mark("k")
 
     @pytest.mark.torture
     async def test_full_server_still_reads(self, fault: Fault) -> None:

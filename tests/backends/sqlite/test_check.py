@@ -166,6 +166,14 @@ async def test_changed_schema(path: Path, change: str, finding: str) -> None:
     assert path.read_bytes() == before
 
 
+async def test_index_on_other_columns(path: Path) -> None:
+    """An index that another program has made anew, on less, is not ours."""
+    config = await filled(path, 10)
+    write(path, "DROP INDEX seen_hold", "CREATE INDEX seen_hold ON seen (namespace)")
+    with pytest.raises(SchemaError, match="another index seen_hold"):
+        await AsyncSeenStore(config).open()
+
+
 async def test_what_sqlite_makes(path: Path) -> None:
     """The statistics of ``ANALYZE`` are no change of the schema."""
     config = await filled(path, 10)

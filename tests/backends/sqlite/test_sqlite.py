@@ -614,7 +614,7 @@ class TestErrors:
 
     async def test_locked(self, path: Path) -> None:
         """Writes raise, and name file, cause and advice; reads go on."""
-        config = SeenStoreConfig(path, timeout=0.05, purge_interval=None)
+        config = SeenStoreConfig(path, timeout=0.3, purge_interval=None)
         async with AsyncSeenStore(config) as store:
             await store.mark_seen("k")
             await store.mark_seen("expired", 1e9)

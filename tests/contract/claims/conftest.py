@@ -57,9 +57,9 @@ async def faulty(path: Path, faults: SqliteFaults) -> AsyncIterator[AsyncSeenSto
 
 @pytest.fixture
 async def hasty(path: Path, faults: SqliteFaults) -> AsyncIterator[AsyncSeenStore]:
-    """An open store on a file, with the real clock, that waits for no lock."""
+    """An open store on a file, with the real clock, that hardly waits for a lock."""
     config = SeenStoreConfig(
-        path, timeout=0.001, purge_interval=None, tuning=faults.tuning
+        path, timeout=0.5, purge_interval=None, tuning=faults.tuning
     )
     async with AsyncSeenStore(config) as store:
         yield store

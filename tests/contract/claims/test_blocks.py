@@ -324,12 +324,12 @@ class TestBlock:
             await claim.release()
             await renewal
         assert await verdict(live, "back") is Verdict.RETRY
-        async with live.claim("done", lease=0.1, keep_alive=True) as claim:
+        async with live.claim("done", lease=0.9, keep_alive=True) as claim:
             renewal = asyncio.create_task(claim.renew())
             await asyncio.sleep(0)
             await claim.confirm()
             await renewal
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.4)  # a third of the lease, and more
         assert await live.is_seen("done")
 
     async def test_block_waits_for_confirm_under_way(

@@ -125,8 +125,9 @@ class TestManyBlock:
         """A claim that was released by hand, with a delay, is not released again."""
         async with store.claim_many(["a"]) as (claim,):
             await claim.release(delay=30)
-        assert (await store.claim("a")).retry_after == 30
-        clock.advance(30)
+            clock.advance(10)
+        assert (await store.claim("a")).retry_after == 20
+        clock.advance(20)
         assert await store.claim("a")
 
     async def test_lost_claim_stays_with_its_new_owner(
@@ -164,8 +165,9 @@ class TestBlocking:
     def test_many_as_a_block(self, target: Target) -> None:
         """What no inner block settles is released."""
         with SeenStore(target.config()) as store:
-            with store.claim_many(["a", "b"]) as claims, claims[0]:
-                pass
+            store.mark_seen("seen")
+            with store.claim_many(["a", "seen", "b"]) as claims, claims[0]:
+                assert [claim.key for claim in claims] == ["a", "b"]
             assert store.filter_new(["a", "b"]) == ["b"]
             assert store.claim("b").verdict is Verdict.RETRY
 

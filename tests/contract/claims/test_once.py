@@ -82,6 +82,18 @@ async def test_options_are_those_of_claim(store: AsyncSeenStore, clock: Clock) -
         await store.once("other", _raise, lease=-1)
 
 
+async def test_function_is_not_called_without_the_claim(
+    store: AsyncSeenStore, clock: Clock
+) -> None:
+    """Whatever keeps the key from the caller keeps the function from being called."""
+    await store.claim("k", lease=5, on_abandoned="hold")
+    assert await store.once("k", _raise) == Once(Verdict.IN_FLIGHT, None)
+    clock.advance(5)
+    assert await store.once("k", _raise) == Once(Verdict.HELD, None)
+    await store.mark_seen("k")
+    assert await store.once("k", _raise) == Once(Verdict.DUPLICATE, None)
+
+
 def _raise() -> None:
     raise HandlingError
 
@@ -109,6 +121,8 @@ class TestBlocking:
         with SeenStore(target.config()) as store:
             assert store.once("k", lambda: 42) == Once(Verdict.NEW, 42)
             assert store.once("k", _raise) == Once(Verdict.DUPLICATE, None)
+            with store.claim("l"):
+                assert store.once("l", _raise) == Once(Verdict.IN_FLIGHT, None)
 
     def test_failure_releases(self, target: Target) -> None:
         """An exception gives the key back."""

@@ -111,7 +111,7 @@ class TestKeepAlive:
         with pytest.raises(TimeoutError):
             async with (
                 asyncio.timeout(None) as timeout,
-                live.claim("k", lease=0.2, keep_alive=True),
+                live.claim("k", lease=3, keep_alive=True),
             ):
                 await operations(live, "renew", 1)
                 timeout.reschedule(0)
@@ -144,8 +144,9 @@ class TestKeepAlive:
             async with claim:
                 try:
                     await asyncio.sleep(60)
-                finally:
+                except asyncio.CancelledError:
                     left = claim.remaining()
+                    raise
         assert left == 0
 
     async def test_renewal_does_not_wait_for_the_timeout_of_the_store(
@@ -190,7 +191,7 @@ class TestKeepAlive:
         here, is_broken = threading.current_thread(), False
         async with AsyncSeenStore(path, clock=clock) as store:
             with capture_logs() as logs:
-                async with store.claim("k", lease=0.3, keep_alive=True) as claim:
+                async with store.claim("k", lease=3, keep_alive=True) as claim:
                     is_broken, before = True, claim.lease_until or 0.0
                     await until(
                         lambda: not times and (claim.lease_until or 0.0) > before
@@ -224,7 +225,7 @@ class TestKeepAlive:
         self, path: Path, clock: Clock
     ) -> None:
         """A renewal by hand that fails leaves the automatic renewals as they were."""
-        config = SeenStoreConfig(path, timeout=0.001, purge_interval=None)
+        config = SeenStoreConfig(path, timeout=0.2, purge_interval=None)
         async with (
             AsyncSeenStore(config, clock=clock) as other,
             AsyncSeenStore(config, clock=clock) as store,
@@ -257,14 +258,14 @@ class TestKeepAlive:
 
         def begin(execute: Callable[[], object]) -> object:
             if is_slow:
-                time.sleep(0.15)
+                time.sleep(0.25)
             return execute()
 
         faults.replace("BEGIN", begin)
-        async with hasty.claim("k", lease=0.3, keep_alive=True) as claim:
+        async with hasty.claim("k", lease=0.6, keep_alive=True) as claim:
             is_slow = True
             await claim.renew(60)  # meanwhile a renewal is due, and waits behind it
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.6)
             is_slow = False
             retry_after = (await hasty.claim("k")).retry_after
         assert retry_after is not None

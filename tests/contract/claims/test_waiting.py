@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -147,6 +148,49 @@ class TestWait:
         async with asyncio.timeout(30):
             claims = await asyncio.gather(*waiters)
         assert {claim.verdict for claim in claims} == {Verdict.DUPLICATE}
+
+    async def test_poll_of_the_first_waiter_serves_all_at_once(
+        self, path: Path
+    ) -> None:
+        """Without a cache, what the first one finds costs the others a few batches."""
+        config = SeenStoreConfig(path, purge_interval=None, recent_staleness=0)
+        async with AsyncSeenStore(config) as store, AsyncSeenStore(config) as other:
+            owner = await other.claim("k")
+            waiters = [
+                asyncio.create_task(store.claim("k", wait=60)) for _ in range(300)
+            ]
+            await operations(store, "claim", 300)
+            before = (await store.stats()).batches
+            await owner.confirm()
+            async with asyncio.timeout(60):
+                claims = await asyncio.gather(*waiters)
+            assert {claim.verdict for claim in claims} == {Verdict.DUPLICATE}
+            assert (await store.stats()).batches - before < 100
+
+    async def test_many_waiters_that_wake_let_others_run(self) -> None:
+        """The end of a claim with a thousand waiters does not stop the loop."""
+        turn, woken = 0, Counter[int]()
+
+        async def other() -> None:
+            nonlocal turn
+            while True:
+                turn += 1
+                await asyncio.sleep(0)
+
+        async def wait(store: AsyncSeenStore) -> None:
+            await store.claim("k", wait=60)
+            woken[turn] += 1
+
+        async with AsyncSeenStore(":memory:", purge_interval=None) as store:
+            owner = await store.claim("k")
+            waiters = [asyncio.create_task(wait(store)) for _ in range(1_000)]
+            await operations(store, "claim", 1_001)
+            others = asyncio.create_task(other())
+            await owner.confirm()
+            await asyncio.wait(waiters)
+            others.cancel()
+        assert woken.total() == 1_000
+        assert max(woken.values()) < 500
 
     async def test_waiters_are_served_in_order(self, unpolled: AsyncSeenStore) -> None:
         """A released key goes to the waiter that came first."""
