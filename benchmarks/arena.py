@@ -90,10 +90,10 @@ class Layout:
             with SeenStore(path, purge_interval=None) as store:
                 store.mark_seen(KEY, marked_at)
         with closing(sqlite3.connect(path)) as db:
-            row = db.execute("SELECT * FROM seen WHERE id = ?", (KEY,))
+            row = db.execute("SELECT * FROM seen WHERE key = ?", (KEY,))
             names = [column[0] for column in row.description]
             self._row = list(row.fetchone())
-        self._place = names.index("id")
+        self._place = names.index("key")
         self.insert = f"INSERT INTO seen VALUES ({', '.join('?' * len(names))})"
 
     def row(self, key: str) -> list[str | float | None]:

@@ -62,8 +62,6 @@ def span(
     only = namespaces.find(db, namespace)
     if only is None:
         return None
-    if only != first:  # the first page; or the namespace is another one by now
-        start = prefix
     return Span(only, start, only, end)
 
 

@@ -168,7 +168,7 @@ async def test_newer_schema_is_refused(path: Path) -> None:
 
 async def test_columns_of_later_releases(path: Path) -> None:
     """What a later release stores with a key outlives marks and claims by this one."""
-    async with AsyncSeenStore(path, recent_keys=0) as store:
+    async with AsyncSeenStore(path) as store:
         await store.mark_many(["a", "b"])
         columns = "seq, listed_poll, listed_at, kept_until"
         write(path, f"UPDATE seen SET ({columns}) = (1, 2, 3.5, 4.5)")

@@ -100,8 +100,11 @@ async def test_no_note_stays_behind(
         await store.clear(namespace="other")
         kept = [("kept", key, "in kept") for key in "abcd"]
         assert sorted(read(path, NOTES)) == kept
+        await store.mark_many([*"pq"], ttl=60, note="expires", namespace="new")
+        clock.advance(60)
         await store.rename("new", namespace="kept")
         assert sorted(read(path, NOTES)) == [("new", *row[1:]) for row in kept]
+    assert read(path, "SELECT count(*) FROM detail") == [(len(kept),)]
     assert set(read(path, "SELECT has_detail FROM seen")) == {(1,)}
 
 

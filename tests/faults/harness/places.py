@@ -31,7 +31,7 @@ def is_intact(target: Target) -> bool:
 
 def seen_tokens(target: Target, places: Places) -> dict[str, str]:
     """Read every key that is seen, and the token by which it was confirmed."""
-    marks = "SELECT id, token FROM {} WHERE lease_until IS NULL"
+    marks = "SELECT key, token FROM {} WHERE lease_until IS NULL"
     if target.name == "file":
         rows = read(Path(target.settings.path), marks.format("seen"))
     elif target.name == "postgres":
