@@ -75,6 +75,17 @@ class Remove(Operation[bool]):
 
 
 @dataclass(slots=True)
+class Rename(Operation[bool]):
+    """Give the key before it in the batch this name; true if there was a row.
+
+    Both keys must be on one server. A row that is there already, and is not older,
+    stays, and the other one is removed.
+    """
+
+    verb = "rename"
+
+
+@dataclass(slots=True)
 class Discard(Operation[bool]):
     """Remove a claimed row if the token owns it; true if there is no row any more."""
 

@@ -82,6 +82,7 @@ class RedisBackend:
         self._clock = ServerClock(self.config.tuning.server_time)
         self._codec = KeyCodec(self.config.prefix)
         self._connection: _Connection | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._engine = ""
 
     @property
@@ -111,8 +112,12 @@ class RedisBackend:
         try:
             if not is_current:
                 await adopt(connection.session, self._codec, self.config.prefix)
+        except asyncio.CancelledError:
+            # A request under way completes in the background.
+            self._connection = None
+            self._closing = asyncio.create_task(_close(connection))
+            raise
         except BaseException:
-            self.abandon()  # a request under way might wait for a lost server
             await self.aclose()
             raise
 
@@ -151,13 +156,9 @@ class RedisBackend:
         return marker is not None and is_adopted(marker, self._location)
 
     async def aclose(self) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        await connection.session.channel.aclose()
-        self._connection = None
-        if connection.client is not None:
-            await connection.client.aclose()
+        if self._connection is not None:
+            await _close(self._connection)
+            self._connection = None
 
     def abandon(self) -> None:
         if self._connection is None:
@@ -266,6 +267,12 @@ class RedisBackend:
         if self._connection is None:
             raise StoreClosedError(f"store {self._location!r} was closed")
         return self._connection
+
+
+async def _close(connection: _Connection) -> None:
+    await connection.session.channel.aclose()
+    if connection.client is not None:
+        await connection.client.aclose()
 
 
 def _abandon_connected(connecting: asyncio.Task[tuple[_Connection, bool]]) -> None:

@@ -43,7 +43,13 @@ _MAX_REDIRECTIONS = 5  # of one command, before the slot counts as unavailable
 
 
 class Topology(Protocol):
-    """The servers that keep the keys of a store."""
+    """The servers that keep the keys of a store.
+
+    Attributes:
+        is_cluster: Are there several, without common transactions?
+    """
+
+    is_cluster: bool
 
     def slot(self, redis_key: bytes) -> int:
         """Return the slot of a key; one script call takes keys of one slot only."""
@@ -90,6 +96,8 @@ class Topology(Protocol):
 class Standalone:
     """One server, or the server that a client's connection pool chooses."""
 
+    is_cluster = False
+
     def __init__(self, client: Redis) -> None:
         self._client = client
 
@@ -128,6 +136,8 @@ class Standalone:
 
 class Cluster:
     """The primaries of a cluster, each with a range of the slots."""
+
+    is_cluster = True
 
     def __init__(self, client: RedisCluster) -> None:
         self._client = client

@@ -134,8 +134,9 @@ class Inspection:
                 ids = {name: id_ for name in names if (id_ := self._codec.decode(name))}
                 for row in await self._read(ids):
                     yield row
-                if namespace is None:
-                    old_names += await self._count_old(names)
+                rest = [name for name in names if name not in ids]
+                if namespace is None and rest:
+                    old_names += await self._count_old(rest)
         if namespace is None:
             self._record_old(old_names)
 

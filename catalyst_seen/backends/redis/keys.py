@@ -53,14 +53,9 @@ class KeyCodec:
         """
         if not name.startswith(self._bytes):
             return None
-        head, _, rest = name[len(self._bytes) :].partition(b"}:")
-        try:
-            namespace, key = unquote(head.decode()), rest.decode()
-        except UnicodeDecodeError:
-            return None
-        if not key or name != self.encode(namespace, key):
-            return None
-        return namespace, key
+        end = name.find(b"}:") + 2
+        namespace = _namespace(self._start, name[:end])
+        return None if namespace is None else _id(namespace, name[end:])
 
     def pattern(self, namespace: str | None, prefix: str = "") -> bytes:
         """Return the ``MATCH`` pattern of keys of one namespace, or of all.
@@ -97,27 +92,26 @@ class OldKeyCodec:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._is_plain = _escape(prefix) == prefix
-        self.pattern: bytes = _literal(prefix) + b":*:*"
+        self._size = len(prefix.encode()) + 1
+        # Without the names of the present layout, which begin with "%{".
+        start = _literal(prefix) + b":"
+        self.patterns: list[bytes] = [start + b"[^%]*", start + b"%[23]*"]
 
     def encode(self, namespace: str, key: str) -> bytes:
         """Return the Redis key that an earlier release gave to a key."""
-        escaped = namespace.replace("%", "%25").replace(":", "%3A")
-        return f"{self._prefix}:{escaped}:{key}".encode()
+        return _old_head(self._prefix, namespace) + key.encode()
 
     def decode(self, name: bytes) -> Id | None:
         """Return the namespace and the key; ``None`` for any other Redis key."""
-        try:
-            _, namespace, key = name.decode().split(":", 2)
-        except ValueError:
-            return None
-        id_ = unquote(namespace), key
-        return id_ if key and self.encode(*id_) == name else None
+        end = name.find(b":", self._size) + 1
+        namespace = _old_namespace(self._prefix, name[:end])
+        return None if namespace is None else _id(namespace, name[end:])
 
     def patterns_of_both(self, codec: KeyCodec) -> list[bytes]:
         """Return patterns of all keys in this layout and in the present one."""
         if self._is_plain:  # one scan finds both
             return [_literal(self._prefix) + b":*"]
-        return [codec.pattern(None), self.pattern]
+        return [codec.pattern(None), *self.patterns]
 
 
 def _literal(text: str) -> bytes:
@@ -132,3 +126,34 @@ def _escape(text: str) -> str:
 @lru_cache(maxsize=4_096)
 def _head(start: str, namespace: str) -> bytes:
     return f"{start}{{{_escape(namespace)}}}:".encode()
+
+
+@lru_cache(maxsize=4_096)
+def _namespace(start: str, head: bytes) -> str | None:
+    """Return the namespace whose keys have a head; ``None`` if none has."""
+    try:
+        namespace = unquote(head[len(start.encode()) + 1 : -2].decode())
+    except UnicodeDecodeError:
+        return None
+    return namespace if _head(start, namespace) == head else None
+
+
+def _old_head(prefix: str, namespace: str) -> bytes:
+    escaped = namespace.replace("%", "%25").replace(":", "%3A")
+    return f"{prefix}:{escaped}:".encode()
+
+
+@lru_cache(maxsize=4_096)
+def _old_namespace(prefix: str, head: bytes) -> str | None:
+    try:
+        namespace = unquote(head[len(prefix.encode()) + 1 : -1].decode())
+    except UnicodeDecodeError:
+        return None
+    return namespace if _old_head(prefix, namespace) == head else None
+
+
+def _id(namespace: str, key: bytes) -> Id | None:
+    try:
+        return (namespace, key.decode()) if key else None
+    except UnicodeDecodeError:
+        return None

@@ -106,10 +106,11 @@ async def _move_all(session: Session, codec: KeyCodec, old: OldKeyCodec) -> bool
 async def _move_pass(
     session: Session, codec: KeyCodec, old: OldKeyCodec, mover: Mover
 ) -> int:
-    """Move the names that a scan finds; return how many there were."""
+    """Move the names that scans find; return how many there were."""
     moved = 0
-    async for names in scan_pages(session, old.pattern):
-        found = {name: id_ for name in names if (id_ := old.decode(name))}
-        targets = [codec.encode(*id_) for id_ in found.values()]
-        moved += await mover.move(list(found.values()), list(found), targets)
+    for pattern in old.patterns:
+        async for names in scan_pages(session, pattern):
+            found = {name: id_ for name in names if (id_ := old.decode(name))}
+            targets = [codec.encode(*id_) for id_ in found.values()]
+            moved += await mover.move(list(found.values()), list(found), targets)
     return moved

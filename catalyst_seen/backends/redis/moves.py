@@ -1,8 +1,9 @@
 """Moves values to other Redis keys, which may be on other nodes of a cluster.
 
-The nodes of a cluster have no transaction in common, so that each page of values is
-copied first and removed afterwards: a kill in between leaves both. The next move of the
-same keys completes the first one; a copy that was changed since is newer, and stays.
+One server renames each key at once. The nodes of a cluster have no transaction in
+common, so that each page of values is copied first and removed afterwards: a kill in
+between leaves both. The next move of the same keys completes the first one; a copy that
+was changed since is newer, and stays.
 
 A store that moves keys holds a lease, a row of the store's own format. Every copy has a
 deadline before its end, which the server checks: a copy that arrives later could bring
@@ -17,13 +18,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..._errors import SchemaError, SeenError, StoreUnavailableError
-from ..operations import Acquire, Confirm, Release, Renew
-from .administration import Discard, Export, Import, Remove
+from ..operations import Acquire, Confirm, IsSeen, Release, Renew
+from .administration import Discard, Export, Import, Remove, Rename
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from ..operations import Id, Operation
+    from .script import KeyReply
     from .session import Session
 
 _LEASE = 20.0
@@ -31,6 +33,9 @@ _RENEW_BEFORE = 15.0
 _MARGIN = 5.0
 """Seconds of a lease: its length; how long it must last for the next page; and those at
 its end without a copy, by which the clocks of two nodes may differ."""
+
+_PAIRS = 250
+"""Keys that one script call renames."""
 
 _RELEASE_TIMEOUT = 1.0
 """Seconds to give up the lease after an error or a cancellation."""
@@ -74,6 +79,32 @@ class Mover:
             TakenOverError: The lease was lost.
         """
         await self._renew()
+        if self._session.topology.is_cluster:
+            found = await self._copy(ids, sources, targets)
+        else:
+            found = await self._rename(ids, sources, targets)
+        self.moved += found
+        return found
+
+    async def _rename(
+        self, ids: Sequence[Id], sources: Sequence[bytes], targets: Sequence[bytes]
+    ) -> int:
+        found = 0
+        for first in range(0, len(ids), _PAIRS):
+            page = slice(first, first + _PAIRS)
+            pairs = zip(sources[page], targets[page], strict=True)
+            replies = await self._session.ask(
+                [one for id_ in ids[page] for one in (IsSeen(*id_), Rename(*id_))],
+                [name for pair in pairs for name in pair],
+            )
+            renamed = replies[1::2]
+            self._check_foreign(renamed)
+            found += sum(reply.is_done for reply in renamed)
+        return found
+
+    async def _copy(
+        self, ids: Sequence[Id], sources: Sequence[bytes], targets: Sequence[bytes]
+    ) -> int:
         session = self._session
         exported = await session.ask([Export(*id_) for id_ in ids], sources)
         found = [
@@ -88,20 +119,22 @@ class Mover:
             [Import(*id_, value, at, deadline) for id_, _, _, value, at in found],
             [target for _, _, target, _, _ in found],
         )
-        if any(reply.is_foreign for reply in imported):
-            raise SchemaError(
-                session.location,
-                "a key to be renamed would get the name of another program's key",
-                "Nothing is lost; remove that key, or choose another name",
-            )
+        self._check_foreign(imported)
         if not all(reply.is_done for reply in imported):
             raise _lost(session)
         await session.ask(
             [Remove(*id_, value, at) for id_, _, _, value, at in found],
             [source for _, source, _, _, _ in found],
         )
-        self.moved += len(found)
         return len(found)
+
+    def _check_foreign(self, replies: Sequence[KeyReply]) -> None:
+        if any(reply.is_foreign for reply in replies):
+            raise SchemaError(
+                self._session.location,
+                "a key to be renamed would get the name of another program's key",
+                "Nothing is lost; remove that key, or choose another name",
+            )
 
     async def _renew(self) -> None:
         session = self._session

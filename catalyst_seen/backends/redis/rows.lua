@@ -116,6 +116,7 @@ end
 -- Returns what `execute` returns. An absent key is written only if it is absent: an
 -- empty text of another program is not overwritten.
 local function write(key, row, note, is_absent)
+  if row and row.is_written then return nil end
   if not row or (row.expires and row.expires <= now) then
     if is_absent then return nil end
     return execute('DEL', key)

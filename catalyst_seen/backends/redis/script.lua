@@ -83,7 +83,7 @@ end
 --
 -- They are no tables of functions, because every call of the script would make these
 -- anew, which takes longer than all comparisons.
-local function administrate(verb, op, key, row, verdict)
+local function administrate(verb, op, key, row, verdict, is_absent)
   if verb == 'o' then  -- Cleanup
     if not row or row.last >= now - op.span or verdict == IN_FLIGHT
       or (row.lease and row.policy == HOLD) then return false, row end
@@ -102,6 +102,19 @@ local function administrate(verb, op, key, row, verdict)
     if row and row.last >= copy.last then return true, row, verdict end
     copy.value, copy.expires = op.text, op.ts >= 0 and op.ts or nil
     return true, copy
+  elseif verb == 'v' then  -- Rename
+    local source = KEYS[index - 1]
+    local moved = read(source)
+    if not moved then return false, row end
+    if row and row.last >= moved.last then
+      call('DEL', source)
+    elseif not is_absent then
+      call('RENAME', source, key)
+    elseif call('RENAMENX', source, key) == 0 then  -- an empty text of another program
+      return false, nil
+    end
+    moved.is_written = true
+    return true, moved
   elseif verb == 'z' then  -- Remove
     if row and ((row.expires or FOREVER) ~= op.ts or call('GET', key) ~= op.text) then
       return false, row
@@ -111,7 +124,7 @@ local function administrate(verb, op, key, row, verdict)
   error('unknown verb ' .. verb)
 end
 
-local function transition(verb, op, key, row, verdict)
+local function transition(verb, op, key, row, verdict, is_absent)
   if verb == 'i' or verb == 'g' or verb == 'x' then  -- IsSeen, Get, Export
     return false, row
   elseif verb == 'k' then  -- CheckAndMark
@@ -164,7 +177,7 @@ local function transition(verb, op, key, row, verdict)
     if verdict ~= HELD then return false, row end
     return true, released(row, now, op.ttl)
   end
-  return administrate(verb, op, key, row, verdict)
+  return administrate(verb, op, key, row, verdict, is_absent)
 end
 
 -- Returns the note of the row that an operation stores. One that an earlier attempt has
@@ -210,7 +223,7 @@ for number, key in ipairs(KEYS) do
   local verdict, is_done, stored, corrected, refusal, note
   if not is_foreign then
     verdict = verdict_of(row)
-    is_done, stored, corrected = transition(verb, op, key, row, verdict)
+    is_done, stored, corrected = transition(verb, op, key, row, verdict, is_absent)
     if is_done then
       if stored and (op.text or (row and row.note_at)) then
         note = note_after(op, key, row, corrected)

@@ -32,7 +32,16 @@ from ..operations import (
     Resolve,
     Row,
 )
-from .administration import Cleanup, Clear, Discard, Export, Import, Remove, Select
+from .administration import (
+    Cleanup,
+    Clear,
+    Discard,
+    Export,
+    Import,
+    Remove,
+    Rename,
+    Select,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -163,6 +172,7 @@ _PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
     Discard: lambda discard: _pack(b"d", token=discard.token),
     Export: lambda _: _pack_without_token(b"x"),
     Import: _pack_import,
+    Rename: lambda _: _pack_without_token(b"v"),
     Remove: lambda remove: _pack(b"z", ts=remove.expires_at, text=remove.value),
 }
 

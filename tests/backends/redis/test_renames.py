@@ -46,6 +46,13 @@ def running() -> Iterator[ValkeyCluster]:
         yield made
 
 
+@pytest.fixture
+def cluster(running: ValkeyCluster) -> ValkeyCluster:
+    """The cluster, empty."""
+    running.clear()
+    return running
+
+
 @pytest.fixture(params=["one", "cluster"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """One server, and a cluster, both empty."""
@@ -127,10 +134,12 @@ class TestRename:
             notes = {one.key: one.note async for one in store.records(state="seen")}
             assert notes == dict.fromkeys([*KEYS, "more"], "newer")
 
-    async def test_key_changed_meanwhile_is_moved_again(self, server: Server) -> None:
+    async def test_key_changed_meanwhile_is_moved_again(
+        self, cluster: ValkeyCluster
+    ) -> None:
         """A key that is marked while its copy is under way is moved as it is then."""
         ask = Session.ask
-        async with to(server) as store, to(server) as other:
+        async with to(cluster) as store, to(cluster) as other:
             await store.mark_seen("k", namespace="old", note="first", ttl=None)
 
             async def late(
