@@ -2,7 +2,8 @@
 
 =================  ============================================================
 ``backend``        ``PostgresBackend``: verbs become batches, retried by ``_retry``
-``batch``          a batch: statements, and records that become results
+``batch``          the statements of a batch
+``results``        records become results
 ``encoding``       operations become parameters
 ``shapes``         the queries of the parameters
 ``queries``        the statements of a batch; the state machine and the TTL in SQL

@@ -68,9 +68,9 @@ def encode(
         columns["place"] = tuple(names.places[one.namespace] for one in operations)
     shape = Shape(
         verbs[0] if not has_places and _is_uniform(verbs) else None,
-        is_noted=any(note is not None for note in notes),
+        is_noted=notes.count(None) < len(notes),
         has_places=has_places,
-        may_insert=any(names.is_allowed) or any(map(_may_insert, operations)),
+        may_insert=any(names.is_allowed) or not _INSERTING.isdisjoint(verbs),
     )
     parameters: list[Sequence[object]] = [[one.key for one in operations], names.all]
     parameters.extend(
@@ -83,7 +83,7 @@ def encode(
 
 
 def _may_insert(operation: Operation[object]) -> bool:
-    return isinstance(operation, Mark | CheckAndMark | Acquire)
+    return operation.verb in _INSERTING
 
 
 def _is_uniform(column: Sequence[object]) -> bool:
@@ -106,6 +106,8 @@ _Encoded = tuple[
 """Verb, token, lease, TTL, policy, ts and note; see ``shapes.COLUMNS``."""
 
 _SENT = COLUMNS[None][1:]
+_INSERTING = frozenset({Mark.verb, CheckAndMark.verb, Acquire.verb})
+"""The verbs that may insert a row."""
 
 
 def _encode_lease(claim: Acquire | Renew) -> _Encoded:

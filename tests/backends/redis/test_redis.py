@@ -29,7 +29,7 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen._tuning import Tuning
-from catalyst_seen.backends.operations import Get, Id
+from catalyst_seen.backends.operations import Get
 from catalyst_seen.backends.redis import RedisBackend
 from catalyst_seen.backends.redis.pipeline import Arg
 from catalyst_seen.backends.redis.session import Session
