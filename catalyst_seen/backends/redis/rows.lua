@@ -113,14 +113,20 @@ local function to_value(row, note)
   return head .. char(#row.token) .. row.token .. note
 end
 
+-- Renames a key; returns what `execute` returns.
+local function rename(source, key, is_absent)
+  if not is_absent then return execute('RENAME', source, key) end
+  return nil, call('RENAMENX', source, key) == 0
+end
+
 -- Returns what `execute` returns. An absent key is written only if it is absent: an
 -- empty text of another program is not overwritten.
 local function write(key, row, note, is_absent)
-  if row and row.is_written then return nil end
   if not row or (row.expires and row.expires <= now) then
     if is_absent then return nil end
     return execute('DEL', key)
   end
+  if row.source then return rename(row.source, key, is_absent) end
   local value = row.value or to_value(row, note)
   if not is_absent then
     if not row.expires then return execute('SET', key, value) end

@@ -83,7 +83,7 @@ end
 --
 -- They are no tables of functions, because every call of the script would make these
 -- anew, which takes longer than all comparisons.
-local function administrate(verb, op, key, row, verdict, is_absent)
+local function administrate(verb, op, key, row, verdict)
   if verb == 'o' then  -- Cleanup
     if not row or row.last >= now - op.span or verdict == IN_FLIGHT
       or (row.lease and row.policy == HOLD) then return false, row end
@@ -108,12 +108,9 @@ local function administrate(verb, op, key, row, verdict, is_absent)
     if not moved then return false, row end
     if row and row.last >= moved.last then
       call('DEL', source)
-    elseif not is_absent then
-      call('RENAME', source, key)
-    elseif call('RENAMENX', source, key) == 0 then  -- an empty text of another program
-      return false, nil
+      return true, row, verdict
     end
-    moved.is_written = true
+    moved.source = source
     return true, moved
   elseif verb == 'z' then  -- Remove
     if row and ((row.expires or FOREVER) ~= op.ts or call('GET', key) ~= op.text) then
@@ -124,7 +121,7 @@ local function administrate(verb, op, key, row, verdict, is_absent)
   error('unknown verb ' .. verb)
 end
 
-local function transition(verb, op, key, row, verdict, is_absent)
+local function transition(verb, op, key, row, verdict)
   if verb == 'i' or verb == 'g' or verb == 'x' then  -- IsSeen, Get, Export
     return false, row
   elseif verb == 'k' then  -- CheckAndMark
@@ -177,7 +174,7 @@ local function transition(verb, op, key, row, verdict, is_absent)
     if verdict ~= HELD then return false, row end
     return true, released(row, now, op.ttl)
   end
-  return administrate(verb, op, key, row, verdict, is_absent)
+  return administrate(verb, op, key, row, verdict)
 end
 
 -- Returns the note of the row that an operation stores. One that an earlier attempt has
@@ -223,7 +220,7 @@ for number, key in ipairs(KEYS) do
   local verdict, is_done, stored, corrected, refusal, note
   if not is_foreign then
     verdict = verdict_of(row)
-    is_done, stored, corrected = transition(verb, op, key, row, verdict, is_absent)
+    is_done, stored, corrected = transition(verb, op, key, row, verdict)
     if is_done then
       if stored and (op.text or (row and row.note_at)) then
         note = note_after(op, key, row, corrected)

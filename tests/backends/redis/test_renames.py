@@ -177,14 +177,16 @@ class TestRename:
                     await store.rename("new", namespace="old")
             await store.rename("new", namespace="old")
 
-    async def test_foreign_value_in_the_way(self, server: Server) -> None:
+    @pytest.mark.parametrize("value", [b"", b"hello"])
+    async def test_foreign_value_in_the_way(self, server: Server, value: bytes) -> None:
         """A value of another program under a new name is not overwritten."""
         async with to(server) as store:
             await fill(store)
             with Values(server) as values:
-                values.set(redis_key("k3", "new"), b"hello")
+                values.set(redis_key("k3", "new"), value)
                 with pytest.raises(SchemaError, match="another program"):
                     await store.rename("new", namespace="old")
+                assert values.get(redis_key("k3", "new")) == value
                 values.delete(redis_key("k3", "new"))
                 await complete(store)
                 assert await store.count(namespace="new") == len(KEYS)
