@@ -147,7 +147,8 @@ import catalyst_seen, importlib.metadata, pathlib
 root = pathlib.Path(catalyst_seen.__file__).parent
 assert "site-packages" in root.parts, root
 assert (root / "py.typed").exists()
-assert (root / "backends" / "redis" / "script.lua").exists()
+for script in ("rows.lua", "script.lua"):
+    assert (root / "backends" / "redis" / script).exists()
 for url in ("redis://localhost", "postgresql://localhost/db"):
     try:
         catalyst_seen.AsyncSeenStore(url)
