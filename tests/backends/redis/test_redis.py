@@ -27,7 +27,7 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen._tuning import Tuning
-from catalyst_seen.backends.operations import Get, Id
+from catalyst_seen.backends.operations import Id
 from catalyst_seen.backends.redis import RedisBackend
 
 from ...faults.harness.checker import History, Outcome
@@ -36,6 +36,7 @@ from ...support.clock import Clock
 from ...support.link import Link
 from ...support.redis_stores import DURABLE, to
 from ...support.servers import HOST, Valkey, ValkeyCluster, free_port
+from ...support.waiting import waits_for_the_rest_only
 
 SECRET = "s3cret-w0rd"  # noqa: S105 - of a server that lives for a test
 
@@ -319,13 +320,7 @@ class TestFailures:
     ) -> None:
         """A batch gets what its calls have left of the timeout, and no new one."""
         async with to(server, timeout=600) as store:
-            apply = store._lifecycle.backend.apply
-            server.pause()
-            async with asyncio.timeout(60):
-                with pytest.raises(StoreError):
-                    await apply([Get("", "k")], sample_version=False, timeout=0.3)
-            server.resume()
-            assert await store.check_and_mark("k")
+            await waits_for_the_rest_only(store, server)
 
     @pytest.mark.torture
     async def test_full_server_still_reads(self, fault: Fault) -> None:
