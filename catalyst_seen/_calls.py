@@ -1,6 +1,6 @@
 """Errors that explain a call whose arguments do not fit: how each one is passed.
 
-The check runs after Python has refused the call, so a call that fits costs nothing.
+The check runs only when a call was refused, so a call that fits does not pay for it.
 """
 
 from __future__ import annotations
@@ -53,17 +53,18 @@ def call_error(
     """
     parameters = inspect.signature(function).parameters.values()
     kinds = {parameter.kind for parameter in parameters}
-    positional = _names(parameters, inspect.Parameter.POSITIONAL_OR_KEYWORD)[1:]
-    named = _names(parameters, inspect.Parameter.KEYWORD_ONLY)
+    positional = names_of_kind(parameters, inspect.Parameter.POSITIONAL_OR_KEYWORD)[1:]
+    named = names_of_kind(parameters, inspect.Parameter.KEYWORD_ONLY)
     name = function.__qualname__.removesuffix(".__init__")
     surplus = args[1 + len(positional) :]
     if surplus and inspect.Parameter.VAR_POSITIONAL not in kinds:
         value = truncated_repr(surplus[0])
-        advice = f"pass {value} by name, as {'= or '.join(named)}="
-        return TypeError(
-            f"{name} takes {' and '.join(positional) or 'nothing'} by position: "
-            + (advice if named else f"{value} is one too many")
-        )
+        if named:
+            advice = f"pass {value} by name, as {'= or '.join(named)}="
+        else:
+            advice = f"{value} is one too many"
+        taken = " and ".join(positional) or "nothing"
+        return TypeError(f"{name} takes {taken} by position: {advice}")
     known = [*positional, *named]
     unknown = [argument for argument in kwargs if argument not in known]
     if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
@@ -71,9 +72,10 @@ def call_error(
     return None
 
 
-def _names(
+def names_of_kind(
     parameters: Iterable[inspect.Parameter], kind: inspect._ParameterKind
 ) -> list[str]:
+    """Return the names of the parameters that are passed in one way."""
     return [parameter.name for parameter in parameters if parameter.kind is kind]
 
 

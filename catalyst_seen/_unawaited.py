@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, cast
 
-from ._calls import call_error
+from ._calls import call_error, names_of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
-_NAMED = inspect.Parameter.KEYWORD_ONLY
-_OTHERS = inspect.Parameter.VAR_KEYWORD
 
 
 class Unawaited(Coroutine[Any, Any, T_co]):
@@ -102,10 +98,10 @@ def _caller(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Unawai
     One that passes ``*args`` and ``**kwargs`` on would cost 0.3 µs a call more, which
     is nearly as much as everything else that is done here.
     """
-    parameters = list(inspect.signature(function).parameters.values())
-    positional = [one.name for one in parameters if one.kind is _POSITIONAL]
-    named = [one.name for one in parameters if one.kind is _NAMED]
-    others = [one.name for one in parameters if one.kind is _OTHERS]
+    parameters = inspect.signature(function).parameters.values()
+    positional = names_of_kind(parameters, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    named = names_of_kind(parameters, inspect.Parameter.KEYWORD_ONLY)
+    others = names_of_kind(parameters, inspect.Parameter.VAR_KEYWORD)
     given = [*positional, "*surplus", *named, f"**{others[0] if others else 'unknown'}"]
     passed = [*positional, *(f"{name}={name}" for name in named)]
     passed += [f"**{name}" for name in others]

@@ -12,7 +12,8 @@ from ..support.clock import NOON, Clock
 from ..support.targets import Target
 
 AWKWARD = [
-    "", " a", "a b", "{a}", "}{", "{}", "a{b}c", "a:b", ":", "%3A", "%", "*", "?", "[x]",
+    "", " a", "a b", "{a}", "}{", "{}", "a{b}c", "a:b", ":", "%3A", "%", "*", "?",
+    "[x]",
     "a\\b", "_", "a%b", "ä☃𝄞", "\U0010ffff", "n" * 2_048,
     "https://news.example/rss/search?q=%22a+b%22+when:1d&hl=en-US&ceid=US:en",
 ]  # fmt: skip
