@@ -37,9 +37,9 @@ async def acquire(
     if not wait:
         (state,) = await acquire_many(dispatcher, [operation])
         return state
+    waiters, id_ = dispatcher.waiters, (operation.namespace, operation.key)
     time = asyncio.get_running_loop().time
     deadline, backoff = time() + wait, dispatcher.tuning.first_poll
-    waiters, id_ = dispatcher.waiters, (operation.namespace, operation.key)
     has_polled = False
     with waiters.subscribe(id_) as waiter:
         while True:
@@ -348,6 +348,9 @@ async def finish_many(
     operations: Sequence[Confirm | Release],
 ) -> list[bool]:
     """Confirm or release leases in one detached call; true for each that was owned."""
+    if not operations:
+        dispatcher.lifecycle.check_open(or_closing=True)
+        return []
     each = _one_for_each(operations)
     sent: Sequence[Operation[Any]] = operations if each is None else [each]
     call = dispatcher.detached.submit(sent)
