@@ -25,7 +25,7 @@ from .failures import kind_of
 from .lifecycle import no_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from .._tuning import Tuning
     from ..backends.operations import Operation, Result_co
@@ -80,18 +80,23 @@ class Batcher:
         self._is_sending = False
         self._has_one_caller = True
 
-    async def send(self, operations: Sequence[Operation[Result_co]]) -> list[Result_co]:
-        """Send the operations of one call, and wait for their results.
+    def send(
+        self, operations: Sequence[Operation[Result_co]]
+    ) -> Awaitable[list[Result_co]]:
+        """Send the operations of one call; await the results.
 
         If the previous batch had a single caller and the store is idle, the caller
         sends its batch itself: a task would cost it two loop iterations.
         """
-        if (
-            not self._has_one_caller
-            or self._is_sending
-            or self._lifecycle.lock.locked()
+        if self._has_one_caller and not (
+            self._is_sending or self._lifecycle.lock.locked()
         ):
-            return await self.submit(operations).results
+            return self._send_own(operations)
+        return self.submit(operations).results
+
+    async def _send_own(
+        self, operations: Sequence[Operation[Result_co]]
+    ) -> list[Result_co]:
         time = asyncio.get_running_loop().time
         deadline = time() + self._timeout
         try:
@@ -117,7 +122,8 @@ class Batcher:
         """Queue the operations of one call; they are sent without further action."""
         call = PendingCall(operations, self._timeout)
         self._queue.append(call)
-        self._start()
+        if not self._is_sending:
+            self._start()
         return call
 
     def _start(self) -> None:
@@ -264,15 +270,13 @@ class Batcher:
         if self._is_sending:
             self._start_watchdog()
 
-    def _resolve(
-        self, calls: Sequence[PendingCall[Any]], results: Sequence[Any]
-    ) -> None:
+    def _resolve(self, calls: Sequence[PendingCall[Any]], results: list[Any]) -> None:
         """Deliver to each call its part of the results of a batch."""
         end = 0
         for call in calls:
             start, end = end, end + len(call.operations)
             try:
-                call.resolve(self._checked(call.operations, [*results[start:end]]))
+                call.resolve(self._checked(call.operations, results[start:end]))
             except SeenError as exc:
                 call.fail(exc)
 

@@ -189,11 +189,13 @@ class SeenCache:
 
         A key that is used stays in the younger generation.
         """
-        if self._epoch is not self._shared.epoch:
-            self._clear()
-        result = self.find(operation)
         id_ = operation.namespace, operation.key
-        if result is not None and id_ not in self._young:
+        if id_ in self._young:
+            return self.find(operation)
+        if id_ not in self._old:
+            return None
+        result = self.find(operation)
+        if result is not None:
             self._put(id_, self._old[id_])
         return result
 

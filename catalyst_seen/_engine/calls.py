@@ -42,11 +42,11 @@ class PendingCall(Generic[Result_co]):
     ) -> None:
         loop = asyncio.get_running_loop()
         self.operations: Sequence[Operation[Result_co]] = operations
-        self.size: int = len(operations)
-        if self.size == 1:
-            _, self.size = operations[0].count()
+        one = operations[0]
+        self.size: int = len(one.keys if type(one) is ForEach else operations)
         self.deadline: float = loop.time() + timeout
-        self.results: asyncio.Future[list[Result_co]] = loop.create_future()
+        # Python's own costs half of ``create_future``.
+        self.results: asyncio.Future[list[Result_co]] = asyncio.Future(loop=loop)
         self.refusal: KeysLockedError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -74,7 +74,8 @@ class PendingCall(Generic[Result_co]):
         """Deliver the results, unless the call was withdrawn."""
         if not self.results.done():
             self.results.set_result(results)
-            self._wake()
+            if self._waiter is not None:
+                self._wake()
 
     def fail(self, exc: BaseException) -> None:
         """Deliver an error, unless the call was withdrawn."""
@@ -98,9 +99,13 @@ def call_failure(
     If the others may have changed their keys, that is an ``OutcomeUnknownError``. A
     false sighting or claim has changed nothing.
     """
-    first, *_ = operations
-    if isinstance(first, ForEach) and isinstance(results[0], list):
-        return call_failure([first.operation], results[0])
+    for result in results:
+        if isinstance(result, SeenError | list):
+            break
+    else:  # nearly every call
+        return None
+    if isinstance(operations[0], ForEach) and isinstance(results[0], list):
+        return call_failure([operations[0].operation], results[0])
     failures = [result for result in results if isinstance(result, SeenError)]
     if not failures:
         return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends._for_each import Expansion
 from ..backends.base import SupportsForEach, SupportsReadAside
+from ..backends.operations import ForEach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,5 +77,7 @@ class Executor:
 
     def _count(self, operations: Sequence[Operation[Any]]) -> None:
         for operation in operations:
-            verb, keys = operation.count()
-            self.executed[verb] += keys
+            if type(operation) is ForEach:
+                self.executed[operation.operation.verb] += len(operation.keys)
+            else:
+                self.executed[operation.verb] += 1

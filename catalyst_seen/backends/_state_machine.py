@@ -78,10 +78,19 @@ def transition_batch(
     """
     batch = BatchResult([], [], version=None)
     changes: dict[Id, Row | None] = {}
+    marks: dict[tuple[float | None, str | None], Row | None] = {}
     for operation in operations:
         id_ = operation.namespace, operation.key
         row = changes[id_] if id_ in changes else rows.get(id_)
-        result, after = transition(row, operation, now)
+        if row is None and type(operation) is CheckAndMark:
+            # All new keys with one TTL and note get the same row.
+            kind = operation.ttl, operation.note
+            if kind not in marks:
+                _, marks[kind] = transition(None, operation, now)
+            after = marks[kind]
+            result = to_result(operation, Verdict.NEW, after, now, is_done=True)
+        else:
+            result, after = transition(row, operation, now)
         batch.results.append(result)
         batch.rows.append(after)
         if after is not row:

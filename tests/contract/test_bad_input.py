@@ -38,7 +38,7 @@ NOT_TEXT: list[object] = [
 ]  # fmt: skip
 NOT_KEYS = ["", " ", "\t\n", "\u2003", "a\0b", "\0", "\ud800", "x\udfff", "k" * 2_049]
 NOT_LINES = ["k\n", "k\r\n", "k\r", "\nk", "\rk", "é\n"]
-NOT_NAMESPACES = [" ", "\n", "a\0b", "\ud800", "n" * 257, "é" * 129]
+NOT_NAMESPACES = [" ", "\n", "a\0b", "\ud800", "n" * 2_049, "é" * 1_025]
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ class TestNamespaces:
     async def test_unstorable_namespace_is_refused(
         self, store: AsyncSeenStore, verb: str, name: str
     ) -> None:
-        """Namespaces follow the rules of keys, up to 256 bytes; empty is allowed."""
+        """Namespaces follow the rules of keys, up to 2,048 bytes; empty is allowed."""
         with pytest.raises(InvalidKeyError, match="namespace"):
             await NAMESPACE_VERBS[verb](store, name)
 
@@ -406,8 +406,8 @@ class TestDifferentKeys:
         assert await store.count() == 2
 
     async def test_longest_key_is_stored_whole(self, store: AsyncSeenStore) -> None:
-        """A key of 2,048 bytes and a namespace of 256 are stored completely."""
-        key, namespace = "é" * 1_024, "n" * 256
+        """A key and a namespace of 2,048 bytes each are stored completely."""
+        key, namespace = "é" * 1_024, "n" * 2_048
         await store.mark_seen(key, namespace=namespace)
         assert not await store.is_seen(key[:-1] + "è", namespace=namespace)
         record = await store.get(key, namespace=namespace)
