@@ -55,7 +55,7 @@ def call_error(
     kinds = {parameter.kind for parameter in parameters}
     positional = names_of_kind(parameters, inspect.Parameter.POSITIONAL_OR_KEYWORD)[1:]
     named = names_of_kind(parameters, inspect.Parameter.KEYWORD_ONLY)
-    name = function.__qualname__.removesuffix(".__init__")
+    name = f"{type(args[0]).__name__}.{function.__name__}".removesuffix(".__init__")
     surplus = args[1 + len(positional) :]
     if surplus and inspect.Parameter.VAR_POSITIONAL not in kinds:
         value = truncated_repr(surplus[0])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LOOKUPS = ("get", "check_and_mark", "claim")
+_LOOKUPS = ("is_seen", "check_and_mark", "claim")
 
 
 def one_target(

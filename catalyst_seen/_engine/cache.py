@@ -160,8 +160,8 @@ class SeenCache:
             page: Rows that an update stores before other tasks run.
         """
         self.hits: int = 0
-        self._limit = size // _LISTINGS if staleness else 0
-        self._generation = (size - self._limit) // 2 if staleness else 0
+        self._generation = (size - size // _LISTINGS) // 2 if staleness else 0
+        self._limit = size - 2 * self._generation if self._generation else 0
         self._staleness = staleness
         self._now = now
         self._page = page

@@ -98,7 +98,7 @@ class TestCache:
             assert store.is_seen("a")
             assert store.is_seen("a")
             assert store.get_cache_stats() == {"enabled": False}
-            assert store.stats().operations["get"] == 2
+            assert store.stats().operations["is_seen"] == 2
 
     @pytest.mark.parametrize("text", ["0", "false", "no"])
     def test_variable_disables_it(
