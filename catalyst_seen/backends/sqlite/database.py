@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..._errors import OutcomeUnknownError, StoreUnavailableError
 from ..base import PageResult
-from . import batch, driver, health, inspection, namespaces, records
+from . import batch, driver, health, inspection, namespaces, records, wal
 from .backup import Backup
 from .errors import FATAL_CODES, primary_code, translated
 from .maintenance import VACUUM, remove_page, vacuum_page
@@ -269,6 +269,7 @@ class Database:
                     may_create=self._reads_until is None,
                 )
                 db.execute("PRAGMA busy_timeout = 0").fetchall()  # see retry_while_busy
+                self.shared.wal.limit = wal.limit(db)
             except BaseException:
                 self.close()
                 raise

@@ -23,7 +23,7 @@ from .objects import (
 from .queries import pragma
 from .transactions import in_snapshot, in_write_transaction, retry_while_busy
 from .upgrade import upgrade_earlier, upgrade_old_store
-from .wal import LIMIT
+from .wal import limit
 
 if TYPE_CHECKING:
     from ..._config import SeenStoreConfig
@@ -173,7 +173,7 @@ def prepare(
     # Some systems' SQLite fills every page that it frees with zeros. After a purge of
     # notes these would be most of the log.
     db.execute("PRAGMA secure_delete = FAST").fetchall()
-    db.execute(f"PRAGMA journal_size_limit = {LIMIT}").fetchall()
+    db.execute(f"PRAGMA journal_size_limit = {limit(db)}").fetchall()
     db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()  # see wal.py
     if kind == "ours":
         return

@@ -17,16 +17,28 @@ from .files import size
 if TYPE_CHECKING:
     from .files import DatabaseFile
 
-LIMIT = 4_000_000
-"""Bytes of the log after which a checkpoint is due; SQLite's default is 1,000 pages."""
+_PAGES = 1_000
+"""Pages of the log after which a checkpoint is due, as by SQLite's default.
+
+They are counted, and not their bytes, because a checkpoint writes each page by itself:
+of small pages, the same bytes would take several times as long.
+"""
+
+_FRAME_HEADER = 24  # bytes in the log before each page
 
 INTERVAL = 1.0
 """Longest age in seconds of what is only in the log, if the disk is fast."""
 
 _TIME_SHARE = 20  # checkpoints may use at most this fraction of the time
-_OVERGROWN = 16 * LIMIT  # beyond this size a checkpoint makes other connections wait:
+_OVERGROWN = 16  # times the limit; then a checkpoint makes other connections wait:
 _BUSY_TIMEOUT_MS = 100  # for so long, until the current readers have ended
 _PINNED_ALARM = 10.0  # seconds for which a reader may pin a large log
+
+
+def limit(db: driver.Connection) -> int:
+    """Return the bytes of a log that is due for a checkpoint."""
+    (page_size,) = db.execute("PRAGMA page_size").fetchone()
+    return _PAGES * (int(page_size) + _FRAME_HEADER)
 
 
 class WriteAheadLog:
@@ -36,6 +48,7 @@ class WriteAheadLog:
         failures: Number of failed checkpoints.
         problem: Why the last checkpoint failed; ``None`` if it did not.
         is_due: Has the log grown so much that a checkpoint should not be deferred?
+        limit: Bytes of a log that is due for a checkpoint; 0 before the first connect.
     """
 
     def __init__(self, file: DatabaseFile, *, is_used: bool) -> None:
@@ -48,9 +61,10 @@ class WriteAheadLog:
         self.failures: int = 0
         self.problem: str | None = None
         self.is_due: bool = False
+        self.limit: int = 0
         self._file = file
         self._is_used = is_used
-        self._threshold = LIMIT
+        self._threshold = 0
         self._has_frames = True  # of another process, perhaps
         self._next_checkpoint = self._next_truncation = 0.0
         self._copied = 0
@@ -72,8 +86,8 @@ class WriteAheadLog:
         """Record that a transaction has written to the log."""
         self._has_frames = True
         grown = self.bytes
-        if grown <= LIMIT:
-            self._threshold = LIMIT
+        if grown <= self.limit:
+            self._threshold = self.limit
         self.is_due = grown > self._threshold
 
     def alarms(self) -> list[str]:
@@ -98,12 +112,12 @@ class WriteAheadLog:
             return
         started = time.monotonic()
         if self.is_due or (self._has_frames and started >= self._next_checkpoint):
-            truncates = self.bytes > _OVERGROWN and started >= self._next_truncation
+            truncates = self._is_overgrown() and started >= self._next_truncation
             self._checkpoint(db, "TRUNCATE" if truncates else "PASSIVE")
             ended = time.monotonic()
             pause = max(INTERVAL, _TIME_SHARE * (ended - started))
             self._next_checkpoint = ended + pause
-            if truncates and self.bytes > _OVERGROWN:
+            if truncates and self._is_overgrown():
                 self._next_truncation = self._next_checkpoint
         self.is_due = False
         self._log_alarm()
@@ -112,6 +126,9 @@ class WriteAheadLog:
         """Run a checkpoint and truncate the log, before the connection is closed."""
         if self.bytes:
             self._checkpoint(db, "TRUNCATE")
+
+    def _is_overgrown(self) -> bool:
+        return self.bytes > _OVERGROWN * self.limit
 
     def _checkpoint(self, db: driver.Connection, mode: str) -> None:
         try:
@@ -127,7 +144,7 @@ class WriteAheadLog:
 
     def _record_failure(self, problem: str) -> None:
         self.failures += 1
-        self._threshold = self.bytes + LIMIT
+        self._threshold = self.bytes + self.limit
         if self.problem is None:
             log("error", "checkpoint_failed", location=self._file.path, error=problem)
         self.problem = problem
@@ -141,7 +158,7 @@ class WriteAheadLog:
             copied: Number of these that are in the database file.
         """
         if frames < 0:
-            self._threshold = self.bytes + LIMIT
+            self._threshold = self.bytes + self.limit
             return
         self.problem = None
         is_stuck = copied < frames and copied == self._copied
@@ -150,12 +167,12 @@ class WriteAheadLog:
         self._copied = copied
         self._has_frames = copied < frames
         grown = self.bytes  # a log that could not be reset keeps its size
-        self._threshold = grown + LIMIT if grown > LIMIT else LIMIT
+        self._threshold = self.limit + (grown if grown > self.limit else 0)
 
     def _pinned_too_long(self) -> float:
         """Return for how long a reader has pinned the log, if that is an alarm."""
         pinned = self.pinned
-        return pinned if pinned >= _PINNED_ALARM and self.bytes > LIMIT else 0.0
+        return pinned if pinned >= _PINNED_ALARM and self.bytes > self.limit else 0.0
 
     def _log_alarm(self) -> None:
         pinned = self._pinned_too_long()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -22,7 +23,6 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends.base import PageResult
 from catalyst_seen.backends.operations import CheckAndMark, Forget, Get, Mark, Operation
-from catalyst_seen.backends.sqlite import wal
 from catalyst_seen.backends.sqlite.database import Database
 from catalyst_seen.backends.sqlite.shared import SharedState
 
@@ -365,13 +365,36 @@ def test_file_that_is_gone(database: Database, path: Path) -> None:
     apply(database, mark("k"))
 
 
+@pytest.mark.parametrize("page_size", [1_024, 16_384])
+def test_checkpoints_count_pages(
+    database: Database, path: Path, page_size: int
+) -> None:
+    """A log of smaller pages is due earlier: a checkpoint costs time for each page."""
+    assert database.shared.wal.limit == 1_000 * (4_096 + 24)
+    database.truncate_log()
+    database.close()
+    write(
+        path,
+        "PRAGMA journal_mode = DELETE",
+        f"PRAGMA page_size = {page_size}",
+        "VACUUM",
+    )
+    database.open()
+    log = database.shared.wal
+    assert log.limit == 1_000 * (page_size + 24)
+    while log.bytes < log.limit:
+        assert not log.is_due
+        apply(database, *(mark(f"{uuid4()}") for _ in range(1_000)))
+    assert log.is_due
+
+
 def test_log(database: Database) -> None:
     """A log that has grown is due for a checkpoint; a regular close truncates it."""
     log = database.shared.wal
     apply(database, mark("k"))
     assert not log.is_due
     apply(database, *(mark(f"{number:0400}") for number in range(10_000)))
-    assert log.bytes > wal.LIMIT
+    assert log.bytes > log.limit > 0
     assert log.is_due
     database.maintain()
     assert not log.is_due
