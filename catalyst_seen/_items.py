@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from ._validation import check_note, truncated_repr
+
+T = TypeVar("T")
 
 Note = str | Callable[[str], str | None] | None
 """The note of every key of a batch, or a function that returns the note of a key."""
@@ -27,6 +30,12 @@ def check_iterable(items: object, argument: str) -> None:
     raise TypeError(
         f"{argument} must be an iterable of keys, not {truncated_repr(items)}{advice}"
     )
+
+
+def listed(items: Iterable[T], argument: str) -> list[T]:
+    """Return the items of an iterable; see ``check_iterable``."""
+    check_iterable(items, argument)
+    return list(items)
 
 
 def check_key_function(key: object) -> None:

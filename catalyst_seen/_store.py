@@ -26,7 +26,7 @@ from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
 from ._errors import ConfigurationError, StoreClosedError, StoreError
-from ._items import check_iterable, check_key_function, notes
+from ._items import check_key_function, listed, notes
 from ._logging import log
 from ._misuse import misused
 from ._namespaces import NamespaceVerbs
@@ -451,9 +451,11 @@ class AsyncSeenStore(NamespaceVerbs):
         """
         namespace, lasting = self._own(namespace), ttl_seconds(ttl, self._ttl)
         if note is None:
-            check = CheckAndMark(namespace, "", lasting)
-            each = ForEach.of(check, await self._checked_keys(keys))
-            return await self._dispatcher.query_each(each)
+            keys = names = listed(keys, "keys")
+            each = ForEach.of(CheckAndMark(namespace, "", lasting), names)
+            known = await self._dispatcher.query_each(each)
+            if known is not None:
+                return known
         return await self._on_each(
             keys, lambda text: CheckAndMark(namespace, "", lasting, text), note
         )
@@ -783,8 +785,12 @@ class AsyncSeenStore(NamespaceVerbs):
         """
         check_key_function(key)
         namespace = self._own(namespace)
+        all_items, question = listed(items, "items"), IsSeen(namespace, "")
+        asked = ForEach.of(question, cast("list[str]", all_items))
+        if key is None and await self._dispatcher.are_seen(asked):
+            return []
         first: dict[str, T] = {}
-        async for start, chunk in self._chunks(items, "items"):
+        async for start, chunk in self._chunks(all_items):
             names = cast("list[str]", chunk) if key is None else list(map(key, chunk))
             names = list(check_keys(names, "key of items", start))
             if key is None:  # equal items are the same
@@ -794,11 +800,13 @@ class AsyncSeenStore(NamespaceVerbs):
                 first.setdefault(name, item)
         self._dispatcher.check_open()
         fresh: list[T] = []
-        async for _, names in self._chunks(first, "items"):
-            are_seen = await self._dispatcher.are_seen(namespace, names)
-            if are_seen is not None:
-                answers = zip(names, are_seen, strict=True)
-                fresh += [first[name] for name, is_seen in answers if not is_seen]
+        async for _, names in self._chunks([*first]):
+            is_asked = key is None and names == asked.keys
+            each = asked if is_asked else ForEach.of(question, names)
+            if is_asked or not await self._dispatcher.are_seen(each):
+                answers = await self._dispatcher.execute_each(each)
+                pairs = zip(names, answers, strict=True)
+                fresh += [first[name] for name, is_seen in pairs if not is_seen]
         return fresh
 
     @verb
@@ -866,22 +874,18 @@ class AsyncSeenStore(NamespaceVerbs):
     ) -> list[str]:
         """Validate keys; other tasks run between."""
         checked: list[str] = []
-        async for first, chunk in self._chunks(keys, "keys"):
+        async for first, chunk in self._chunks(listed(keys, "keys")):
             checked += check_keys(
                 chunk, "keys", first, may_end_in_break=may_end_in_break
             )
         return checked
 
-    async def _chunks(
-        self, items: Iterable[T], argument: str
-    ) -> AsyncIterator[tuple[int, list[T]]]:
+    async def _chunks(self, items: list[T]) -> AsyncIterator[tuple[int, list[T]]]:
         """Yield chunks of items, with the index of the first; others run between."""
-        check_iterable(items, argument)
-        listed = list(items)
-        for first in range(0, len(listed), _CHUNK):
+        for first in range(0, len(items), _CHUNK):
             if first:
                 await self._dispatcher.give_turn()
-            yield first, listed[first : first + _CHUNK]
+            yield first, items[first : first + _CHUNK]
 
     def _refuse_view(self, problem: str) -> None:
         if self._parent is not None:

@@ -94,7 +94,10 @@ async def acquire_each(
     dispatcher: Dispatcher, each: ForEach[ClaimState]
 ) -> list[ClaimState]:
     """Do so for claims that differ in key and token only."""
-    states = dispatcher.query_each(each)
+    known = await dispatcher.query_each(each)
+    if known is not None:
+        return known
+    states = dispatcher.execute_each(each)
     return await _released_unless_returned(dispatcher, [each], states)
 
 

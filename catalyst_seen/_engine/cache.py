@@ -241,7 +241,8 @@ class SeenCache:
         changes = self._changes.get(keys.namespace)
         if changes is None or not self._is_valid():
             return None
-        found = self._listings.get((keys.namespace, keys.digest()))
+        digest = keys.digest()
+        found = self._listings.get((keys.namespace, digest)) if digest else None
         if found is None or found.endings != changes.endings:
             return None
         ends = found.keys.expires_at
@@ -326,7 +327,7 @@ class SeenCache:
         if isinstance(row, AllSeen) and listing.keys:
             namespace = listing.namespace
             changes = self._changes.setdefault(namespace, _Changes())
-            id_ = namespace, listing.digest()
+            id_ = namespace, listing.digest() or b""
             self._listings.pop(id_, None)
             self._listings[id_] = _Listing(row, changes.endings, changes.updates)
             if len(self._listings) > self._limit:  # the oldest one goes

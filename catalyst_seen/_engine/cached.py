@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Never
 
-from ..backends.operations import ForEach, IsSeen
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..backends.operations import CacheableOperation, Result_co
+    from ..backends.operations import CacheableOperation, ForEach, Result_co
     from .cache import SeenCache
     from .dispatcher import Dispatcher
 
@@ -56,10 +54,11 @@ class CachedAnswers:
             raise NotCachedError
         return results
 
-    async def are_seen(self, namespace: str, keys: Sequence[str]) -> None:
-        """Return ``None``, as a dispatcher does if all keys are seen."""
-        if not self.cache.are_seen(ForEach.of(IsSeen(namespace, ""), keys)):
+    async def are_seen(self, question: ForEach[bool]) -> bool:
+        """Return true for a cached listing."""
+        if not self.cache.are_seen(question):
             raise NotCachedError
+        return True
 
     async def give_turn(self) -> None:
         """Leave a call with very many keys to the event loop."""

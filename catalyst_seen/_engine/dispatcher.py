@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .._pause import pause
 from .._validation import seconds
-from ..backends.operations import ForEach, IsSeen
 from .batcher import Batcher
 from .cache import SeenCache
 from .detached import DetachedCalls
 from .executor import Executor
+from .turns import Turns
 from .waiters import KeyWaiters
 
 if TYPE_CHECKING:
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
     from .._config import SeenStoreConfig
     from .._tuning import Tuning
-    from ..backends.operations import CacheableOperation, Id, Operation, Result_co
+    from ..backends.operations import (
+        CacheableOperation,
+        ForEach,
+        Id,
+        Operation,
+        Result_co,
+    )
     from .lifecycle import Lifecycle
 
 
@@ -43,7 +49,7 @@ class Dispatcher:
         self.tuning: Tuning = config.tuning
         self.waiters: KeyWaiters = KeyWaiters()
         self.blocks: dict[Id, tuple[object, Callable[[], float]]] = {}
-        self._yielded_at = 0  # of ``cache.hits``
+        self._turns = Turns(self.tuning.cache_page)
         self.cache: SeenCache = SeenCache(
             config.recent_keys if config.cache_enabled else 0,
             seconds(config.recent_staleness, "recent_staleness", least=0),
@@ -89,8 +95,8 @@ class Dispatcher:
         result = self.cache.get(operation)
         if result is None:
             (result,) = await self.batcher.send([operation])
-        else:
-            await self._take_turns()
+        elif not self._turns.spend(1):
+            await self._turns.wait(1)
         return result
 
     async def query_many(
@@ -103,10 +109,10 @@ class Dispatcher:
         page = self.tuning.cache_page
         cached: list[Result_co | None] = []
         for first in range(0, len(operations), page):
-            if first:
-                await pause(0)
-            cached += map(self.cache.get, operations[first : first + page])
-        await self._take_turns()
+            some = operations[first : first + page]
+            if not self._turns.spend(len(some)):
+                await self._turns.wait(len(some))
+            cached += map(self.cache.get, some)
         if None not in cached:
             return cast("list[Result_co]", cached)
         missed = [
@@ -125,39 +131,27 @@ class Dispatcher:
         (results,) = await self.batcher.send([each])
         return results
 
-    async def are_seen(self, namespace: str, keys: Sequence[str]) -> list[bool] | None:
-        """Return for each key whether it is seen; ``None`` if all are.
+    async def query_each(self, each: ForEach[Result_co]) -> list[Result_co] | None:
+        """Return the results of a listing that the cache knows; ``None`` is a miss.
 
-        A listing that the cache knows costs nothing else.
+        The keys need not be valid.
         """
         self.lifecycle.check_open()
-        question = ForEach.of(IsSeen(namespace, ""), keys)
-        if self.cache.are_seen(question):
-            await self._take_turns()
-            return None
-        (answers,) = await self.batcher.send([question])
-        return answers
+        await self._take_turn(each)
+        return self.cache.get_each(each)
 
-    async def query_each(self, each: ForEach[Result_co]) -> list[Result_co]:
-        """Execute one cacheable operation on many keys, as one call.
+    async def are_seen(self, question: ForEach[bool]) -> bool:
+        """Is this a listing of which the cache knows that all keys are seen?
 
-        A listing that the cache knows costs nothing else.
+        The keys need not be valid.
         """
         self.lifecycle.check_open()
-        known = self.cache.get_each(each)
-        if known is None:
-            return await self.execute_each(each)
-        await self._take_turns()
-        return known
+        await self._take_turn(question)
+        return self.cache.are_seen(question)
 
-    async def _take_turns(self) -> None:
-        """Let other tasks run after a page of hits, in however many calls.
-
-        A loop of calls that the cache answers never waits for anything else.
-        """
-        if self.cache.hits - self._yielded_at >= self.tuning.cache_page:
-            self._yielded_at = self.cache.hits
-            await pause(0)
+    async def _take_turn(self, each: ForEach[Any]) -> None:
+        if not self._turns.spend(keys := len(each.keys)):
+            await self._turns.wait(keys)
 
     async def give_turn(self) -> None:
         """Let other tasks run, in a call with very many keys."""

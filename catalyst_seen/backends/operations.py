@@ -234,11 +234,19 @@ class ForEach(Operation[list[Result_co]]):
             single.token = token
         return made
 
-    def digest(self) -> bytes:
-        """Return a digest of the keys and their order."""
+    def digest(self) -> bytes | None:
+        """Return a digest of the keys and their order; ``None`` if one cannot be a key.
+
+        Keys that are not valid never have the digest of keys that are: these contain no
+        NUL, so their number tells where each one ends.
+        """
         if self._digest is None:
-            # No key contains a NUL.
-            text = "\0".join(self.keys).encode()
+            if {*map(type, self.keys)} != {str}:
+                return None
+            try:
+                text = "\0".join([str(len(self.keys)), *self.keys]).encode()
+            except UnicodeEncodeError:
+                return None
             self._digest = blake2b(text, digest_size=16).digest()
         return self._digest
 

@@ -8,7 +8,7 @@ from .._for_each import Expansion
 from .._state_machine import transition_batch
 from ..base import BatchResult
 from ..operations import ForEach
-from . import for_each, queries
+from . import for_each, namespaces, queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,37 +36,44 @@ def execute(
     """
     now = clock()
     version = queries.pragma(db, "data_version") if sample_version else None
-    if not any(isinstance(operation, ForEach) for operation in operations):
-        return _execute_singles(db, operations, now)._replace(version=version)
+    each = {one.namespace for one in operations if isinstance(one, ForEach)}
+    if not each:
+        return _execute_singles(db, operations, now, {})._replace(version=version)
+    ids = namespaces.find_all(db, each)
     done = BatchResult([], [], version)
     singles: list[Operation[object]] = []
     for operation in operations:
         if not isinstance(operation, ForEach):
             singles.append(operation)
             continue
-        _extend(done, _execute_singles(db, singles, now))
+        _extend(done, _execute_singles(db, singles, now, ids))
         singles = []
-        outcome = for_each.execute(db, operation, now)
+        outcome = for_each.execute(db, ids, operation, now)
         if outcome is None:
             part = Expansion([operation])
-            result = _execute_singles(db, part.operations, now)
+            result = _execute_singles(db, part.operations, now, ids)
             _extend(done, part.regroup_batch(result, now))
         else:
             done.results.append(outcome[0])
             done.rows.append(outcome[1])
-    _extend(done, _execute_singles(db, singles, now))
+    _extend(done, _execute_singles(db, singles, now, ids))
     return done
 
 
 def _execute_singles(
-    db: driver.Connection, operations: Sequence[Operation[object]], now: float
+    db: driver.Connection,
+    operations: Sequence[Operation[object]],
+    now: float,
+    known: dict[str, int],
 ) -> BatchResult:
+    """Execute operations on one key each; ``known`` gets the ids of namespaces."""
     if not operations:
         return BatchResult([], [], None)
     found, ids = queries.read(db, operations)
     result, changes = transition_batch(found, operations, now)
     if changes:
         queries.write(db, ids, found, changes)
+    known.update(ids)
     return result
 
 

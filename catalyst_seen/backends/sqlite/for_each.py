@@ -45,12 +45,12 @@ _SEEN = f"""SELECT wanted.key, expires_at, lease_until IS NULL {_FROM}
     WHERE {LIVE} AND {STATES["seen"]}"""
 _ROWS = f"""SELECT wanted.key, first_seen, last_seen, expires_at, attempt,
     lease_until IS NOT NULL OR has_detail AND NOT {LIVE} {_FROM}"""
-_IS_SPECIAL = f"""SELECT EXISTS (SELECT 1 {_FROM}
-    WHERE lease_until IS NOT NULL OR has_detail AND NOT {LIVE})"""
 _OWNERS = f"""SELECT wanted.key, token, lease_until IS NOT NULL {_FROM}
     WHERE {LIVE} AND (lease_until IS NULL OR on_abandoned IS NOT NULL)"""
 _MARK = f"""INSERT INTO seen (namespace, key, first_seen, last_seen, expires_at)
-    SELECT :namespace, value, :ts, :ts, :ts + :ttl FROM json_each(:keys) WHERE true
+    SELECT :namespace, value, :ts, :ts, :ts + :ttl FROM json_each(:keys)
+    WHERE NOT EXISTS (SELECT 1 {_FROM}
+        WHERE lease_until IS NOT NULL OR has_detail AND NOT {LIVE})
     ON CONFLICT (namespace, key) DO UPDATE SET
         first_seen = iif({LIVE}, first_seen, :ts),
         last_seen = iif({LIVE}, max(last_seen, :ts), :ts),
@@ -69,18 +69,20 @@ _REFRESH = f"""UPDATE seen SET
         AND {LIVE} AND {STATES["seen"]}"""  # noqa: S608
 
 
-def execute(db: driver.Connection, each: ForEach[Any], now: float) -> Outcome | None:
+def execute(
+    db: driver.Connection, ids: dict[str, int], each: ForEach[Any], now: float
+) -> Outcome | None:
     """Execute it inside the current transaction.
 
     Args:
         db: The connection.
+        ids: Those of the namespaces that have one; a new one is added.
         each: The operation and its keys.
         now: The time of the transaction.
 
     Returns:
         Its outcome; ``None`` if ``_state_machine`` has to decide: nothing is changed.
     """
-    ids = namespaces.find_all(db, {each.namespace})
     return _EXECUTE[type(each.operation)](db, ids, each, now)
 
 
@@ -176,12 +178,12 @@ def _mark(
 ) -> Outcome | None:
     mark = each.operation
     assert isinstance(mark, Mark)  # noqa: S101 - see _EXECUTE
-    if mark.note is not None or any(
-        is_special for (is_special,) in _select(db, _IS_SPECIAL, ids, each, now)
-    ):
+    if mark.note is not None:
         return None
     ts, ttl = now if mark.ts is None else mark.ts, mark.ttl
-    _change(db, _MARK, ids, each.namespace, each.keys, ts=ts, now=now, ttl=ttl)
+    marked = _change(db, _MARK, ids, each.namespace, each.keys, ts=ts, now=now, ttl=ttl)
+    if marked < len(each.keys):  # a part is not; it may be marked twice
+        return None
     results: list[None] = [None] * len(each.keys)
     if ttl is None:
         return results, AllSeen(None)
@@ -242,10 +244,13 @@ def _change(
     namespace: str,
     keys: Sequence[str],
     **values: float | None,
-) -> None:
+) -> int:
+    """Execute a statement on keys; return how many rows it has changed."""
     id_ = _find_or_create(db, ids, namespace)
-    for some in bulk.in_json(keys):
-        db.execute(statement, {**values, "namespace": id_, "keys": some})
+    return sum(
+        db.execute(statement, {**values, "namespace": id_, "keys": some}).rowcount
+        for some in bulk.in_json(keys)
+    )
 
 
 def _find_or_create(db: driver.Connection, ids: dict[str, int], namespace: str) -> int:
