@@ -49,7 +49,11 @@ class Names:
 
 
 def encode(
-    operations: Sequence[Operation[object]], mark_tokens: Sequence[str], names: Names
+    keys: Sequence[str],
+    operations: Sequence[Operation[object]],
+    mark_tokens: Sequence[str | None],
+    owners: Sequence[int],
+    names: Names,
 ) -> tuple[Shape, list[Sequence[object]]]:
     """Return the shape and the parameters of a statement.
 
@@ -57,8 +61,10 @@ def encode(
     statement: to encode one value per key would dominate the time that asyncpg takes.
 
     Args:
-        operations: The operations, in the order in which their rows are locked.
+        keys: The keys, in the order in which their rows are locked.
+        operations: What is done; each to one key or to many.
         mark_tokens: The token of each operation that marks a key.
+        owners: The index of the operation on each key.
         names: The namespaces of the whole batch.
     """
     verbs, *values, notes = zip(*map(_encode_one, operations, mark_tokens), strict=True)
@@ -72,11 +78,12 @@ def encode(
         has_places=has_places,
         may_insert=any(names.is_allowed) or not _INSERTING.isdisjoint(verbs),
     )
-    parameters: list[Sequence[object]] = [[one.key for one in operations], names.all]
-    parameters.extend(
-        column[:1] if _is_uniform(column) else column
-        for column in map(columns.__getitem__, shape.columns)
-    )
+    parameters: list[Sequence[object]] = [keys, names.all]
+    for column in map(columns.__getitem__, shape.columns):
+        if _is_uniform(column):
+            parameters.append(column[:1])
+        else:
+            parameters.append([column[owner] for owner in owners])
     if has_places:
         parameters.append(names.is_allowed)
     return shape, parameters
@@ -90,7 +97,7 @@ def _is_uniform(column: Sequence[object]) -> bool:
     return column.count(column[0]) == len(column)
 
 
-def _encode_one(operation: Operation[object], mark_token: str) -> _Encoded:
+def _encode_one(operation: Operation[object], mark_token: str | None) -> _Encoded:
     return _ENCODERS[type(operation)](operation, mark_token)
 
 
@@ -123,7 +130,7 @@ def _encode_resolve(resolve: Resolve) -> _Encoded:
     return "resolve", None, 0.0, resolve.ttl, None, None, None
 
 
-_ENCODERS: dict[type[Operation[Any]], Callable[[Any, str], _Encoded]] = {
+_ENCODERS: dict[type[Operation[Any]], Callable[[Any, str | None], _Encoded]] = {
     IsSeen: lambda one, _: (one.verb, None, None, None, None, None, None),
     Get: lambda one, _: (one.verb, None, None, None, None, None, None),
     Mark: lambda one, _: (one.verb, None, None, one.ttl, None, one.ts, one.note),
