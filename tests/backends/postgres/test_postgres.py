@@ -665,7 +665,7 @@ class TestFailures:
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
             claim = await store.claim("private")
-            await other.execute(f"ALTER TABLE {table} ADD CHECK (id = '') NOT VALID")
+            await other.execute(f"ALTER TABLE {table} ADD CHECK (key = '') NOT VALID")
             with pytest.raises(StoreUnavailableError, match="check constraint") as one:
                 await claim.confirm()
             assert "private" not in str(one.value)
