@@ -63,7 +63,7 @@ class Batch:
         self._location = location
         self._nonce = secrets.token_urlsafe(_NONCE_BYTES)
         self._keys = keys = Numbering(operations)
-        self._operations = keys.expansion.operations
+        self._operations = keys.operations
         self._mark_tokens: list[str | None] = [self._nonce] * len(self._operations)
         for numbers in keys.later.values():
             for number in numbers:  # unique among the operations on one key
@@ -73,9 +73,7 @@ class Batch:
         self.is_change: bool = not all(
             isinstance(one, ReadOperation) for one in keys.single
         )
-        self.is_single_statement: bool = (
-            not keys.later and len(keys.owners) <= _MAX_KEYS
-        )
+        self.is_single_statement: bool = not keys.later and len(keys.keys) <= _MAX_KEYS
 
     def ids(self) -> frozenset[Id]:
         """Return the keys of the batch."""
@@ -107,7 +105,7 @@ class Batch:
         results = Results(self._nonce, self._location, maybe_applied=maybe_applied)
         size = len(self._operations)
         done = BatchResult([None] * size, [None] * size, None)
-        records: list[Record] = [None] * len(self._keys.owners)
+        records: list[Record] = [None] * len(self._keys.keys)
         later = {id_: deque(numbers) for id_, numbers in self._keys.later.items()}
         pending, now = self._keys.first, 0.0
         while pending:
@@ -125,24 +123,28 @@ class Batch:
             else:
                 pending = {}
                 self._read_all(records, results, done)
-            if results.unread():
+            if results.unread:
                 await self._read_notes(connection, results, timeout)
-        return self._keys.expansion.regroup_batch(done, now)
+        expansion = self._keys.expansion
+        return expansion.regroup_batch(done, now) if expansion else done
 
     def _statement(
         self, numbers: Sequence[int], *, maybe_applied: bool
     ) -> tuple[str, list[Sequence[object]]]:
         """Return the statement of some keys, and its parameters."""
-        owners = [self._keys.owners[number] for number in numbers]
-        places = {owner: place for place, owner in enumerate(dict.fromkeys(owners))}
-        operations = [self._keys.single[owner] for owner in places]
+        keys, owners, needed = self._keys, None, numbers
+        if keys.owners is not None:
+            owners = [keys.owners[number] for number in numbers]
+            places = {owner: place for place, owner in enumerate(dict.fromkeys(owners))}
+            owners, needed = [places[owner] for owner in owners], list(places)
+        operations = [keys.single[owner] for owner in needed]
         if maybe_applied:
             operations = list(map(safe_to_repeat, operations))
         shape, parameters = encode(
-            [self._keys.keys[number] for number in numbers],
+            [keys.keys[number] for number in numbers],
             operations,
-            [self._mark_tokens[owner] for owner in places],
-            [places[owner] for owner in owners],
+            [self._mark_tokens[owner] for owner in needed],
+            owners,
             self._names,
         )
         is_change = self.is_change and not all(
@@ -224,11 +226,13 @@ class Batch:
             The row that it left, and whether that has a note that was not read.
         """
         operation = self._operations[index]
-        outcome = results.read(operation, self._mark_tokens[index], record)
-        done.results[index], done.rows[index] = outcome.value, outcome.row
-        if outcome.is_unread:
+        value, row, is_unread = results.read(
+            operation, self._mark_tokens[index], record
+        )
+        done.results[index], done.rows[index] = value, row
+        if is_unread:
             results.expect_note(operation, done.results, index)
-        return outcome.row, outcome.is_unread
+        return row, is_unread
 
     async def _read_notes(
         self, connection: asyncpg.Connection, results: Results, timeout: float | None
@@ -238,7 +242,7 @@ class Batch:
         The snapshot of their statement was older than the rows, and so may be the notes
         that it would have returned.
         """
-        operations = results.unread()
+        operations = [operation for operation, _, _ in results.unread]
         records = await connection.fetch(
             self._tables.render(READ_NOTES),
             [operation.namespace for operation in operations],

@@ -52,7 +52,7 @@ def encode(
     keys: Sequence[str],
     operations: Sequence[Operation[object]],
     mark_tokens: Sequence[str | None],
-    owners: Sequence[int],
+    owners: Sequence[int] | None,
     names: Names,
 ) -> tuple[Shape, list[Sequence[object]]]:
     """Return the shape and the parameters of a statement.
@@ -62,9 +62,10 @@ def encode(
 
     Args:
         keys: The keys, in the order in which their rows are locked.
-        operations: What is done; each to one key or to many.
+        operations: What is done to them, each to one key or to many, in the order of
+            the first one of these.
         mark_tokens: The token of each operation that marks a key.
-        owners: The index of the operation on each key.
+        owners: The index of the operation on each key, unless each has one.
         names: The namespaces of the whole batch.
     """
     verbs, *values, notes = zip(*map(_encode_one, operations, mark_tokens), strict=True)
@@ -82,6 +83,8 @@ def encode(
     for column in map(columns.__getitem__, shape.columns):
         if _is_uniform(column):
             parameters.append(column[:1])
+        elif owners is None:
+            parameters.append(column)
         else:
             parameters.append([column[owner] for owner in owners])
     if has_places:

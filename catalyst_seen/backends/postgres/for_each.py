@@ -140,9 +140,9 @@ def _read_alone(
     """Append the result of a single operation."""
     operation = copy(each.operation)
     operation.key = key
-    outcome = results.read(operation, results.nonce, record)
-    values.append(outcome.value)
-    if outcome.is_unread:
+    value, _, is_unread = results.read(operation, results.nonce, record)
+    values.append(value)
+    if is_unread:
         results.expect_note(operation, values, len(values) - 1)
 
 

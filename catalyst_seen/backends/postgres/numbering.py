@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from .._for_each import Expansion
 from ..operations import Acquire, ForEach
-from .for_each import SUPPORTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,50 +24,65 @@ class Numbering:
     single operations.
 
     Attributes:
-        expansion: The operations of the batch, and how to regroup their results.
+        operations: The operations of the batch.
+        expansion: How to regroup their results, if a ``ForEach`` was replaced.
         single: For each operation, itself; for a ``ForEach``, what it repeats.
         keys: The key of each number.
-        owners: The index of its operation.
+        owners: The index of its operation; ``None`` if these are single operations.
         first: The numbers of the first operation on each key.
         later: The numbers of the later ones, in order, of the keys that have any.
         echoes: The numbers of claims with the token of an earlier one on the same key.
     """
 
     def __init__(self, operations: Sequence[Operation[Any]]) -> None:
-        self.expansion: Expansion = Expansion(operations, SUPPORTED)
-        self.later: defaultdict[Id, list[int]] = defaultdict(list)
+        self.operations: Sequence[Operation[Any]] = operations
+        self.expansion: Expansion | None = None
+        self.later: dict[Id, list[int]] = {}
         self.echoes: set[int] = set()
-        self._number()
+        if any(isinstance(one, ForEach) for one in operations):
+            self._number()
+        else:
+            self._number_singles()
         if sum(map(len, self.first.values())) < len(self.keys):
             self.expansion = Expansion(operations)
-            self._number()
+            self.operations = self.expansion.operations
+            self._number_singles()
             self._number_repeats()
 
     def _number(self) -> None:
         self.keys: list[str] = []
-        self.owners: list[int] = []
-        self.single: list[Operation[Any]] = []
-        self.first: Numbers = defaultdict(dict)
-        for index, one in enumerate(self.expansion.operations):
-            number = len(self.keys)
-            if isinstance(one, ForEach):
-                numbers = range(number, number + len(one.keys))
-                self.first[one.namespace].update(zip(one.keys, numbers, strict=True))
-                self.single.append(one.operation)
-                self.keys += one.keys
-                self.owners += [index] * len(one.keys)
-            else:
+        self.owners: list[int] | None = []
+        self.single: Sequence[Operation[Any]] = [
+            one.operation if isinstance(one, ForEach) else one
+            for one in self.operations
+        ]
+        self.first: Numbers = {}
+        for index, one in enumerate(self.operations):
+            keys = one.keys if isinstance(one, ForEach) else (one.key,)
+            numbers = range(len(self.keys), len(self.keys) + len(keys))
+            of_key = self.first.setdefault(one.namespace, {})
+            of_key.update(zip(keys, numbers, strict=True))
+            self.keys += keys
+            self.owners += [index] * len(keys)
+
+    def _number_singles(self) -> None:
+        self.single = self.operations
+        self.keys = [one.key for one in self.operations]
+        self.owners = None
+        self.first = {}
+        for number, one in enumerate(self.operations):
+            if one.namespace in self.first:
                 self.first[one.namespace][one.key] = number
-                self.single.append(one)
-                self.keys.append(one.key)
-                self.owners.append(index)
+            else:
+                self.first[one.namespace] = {one.key: number}
 
     def _number_repeats(self) -> None:
-        self.first = defaultdict(dict)
+        self.first = {}
         tokens: set[tuple[str, str, str]] = set()
         for number, one in enumerate(self.single):
-            if self.first[one.namespace].setdefault(one.key, number) != number:
-                self.later[one.namespace, one.key].append(number)
+            of_key = self.first.setdefault(one.namespace, {})
+            if of_key.setdefault(one.key, number) != number:
+                self.later.setdefault((one.namespace, one.key), []).append(number)
             if isinstance(one, Acquire):
                 claim = one.namespace, one.key, one.token
                 if claim in tokens:

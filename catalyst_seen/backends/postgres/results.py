@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..._types import ClaimState, Sighting
 from ..._verdict import Verdict
@@ -27,26 +27,8 @@ Record = Any
 """A record of a batch, of the class of asyncpg; see ``queries`` for its columns."""
 
 
-class Outcome(NamedTuple):
-    """The outcome of one operation.
-
-    Attributes:
-        value: Its result.
-        row: The row that it left; without a note that was not read.
-        is_unread: Whether there is such a note.
-    """
-
-    value: object
-    row: Row | None
-    is_unread: bool
-
-
-class _Unread(NamedTuple):
-    """An owned claim whose note was not read, and where its result is."""
-
-    operation: Operation[object]
-    values: list[Any]
-    place: int
+Outcome = tuple[object, Row | None, bool]
+"""The result, the row, and whether that has a note that was not read."""
 
 
 class Results:
@@ -55,6 +37,8 @@ class Results:
     Attributes:
         nonce: The token of the first mark of a key; other mark tokens begin with it.
         maybe_applied: Whether an earlier attempt may have been applied.
+        unread: The owned claims whose notes were not read, each with the list that has
+            its result, and the index in it.
     """
 
     def __init__(self, nonce: str, location: str, *, maybe_applied: bool) -> None:
@@ -68,7 +52,7 @@ class Results:
         self.nonce: str = nonce
         self.maybe_applied: bool = maybe_applied
         self._location = location
-        self._unread: list[_Unread] = []
+        self.unread: list[tuple[Operation[object], list[Any], int]] = []
 
     def read(
         self, operation: Operation[object], mark_token: str | None, record: Record
@@ -96,8 +80,9 @@ class Results:
             value = to_result(
                 operation, Verdict(verdict), row, now, is_done=bool(is_done)
             )
-        value = self.first_value(value, operation, mark_token, row, now)
-        return Outcome(value, row, bool(is_unread))
+        if self.maybe_applied:
+            value = self.first_value(value, operation, mark_token, row, now)
+        return value, row, bool(is_unread)
 
     def first_value(
         self,
@@ -129,17 +114,13 @@ class Results:
         """Remember a result, if that is an owned claim, whose note was not read."""
         value = values[index]
         if isinstance(value, ClaimState) and value.verdict:
-            self._unread.append(_Unread(operation, values, index))
-
-    def unread(self) -> list[Operation[object]]:
-        """Return the claims whose notes were not read."""
-        return [claim.operation for claim in self._unread]
+            self.unread.append((operation, values, index))
 
     def add_notes(self, notes: Sequence[str | None]) -> None:
-        """Complete the results of these claims."""
-        for (_, values, index), note in zip(self._unread, notes, strict=True):
+        """Complete the results of the claims whose notes were not read."""
+        for (_, values, index), note in zip(self.unread, notes, strict=True):
             values[index] = replace(values[index], note=note)
-        self._unread = []
+        self.unread = []
 
     def _insert_result(
         self,
