@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
@@ -27,7 +27,7 @@ from .._retry import (
 )
 from .._settings import POSTGRES, check_effective
 from ..base import KeysLockedError
-from . import inspection
+from . import for_each, inspection
 from .batch import Batch
 from .dsn import quote_identifier, redact, server_location
 from .errors import LOCKED as LOCKED_ADVICE
@@ -68,8 +68,13 @@ class PostgresBackend:
     """A backend on PostgreSQL 14 or newer.
 
     Besides ``Backend`` it implements ``SupportsInspection``, ``SupportsNamespaces``,
-    ``SupportsPurge`` and ``SupportsTransactions``.
+    ``SupportsPurge``, ``SupportsForEach`` and ``SupportsTransactions``.
+
+    Attributes:
+        for_each: The operations that a ``ForEach`` may repeat.
     """
+
+    for_each: frozenset[type[Operation[Any]]] = for_each.SUPPORTED
 
     def __init__(
         self, target: str | asyncpg.Pool, config: SeenStoreConfig | None = None
@@ -204,7 +209,8 @@ class PostgresBackend:
                 )
 
         if batch.is_change:
-            ids = await self._locked.still_among(batch.ids, timeout)
+            suspects = batch.among(self._locked.known)
+            ids = await self._locked.among(suspects, timeout)
             if ids:
                 raise self._keys_locked("still locked", ids)
         try:
@@ -214,8 +220,8 @@ class PostgresBackend:
         except StoreUnavailableError as exc:
             if not is_locked(exc):
                 raise
-            ids = await self._locked.among(batch.ids, timeout)
-            raise self._keys_locked(exc.cause, ids or batch.ids) from exc
+            ids = await self._locked.among(batch.ids(), timeout)
+            raise self._keys_locked(exc.cause, ids or batch.ids()) from exc
         return result._replace(version=object() if sample_version else None)
 
     def _keys_locked(self, cause: str, ids: frozenset[Id]) -> KeysLockedError:

@@ -2,29 +2,34 @@
 
 A batch is one statement, ``queries.write_batch``, if each of its keys occurs once and
 there are at most a thousand of them. Any other batch takes several statements, in one
-transaction.
+transaction. The keys of a ``ForEach`` are sent as they are.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict, deque
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from .._retry import safe_to_repeat
-from ..operations import ReadOperation
+from .._state_machine import transition
+from ..base import BatchResult
+from ..operations import ForEach, ReadOperation
+from . import for_each
 from .encoding import Names, encode
+from .numbering import Numbering, in_order
 from .queries import READ_NOTES, read_batch, write_batch
-from .results import Results
+from .results import Results, needs_note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import asyncpg
 
     from .._retry import ServerClock
-    from ..base import BatchResult
-    from ..operations import Id, Operation
+    from ..operations import Id, Operation, Row
+    from .numbering import Numbers
+    from .results import Record
     from .tables import Tables
 
 _MAX_KEYS = 1_000
@@ -40,13 +45,12 @@ class Batch:
     marks that an earlier attempt stored.
 
     Attributes:
-        ids: The keys of the batch.
         is_change: Whether the batch may change a row.
         is_single_statement: Whether one statement is enough.
     """
 
     def __init__(
-        self, operations: Sequence[Operation[object]], tables: Tables, location: str
+        self, operations: Sequence[Operation[Any]], tables: Tables, location: str
     ) -> None:
         """Prepare a batch; no I/O.
 
@@ -55,26 +59,29 @@ class Batch:
             tables: The tables of the store.
             location: The address of the database, for errors.
         """
-        self._operations = operations
         self._tables = tables
         self._location = location
         self._nonce = secrets.token_urlsafe(_NONCE_BYTES)
-        first: dict[Id, int] = {}
-        self._later: defaultdict[Id, list[int]] = defaultdict(list)
-        self._mark_tokens = [self._nonce] * len(operations)
-        for index, operation in enumerate(operations):
-            id_ = operation.namespace, operation.key
-            if first.setdefault(id_, index) != index:
-                self._later[id_].append(index)
-                # Unique among the operations on one key.
-                self._mark_tokens[index] = f"{self._nonce}{index}"
-        self._first = first
-        self._names = Names(operations)
-        self.ids: frozenset[Id] = frozenset(first)
+        self._keys = keys = Numbering(operations)
+        self._operations = keys.operations
+        self._mark_tokens: list[str | None] = [self._nonce] * len(self._operations)
+        for numbers in keys.later.values():
+            for number in numbers:  # unique among the operations on one key
+                token = None if number in keys.echoes else f"{self._nonce}{number}"
+                self._mark_tokens[number] = token
+        self._names = Names(keys.single)
         self.is_change: bool = not all(
-            isinstance(one, ReadOperation) for one in operations
+            isinstance(one, ReadOperation) for one in keys.single
         )
-        self.is_single_statement: bool = not self._later and len(first) <= _MAX_KEYS
+        self.is_single_statement: bool = not keys.later and len(keys.keys) <= _MAX_KEYS
+
+    def ids(self) -> frozenset[Id]:
+        """Return the keys of the batch."""
+        return self._keys.ids()
+
+    def among(self, ids: Iterable[Id]) -> frozenset[Id]:
+        """Return those of the keys that the batch has."""
+        return self._keys.among(ids)
 
     async def execute(
         self,
@@ -95,56 +102,138 @@ class Batch:
             maybe_applied: Whether an earlier attempt may have been applied.
             timeout: Seconds that a statement may take.
         """
-        results = Results(
-            self._operations, self._mark_tokens, self._nonce, self._location,
-            maybe_applied=maybe_applied,
-        )  # fmt: skip
-        later = {id_: deque(indexes) for id_, indexes in self._later.items()}
-        pending: Mapping[Id, int] = self._first
+        results = Results(self._nonce, self._location, maybe_applied=maybe_applied)
+        size = len(self._operations)
+        done = BatchResult([None] * size, [None] * size, None)
+        records: list[Record] = [None] * len(self._keys.keys)
+        later = {id_: deque(numbers) for id_, numbers in self._keys.later.items()}
+        pending, now = self._keys.first, 0.0
         while pending:
-            next_round: dict[Id, int] = {}
-            for indexes in _statements(pending):
+            for numbers in in_order(pending, _MAX_KEYS):
                 statement, parameters = self._statement(
-                    indexes, maybe_applied=maybe_applied
+                    numbers, maybe_applied=maybe_applied
                 )
                 sent = clock.monotonic()
-                records = await connection.fetch(
-                    statement, *parameters, timeout=timeout
-                )
-                clock.observe(records[0]["now"], sent)
-                for record in records:
-                    now, verdict, is_done, position, place, key, *stored = record
-                    if position is None:
-                        index = pending[self._names.all[place - 1], key]
-                    else:
-                        index = indexes[position - 1]
-                    row, is_unread = results.read(index, now, verdict, is_done, stored)
-                    if later:
-                        operation = self._operations[index]
-                        id_ = operation.namespace, operation.key
-                        repeat = results.read_repeats(
-                            later.get(id_), row, now, is_unread=is_unread
-                        )
-                        if repeat is not None:
-                            next_round[id_] = repeat
-                if results.unread:
-                    await self._read_notes(connection, results, timeout)
-            pending = next_round
-        return results.batch
+                found = await connection.fetch(statement, *parameters, timeout=timeout)
+                now = found[0]["now"]
+                clock.observe(now, sent)
+                self._place(found, numbers, pending, records)
+            if later:
+                pending = self._read_round(pending, later, records, results, done)
+            else:
+                pending = {}
+                self._read_all(records, results, done)
+            if results.unread:
+                await self._read_notes(connection, results, timeout)
+        expansion = self._keys.expansion
+        return expansion.regroup_batch(done, now) if expansion else done
 
     def _statement(
-        self, indexes: Sequence[int], *, maybe_applied: bool
+        self, numbers: Sequence[int], *, maybe_applied: bool
     ) -> tuple[str, list[Sequence[object]]]:
-        operations = [self._operations[index] for index in indexes]
+        """Return the statement of some keys, and its parameters."""
+        keys, owners, needed = self._keys, None, numbers
+        if keys.owners is not None:
+            owners = [keys.owners[number] for number in numbers]
+            places = {owner: place for place, owner in enumerate(dict.fromkeys(owners))}
+            owners, needed = [places[owner] for owner in owners], list(places)
+        operations = [keys.single[owner] for owner in needed]
         if maybe_applied:
             operations = list(map(safe_to_repeat, operations))
-        tokens = [self._mark_tokens[index] for index in indexes]
-        shape, parameters = encode(operations, tokens, self._names)
+        shape, parameters = encode(
+            [keys.keys[number] for number in numbers],
+            operations,
+            [self._mark_tokens[owner] for owner in needed],
+            owners,
+            self._names,
+            tokens=keys.tokens and [keys.tokens[number] for number in numbers],
+        )
         is_change = self.is_change and not all(
             isinstance(operation, ReadOperation) for operation in operations
         )
         template = write_batch(shape) if is_change else read_batch(shape)
         return self._tables.render(template), parameters
+
+    def _place(
+        self,
+        found: Sequence[Record],
+        numbers: Sequence[int],
+        pending: Numbers,
+        records: list[Record],
+    ) -> None:
+        """Store the records of a statement by the numbers of their keys."""
+        names = self._names.all
+        for record in found:
+            position = record[3]
+            if position is None:
+                place, key = record[4], record[5]
+                records[pending[names[place - 1]][key]] = record
+            else:
+                records[numbers[position - 1]] = record
+
+    def _read_all(
+        self, records: Sequence[Record], results: Results, done: BatchResult
+    ) -> None:
+        """Read the results of a batch in which each key occurs once."""
+        number = 0
+        for index, one in enumerate(self._operations):
+            if isinstance(one, ForEach):
+                start, number = number, number + len(one.keys)
+                own = records[start:number]
+                done.results[index] = for_each.read(one, own, results)
+                done.rows[index] = for_each.all_seen(own)
+            else:
+                self._read(index, records[number], results, done)
+                number += 1
+
+    def _read_round(
+        self,
+        pending: Numbers,
+        later: dict[Id, deque[int]],
+        records: Sequence[Record],
+        results: Results,
+        done: BatchResult,
+    ) -> Numbers:
+        """Read the results of a round, and of repeats that change nothing.
+
+        Returns:
+            The next operation on each key that has one left.
+        """
+        next_round: Numbers = {}
+        for namespace, numbers in pending.items():
+            for key, number in numbers.items():
+                record = records[number]
+                row, is_unread = self._read(number, record, results, done)
+                repeats = later.get((namespace, key))
+                while repeats:
+                    repeat = repeats.popleft()
+                    operation = self._operations[repeat]
+                    value, after = transition(row, operation, record["now"])
+                    if after is not row or (is_unread and needs_note(operation)):
+                        next_round.setdefault(namespace, {})[key] = repeat
+                        break
+                    done.rows[repeat] = row
+                    done.results[repeat] = results.first_value(
+                        value, operation, self._mark_tokens[repeat], row, record["now"]
+                    )
+        return next_round
+
+    def _read(
+        self, index: int, record: Record, results: Results, done: BatchResult
+    ) -> tuple[Row | None, bool]:
+        """Read the result of a single operation.
+
+        Returns:
+            The row that it left, and whether that has a note that was not read.
+        """
+        operation = self._operations[index]
+        value, row, is_unread = results.read(
+            operation, self._mark_tokens[index], record
+        )
+        done.results[index], done.rows[index] = value, row
+        if is_unread:
+            results.expect_note(operation, done.results, index)
+        return row, is_unread
 
     async def _read_notes(
         self, connection: asyncpg.Connection, results: Results, timeout: float | None
@@ -154,7 +243,7 @@ class Batch:
         The snapshot of their statement was older than the rows, and so may be the notes
         that it would have returned.
         """
-        operations = [self._operations[index] for index in results.unread]
+        operations = [operation for operation, _, _ in results.unread]
         records = await connection.fetch(
             self._tables.render(READ_NOTES),
             [operation.namespace for operation in operations],
@@ -162,13 +251,3 @@ class Batch:
             timeout=timeout,
         )
         results.add_notes([note for (note,) in records])
-
-
-def _statements(pending: Mapping[Id, int]) -> Iterator[list[int]]:
-    """Divide operations into statements, in the order of the collation "C".
-
-    All batches lock rows in this order, so that no two of them deadlock.
-    """
-    indexes = [pending[id_] for id_ in sorted(pending)]
-    for first in range(0, len(indexes), _MAX_KEYS):
-        yield indexes[first : first + _MAX_KEYS]

@@ -49,7 +49,13 @@ class Names:
 
 
 def encode(
-    operations: Sequence[Operation[object]], mark_tokens: Sequence[str], names: Names
+    keys: Sequence[str],
+    operations: Sequence[Operation[object]],
+    mark_tokens: Sequence[str | None],
+    owners: Sequence[int] | None,
+    names: Names,
+    *,
+    tokens: Sequence[str | None] | None,
 ) -> tuple[Shape, list[Sequence[object]]]:
     """Return the shape and the parameters of a statement.
 
@@ -57,8 +63,12 @@ def encode(
     statement: to encode one value per key would dominate the time that asyncpg takes.
 
     Args:
-        operations: The operations, in the order in which their rows are locked.
+        keys: The keys, in the order in which their rows are locked.
+        operations: What is done to them, each to one key or to many, in the order of
+            the first one of these.
         mark_tokens: The token of each operation that marks a key.
+        owners: The index of the operation on each key, unless each has one.
+        tokens: The token of each key, if that is not the one of its operation.
         names: The namespaces of the whole batch.
     """
     verbs, *values, notes = zip(*map(_encode_one, operations, mark_tokens), strict=True)
@@ -72,11 +82,18 @@ def encode(
         has_places=has_places,
         may_insert=any(names.is_allowed) or not _INSERTING.isdisjoint(verbs),
     )
-    parameters: list[Sequence[object]] = [[one.key for one in operations], names.all]
-    parameters.extend(
-        column[:1] if _is_uniform(column) else column
-        for column in map(columns.__getitem__, shape.columns)
-    )
+    parameters: list[Sequence[object]] = [keys, names.all]
+    for name in shape.columns:
+        column = columns[name]
+        if name == "token" and tokens is not None and owners is not None:
+            own = zip(tokens, owners, strict=True)
+            parameters.append([token or column[owner] for token, owner in own])
+        elif _is_uniform(column):
+            parameters.append(column[:1])
+        elif owners is None:
+            parameters.append(column)
+        else:
+            parameters.append([column[owner] for owner in owners])
     if has_places:
         parameters.append(names.is_allowed)
     return shape, parameters
@@ -90,7 +107,7 @@ def _is_uniform(column: Sequence[object]) -> bool:
     return column.count(column[0]) == len(column)
 
 
-def _encode_one(operation: Operation[object], mark_token: str) -> _Encoded:
+def _encode_one(operation: Operation[object], mark_token: str | None) -> _Encoded:
     return _ENCODERS[type(operation)](operation, mark_token)
 
 
@@ -123,7 +140,7 @@ def _encode_resolve(resolve: Resolve) -> _Encoded:
     return "resolve", None, 0.0, resolve.ttl, None, None, None
 
 
-_ENCODERS: dict[type[Operation[Any]], Callable[[Any, str], _Encoded]] = {
+_ENCODERS: dict[type[Operation[Any]], Callable[[Any, str | None], _Encoded]] = {
     IsSeen: lambda one, _: (one.verb, None, None, None, None, None, None),
     Get: lambda one, _: (one.verb, None, None, None, None, None, None),
     Mark: lambda one, _: (one.verb, None, None, one.ttl, None, one.ts, one.note),

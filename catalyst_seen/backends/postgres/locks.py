@@ -19,6 +19,9 @@ class LockedKeys:
     """Finds locked keys, and remembers them.
 
     The next batch with one of them need not wait for ``lock_timeout`` to find out.
+
+    Attributes:
+        known: The keys that were locked when they were last seen.
     """
 
     def __init__(
@@ -27,13 +30,7 @@ class LockedKeys:
         self._connections = connections
         self._channel = channel
         self._tables = tables
-        self._locked: frozenset[Id] = frozenset()
-
-    async def still_among(
-        self, ids: frozenset[Id], timeout: float | None
-    ) -> frozenset[Id]:
-        """Return those of the remembered keys that are still locked."""
-        return await self.among(self._locked & ids, timeout)
+        self.known: frozenset[Id] = frozenset()
 
     async def among(self, ids: frozenset[Id], timeout: float | None) -> frozenset[Id]:
         """Return the keys whose rows are locked, without a wait, and remember them."""
@@ -53,5 +50,5 @@ class LockedKeys:
 
         rows = await self._channel.request(send, is_change=False, timeout=timeout)
         locked = frozenset((row["name"], row["key"]) for row in rows)
-        self._locked = (self._locked - ids) | locked
+        self.known = (self.known - ids) | locked
         return locked

@@ -332,6 +332,8 @@ class TestRaces:
         async with at(place, timeout=20) as one, at(place, timeout=20) as other:
             for round_ in range(10):
                 namespace = f"n{round_}"
+                # Else the batches wait for each other at its name.
+                await one.mark_seen(keys[0], namespace=namespace)
                 await asyncio.gather(
                     one.mark_many(keys, namespace=namespace),
                     other.mark_many(reversed(keys), namespace=namespace),
@@ -665,7 +667,7 @@ class TestFailures:
         table = f'"{place.settings.schema}".seen'
         async with at(place) as store, connected(place.settings.url) as other:
             claim = await store.claim("private")
-            await other.execute(f"ALTER TABLE {table} ADD CHECK (id = '') NOT VALID")
+            await other.execute(f"ALTER TABLE {table} ADD CHECK (key = '') NOT VALID")
             with pytest.raises(StoreUnavailableError, match="check constraint") as one:
                 await claim.confirm()
             assert "private" not in str(one.value)

@@ -103,6 +103,33 @@ class TestInserts:
 class TestLocks:
     """Row locks of other transactions."""
 
+    async def test_keys_are_locked_in_order(self, place: Target) -> None:
+        """A batch that waits for a key has not locked or inserted a later one.
+
+        That holds for the keys of one call, and of several, in whatever order they are
+        given.
+        """
+        table = f'"{place.settings.schema}".seen'
+        async with at(place) as store, connected(place.settings.url) as other:
+            default = await named(other, place)
+            await store.mark_many(["b", "d"])
+            for first, later in (("a", "c"), ("b", "d")):
+                insert = f"""INSERT INTO {table} VALUES ({default}, $1, 1, 1)
+                    ON CONFLICT (namespace, key) DO UPDATE SET attempt = 7"""
+                async with other.transaction():
+                    await other.execute("SET LOCAL lock_timeout = 100")
+                    await other.execute(insert, first)
+                    marking = asyncio.gather(
+                        store.is_seen("sent alone"),
+                        store.mark_many([later, first]),
+                        store.check_and_mark_many(["z", "e"]),
+                    )
+                    await until_blocked(other)
+                    # Else it would wait for the batch, which waits for it.
+                    await other.execute(insert, later)
+                await marking
+                assert await other.fetchval(f"SELECT count(*) FROM {table}") >= 4
+
     async def test_row_is_read_again_under_its_lock(self, place: Target) -> None:
         """After a wait for a row lock, the row as it is then decides."""
         table = f'"{place.settings.schema}".seen'
