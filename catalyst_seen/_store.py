@@ -30,7 +30,6 @@ from ._items import check_iterable, check_key_function, notes
 from ._logging import log
 from ._misuse import misused
 from ._namespaces import NamespaceVerbs
-from ._pause import pause
 from ._targets import is_url
 from ._types import ON_ABANDONED, Once, Record, Sighting
 from ._unawaited import Unawaited, verb
@@ -53,6 +52,7 @@ from .backends.base import Backend
 from .backends.operations import (
     Acquire,
     CheckAndMark,
+    ForEach,
     Forget,
     Get,
     IsSeen,
@@ -452,7 +452,8 @@ class AsyncSeenStore(NamespaceVerbs):
         namespace, lasting = self._own(namespace), ttl_seconds(ttl, self._ttl)
         if note is None:
             check = CheckAndMark(namespace, "", lasting)
-            return await self._dispatcher.check_each(check, await _checked_keys(keys))
+            each = ForEach.of(check, await self._checked_keys(keys))
+            return await self._dispatcher.query_each(each)
         return await self._on_each(
             keys, lambda text: CheckAndMark(namespace, "", lasting, text), note
         )
@@ -479,9 +480,8 @@ class AsyncSeenStore(NamespaceVerbs):
             OutcomeUnknownError: The commit failed; all are refreshed, or none.
         """
         refresh = Refresh(self._own(namespace), "", ttl_seconds(ttl, self._ttl))
-        return sum(
-            await self._dispatcher.execute_each(refresh, await _checked_keys(keys))
-        )
+        each = ForEach.of(refresh, await self._checked_keys(keys))
+        return sum(await self._dispatcher.execute_each(each))
 
     @explained
     def claim(
@@ -649,21 +649,27 @@ class AsyncSeenStore(NamespaceVerbs):
             StoreUnavailableError: The store failed; no key is claimed.
             OutcomeUnknownError: The commit failed; the claims are released.
         """
-        name, length = self._own(namespace), self._length(lease)
-        lasting, policy = ttl_seconds(ttl, self._ttl), self._policy(on_abandoned)
-        note_of = notes(note)
-
-        def acquire(key: str) -> Acquire:
-            token = self._token()
-            return Acquire(name, key, token, length, lasting, policy, note_of(key))
-
-        return UnawaitedClaims(self._claim_all(keys, acquire))
+        acquire = Acquire(
+            self._own(namespace),
+            "",
+            "",
+            self._length(lease),
+            ttl_seconds(ttl, self._ttl),
+            self._policy(on_abandoned),
+            None if callable(note) else check_note(note),
+        )
+        note_of = notes(note) if callable(note) else None
+        return UnawaitedClaims(self._claim_all(keys, acquire, note_of))
 
     async def _claim_all(
-        self, keys: Iterable[str], acquire: Callable[[str], Acquire]
+        self,
+        keys: Iterable[str],
+        acquire: Acquire,
+        note_of: Callable[[str], str | None] | None,
     ) -> list[Claim]:
-        operations = list(map(acquire, await _checked_keys(keys)))
-        return await acquire_claims(self._dispatcher, operations)
+        names = await self._checked_keys(keys)
+        each = ForEach.of(acquire, names, [self._token() for _ in names])
+        return await acquire_claims(self._dispatcher, each, note_of)
 
     @verb
     async def confirm_many(
@@ -778,7 +784,7 @@ class AsyncSeenStore(NamespaceVerbs):
         check_key_function(key)
         namespace = self._own(namespace)
         first: dict[str, T] = {}
-        async for start, chunk in _chunks(items, "items"):
+        async for start, chunk in self._chunks(items, "items"):
             names = cast("list[str]", chunk) if key is None else list(map(key, chunk))
             names = list(check_keys(names, "key of items", start))
             if key is None:  # equal items are the same
@@ -786,9 +792,9 @@ class AsyncSeenStore(NamespaceVerbs):
                 continue
             for name, item in zip(names, chunk, strict=True):
                 first.setdefault(name, item)
-        self._lifecycle.check_open()
+        self._dispatcher.check_open()
         fresh: list[T] = []
-        async for _, names in _chunks(first, "items"):
+        async for _, names in self._chunks(first, "items"):
             are_seen = await self._dispatcher.are_seen(namespace, names)
             if are_seen is not None:
                 answers = zip(names, are_seen, strict=True)
@@ -821,8 +827,8 @@ class AsyncSeenStore(NamespaceVerbs):
             OutcomeUnknownError: The commit failed; the keys may be forgotten.
         """
         forget = Forget(self._own(namespace), "")
-        names = await _checked_keys(keys, may_end_in_break=True)
-        return sum(await self._dispatcher.execute_each(forget, names))
+        each = ForEach.of(forget, await self._checked_keys(keys, may_end_in_break=True))
+        return sum(await self._dispatcher.execute_each(each))
 
     @verb
     async def get(
@@ -846,13 +852,36 @@ class AsyncSeenStore(NamespaceVerbs):
         """Execute an operation on each key, with its note."""
         if not callable(note):
             made = operation(check_note(note))
-            return await self._dispatcher.execute_each(made, await _checked_keys(keys))
+            each = ForEach.of(made, await self._checked_keys(keys))
+            return await self._dispatcher.execute_each(each)
         note_of = notes(note)
         operations = []
-        for key in await _checked_keys(keys):
+        for key in await self._checked_keys(keys):
             operations.append(operation(note_of(key)))
             operations[-1].key = key
         return await self._dispatcher.execute_many(operations)
+
+    async def _checked_keys(
+        self, keys: Iterable[str], *, may_end_in_break: bool = False
+    ) -> list[str]:
+        """Validate keys; other tasks run between."""
+        checked: list[str] = []
+        async for first, chunk in self._chunks(keys, "keys"):
+            checked += check_keys(
+                chunk, "keys", first, may_end_in_break=may_end_in_break
+            )
+        return checked
+
+    async def _chunks(
+        self, items: Iterable[T], argument: str
+    ) -> AsyncIterator[tuple[int, list[T]]]:
+        """Yield chunks of items, with the index of the first; others run between."""
+        check_iterable(items, argument)
+        listed = list(items)
+        for first in range(0, len(listed), _CHUNK):
+            if first:
+                await self._dispatcher.give_turn()
+            yield first, listed[first : first + _CHUNK]
 
     def _refuse_view(self, problem: str) -> None:
         if self._parent is not None:
@@ -865,12 +894,15 @@ class AsyncSeenStore(NamespaceVerbs):
         """Return a random token from a pool, because a system call for each is slow.
 
         The pool belongs to this store, so that no forked process repeats its tokens.
+        Any thread may call this.
         """
-        if not self._tokens:
+        try:
+            return self._tokens.pop()
+        except IndexError:
             drawn = secrets.token_urlsafe(_TOKENS * _TOKEN * 6 // 8)
-            starts = range(0, len(drawn), _TOKEN)
-            self._tokens = [drawn[start : start + _TOKEN] for start in starts]
-        return self._tokens.pop()
+            starts = range(_TOKEN, len(drawn), _TOKEN)
+            self._tokens.extend(drawn[start : start + _TOKEN] for start in starts)
+            return drawn[:_TOKEN]
 
     def _instant(self, ts: float | None) -> float | None:
         return None if ts is None else timestamp(ts, self._lifecycle.backend.now)
@@ -906,25 +938,3 @@ def check_function(function: Callable[[], object]) -> None:
         f"function must be a function, not {truncated_repr(function)}: bind its"
         " arguments with functools.partial(send, item), instead of calling it"
     )
-
-
-async def _checked_keys(
-    keys: Iterable[str], *, may_end_in_break: bool = False
-) -> list[str]:
-    """Validate keys; other tasks run between."""
-    checked: list[str] = []
-    async for first, chunk in _chunks(keys, "keys"):
-        checked += check_keys(chunk, "keys", first, may_end_in_break=may_end_in_break)
-    return checked
-
-
-async def _chunks(
-    items: Iterable[T], argument: str
-) -> AsyncIterator[tuple[int, list[T]]]:
-    """Yield items in chunks, with the index of the first; other tasks run between."""
-    check_iterable(items, argument)
-    listed = list(items)
-    for first in range(0, len(listed), _CHUNK):
-        if first:
-            await pause(0)
-        yield first, listed[first : first + _CHUNK]

@@ -1,7 +1,8 @@
 """SeenStore, the blocking twin of AsyncSeenStore.
 
 Each verb submits the asynchronous verb of the same name to the event loop thread of the
-store (``_portal``), and waits for its result.
+store (``_portal``), and waits for its result. The verbs that the cache may answer run
+in the caller's thread first, on a store that has nothing but the cache.
 """
 
 from __future__ import annotations
@@ -15,11 +16,22 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from ._calls import explain_calls, explained
 from ._claims.claim import Claim
 from ._claims.lease import release_unsettled
+from ._engine.cached import CachedAnswers, NotCachedError
 from ._environment import env_flag
 from ._errors import ConfigurationError, StoreClosedError
 from ._fork import Owner
@@ -30,10 +42,11 @@ from ._types import Once
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from types import EllipsisType, TracebackType
 
     from ._config import Clock, OnError, SeenStoreConfig
+    from ._engine.dispatcher import Dispatcher
     from ._items import Note
     from ._store import ClaimOptions
     from ._types import (
@@ -44,6 +57,7 @@ if TYPE_CHECKING:
         Sighting,
         StoreStats,
     )
+    from ._unawaited import Unawaited
     from ._validation import Duration
     from ._verdict import Verdict
     from .backends.base import Backend, Selection
@@ -116,6 +130,7 @@ class SeenStore:
         from ._portal import LoopThread  # anyio: an asyncio program does not need it
 
         self._thread = LoopThread(self._store, self._close_timeout)
+        self._cached = _with_cache_only(self._store)
         self._finalizer = weakref.finalize(self, self._thread.stop)
 
     def __repr__(self) -> str:
@@ -143,6 +158,7 @@ class SeenStore:
     ) -> Self:
         view = copy(self)
         view._store = self._store.namespace(name, ttl=ttl, lease=lease)
+        view._cached = _with_cache_only(view._store)
         view._parent = self
         return view
 
@@ -188,7 +204,7 @@ class SeenStore:
             )
 
     def is_seen(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
-        return self._call(self._store.is_seen, key, namespace=namespace)
+        return self._ask(AsyncSeenStore.is_seen, key, namespace=namespace)
 
     def mark_seen(
         self,
@@ -229,8 +245,12 @@ class SeenStore:
         note: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> Sighting:
-        return self._call(
-            self._store.check_and_mark, key, ttl=ttl, note=note, namespace=namespace
+        return self._ask(
+            AsyncSeenStore.check_and_mark,
+            key,
+            ttl=ttl,
+            note=note,
+            namespace=namespace,
         )
 
     def check_and_mark_many(
@@ -241,8 +261,8 @@ class SeenStore:
         note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> list[Sighting]:
-        return self._call(
-            self._store.check_and_mark_many,
+        return self._ask(
+            AsyncSeenStore.check_and_mark_many,
             _materialized(keys),
             ttl=ttl,
             note=note,
@@ -283,22 +303,24 @@ class SeenStore:
         exception: ``keep_alive`` cannot cancel a thread. If the lease is lost, the
         normal end of the block raises ``LeaseLostError``.
         """
+        options: dict[str, Any] = {
+            "lease": lease,
+            "ttl": ttl,
+            "wait": wait,
+            "keep_alive": keep_alive,
+            "on_abandoned": on_abandoned,
+            "note": note,
+            "namespace": namespace,
+            "required": required,
+        }
 
         async def acquire() -> list[Claim]:
-            claim = await self._store.claim(
-                key,
-                lease=lease,
-                ttl=ttl,
-                wait=wait,
-                keep_alive=keep_alive,
-                on_abandoned=on_abandoned,
-                note=note,
-                namespace=namespace,
-                required=required,
-            )
-            return [claim]
+            return [await self._store.claim(key, **options)]
 
-        (claim,) = self._call_for_claims(acquire)
+        try:
+            claim = self._answer(self._cached.claim(key, **options))
+        except NotCachedError:
+            (claim,) = self._call_for_claims(acquire)
         return BlockingClaim(self, claim)
 
     def once(
@@ -426,16 +448,14 @@ class SeenStore:
         entries = _materialized(items)
         if key is None:
             texts = cast("Iterable[str]", entries)
-            fresh = self._call(self._store.filter_new, texts, namespace=namespace)
+            fresh = self._ask(AsyncSeenStore.filter_new, texts, namespace=namespace)
             return cast("list[T]", fresh)
         keyed = [(key(item), item) for item in entries]
 
-        async def filter_keyed() -> list[tuple[str, T]]:
-            return await self._store.filter_new(
-                keyed, key=itemgetter(0), namespace=namespace
-            )
+        def filter_keyed(store: AsyncSeenStore) -> Unawaited[list[tuple[str, T]]]:
+            return store.filter_new(keyed, key=itemgetter(0), namespace=namespace)
 
-        return [item for _, item in self._call(filter_keyed)]
+        return [item for _, item in self._ask(filter_keyed)]
 
     def forget(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
         return self._call(self._store.forget, key, namespace=namespace)
@@ -511,6 +531,35 @@ class SeenStore:
         with self._tracked_call():
             return self._thread.call(partial(verb, *args, **kwargs))
 
+    def _ask(
+        self,
+        verb: Callable[Concatenate[AsyncSeenStore, P], Unawaited[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Call a verb in this thread if the cache has the answer."""
+        try:
+            return self._answer(verb(self._cached, *args, **kwargs))
+        except NotCachedError:
+            return self._call(partial(verb, self._store), *args, **kwargs)
+
+    def _answer(self, call: Coroutine[object, object, T]) -> T:
+        """Run the call of a verb on ``_cached``, which never waits.
+
+        Raises:
+            NotCachedError: It needs the event loop; it has changed nothing.
+            StoreClosedError: The store is closed, or belongs to the parent of a fork.
+        """
+        if self._calls.is_closed or not self._owner.is_current:
+            call.close()
+            raise NotCachedError  # for the error of ``_call``
+        try:
+            call.send(None)
+        except StopIteration as done:
+            return cast("T", done.value)
+        call.close()
+        raise NotCachedError
+
     def _call_for_claims(
         self, acquire: Callable[[], Awaitable[list[Claim]]]
     ) -> list[Claim]:
@@ -524,18 +573,22 @@ class SeenStore:
         Raises:
             StoreClosedError: The store is closed, or belongs to the parent of a fork.
         """
-        self._owner.check(repr(self))
+        self._owner.check(self)
         with self._calls.track(self):
             yield
 
 
 class _Calls:
-    """The calls under way, which a close waits for; shared by the views of a store."""
+    """The calls under way, which a close waits for; shared by the views of a store.
+
+    Attributes:
+        is_closed: Whether further calls are refused.
+    """
 
     def __init__(self) -> None:
         self._idle = threading.Condition()
         self._active = 0
-        self._is_closed = False
+        self.is_closed: bool = False
 
     @contextmanager
     def track(self, store: SeenStore) -> Iterator[None]:
@@ -545,7 +598,7 @@ class _Calls:
             StoreClosedError: The store is closed.
         """
         with self._idle:
-            if self._is_closed:
+            if self.is_closed:
                 raise StoreClosedError(f"{store!r} is closed: make a new store")
             self._active += 1
         try:
@@ -558,7 +611,7 @@ class _Calls:
     def close(self, timeout: float) -> None:
         """Refuse further calls, and wait for those under way."""
         with self._idle:
-            self._is_closed = True
+            self.is_closed = True
             self._idle.wait_for(lambda: self._active == 0, timeout)
 
 
@@ -694,6 +747,14 @@ class BlockingClaims(list[BlockingClaim]):
         leases = [claim._claim._lease for claim in self._owned]
         with suppress(StoreClosedError):  # then the leases end by themselves
             self._owned[0]._store._call(partial(release_unsettled, leases))
+
+
+def _with_cache_only(store: AsyncSeenStore) -> AsyncSeenStore:
+    """Return a view of a store that runs in any thread, and has its cache only."""
+    view = copy(store)
+    view._parent = store
+    view._dispatcher = cast("Dispatcher", CachedAnswers(store._dispatcher))
+    return view
 
 
 def _unwrapped(claims: Iterable[BlockingClaim]) -> list[Claim]:

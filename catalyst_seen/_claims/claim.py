@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from .._errors import ClaimNotOwnedError
 from .._misuse import misused
 from .._unawaited import Unawaited, verb
 from .._validation import check_note, seconds, ttl_seconds
-from .lease import Lease, acquire, acquire_many, finish_many, release_unsettled
+from .lease import (
+    Lease,
+    acquire,
+    acquire_each,
+    acquire_many,
+    finish_many,
+    release_unsettled,
+)
 from .renewer import LeaseRenewer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from types import EllipsisType, TracebackType
 
     from .._engine.dispatcher import Dispatcher
     from .._types import ClaimState
     from .._validation import Duration
     from .._verdict import Verdict
-    from ..backends.operations import Acquire
+    from ..backends.operations import Acquire, ForEach
 
 
 _BLOCKING = "a Claim needs `async with`; the blocking twin is SeenStore.claim"
@@ -311,19 +318,27 @@ async def acquire_claim(
         ClaimNotOwnedError: The claim is required, and false.
     """
     state = await acquire(dispatcher, operation, wait)
-    claim = Claim(dispatcher, operation, state, keep_alive=keep_alive)
+    claim = Claim(dispatcher.engine, operation, state, keep_alive=keep_alive)
     if is_required and not claim:
         raise claim._not_owned("it is required; the key was not changed")
     return claim
 
 
 async def acquire_claims(
-    dispatcher: Dispatcher, operations: Sequence[Acquire]
+    dispatcher: Dispatcher,
+    each: ForEach[ClaimState],
+    note_of: Callable[[str], str | None] | None,
 ) -> list[Claim]:
-    """Acquire claims in one batch."""
-    states = await acquire_many(dispatcher, operations)
+    """Acquire claims in one batch, each with its own note if there is a function."""
+    operations = cast("list[Acquire]", each.singles())
+    if note_of is None:
+        states = await acquire_each(dispatcher, each)
+    else:
+        for operation in operations:
+            operation.note = note_of(operation.key)
+        states = await acquire_many(dispatcher, operations)
     return [
-        Claim(dispatcher, operation, state, keep_alive=False)
+        Claim(dispatcher.engine, operation, state, keep_alive=False)
         for operation, state in zip(operations, states, strict=True)
     ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._errors import (
     ConfigurationError,
@@ -17,14 +17,14 @@ from .._errors import (
     StoreClosedError,
 )
 from ..backends.base import SupportsTransactions
-from ..backends.operations import Confirm, Release, Renew
+from ..backends.operations import Confirm, ForEach, Release, Renew
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from .._engine.dispatcher import Dispatcher
     from .._types import ClaimState
-    from ..backends.operations import Acquire
+    from ..backends.operations import Acquire, Operation
 
 _MIN_PAUSE = 0.02
 """Seconds to wait for a lease that should have ended, by a clock that stands still."""
@@ -37,9 +37,9 @@ async def acquire(
     if not wait:
         (state,) = await acquire_many(dispatcher, [operation])
         return state
+    waiters, id_ = dispatcher.waiters, (operation.namespace, operation.key)
     time = asyncio.get_running_loop().time
     deadline, backoff = time() + wait, dispatcher.tuning.first_poll
-    waiters, id_ = dispatcher.waiters, (operation.namespace, operation.key)
     has_polled = False
     with waiters.subscribe(id_) as waiter:
         while True:
@@ -86,23 +86,47 @@ async def acquire_many(
     dispatcher: Dispatcher, operations: Sequence[Acquire]
 ) -> list[ClaimState]:
     """Acquire claims in one batch; release them if the caller cannot get the result."""
+    states = dispatcher.query_many(operations)
+    return await _released_unless_returned(dispatcher, operations, states)
+
+
+async def acquire_each(
+    dispatcher: Dispatcher, each: ForEach[ClaimState]
+) -> list[ClaimState]:
+    """Do so for claims that differ in key and token only."""
+    states = dispatcher.query_each(each)
+    return await _released_unless_returned(dispatcher, [each], states)
+
+
+async def _released_unless_returned(
+    dispatcher: Dispatcher,
+    claims: Sequence[Operation[Any]],
+    states: Awaitable[list[ClaimState]],
+) -> list[ClaimState]:
     try:
-        return await dispatcher.query_many(operations)
+        return await states
     except asyncio.CancelledError:
         with suppress(StoreClosedError):
-            dispatcher.detached.submit_with_retry(_releases(operations))
+            dispatcher.detached.submit_with_retry(_releases(claims))
         raise
     except OutcomeUnknownError:
         with suppress(StoreClosedError):
-            releases = _releases(operations)
+            releases = _releases(claims)
             await asyncio.wait({dispatcher.detached.submit_with_retry(releases)})
         raise
 
 
-def _releases(operations: Sequence[Acquire]) -> list[Release]:
+def _releases(claims: Sequence[Operation[Any]]) -> list[Operation[Any]]:
     return [
-        Release(one.namespace, one.key, one.token, 0.0, one.ttl) for one in operations
+        ForEach.of(_release(one.operation), one.keys, one.tokens)
+        if isinstance(one, ForEach)
+        else _release(one)
+        for one in claims
     ]
+
+
+def _release(claim: Any) -> Release:  # noqa: ANN401 - an Acquire
+    return Release(claim.namespace, claim.key, claim.token, 0.0, claim.ttl)
 
 
 class Lease:
@@ -324,10 +348,31 @@ async def finish_many(
     operations: Sequence[Confirm | Release],
 ) -> list[bool]:
     """Confirm or release leases in one detached call; true for each that was owned."""
-    call = dispatcher.detached.submit(operations)
+    if not operations:
+        dispatcher.lifecycle.check_open(or_closing=True)
+        return []
+    each = _one_for_each(operations)
+    sent: Sequence[Operation[Any]] = operations if each is None else [each]
+    call = dispatcher.detached.submit(sent)
     for lease, operation in zip(leases, operations, strict=True):
         lease.start_finish(operation, call.results)
-    return await dispatcher.detached.wait(call)
+    results = await dispatcher.detached.wait(call)
+    return results if each is None else results[0]
+
+
+def _one_for_each(operations: Sequence[Confirm | Release]) -> ForEach[bool] | None:
+    """Make one operation of many that differ in key and token only, if they do."""
+    if len(operations) == 1 or len(set(map(_shared, operations))) != 1:
+        return None
+    keys = [operation.key for operation in operations]
+    return ForEach.of(operations[0], keys, [one.token for one in operations])
+
+
+def _shared(operation: Confirm | Release) -> tuple[object, ...]:
+    """Return what one operation on many keys has in common."""
+    if isinstance(operation, Confirm):
+        return operation.namespace, operation.ttl, operation.note
+    return operation.namespace, operation.ttl, operation.delay
 
 
 async def release_unsettled(leases: Sequence[Lease]) -> None:

@@ -14,27 +14,26 @@ from __future__ import annotations
 import math
 import threading
 import time
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from .._pause import pause
-from .._types import Sighting
+from .._types import ClaimState, Sighting
 from .._verdict import Verdict
 from ..backends._state_machine import transition
 from ..backends.operations import (
-    Acquire,
     AllSeen,
     CheckAndMark,
     ForEach,
     Forget,
-    Get,
-    IsSeen,
+    Mark,
     Refresh,
     Row,
 )
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable, Iterable, Sequence
 
     from ..backends.base import BatchResult
@@ -47,6 +46,12 @@ if TYPE_CHECKING:
 
 _REVALIDATIONS = 4
 """Revalidations per staleness window."""
+
+_LISTINGS = 16
+"""One entry of so many is a listing, which needs as much memory as some keys."""
+
+_CHANGING = {Forget, Mark, Refresh}
+"""Operations that change a key which is seen already."""
 
 
 class _Invalidation:
@@ -78,18 +83,58 @@ class CacheSnapshot(NamedTuple):
     is_due: bool
 
 
-_KEEP_SEEN = {Acquire, CheckAndMark, Get, IsSeen, Refresh}
-"""Operations after which every key that was seen is seen, for as long as before."""
+class _Changes:
+    """What changed in a namespace since its listings were cached.
+
+    Attributes:
+        endings: Number of operations after which a key that was marked may be unseen,
+            or expire earlier.
+        updates: Number of operations that may have changed a ``last_seen`` alone.
+    """
+
+    __slots__ = ("endings", "updates")
+
+    def __init__(self) -> None:
+        self.endings = self.updates = 0
 
 
-def _is_forget(operation: Operation[object]) -> bool:
-    if isinstance(operation, ForEach):
-        operation = operation.operation
-    return isinstance(operation, Forget)
+class _Listing(NamedTuple):
+    """Keys that are all seen, and the counts of ``_Changes`` when they were."""
+
+    keys: AllSeen
+    endings: int
+    updates: int
+
+
+def _kind(operation: Operation[Any]) -> type[Operation[Any]]:
+    return type(operation.operation if isinstance(operation, ForEach) else operation)
+
+
+def _sightings(
+    each: ForEach[Any], keys: AllSeen, first_seen: array[float]
+) -> Iterable[Sighting]:
+    return map(
+        Sighting,
+        each.keys,
+        repeat(each.namespace),
+        repeat(Verdict.DUPLICATE),
+        first_seen,
+        keys.last_seen or first_seen,
+        keys.attempts or repeat(0),
+    )
+
+
+def _refused_claims(keys: AllSeen, number: int) -> Iterable[ClaimState]:
+    attempts = keys.attempts or repeat(0, number)
+    return (ClaimState(Verdict.DUPLICATE, attempt) for attempt in attempts)
 
 
 class SeenCache:
     """A bounded cache of seen keys, in two generations of which the older is evicted.
+
+    The event loop's thread owns it. Any other thread may call ``find``, ``are_seen``
+    and ``sightings``, which change nothing but ``hits``: they read with single steps
+    of dicts what a forget removes before its caller gets the result.
 
     Attributes:
         hits: Number of operations that the cache answered.
@@ -106,7 +151,7 @@ class SeenCache:
         """Create an empty cache.
 
         Args:
-            size: The maximum number of keys.
+            size: The maximum number of keys and listings.
             staleness: Seconds for which entries are valid after a revalidation; 0
                 disables the cache.
             now: Returns the backend's time.
@@ -115,16 +160,16 @@ class SeenCache:
             page: Rows that an update stores before other tasks run.
         """
         self.hits: int = 0
-        self._generation = size // 2 if staleness else 0
+        self._limit = size // _LISTINGS if staleness else 0
+        self._generation = (size - self._limit) // 2 if staleness else 0
         self._staleness = staleness
         self._now = now
         self._page = page
         self._young: dict[Id, Row] = {}
         self._old: dict[Id, Row] = {}
-        # Listings by namespace and digest, each with the value that the counter of its
-        # namespace had: another one now means that a key may have become unseen.
-        self._listings: dict[tuple[str, bytes], tuple[AllSeen, int]] = {}
-        self._changes: dict[str, int] = {}
+        self._listings: dict[tuple[str, bytes], _Listing] = {}  # by their digest
+        self._changes: dict[str, _Changes] = {}
+        self._counting = threading.Lock()
         self._version: object = None
         self._revalidated = -math.inf
         with _invalidations_lock:
@@ -133,13 +178,26 @@ class SeenCache:
 
     @property
     def size(self) -> int:
-        """The maximum number of keys; 0 if the cache is disabled."""
-        return 2 * self._generation
+        """The maximum number of keys and listings; 0 if the cache is disabled."""
+        return 2 * self._generation + self._limit
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old) + len(self._listings)
 
     def get(self, operation: CacheableOperation[Result_co]) -> Result_co | None:
+        """Return the result of an operation on a cached key; ``None`` is a miss.
+
+        A key that is used stays in the younger generation.
+        """
+        if self._epoch is not self._shared.epoch:
+            self._clear()
+        result = self.find(operation)
+        id_ = operation.namespace, operation.key
+        if result is not None and id_ not in self._young:
+            self._put(id_, self._old[id_])
+        return result
+
+    def find(self, operation: CacheableOperation[Result_co]) -> Result_co | None:
         """Return the result of an operation on a cached key; ``None`` is a miss."""
         id_ = operation.namespace, operation.key
         row = self._young.get(id_) or self._old.get(id_)
@@ -148,43 +206,48 @@ class SeenCache:
         now = self._now()
         if row.expires_at is not None and row.expires_at <= now:
             return None
-        if id_ not in self._young:
-            self._put(id_, row)
-        self.hits += 1
+        self._count_hits(1)
         return cast("Result_co", transition(row, operation, now)[0])
 
     def are_seen(self, keys: ForEach[bool]) -> bool:
         """Is every key known to be seen, because the same ones were seen before?"""
-        found = self._find(keys)
-        if found is None:
+        if self._find_listing(keys) is None:
             return False
-        self.hits += len(keys.keys)
+        self._count_hits(len(keys.keys))
         return True
 
-    def sightings(self, check: ForEach[Sighting]) -> list[Sighting] | None:
-        """Return the sightings of keys that are all known to be seen."""
-        found = self._find(check)
-        if found is None or found.instants is None:
-            return None
-        self.hits += (size := len(check.keys))
-        name, duplicate = check.namespace, Verdict.DUPLICATE
-        return [
-            Sighting(key, name, duplicate, first_seen, last_seen)
-            for key, first_seen, last_seen in zip(
-                check.keys, found.instants[:size], found.instants[size:], strict=True
-            )
-        ]
+    def get_each(self, each: ForEach[Result_co]) -> list[Result_co] | None:
+        """Return the results on keys that are all known to be seen; ``None``: a miss.
 
-    def _find(self, listing: ForEach[Any]) -> AllSeen | None:
-        namespace = listing.namespace
-        if namespace not in self._changes or not self._is_valid():
+        For the verbs that tell more than whether a key is seen.
+        """
+        found = self._find_listing(each)
+        if found is None or found.keys.first_seen is None:
             return None
-        found, changes = self._listings.get((namespace, listing.digest()), (None, 0))
-        if found is None or changes != self._changes[namespace]:
+        results: Iterable[Any]
+        if type(each.operation) is CheckAndMark:
+            changes = self._changes.get(each.namespace)
+            if changes is None or changes.updates != found.updates:
+                return None
+            results = _sightings(each, found.keys, found.keys.first_seen)
+        else:
+            results = _refused_claims(found.keys, len(each.keys))
+        self._count_hits(len(each.keys))
+        return cast("list[Result_co]", list(results))
+
+    def _find_listing(self, keys: ForEach[Any]) -> _Listing | None:
+        changes = self._changes.get(keys.namespace)
+        if changes is None or not self._is_valid():
             return None
-        if found.expires_at is not None and found.expires_at <= self._now():
+        found = self._listings.get((keys.namespace, keys.digest()))
+        if found is None or found.endings != changes.endings:
             return None
-        return found
+        ends = found.keys.expires_at
+        return None if ends is not None and ends <= self._now() else found
+
+    def _count_hits(self, number: int) -> None:
+        with self._counting:
+            self.hits += number
 
     def snapshot(self) -> CacheSnapshot:
         """Return the state that ``update`` needs of the time when a batch is sent."""
@@ -232,18 +295,15 @@ class SeenCache:
             epoch = self._epoch
 
     def _is_valid(self) -> bool:
-        if time.monotonic() - self._revalidated > self._staleness:
-            return False
-        if self._epoch is not self._shared.epoch:
-            self._clear()
-            return False
-        return True
+        return (
+            self._epoch is self._shared.epoch
+            and time.monotonic() - self._revalidated <= self._staleness
+        )
 
     def _update_key(
         self, operation: Operation[object], row: Row | AllSeen | None
     ) -> None:
-        if type(operation) not in _KEEP_SEEN:
-            self._count_change(operation.namespace)
+        self._count_change(operation)
         if isinstance(row, Row) and row.lease_until is None:
             if row.note is not None:  # a note may be large, and is not needed
                 row = row._replace(note=None)
@@ -256,18 +316,20 @@ class SeenCache:
         self, listing: ForEach[object], row: Row | AllSeen | None
     ) -> int:
         """Cache a listing if its keys are seen; return how much work that was."""
-        namespace, work = listing.namespace, 1
-        if type(listing.operation) not in _KEEP_SEEN:
-            self._count_change(namespace)
+        work = 1
+        if self._count_change(listing):
             work = len(listing.keys)
             await self._drop_in_pages(listing.ids())
             self._invalidate_siblings([listing])
         if isinstance(row, AllSeen) and listing.keys:
-            changes = self._changes.setdefault(namespace, 0)
-            self._listings[namespace, listing.digest()] = row, changes
-            if len(self._listings) > self.size:  # the oldest one goes
+            namespace = listing.namespace
+            changes = self._changes.setdefault(namespace, _Changes())
+            id_ = namespace, listing.digest()
+            self._listings.pop(id_, None)
+            self._listings[id_] = _Listing(row, changes.endings, changes.updates)
+            if len(self._listings) > self._limit:  # the oldest one goes
                 del self._listings[next(iter(self._listings))]
-            if len(self._changes) > self.size:
+            if len(self._changes) > 2 * self._limit:  # most are of no listing
                 self._listings, self._changes = {}, {}
         return work
 
@@ -280,13 +342,13 @@ class SeenCache:
 
     def _drop(self, ids: Iterable[Id]) -> None:
         for id_ in ids:
+            self._old.pop(id_, None)  # first: it may be older than the other
             self._young.pop(id_, None)
-            self._old.pop(id_, None)
 
     def invalidate(self, operations: Iterable[Operation[object]]) -> None:
         """Drop the keys of a batch whose effect is unknown."""
         for operation in operations:
-            self._count_change(operation.namespace)
+            self._count_change(operation)
             self._drop(operation.ids())
         self._invalidate_siblings(operations)
 
@@ -301,17 +363,26 @@ class SeenCache:
         This cache stays valid, as it knows the keys, unless a sibling started a new
         epoch as well.
         """
-        if any(_is_forget(operation) for operation in operations):
+        if any(_kind(operation) is Forget for operation in operations):
             with self._shared.lock:
                 is_valid = self._epoch is self._shared.epoch
                 self._shared.epoch = object()
                 if is_valid:
                     self._epoch = self._shared.epoch
 
-    def _count_change(self, namespace: str) -> None:
-        """Invalidate the listings of a namespace: a key of theirs may be unseen now."""
-        if namespace in self._changes:
-            self._changes[namespace] += 1
+    def _count_change(self, operation: Operation[Any]) -> bool:
+        """Count it for its namespace; true if it may have changed a key that is seen.
+
+        A mark that is there is changed by nothing else: claims concern other rows.
+        """
+        kind = _kind(operation)
+        if kind not in _CHANGING:
+            return False
+        changes = self._changes.get(operation.namespace)
+        if changes is not None:
+            changes.updates += 1
+            changes.endings += kind is not Refresh
+        return True
 
     def _put(self, id_: Id, row: Row) -> None:
         if len(self._young) >= self._generation:
@@ -319,6 +390,6 @@ class SeenCache:
         self._young[id_] = row
 
     def _clear(self) -> None:
-        self._epoch = self._shared.epoch
         self._young, self._old = {}, {}
         self._listings, self._changes = {}, {}
+        self._epoch = self._shared.epoch  # last, for the readers in other threads

@@ -43,8 +43,8 @@ class PendingCall(Generic[Result_co]):
         loop = asyncio.get_running_loop()
         self.operations: Sequence[Operation[Result_co]] = operations
         self.size: int = len(operations)
-        if self.size == 1 and isinstance(operations[0], ForEach):
-            self.size = len(operations[0].keys)
+        if self.size == 1:
+            _, self.size = operations[0].count()
         self.deadline: float = loop.time() + timeout
         self.results: asyncio.Future[list[Result_co]] = loop.create_future()
         self.refusal: KeysLockedError | None = None

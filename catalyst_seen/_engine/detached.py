@@ -95,11 +95,12 @@ class DetachedCalls:
         def log_failure(results: asyncio.Future[list[Result_co]]) -> None:
             error = None if results.cancelled() else results.exception()
             if error is not None:
+                verbs, keys = zip(*(one.count() for one in operations), strict=True)
                 log(
                     "warning",
-                    f"{operations[0].verb}_failed",
+                    f"{verbs[0]}_failed",
                     location=self._lifecycle.backend.location,
-                    keys=len(operations),
+                    keys=sum(keys),
                     error=str(error),
                 )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from .._pause import pause
 from .._validation import seconds
-from ..backends.operations import CheckAndMark, ForEach, IsSeen
+from ..backends.operations import ForEach, IsSeen
 from .batcher import Batcher
 from .cache import SeenCache
 from .detached import DetachedCalls
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from .._config import SeenStoreConfig
     from .._tuning import Tuning
-    from .._types import Sighting
     from ..backends.operations import CacheableOperation, Id, Operation, Result_co
     from .lifecycle import Lifecycle
 
@@ -61,6 +60,15 @@ class Dispatcher:
             tuning=self.tuning,
         )
         self.detached: DetachedCalls = DetachedCalls(lifecycle, self.batcher)
+
+    @property
+    def engine(self) -> Dispatcher:
+        """The engine itself; see ``CachedAnswers``."""
+        return self
+
+    def check_open(self) -> None:
+        """Raise ``StoreClosedError`` unless calls are allowed here and now."""
+        self.lifecycle.check_open()
 
     async def execute(self, operation: Operation[Result_co]) -> Result_co:
         """Execute one operation in a batch."""
@@ -109,14 +117,12 @@ class Dispatcher:
         results = iter(await self.batcher.send(missed))
         return [next(results) if result is None else result for result in cached]
 
-    async def execute_each(
-        self, operation: Operation[Result_co], keys: Sequence[str]
-    ) -> list[Result_co]:
-        """Execute one operation on many keys of its namespace, as one call."""
+    async def execute_each(self, each: ForEach[Result_co]) -> list[Result_co]:
+        """Execute one operation on many keys, as one call; no keys cost nothing."""
         self.lifecycle.check_open()
-        if not keys:
+        if not each.keys:
             return []
-        (results,) = await self.batcher.send([ForEach.of(operation, keys)])
+        (results,) = await self.batcher.send([each])
         return results
 
     async def are_seen(self, namespace: str, keys: Sequence[str]) -> list[bool] | None:
@@ -132,20 +138,17 @@ class Dispatcher:
         (answers,) = await self.batcher.send([question])
         return answers
 
-    async def check_each(
-        self, check: CheckAndMark, keys: Sequence[str]
-    ) -> list[Sighting]:
-        """Check and mark many keys, as one call; a known listing costs nothing else."""
+    async def query_each(self, each: ForEach[Result_co]) -> list[Result_co]:
+        """Execute one cacheable operation on many keys, as one call.
+
+        A listing that the cache knows costs nothing else.
+        """
         self.lifecycle.check_open()
-        if not keys:
-            return []
-        each = ForEach.of(check, keys)
-        known = self.cache.sightings(each)
-        if known is not None:
-            await self._take_turns()
-            return known
-        (sightings,) = await self.batcher.send([each])
-        return sightings
+        known = self.cache.get_each(each)
+        if known is None:
+            return await self.execute_each(each)
+        await self._take_turns()
+        return known
 
     async def _take_turns(self) -> None:
         """Let other tasks run after a page of hits, in however many calls.
@@ -155,3 +158,7 @@ class Dispatcher:
         if self.cache.hits - self._yielded_at >= self.tuning.cache_page:
             self._yielded_at = self.cache.hits
             await pause(0)
+
+    async def give_turn(self) -> None:
+        """Let other tasks run, in a call with very many keys."""
+        await pause(0)

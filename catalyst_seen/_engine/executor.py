@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends._for_each import Expansion
 from ..backends.base import SupportsForEach, SupportsReadAside
-from ..backends.operations import ForEach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +75,6 @@ class Executor:
         return expanded.regroup_batch(result, self._backend.now())
 
     def _count(self, operations: Sequence[Operation[Any]]) -> None:
-        for one in operations:
-            if isinstance(one, ForEach):
-                self.executed[one.operation.verb] += len(one.keys)
-            else:
-                self.executed[one.verb] += 1
+        for operation in operations:
+            verb, keys = operation.count()
+            self.executed[verb] += keys

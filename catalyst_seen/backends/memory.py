@@ -173,9 +173,11 @@ class MemoryBackend:
         return PageResult(removed, page[-1] if len(page) == limit else None)
 
     async def rename(self, namespace: str, name: str) -> bool:
-        live = self._verdicts(name, self.now())
-        if any(verdict is not Verdict.NEW for _, verdict in live):
+        there = list(self._verdicts(name, self.now()))
+        if any(verdict is not Verdict.NEW for _, verdict in there):
             return False
+        for id_, _ in there:  # expired
+            del self._rows[id_]
         for id_ in [id_ for id_ in self._rows if id_[0] == namespace]:
             self._rows[name, id_[1]] = self._rows.pop(id_)
         return True

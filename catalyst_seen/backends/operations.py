@@ -10,7 +10,7 @@ from array import array
 from copy import copy
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from .._types import ClaimState, Record, Sighting
 
@@ -39,6 +39,10 @@ class Operation(Generic[Result_co]):
     def ids(self) -> Iterable[Id]:
         """Return namespace and key of each key that it concerns."""
         return ((self.namespace, self.key),)
+
+    def count(self) -> tuple[str, int]:
+        """Return its verb, and on how many keys."""
+        return self.verb, 1
 
 
 class CacheableOperation(Operation[Result_co]):
@@ -191,31 +195,43 @@ class ForEach(Operation[list[Result_co]]):
 
     It stands for ``singles()``. A backend with ``SupportsForEach`` executes it whole,
     without an object for each key; for any other, the engine sends the single ones.
+
+    Attributes:
+        operation: The operation; its own key and token do not matter.
+        keys: The keys.
+        tokens: The token of each key, for the operations that have one.
     """
 
     verb = "for_each"
 
     operation: Operation[Result_co]
     keys: Sequence[str]
+    tokens: Sequence[str] | None = None
     _digest: bytes | None = None
 
     @classmethod
     def of(
-        cls, operation: Operation[Result_co], keys: Sequence[str]
+        cls,
+        operation: Operation[Result_co],
+        keys: Sequence[str],
+        tokens: Sequence[str] | None = None,
     ) -> ForEach[Result_co]:
-        """Make one of an operation, whose own key does not matter, and the keys."""
-        return cls(operation.namespace, "", operation, keys)
+        """Make one of an operation, the keys, and their tokens."""
+        return cls(operation.namespace, "", operation, keys, tokens)
 
     def ids(self) -> Iterable[Id]:
         return ((self.namespace, key) for key in self.keys)
 
+    def count(self) -> tuple[str, int]:
+        return self.operation.verb, len(self.keys)
+
     def singles(self) -> list[Operation[Result_co]]:
         """Return the operations on the single keys."""
-        made = []
-        for key in self.keys:
-            single = copy(self.operation)
+        made: list[Any] = [copy(self.operation) for _ in self.keys]
+        for single, key in zip(made, self.keys, strict=True):
             single.key = key
-            made.append(single)
+        for single, token in zip(made, self.tokens or (), strict=False):
+            single.token = token
         return made
 
     def digest(self) -> bytes:
@@ -232,12 +248,33 @@ class AllSeen(NamedTuple):
 
     Attributes:
         expires_at: When the first of them expires; ``None`` is never.
-        instants: The ``first_seen`` of each key, then the ``last_seen`` of each, if
-            they are known and no key was ever claimed.
+        first_seen: That of each key, if the operation has read them.
+        last_seen: That of each key; ``None`` if they equal ``first_seen``.
+        attempts: That of each key; ``None`` if no key was ever claimed.
     """
 
     expires_at: float | None
-    instants: array[float] | None = None
+    first_seen: array[float] | None = None
+    last_seen: array[float] | None = None
+    attempts: array[int] | None = None
+
+    @classmethod
+    def at(
+        cls,
+        expires_at: float | None,
+        first_seen: Iterable[float],
+        last_seen: Iterable[float],
+        attempts: Iterable[int],
+    ) -> AllSeen:
+        """Make one of keys whose rows were read."""
+        first, last = array("d", first_seen), array("d", last_seen)
+        claims = array("Q", attempts)
+        return cls(
+            expires_at,
+            first,
+            None if first == last else last,
+            claims if any(claims) else None,
+        )
 
     @classmethod
     def of(cls, rows: Sequence[Row | None], now: float) -> AllSeen | None:
@@ -248,11 +285,12 @@ class AllSeen(NamedTuple):
         ends = [row.expires_at for row in seen if row.expires_at is not None]
         if ends and min(ends) <= now:
             return None
-        instants = None
-        if not any(row.attempt for row in seen):
-            firsts = [row.first_seen for row in seen]
-            instants = array("d", [*firsts, *(row.last_seen for row in seen)])
-        return cls(min(ends, default=None), instants)
+        return cls.at(
+            min(ends, default=None),
+            (row.first_seen for row in seen),
+            (row.last_seen for row in seen),
+            (row.attempt for row in seen),
+        )
 
 
 class Row(NamedTuple):

@@ -108,8 +108,14 @@ async def test_time_is_monotonic_while_open(clock: Clock) -> None:
         assert backend.now() == NOON
     async with AsyncSeenStore(backend) as store:
         await store.mark_seen("b")
+        then = NOON - 60
         assert await store.get("b") == Record(
-            "b", "", NOON - 60, NOON - 60, NOON - 60 + 7 * 86_400
+            key="b",
+            namespace="",
+            state="seen",
+            first_seen=then,
+            last_seen=then,
+            expires_at=then + 7 * 86_400,
         )
 
 

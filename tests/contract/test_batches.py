@@ -233,7 +233,7 @@ class TestApart:
         async with AsyncSeenStore(path) as store:
             *answers, many = await asyncio.gather(
                 *(store.check_and_mark(key) for key in ("0", "1", "bad", "2")),
-                store.check_and_mark_many(["3", "bad"]),
+                store.check_and_mark_many(["3", "bad"], note=str),
                 return_exceptions=True,
             )
             assert [bool(answer) for answer in answers] == [True] * 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen.backends.base import BatchResult
-from catalyst_seen.backends.operations import IsSeen, Operation, Row
+from catalyst_seen.backends.operations import AllSeen, IsSeen, Operation, Row
 
 from ..support.backends import Batch, intercepted
 from ..support.clock import DAY, Clock
@@ -37,7 +37,6 @@ QUESTIONS: dict[str, Ask] = {
     "check_and_mark_many": lambda store, key: store.check_and_mark_many([key, key]),
     "filter_new": lambda store, key: store.filter_new([key]),
     "claim": lambda store, key: store.claim(key),
-    "claim_many": lambda store, key: store.claim_many([key]),
 }
 
 
@@ -67,19 +66,24 @@ async def asked(store: AsyncSeenStore) -> int:
 
 
 def learning(store: AsyncSeenStore, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """An event that is set in the middle of what a store learns from a batch."""
+    """An event that is set when a store has cached the first key of a batch."""
     begun = asyncio.Event()
     cache = store._dispatcher.cache
-    update = cache._update_page
+    update = cache._update_key
 
-    def noting(
-        operations: Sequence[Operation[object]], rows: Sequence[Row | None]
-    ) -> None:
-        update(operations, rows)
+    def noting(operation: Operation[object], row: Row | AllSeen | None) -> None:
+        update(operation, row)
         begun.set()
 
-    monkeypatch.setattr(cache, "_update_page", noting)
+    monkeypatch.setattr(cache, "_update_key", noting)
     return begun
+
+
+async def mark_one_by_one(
+    store: AsyncSeenStore, keys: list[str], ttl: float = DAY
+) -> None:
+    """Mark many keys as one call whose operations are each on one key."""
+    await store.mark_many(keys, ttl=ttl, note=lambda _: None)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -92,12 +96,15 @@ class TestAnswers:
         """A seen key is read once; the cache returns what the database would."""
         await store.mark_seen("k")
         fresh = await store.check_and_mark("k")
+        await QUESTIONS[question](store, "k")  # a listing is cached when it was read
         before, hits = await asked(store), (await store.stats()).recent_hits
         for _ in range(10):
             await QUESTIONS[question](store, "k")
         assert await asked(store) == before
         assert (await store.stats()).recent_hits >= hits + 10
-        assert (await store.stats()).recent_keys == 1
+        is_listing = question in {"check_and_mark_many", "filter_new"}
+        assert (await store.stats()).recent_keys == 1 + is_listing
+        assert await store.check_and_mark_many(["k", "k"]) == [fresh, fresh]
         assert await store.check_and_mark("k") == fresh
         claim = await store.claim("k")
         assert (claim.verdict, claim.retry_after) == (Verdict.DUPLICATE, None)
@@ -119,6 +126,7 @@ class TestAnswers:
     ) -> None:
         """No key is cached beyond its time to live, to the instant."""
         await store.mark_seen("k", ttl=10)
+        await QUESTIONS[question](store, "k")
         clock.advance(9.999)
         before = await asked(store)
         await QUESTIONS[question](store, "k")
@@ -191,7 +199,8 @@ class TestForgotten:
         self, store: AsyncSeenStore
     ) -> None:
         """A forget of this store invalidates the forgotten keys only."""
-        await store.mark_many(["k", "other"])
+        for key in ("k", "other"):
+            await store.mark_seen(key)
         await store.forget("k")
         before = await asked(store)
         assert await store.is_seen("other")
@@ -221,9 +230,9 @@ class TestForgotten:
     ) -> None:
         """A forget during the update of the cache after a large batch counts."""
         async with AsyncSeenStore(config(shared, keys=10_000)) as store:
-            await store.mark_many(LARGE)
+            await mark_one_by_one(store, LARGE)
             begun = learning(store, monkeypatch)
-            marking = asyncio.create_task(store.mark_many(LARGE))
+            marking = asyncio.create_task(mark_one_by_one(store, LARGE))
             await begun.wait()
             with SeenStore(config(shared)) as other:
                 assert other.forget(LARGE[-1])
@@ -238,9 +247,9 @@ class TestForgotten:
         """A call that is cancelled during that update leaves nothing outdated."""
         settings = config(shared, keys=10_000)
         async with AsyncSeenStore(settings, ttl=DAY) as store:
-            await store.mark_many(LARGE)
+            await mark_one_by_one(store, LARGE)
             begun = learning(store, monkeypatch)
-            marking = asyncio.create_task(store.mark_many(LARGE, ttl=5))
+            marking = asyncio.create_task(mark_one_by_one(store, LARGE, ttl=5))
             await begun.wait()
             marking.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -370,6 +379,116 @@ class TestForgotten:
         assert not await store.is_seen("k")
 
 
+LISTED = ["a", "b", "c"]
+
+
+class TestListings:
+    """A listing that is asked for again is answered as a whole."""
+
+    async def hits(self, store: AsyncSeenStore) -> int:
+        """How many keys a question on the listing finds in the cache."""
+        before = (await store.stats()).recent_hits
+        assert await store.filter_new(LISTED) == []
+        return (await store.stats()).recent_hits - before
+
+    @pytest.fixture
+    async def listing(self, store: AsyncSeenStore) -> AsyncSeenStore:
+        """A store with a listing of seen keys, which it has read."""
+        await store.mark_many(LISTED)
+        await store.filter_new(LISTED)
+        assert await self.hits(store) == len(LISTED)
+        return store
+
+    async def test_order_and_keys_count(self, listing: AsyncSeenStore) -> None:
+        """Another listing of the same keys, or of one less, is read."""
+        before = await asked(listing)
+        assert await listing.filter_new(["c", "b", "a"]) == []
+        assert await listing.filter_new(["a", "b"]) == []
+        assert await listing.filter_new(LISTED, namespace="other") == LISTED
+        assert await asked(listing) == before + 8
+
+    @pytest.mark.parametrize("verb", ["forget", "mark", "mark_many", "forget_many"])
+    async def test_what_may_end_a_key(
+        self, listing: AsyncSeenStore, clock: Clock, verb: str
+    ) -> None:
+        """A forgotten key, and one whose TTL was shortened, count at once."""
+        if verb == "forget":
+            await listing.forget("b")
+        elif verb == "forget_many":
+            assert await listing.forget_many(["b", "unknown"]) == 1
+        elif verb == "mark_many":
+            await listing.mark_many(["x", "b"], ttl=5)
+        else:
+            await listing.mark_seen("b", ttl=5)
+        clock.advance(5)
+        assert await listing.filter_new(LISTED) == ["b"]
+
+    async def test_other_verbs_do_not_matter(self, listing: AsyncSeenStore) -> None:
+        """What changes no seen key leaves the listing cached."""
+        await listing.check_and_mark("x")
+        async with listing.claim("y"):
+            pass
+        await (await listing.claim("z")).release()
+        await listing.refresh(["a"])
+        await listing.get("b")
+        await listing.mark_seen("a", namespace="other", ttl=1)
+        await listing.forget("a", namespace="other")
+        assert await self.hits(listing) == len(LISTED)
+
+    async def test_refresh_updates_the_sightings(
+        self, listing: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """The last sighting of a refreshed key is the one that the database has."""
+        await listing.check_and_mark_many(LISTED)
+        clock.advance(10)
+        await listing.refresh(["b"])
+        sightings = await listing.check_and_mark_many(LISTED)
+        assert [one.last_seen - one.first_seen for one in sightings] == [0, 10, 0]
+        assert sightings == await listing.check_and_mark_many(LISTED)
+        assert await self.hits(listing) == len(LISTED)
+
+    async def test_revocable_verdicts(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """A listing with a key that the owner of a claim may renew is not cached."""
+        claim = await store.claim("b", lease=10, on_abandoned="drop")
+        await store.mark_many(["a", "c"])
+        clock.advance(10)
+        for _ in range(2):
+            assert await store.filter_new(LISTED) == []
+            assert [bool(one) for one in await store.check_and_mark_many(LISTED)] == [
+                False
+            ] * 3
+        assert await self.hits(store) == 0
+        await claim.renew()
+        assert await store.filter_new(LISTED) == ["b"]
+
+    async def test_forget_by_another_store(
+        self, listing: AsyncSeenStore, shared: Target
+    ) -> None:
+        """A forget by another store of this process counts at once."""
+        async with AsyncSeenStore(config(shared)) as other:
+            await other.forget("b")
+        assert await listing.filter_new(LISTED) == ["b"]
+
+    async def test_poller_with_many_feeds(self, shared: Target) -> None:
+        """Feeds with more keys than the cache has entries are answered from it."""
+        settings = replace(config(shared, keys=1_000), max_in_flight=10_000)
+        feeds = {f"feed {n}": [f"{n} {i}" for i in range(100)] for n in range(50)}
+        async with AsyncSeenStore(settings) as store:
+            for _ in range(2):
+                for feed, keys in feeds.items():
+                    await store.check_and_mark_many(keys, namespace=feed)
+            before = await asked(store)
+            for feed, keys in feeds.items():
+                sightings = await store.check_and_mark_many(keys, namespace=feed)
+                assert [one.key for one in sightings] == keys
+                assert not any(sightings)
+                assert await store.filter_new(keys, namespace=feed) == []
+            assert await asked(store) == before
+            assert (await store.stats()).recent_keys <= 1_000
+
+
 class TestSize:
     """It is bounded."""
 
@@ -381,7 +500,11 @@ class TestSize:
             for number in range(50):
                 await store.check_and_mark(f"one {number}")
                 assert (await store.stats()).recent_keys <= keys
-            await store.mark_many(f"many {number}" for number in range(5_000))
+            await mark_one_by_one(store, LARGE)
+            assert (await store.stats()).recent_keys <= keys
+            for number in range(20):
+                for _ in range(2):
+                    await store.check_and_mark_many([f"listed {number}"])
             assert (await store.stats()).recent_keys <= keys
             for number in range(50):
                 assert not await store.check_and_mark(f"one {number}")
@@ -390,18 +513,18 @@ class TestSize:
         """A key in regular use is not evicted by new keys."""
         async with AsyncSeenStore(config(shared, keys=10)) as store:
             await store.mark_seen("k")
-            before = (await store.stats()).operations.get("get", 0)
+            before = (await store.stats()).operations.get("is_seen", 0)
             for number in range(100):
                 await store.check_and_mark(str(number))
                 assert await store.is_seen("k")
-            assert (await store.stats()).operations.get("get", 0) == before
+            assert (await store.stats()).operations.get("is_seen", 0) == before
 
     @pytest.mark.slow
     async def test_large_cached_call_yields_to_the_loop(self, path: Path) -> None:
         """A call for very many cached keys does not stop the event loop."""
         keys = [str(number) for number in range(20_000)]
         async with AsyncSeenStore(config(path, keys=100_000)) as store:
-            await store.mark_many(keys)
+            await mark_one_by_one(store, keys)
             asking = asyncio.create_task(
                 store._dispatcher.query_many([IsSeen("", k) for k in keys])
             )

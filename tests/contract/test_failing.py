@@ -22,9 +22,10 @@ from catalyst_seen import (
     StoreError,
     StoreUnavailableError,
 )
+from catalyst_seen._engine.failures import kind_of
 from catalyst_seen._types import CallKind
 from catalyst_seen.backends.base import BatchResult
-from catalyst_seen.backends.operations import Get, Operation
+from catalyst_seen.backends.operations import Operation
 
 from ..support.backends import Batch, intercepted
 from ..support.clock import DAY, Clock
@@ -55,7 +56,7 @@ class Backend:
         self, operations: Sequence[Operation[Any]], **options: Any
     ) -> object:
         """Fail, or pass a batch on."""
-        is_write = not all(isinstance(one, Get) for one in operations)
+        is_write = kind_of(operations) == "write"
         if self.fails or (self.fails_to_write and is_write):
             raise StoreUnavailableError(self.location, CAUSE, "Free some space")
         return await self._apply(operations, **options)
@@ -224,14 +225,19 @@ async def test_inspection_that_fails(store: AsyncSeenStore) -> None:
     """A count that fails is a failed read, and a count that succeeds ends the alarm."""
     refusal = StoreUnavailableError(store.location, CAUSE, "Free some space")
     backend: Any = store._lifecycle.backend
-    for verb, call in (("count", store.count), ("held", store.held)):
+    for verb, call in (
+        ("count", store.count),
+        ("records", store.held),
+        ("has_any", store.has_any),
+        ("namespaces", store.namespaces),
+    ):
         with patch.object(backend, verb, side_effect=refusal):
             await failing(call())
         (alarm,) = await alarms(store)
         assert CAUSE in alarm
         await store.count()
         assert await alarms(store) == ()
-    assert (await failures(store))["read"].count == 2
+    assert (await failures(store))["read"].count == 4
 
 
 async def test_report_that_fails(store: AsyncSeenStore) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, SeenStore, Verdict
 from catalyst_seen.backends.base import BatchResult
-from catalyst_seen.backends.operations import Operation
+from catalyst_seen.backends.operations import ForEach, Operation
 
 from ..support.backends import Batch, intercepted
 from ..support.verbs import KEY_VERBS, LEASE_VERBS, TTL_VERBS, Verb
@@ -46,7 +46,8 @@ def executed(store: AsyncSeenStore) -> Iterator[list[Operation[object]]]:
     async def record(
         operations: Batch, apply: Callable[[], Awaitable[BatchResult]]
     ) -> BatchResult:
-        sent.extend(operations)
+        for one in operations:
+            sent.extend(one.singles() if isinstance(one, ForEach) else [one])
         return await apply()
 
     with intercepted(store, record):

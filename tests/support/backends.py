@@ -42,7 +42,7 @@ def recorded(store: AsyncSeenStore) -> Iterator[list[list[str]]]:
     async def record(
         operations: Batch, apply: Callable[[], Awaitable[BatchResult]]
     ) -> BatchResult:
-        batches.append([operation.key for operation in operations])
+        batches.append([key for one in operations for _, key in one.ids()])
         return await apply()
 
     with intercepted(store, record):

@@ -39,8 +39,8 @@ from ..support.targets import Target
 def public(class_: type) -> dict[str, object]:
     """What a class shows, but for opening and closing."""
     return {
-        name: member
-        for name, member in vars(class_).items()
+        name: getattr(class_, name)
+        for name in dir(class_)
         if not name.startswith("_") and name not in {"open", "aclose", "close"}
     }
 
@@ -48,6 +48,7 @@ def public(class_: type) -> dict[str, object]:
 def signature(verb: Callable[..., object]) -> str:
     """What a verb takes and gives, as the asynchronous twin would say it."""
     text = re.sub(r"\b(Blocking|Unawaited)(?=Claim)", "", str(inspect.signature(verb)))
+    text = text.replace("AsyncIterator", "Iterator")
     # The blocking twin calls functions only, so it has no overloads.
     return text.replace("Once[T]", "Once[object]").replace("[], T]", "[], object]")
 
@@ -318,7 +319,7 @@ class TestClaims:
     ) -> None:
         """Ctrl-C just before or after the result leases nothing."""
         with SeenStore(path) as store:
-            start = store._thread._portal.start_task_soon
+            start = store._thread._submit
 
             class Late:
                 def __init__(self, *work: Any) -> None:
@@ -333,7 +334,7 @@ class TestClaims:
                     """Come too late."""
 
             with monkeypatch.context() as interrupted:
-                interrupted.setattr(store._thread._portal, "start_task_soon", Late)
+                interrupted.setattr(store._thread, "_submit", Late)
                 with pytest.raises(KeyboardInterrupt):
                     _ = store.claim_many(["a", "b"]) if many else store.claim("a")
             for key in ["a", "b"] if many else ["a"]:
@@ -403,7 +404,7 @@ class TestClaims:
         """Ctrl-C while a call is passed to the loop leaves nothing running."""
         with SeenStore(path) as store:
             claim = store.claim("block", keep_alive=True)
-            start = store._thread._portal.start_task_soon
+            start = store._thread._submit
 
             def interrupted(*work: Any) -> None:
                 if has_begun:
@@ -412,9 +413,7 @@ class TestClaims:
                 raise KeyboardInterrupt
 
             def interrupt_the_next() -> None:
-                monkeypatch.setattr(
-                    store._thread._portal, "start_task_soon", interrupted
-                )
+                monkeypatch.setattr(store._thread, "_submit", interrupted)
 
             interrupt_the_next()
             with pytest.raises(KeyboardInterrupt):

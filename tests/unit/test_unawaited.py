@@ -14,24 +14,32 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, Unawaited, UnawaitedClaim
 
-OTHERS = {"namespace", "get_cache_stats", "close"}
+OTHERS = {"namespace", "get_cache_stats", "close", "records"}
 """Methods that are not asynchronous, and ``close``, whose name is ``aclose``."""
 
 VERBS = sorted(
     name
-    for name, member in vars(AsyncSeenStore).items()
-    if not name.startswith("_") and inspect.isfunction(member) and name not in OTHERS
+    for name, member in inspect.getmembers(AsyncSeenStore, inspect.isfunction)
+    if not name.startswith("_") and name not in OTHERS
 )
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "once": ("k", lambda: None),
     "backup": ("copy.db",),
     "resolve": ("k",),
+    "rename": ("new",),
     **dict.fromkeys(("confirm_many", "release_many"), ([],)),
     **dict.fromkeys(
         ("is_seen", "mark_seen", "check_and_mark", "claim", "forget", "get"), ("k",)
     ),
     **dict.fromkeys(
-        ("mark_many", "check_and_mark_many", "claim_many", "refresh", "filter_new"),
+        (
+            "mark_many",
+            "check_and_mark_many",
+            "claim_many",
+            "refresh",
+            "filter_new",
+            "forget_many",
+        ),
         (["k"],),
     ),
 }

@@ -8,13 +8,23 @@ anything.
 
 from __future__ import annotations
 
-from array import array
 from typing import TYPE_CHECKING, Any
 
-from ..._types import Sighting
+from ..._types import ClaimState, Sighting
 from ..._verdict import Verdict
-from ..operations import AllSeen, CheckAndMark, IsSeen, Mark, Operation, Refresh
-from . import bulk, namespaces
+from .._state_machine import transition
+from ..operations import (
+    Acquire,
+    AllSeen,
+    CheckAndMark,
+    Confirm,
+    IsSeen,
+    Mark,
+    Noted,
+    Operation,
+    Refresh,
+)
+from . import bulk, namespaces, queries
 from .conditions import LIVE, STATES
 
 if TYPE_CHECKING:
@@ -25,16 +35,20 @@ if TYPE_CHECKING:
 
 Outcome = tuple[list[Any], AllSeen | None]
 """The results, and what is known of all keys."""
+_Mark = tuple[int, float, float, float | None, int]
+"""A seen key: its index, first_seen, last_seen, expires_at, attempt."""
 
 # In json_each, "key" is the index of a value.
 _FROM = """FROM json_each(:keys) AS wanted
     CROSS JOIN seen ON namespace = :namespace AND seen.key = wanted.value"""
-_SEEN = f"""SELECT wanted.key, expires_at {_FROM}
+_SEEN = f"""SELECT wanted.key, expires_at, lease_until IS NULL {_FROM}
     WHERE {LIVE} AND {STATES["seen"]}"""
 _ROWS = f"""SELECT wanted.key, first_seen, last_seen, expires_at, attempt,
     lease_until IS NOT NULL OR has_detail AND NOT {LIVE} {_FROM}"""
 _IS_SPECIAL = f"""SELECT EXISTS (SELECT 1 {_FROM}
     WHERE lease_until IS NOT NULL OR has_detail AND NOT {LIVE})"""
+_OWNERS = f"""SELECT wanted.key, token, lease_until IS NOT NULL {_FROM}
+    WHERE {LIVE} AND (lease_until IS NULL OR on_abandoned IS NOT NULL)"""
 _MARK = f"""INSERT INTO seen (namespace, key, first_seen, last_seen, expires_at)
     SELECT :namespace, value, :ts, :ts, :ts + :ttl FROM json_each(:keys) WHERE true
     ON CONFLICT (namespace, key) DO UPDATE SET
@@ -43,6 +57,9 @@ _MARK = f"""INSERT INTO seen (namespace, key, first_seen, last_seen, expires_at)
         expires_at = iif({LIVE}, max(last_seen, :ts), :ts) + :ttl,
         token = iif({LIVE}, token, NULL),
         attempt = iif({LIVE}, attempt, 0)"""  # noqa: S608
+_CONFIRM = """UPDATE seen SET last_seen = :now, expires_at = :now + :ttl,
+        lease_until = NULL, on_abandoned = NULL
+    WHERE namespace = :namespace AND key IN (SELECT value FROM json_each(:keys))"""
 _REFRESH = f"""UPDATE seen SET
         last_seen = max(last_seen, :now),
         expires_at = max(expires_at, max(last_seen, :now) + :ttl),
@@ -71,52 +88,93 @@ def _is_seen(
     db: driver.Connection, ids: dict[str, int], each: ForEach[bool], now: float
 ) -> Outcome:
     results = [False] * len(each.keys)
-    earliest: list[float | None] = []
-    for index, expires_at in _select(db, _SEEN, ids, each, now):
+    ends: list[float | None] = []
+    for index, expires_at, is_mark in _select(db, _SEEN, ids, each, now):
         results[index] = True
-        earliest.append(expires_at)
-    return results, _all_seen(each.keys, earliest)
+        if is_mark:  # the owner of a dropped claim may still renew it
+            ends.append(expires_at)
+    if len(ends) < len(each.keys):
+        return results, None
+    return results, AllSeen(_earliest(ends))
 
 
 def _check_and_mark(
     db: driver.Connection, ids: dict[str, int], each: ForEach[Sighting], now: float
 ) -> Outcome | None:
-    check, keys, namespace = each.operation, each.keys, each.namespace
+    check, keys, name = each.operation, each.keys, each.namespace
     assert isinstance(check, CheckAndMark)  # noqa: S101 - see _EXECUTE
-    if check.note is not None or len(set(keys)) < len(keys):
+    marks = _read_marks(db, ids, each, now)
+    if marks is None:
         return None
-    rows = list(_select(db, _ROWS, ids, each, now))
-    if any(row[-1] for row in rows):
-        return None
-    seen = [row for row in rows if row[3] is None or row[3] > now]
-    sightings = dict.fromkeys(keys)
-    for index, first, last, _, attempt, _ in seen:
+    sightings: dict[str, Any] = dict.fromkeys(keys)
+    for index, first, last, _, attempt in marks:
         key = keys[index]
-        sightings[key] = Sighting(
-            key, namespace, Verdict.DUPLICATE, first, last, attempt
-        )
+        sightings[key] = Sighting(key, name, Verdict.DUPLICATE, first, last, attempt)
+    if len(marks) == len(keys):
+        return [*sightings.values()], _summary(marks)
     fresh = [key for key, sighting in sightings.items() if sighting is None]
     for key in fresh:
-        sightings[key] = Sighting(key, namespace, Verdict.NEW, now, now)
-    if fresh:
-        _change(db, _MARK, ids, namespace, fresh, ts=now, now=now, ttl=check.ttl)
-    ends = [row[3] for row in seen]
-    ends += [None if check.ttl is None else now + check.ttl] * len(fresh)
+        sightings[key] = Sighting(key, name, Verdict.NEW, now, now)
+    _change(db, _MARK, ids, name, fresh, ts=now, now=now, ttl=check.ttl)
+    end = None if check.ttl is None else now + check.ttl
     results = list(sightings.values())
-    return results, _all_seen(each.keys, ends, _instants(results))
+    return results, AllSeen.at(
+        _earliest([end, *(mark[3] for mark in marks)]),
+        [one.first_seen for one in results],
+        [one.last_seen for one in results],
+        [one.attempt for one in results],
+    )
 
 
-def _instants(sightings: Sequence[Sighting | None]) -> array[float] | None:
-    if any(sighting.attempt for sighting in sightings if sighting is not None):
+def _acquire(
+    db: driver.Connection, ids: dict[str, int], each: ForEach[ClaimState], now: float
+) -> Outcome | None:
+    claim, keys, tokens = each.operation, each.keys, each.tokens
+    assert isinstance(claim, Acquire)  # noqa: S101 - see _EXECUTE
+    assert tokens is not None  # noqa: S101 - every claim has one
+    marks = _read_marks(db, ids, each, now)
+    if marks is None:
         return None
-    times = [(one.first_seen, one.last_seen) for one in sightings if one is not None]
-    return array("d", [*(first for first, _ in times), *(last for _, last in times)])
+    owned, row = transition(None, claim, now)
+    states: list[object] = [owned] * len(keys)
+    for index, _, _, _, attempt in marks:
+        states[index] = ClaimState(Verdict.DUPLICATE, attempt)
+    if len(marks) == len(keys):
+        return states, _summary(marks)
+    assert row is not None  # noqa: S101 - what is unknown can be claimed
+    id_ = _find_or_create(db, ids, each.namespace)
+    rows = [
+        (id_, key, *row[:3], token, *row[4:-1], False)
+        for key, token, state in zip(keys, tokens, states, strict=True)
+        if state is owned
+    ]
+    bulk.insert(db, queries.INSERT, rows, queries.UPDATE)
+    return states, None
+
+
+def _confirm(
+    db: driver.Connection, ids: dict[str, int], each: ForEach[bool], now: float
+) -> Outcome | None:
+    confirm, keys, tokens = each.operation, each.keys, each.tokens
+    assert isinstance(confirm, Confirm)  # noqa: S101 - see _EXECUTE
+    assert tokens is not None  # noqa: S101 - every claim has one
+    if confirm.note is not None:
+        return None
+    results, claimed = [False] * len(keys), []
+    for index, token, is_claim in _select(db, _OWNERS, ids, each, now):
+        if token == tokens[index]:
+            results[index] = True
+            if is_claim:
+                claimed.append(keys[index])
+    if claimed:
+        _change(db, _CONFIRM, ids, each.namespace, claimed, now=now, ttl=confirm.ttl)
+    return results, None
 
 
 def _mark(
     db: driver.Connection, ids: dict[str, int], each: ForEach[None], now: float
 ) -> Outcome | None:
-    mark, ttl = each.operation, None
+    mark = each.operation
     assert isinstance(mark, Mark)  # noqa: S101 - see _EXECUTE
     if mark.note is not None or any(
         is_special for (is_special,) in _select(db, _IS_SPECIAL, ids, each, now)
@@ -139,6 +197,23 @@ def _refresh(
     if any(results):
         _change(db, _REFRESH, ids, each.namespace, each.keys, now=now, ttl=refresh.ttl)
     return results, known
+
+
+def _read_marks(
+    db: driver.Connection, ids: dict[str, int], each: ForEach[Any], now: float
+) -> list[_Mark] | None:
+    """Return the rows of the seen keys, if the others are unknown.
+
+    ``None`` if there is more: a note to write, a repetition, a claim, an old note.
+    """
+    one = each.operation
+    is_noted = isinstance(one, Noted) and one.note is not None
+    if is_noted or len(set(each.keys)) < len(each.keys):
+        return None
+    rows = list(_select(db, _ROWS, ids, each, now))
+    if any(row[-1] for row in rows):
+        return None
+    return [row[:-1] for row in rows if row[3] is None or row[3] > now]
 
 
 def _select(
@@ -168,30 +243,34 @@ def _change(
     keys: Sequence[str],
     **values: float | None,
 ) -> None:
+    id_ = _find_or_create(db, ids, namespace)
+    for some in bulk.in_json(keys):
+        db.execute(statement, {**values, "namespace": id_, "keys": some})
+
+
+def _find_or_create(db: driver.Connection, ids: dict[str, int], namespace: str) -> int:
     if namespace not in ids:
         ids[namespace] = namespaces.create(db, namespace)
-    for some in bulk.in_json(keys):
-        db.execute(statement, {**values, "namespace": ids[namespace], "keys": some})
+    return ids[namespace]
 
 
-def _all_seen(
-    keys: Sequence[str],
-    ends: Sequence[float | None],
-    instants: array[float] | None = None,
-) -> AllSeen | None:
-    """Summarize when the seen keys expire, if they are all."""
-    if len(ends) < len(keys):
-        return None
-    earliest = min((end for end in ends if end is not None), default=None)
-    return AllSeen(earliest, instants)
+def _summary(marks: Sequence[_Mark]) -> AllSeen:
+    _, first_seen, last_seen, ends, attempts = zip(*marks, strict=True)
+    return AllSeen.at(_earliest(ends), first_seen, last_seen, attempts)
+
+
+def _earliest(ends: Iterable[float | None]) -> float | None:
+    return min((end for end in ends if end is not None), default=None)
 
 
 _EXECUTE: dict[
     type[Operation[Any]],
     Callable[[Any, dict[str, int], Any, float], Outcome | None],
 ] = {
-    IsSeen: _is_seen,
+    Acquire: _acquire,
     CheckAndMark: _check_and_mark,
+    Confirm: _confirm,
+    IsSeen: _is_seen,
     Mark: _mark,
     Refresh: _refresh,
 }

@@ -22,8 +22,8 @@ _READ_ONE = f"""SELECT {_ROW}, namespace.id FROM namespace
     LEFT JOIN seen ON namespace = namespace.id AND key = ? WHERE name = ?"""  # noqa: S608
 _READ = f"""SELECT {_ROW}, seen.key FROM json_each(?) AS wanted
     CROSS JOIN seen ON namespace = ? AND seen.key = wanted.value"""  # noqa: S608
-_INSERT = f"INSERT INTO seen (namespace, key, {_COLUMNS}, has_detail)"
-_UPDATE = f"""ON CONFLICT (namespace, key) DO UPDATE SET ({_COLUMNS}, has_detail) =
+INSERT = f"INSERT INTO seen (namespace, key, {_COLUMNS}, has_detail)"
+UPDATE = f"""ON CONFLICT (namespace, key) DO UPDATE SET ({_COLUMNS}, has_detail) =
     ({", ".join(f"excluded.{column.strip()}" for column in _COLUMNS.split(","))},
     excluded.has_detail)"""
 _MARK = """INSERT OR ROLLBACK INTO seen
@@ -106,7 +106,7 @@ def write(
         else:
             marks[namespace, *row[:3], note is not None].append(key)
     _mark(db, marks)
-    bulk.insert(db, _INSERT, rows, _UPDATE)
+    bulk.insert(db, INSERT, rows, UPDATE)
     if gone:
         bulk.delete(db, "seen", gone)
     if noted:

@@ -18,6 +18,7 @@ from catalyst_seen.backends.operations import (
     IsSeen,
     Mark,
     Operation,
+    Row,
 )
 
 from ...support.postgres_stores import at, connected, named, until_blocked
@@ -167,7 +168,7 @@ class TestReads:
             ]
             batch = await backend.apply(operations, sample_version=False)
             for rows in ([*one_by_one, batch.rows[3]], batch.rows):
-                notes = [row and row.note for row in rows]
+                notes = [row.note if isinstance(row, Row) else None for row in rows]
                 assert notes == ["text", None, None, "text"]
 
     async def test_repeated_keys_of_a_batch(self, place: Target) -> None:

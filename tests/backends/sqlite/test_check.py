@@ -169,8 +169,8 @@ async def test_changed_schema(path: Path, change: str, finding: str) -> None:
 async def test_index_on_other_columns(path: Path) -> None:
     """An index that another program has made anew, on less, is not ours."""
     config = await filled(path, 10)
-    write(path, "DROP INDEX seen_hold", "CREATE INDEX seen_hold ON seen (namespace)")
-    with pytest.raises(SchemaError, match="another index seen_hold"):
+    write(path, "DROP INDEX seen_held", "CREATE INDEX seen_held ON seen (namespace)")
+    with pytest.raises(SchemaError, match="another index seen_held"):
         await AsyncSeenStore(config).open()
 
 
