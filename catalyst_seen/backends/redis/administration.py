@@ -1,38 +1,14 @@
-"""The operations that only this backend sends."""
+"""The operations that only this backend sends, on keys that it has found by a scan."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..operations import Acquire, Forget, Get, Operation
+from ..operations import Forget, Get, Operation
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from ..._verdict import Verdict
-
-
-@dataclass(slots=True)
-class AcquireAgain(Acquire):
-    """An ``Acquire`` that repeats one of the same token in its batch.
-
-    The script takes a claim with the token of an ``Acquire`` for one of an earlier
-    attempt, whose reply was lost. This one it takes for a claim of another owner.
-    """
-
-    @classmethod
-    def of(cls, acquire: Acquire) -> Self:
-        """Make one of the operation that is repeated."""
-        return cls(
-            acquire.namespace,
-            acquire.key,
-            acquire.token,
-            acquire.lease,
-            acquire.ttl,
-            acquire.on_abandoned,
-            acquire.note,
-        )
 
 
 @dataclass(slots=True)

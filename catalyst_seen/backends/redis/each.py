@@ -13,10 +13,12 @@ from ..operations import (
     AllSeen,
     CheckAndMark,
     Confirm,
+    Forget,
     IsSeen,
     Mark,
     Operation,
     Refresh,
+    Release,
 )
 from .replies import EACH_DONE, EACH_VERDICT, VERDICTS
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from .replies import EachReply
 
 SUPPORTED: frozenset[type[Operation[Any]]] = frozenset(
-    {Acquire, CheckAndMark, Confirm, IsSeen, Mark, Refresh}
+    {Acquire, CheckAndMark, Confirm, Forget, IsSeen, Mark, Refresh, Release}
 )
 """The operations that a ``ForEach`` may repeat."""
 
@@ -88,7 +90,7 @@ def _are_seen(
 
 
 def _are_done(
-    _: Confirm | Refresh, _keys: Sequence[str], reply: EachReply, _now: float
+    _: Operation[bool], _keys: Sequence[str], reply: EachReply, _now: float
 ) -> list[bool]:
     return [code & EACH_DONE != 0 for code in reply.codes]
 
@@ -131,7 +133,9 @@ _RESULTS: dict[
     Acquire: _claim_states,
     CheckAndMark: _sightings,
     Confirm: _are_done,
+    Forget: _are_done,
     IsSeen: _are_seen,
     Mark: lambda _, keys, *_others: [None] * len(keys),
     Refresh: _are_done,
+    Release: _are_done,
 }

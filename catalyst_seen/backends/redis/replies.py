@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from ..._types import ON_ABANDONED, OnAbandoned
 from ..._verdict import Verdict
-from ..operations import AllSeen, CheckAndMark, Operation, Row
+from ..operations import Acquire, AllSeen, CheckAndMark, Operation, Row
 from .runs import Each
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ POLICIES: tuple[OnAbandoned | None, ...] = (None, *ON_ABANDONED)
 
 _EARLIEST = Struct("<d")
 _INSTANTS = 16  # bytes of two instants
+_HAVE_INSTANTS = (Acquire, CheckAndMark)
 _CLAIMED = Struct("<Id")
 # The code of a key: its verdict, and these, of which the last two replace it.
 EACH_DONE, _EACH_CLAIM, _EACH_NOTE, _EACH_FOREIGN, _EACH_REFUSED = 8, 16, 32, 64, 128
@@ -104,10 +105,14 @@ class EachReply(NamedTuple):
         """Summarize the rows; ``None`` unless all keys are seen."""
         if self.earliest is not None and self.earliest <= now:
             return None
-        instants = None
-        if self.instants is not None and not self.claims:
-            instants = self.instants[::2] + self.instants[1::2]
-        return AllSeen(self.earliest, instants)
+        if self.instants is None:
+            return AllSeen(self.earliest)
+        attempts: list[int] = []
+        if self.claims:
+            rows = (self.claims.get(one, _NO_CLAIM) for one in range(len(self.codes)))
+            attempts = [row.attempt for row in rows]
+        first_seen, last_seen = self.instants[::2], self.instants[1::2]
+        return AllSeen.at(self.earliest, first_seen, last_seen, attempts)
 
 
 _NO_CLAIM = Row(0.0, 0.0, None)
@@ -140,7 +145,7 @@ def _size(run: Run) -> int:
     """Return the size of the records of a run, without what follows all of them."""
     keys = len(run.names)
     if isinstance(run, Each):
-        has_instants = type(run.operation) is CheckAndMark
+        has_instants = type(run.operation) in _HAVE_INSTANTS
         return _EARLIEST.size + keys + (_INSTANTS * keys if has_instants else 0)
     return _RECORD.size * keys
 
@@ -199,7 +204,7 @@ def _unpack_each(
     (earliest,) = _EARLIEST.unpack_from(reply, at)
     at += _EARLIEST.size
     codes, instants = reply[at : at + keys], None
-    if type(operation) is CheckAndMark:
+    if type(operation) in _HAVE_INSTANTS:
         at += keys
         instants = array("d")
         instants.frombytes(reply[at : at + _INSTANTS * keys])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._retry import safe_to_repeat
 from ..operations import Acquire, ForEach, Get
-from .administration import AcquireAgain, Export, Select
+from .administration import Export, Select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ Names = bytes | list[bytes]
 
 _MAX_WEIGHT = 1_000  # of one script call: the server blocks other clients meanwhile
 _WEIGHTS: dict[type[Operation[Any]], int] = dict.fromkeys(
-    (Get, Select, Export, Acquire, AcquireAgain), 4
+    (Get, Select, Export, Acquire), 4
 )  # their replies have notes
 _BYTES_WEIGHT = 1_000  # bytes of a text that weigh as much as a key
 _FEW = 250  # operations that do not exceed the weight if they write no text
@@ -62,19 +62,36 @@ class Each:
         offsets: The positions of the keys in the ``ForEach``.
         operation: The operation on each key, as it is sent.
         names: The Redis keys.
+        tokens: The token for each key; ``None`` is that of the operation, if any.
     """
 
     index: int
     offsets: Sequence[int]
     operation: Operation[Any]
     names: Sequence[bytes]
+    tokens: Sequence[str] | None
 
     def part(self, start: int, stop: int) -> Each:
         """Return some of the keys."""
         if not start and stop >= len(self.offsets):
             return self
-        offsets, names = self.offsets[start:stop], self.names[start:stop]
-        return Each(self.index, offsets, self.operation, names)
+        return Each(
+            self.index,
+            self.offsets[start:stop],
+            self.operation,
+            self.names[start:stop],
+            self.tokens and self.tokens[start:stop],
+        )
+
+    def select(self, numbers: Sequence[int]) -> Each:
+        """Return the keys with these numbers."""
+        return Each(
+            self.index,
+            [self.offsets[number] for number in numbers],
+            self.operation,
+            [self.names[number] for number in numbers],
+            self.tokens and [self.tokens[number] for number in numbers],
+        )
 
     def split(self) -> Iterator[Run]:
         """Yield a run for each key."""
@@ -110,16 +127,17 @@ def _by_slot(
     for singles in _stretches(operations):
         if isinstance(singles, int):
             each = cast("ForEach[Any]", operations[singles])
-            for run in _runs_of(each, singles, cast("list[bytes]", names[singles])):
-                for slot, part in _each_by_slot(run, each.namespace, topology):
-                    runs_by_slot[slot].append(part)
+            own = cast("list[bytes]", names[singles])
+            run = Each(singles, range(len(own)), each.operation, own, each.tokens)
+            for slot, part in _each_by_slot(run, each.namespace, topology):
+                runs_by_slot[slot].append(part)
             continue
         indexes_by_slot: defaultdict[int, list[int]] = defaultdict(list)
         for index in singles:
             indexes_by_slot[topology.slot(cast("bytes", names[index]))].append(index)
         for slot, indexes in indexes_by_slot.items():
             own = [cast("bytes", names[index]) for index in indexes]
-            sent = _distinct([operations[index] for index in indexes], own)
+            sent = [operations[index] for index in indexes]
             runs_by_slot[slot].append(Singles(indexes, sent, own))
     return runs_by_slot
 
@@ -137,38 +155,6 @@ def _stretches(operations: Sequence[Operation[Any]]) -> Iterator[range | int]:
         yield range(start, len(operations))
 
 
-def _distinct(
-    operations: list[Operation[Any]], names: Sequence[bytes]
-) -> list[Operation[Any]]:
-    """Replace each ``Acquire`` that repeats an earlier one with the same token."""
-    acquired: set[tuple[bytes, str]] = set()
-    for number, (operation, name) in enumerate(zip(operations, names, strict=True)):
-        if type(operation) is Acquire:
-            claim = name, operation.token
-            if claim in acquired:
-                operations[number] = AcquireAgain.of(operation)
-            acquired.add(claim)
-    return operations
-
-
-def _runs_of(each: ForEach[Any], index: int, names: list[bytes]) -> Iterator[Each]:
-    """Yield its keys; those that an ``Acquire`` repeats come last."""
-    operation, offsets = each.operation, range(len(names))
-    if type(operation) is not Acquire or len(set(names)) == len(names):
-        yield Each(index, offsets, operation, names)
-        return
-    acquired: set[bytes] = set()
-    again = [
-        offset
-        for offset, name in enumerate(names)
-        if name in acquired or acquired.add(name)  # type: ignore[func-returns-value]
-    ]
-    first = sorted(set(offsets).difference(again))
-    yield Each(index, first, operation, [names[offset] for offset in first])
-    repeated = AcquireAgain.of(operation)
-    yield Each(index, again, repeated, [names[offset] for offset in again])
-
-
 def _each_by_slot(
     run: Each, namespace: str, topology: Topology
 ) -> Iterable[tuple[int, Each]]:
@@ -180,18 +166,7 @@ def _each_by_slot(
     numbers_by_slot: defaultdict[int, list[int]] = defaultdict(list)
     for number, name in enumerate(run.names):
         numbers_by_slot[topology.slot(name)].append(number)
-    return [
-        (
-            slot,
-            Each(
-                run.index,
-                [run.offsets[number] for number in numbers],
-                run.operation,
-                [run.names[number] for number in numbers],
-            ),
-        )
-        for slot, numbers in numbers_by_slot.items()
-    ]
+    return [(slot, run.select(numbers)) for slot, numbers in numbers_by_slot.items()]
 
 
 def _parts(runs: list[Run]) -> Iterator[list[Run]]:

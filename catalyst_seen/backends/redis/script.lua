@@ -10,7 +10,7 @@ local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
 local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
 local DONE, STORED, FOREIGN, REFUSED, WITH_NOTE, EXPORTED = 1, 2, 4, 8, 16, 32
-local EACH = 2147483648  -- added to the number of keys of a ForEach
+local EACH, TOKENS = 2147483648, 1073741824  -- added to the number of keys of a ForEach
 -- Added to the verdict on a key of a ForEach: the operation took effect; a claim, or the
 -- attempts, follow; a note follows. The last two replace it.
 local EACH_DONE, EACH_CLAIM, EACH_NOTE, EACH_FOREIGN, EACH_REFUSED = 8, 16, 32, 64, 128
@@ -143,8 +143,8 @@ local function transition(verb, op, key, row, verdict)
     local ts = op.ts
     if ts < 0 then ts = now end
     return true, marked(row, verdict, ts, op.ttl)
-  elseif verb == 'a' or verb == 'b' then  -- Acquire, AcquireAgain
-    if verb == 'a' and is_owner(row, op) then
+  elseif verb == 'a' then  -- Acquire
+    if is_owner(row, op) then
       return true, leased(row, op), row.attempt > 1 and RETRY or NEW
     end
     if verdict <= RETRY then
@@ -189,15 +189,16 @@ local function note_after(op, key, row, is_repeated)
   return row and read_note(key, row)
 end
 
-local HAS_TEXT = {a = WITH_NOTE, b = WITH_NOTE, g = WITH_NOTE, l = WITH_NOTE, x = EXPORTED}
+local HAS_TEXT = {a = WITH_NOTE, g = WITH_NOTE, l = WITH_NOTE, x = EXPORTED}
 
 -- Returns the text that belongs to the result of such an operation.
 local function text_of(verb, key, row, is_done, note)
-  if verb == 'a' or verb == 'b' then return is_done and note end
+  if verb == 'a' then return is_done and note end
   if verb == 'x' then return call('GET', key) end
   return read_note(key, row)
 end
 
+local packed, at = ARGV[2], 1
 local records, texts = {pack('<d', now)}, {}
 local op, verb, text_flag = {}, nil, nil
 
@@ -242,21 +243,26 @@ local function execute_single()
     row.expires or FOREVER, row.lease or FOREVER, row.attempt, row.policy or RELEASED)
 end
 
--- Executes a ForEach on the next keys. Its record has the earliest expiry of the rows,
--- which is 0 unless all are seen; a byte for each key; and for each key of a
--- CheckAndMark the instants of its row.
-local function execute_each(keys)
+-- Executes a ForEach on the next keys, each with its own token if the sizes of the tokens
+-- are at `sizes` and their texts at `token`. Its record has the earliest expiry of the
+-- rows, which is 0 unless all are seen; a byte for each key; and for each key of a
+-- CheckAndMark or an Acquire the instants of its row.
+local function execute_each(keys, sizes, token)
   local codes, instants, earliest = {}, {}, math.huge
-  local has_instants = verb == 'k'
-  local has_claim = has_instants or verb == 'a' or verb == 'b'
+  local has_details = verb == 'k' or verb == 'a'
   for number = 1, keys do
+    if sizes then
+      local size = byte(packed, sizes + number - 1)
+      op.token = sub(packed, token, token + size - 1)
+      token = token + size
+    end
     local code, is_done, row, text = execute_next()
     if not code then
       code = is_done and EACH_REFUSED + is_done or EACH_FOREIGN
       row = nil
     else
       if is_done then code = code + EACH_DONE end
-      if has_claim and row and (row.lease or row.attempt > 0) then
+      if has_details and row and (row.lease or row.attempt > 0) then
         code = code + EACH_CLAIM
         texts[#texts + 1] = pack('<I4d', row.attempt, row.lease or FOREVER)
       end
@@ -271,16 +277,17 @@ local function execute_each(keys)
     elseif row.expires and row.expires < earliest then
       earliest = row.expires
     end
-    if has_instants then
+    if has_details then
       row = row or NO_ROW
       instants[number] = pack('<dd', row.first, row.last)
     end
   end
   if earliest == math.huge then earliest = FOREVER end
-  return pack('<d', earliest) .. table.concat(codes) .. table.concat(instants)
+  records[#records + 1] =
+    pack('<d', earliest) .. table.concat(codes) .. table.concat(instants)
+  return token
 end
 
-local packed, at = ARGV[2], 1
 while at <= #packed do
   local keys, size, length
   keys, verb, op.span, op.ttl, op.ts, op.number, size, length, at =
@@ -292,8 +299,11 @@ while at <= #packed do
     op.text = sub(packed, at, at + length - 1)
     at = at + length
   end
-  if keys >= EACH then
-    records[#records + 1] = execute_each(keys - EACH)
+  if keys >= EACH + TOKENS then
+    keys = keys - EACH - TOKENS
+    at = execute_each(keys, at, at + keys)
+  elseif keys >= EACH then
+    execute_each(keys - EACH)
   else
     for _ = 1, keys do
       records[#records + 1] = execute_single()

@@ -29,7 +29,6 @@ from ..operations import (
     Resolve,
 )
 from .administration import (
-    AcquireAgain,
     Cleanup,
     Clear,
     Discard,
@@ -67,7 +66,7 @@ SCRIPT = Script(
 # token, and of the text, both of which follow.
 _OPERATION = Struct("<cdddBBI")
 _COUNT = Struct("<I")
-_EACH = 2**31  # added to the number of keys of a ForEach
+_EACH, _TOKENS = 2**31, 2**30  # added to the number of keys of a ForEach
 _NONE = -1.0
 _NO_TEXT = 2**32 - 1
 _POLICY = {policy: number for number, policy in enumerate(POLICIES)}
@@ -104,9 +103,9 @@ def _pack_check_and_mark(check: CheckAndMark) -> bytes:
     return _pack(b"k", ttl=check.ttl, text=check.note)
 
 
-def _pack_acquire(acquire: Acquire, verb: bytes = b"a") -> bytes:
+def _pack_acquire(acquire: Acquire) -> bytes:
     return _pack(
-        verb,
+        b"a",
         span=acquire.lease,
         ttl=acquire.ttl,
         number=_POLICY[acquire.on_abandoned],
@@ -149,7 +148,6 @@ _PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
     CheckAndMark: _pack_check_and_mark,
     Refresh: lambda refresh: _pack_without_token(b"e", refresh.ttl),
     Acquire: _pack_acquire,
-    AcquireAgain: lambda acquire: _pack_acquire(acquire, b"b"),
     Confirm: _pack_confirm,
     Renew: _pack_renew,
     Release: _pack_release,
@@ -175,8 +173,14 @@ def pack(runs: Sequence[Run]) -> bytes:
 
 def _pack_run(run: Run) -> Iterator[bytes]:
     if isinstance(run, Each):
-        yield _COUNT.pack(_EACH + len(run.names))
-        yield _PACK[type(run.operation)](run.operation)
+        operation, keys = _PACK[type(run.operation)](run.operation), len(run.names)
+        if run.tokens is None:
+            yield _COUNT.pack(_EACH + keys) + operation
+        else:
+            tokens = [token.encode() for token in run.tokens]
+            yield _COUNT.pack(_EACH + _TOKENS + keys) + operation
+            yield bytes(map(len, tokens))
+            yield b"".join(tokens)
         return
     packed = [_PACK[type(one)](one) for one in run.operations]
     for operation, same in groupby(packed):
