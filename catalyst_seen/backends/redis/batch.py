@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import TryAgainError
 
-from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
+from ..._errors import StoreUnavailableError
 from .._retry import TransientError, ambiguous, as_outcome_unknown
 from .._state_machine import to_result
 from ..base import BatchResult
@@ -20,7 +20,7 @@ from ..operations import ForEach, ReadOperation
 from . import script
 from .each import EachResult
 from .each import results as results_of_each
-from .errors import translate
+from .errors import foreign_key, not_replicated, translate
 from .pipeline import Command
 from .replies import EachReply, server_time, unpack
 from .runs import Each, Singles, divide
@@ -96,8 +96,9 @@ class Batch:
         self._clock = clock
         self._location = location
         self._replicas = replicas if self.is_change else 0
+        slot_of = topology.slot if topology.is_cluster else None
         self._calls = [
-            self._call(runs, slot) for slot, runs in divide(operations, names, topology)
+            self._call(runs, slot) for slot, runs in divide(operations, names, slot_of)
         ]
 
     def _call(self, runs: list[Run], slot: int) -> _ScriptCall:
@@ -279,7 +280,7 @@ class Batch:
     ) -> SeenError | None:
         """Return the error of an operation on a key, if it failed alone."""
         if reply.is_foreign:
-            return self._foreign_key_error(key)
+            return foreign_key(self._location, key)
         if reply.refusal:
             return self._refusal_error(call, reply.refusal)
         return self._ambiguity(call, operation, is_done=reply.is_done)
@@ -299,26 +300,13 @@ class Batch:
             return as_outcome_unknown(error)
         return error
 
-    def _foreign_key_error(self, key: str) -> SeenError:
-        error = SchemaError(
-            self._location,
-            "a key of this call has the name of another program's key",
-            "It is untouched; choose another prefix",
-        )
-        error.add_note(f"It is {key!r}.")  # not in the text: logs repeat that
-        return error
-
     def _ambiguity(
         self, call: _ScriptCall, operation: Operation[object], *, is_done: bool
     ) -> SeenError | None:
         """Return the error of an outcome that is unknown, or not replicated."""
         replicas = call.command.replicas or 0
         if is_done and replicas < self._replicas:
-            return OutcomeUnknownError(
-                self._location,
-                f"{replicas} of {self._replicas} replicas have it",
-                "Ask again when they are back; if the primary is lost before, it is",
-            )
+            return not_replicated(self._location, replicas, self._replicas)
         if call.maybe_applied and not is_done:
             return ambiguous(operation, self._location)
         return None

@@ -11,10 +11,9 @@ from ..operations import Acquire, ForEach, Get
 from .administration import Export, Select
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..operations import Operation
-    from .cluster import Topology
 
 Names = bytes | list[bytes]
 """The Redis key of an operation; the Redis keys of a ``ForEach``."""
@@ -106,22 +105,26 @@ Run = Singles | Each
 
 
 def divide(
-    operations: Sequence[Operation[Any]], names: Sequence[Names], topology: Topology
+    operations: Sequence[Operation[Any]],
+    names: Sequence[Names],
+    slot_of: Callable[[bytes], int] | None,
 ) -> Iterator[tuple[int, list[Run]]]:
     """Divide a batch, in order; yield the slot and the runs of each script call.
 
     Args:
         operations: The operations.
         names: The Redis keys of each operation.
-        topology: The servers.
+        slot_of: Returns the slot of a Redis key; ``None`` if there is one server.
     """
-    for slot, runs in _by_slot(operations, names, topology).items():
+    for slot, runs in _by_slot(operations, names, slot_of).items():
         for part in _parts(runs):
             yield slot, part
 
 
 def _by_slot(
-    operations: Sequence[Operation[Any]], names: Sequence[Names], topology: Topology
+    operations: Sequence[Operation[Any]],
+    names: Sequence[Names],
+    slot_of: Callable[[bytes], int] | None,
 ) -> dict[int, list[Run]]:
     runs_by_slot: defaultdict[int, list[Run]] = defaultdict(list)
     for singles in _stretches(operations):
@@ -129,12 +132,13 @@ def _by_slot(
             each = cast("ForEach[Any]", operations[singles])
             own = cast("list[bytes]", names[singles])
             run = Each(singles, range(len(own)), each.operation, own, each.tokens)
-            for slot, part in _each_by_slot(run, each.namespace, topology):
+            for slot, part in _each_by_slot(run, each.namespace, slot_of):
                 runs_by_slot[slot].append(part)
             continue
         indexes_by_slot: defaultdict[int, list[int]] = defaultdict(list)
         for index in singles:
-            indexes_by_slot[topology.slot(cast("bytes", names[index]))].append(index)
+            slot = slot_of(cast("bytes", names[index])) if slot_of else 0
+            indexes_by_slot[slot].append(index)
         for slot, indexes in indexes_by_slot.items():
             own = [cast("bytes", names[index]) for index in indexes]
             sent = [operations[index] for index in indexes]
@@ -156,16 +160,18 @@ def _stretches(operations: Sequence[Operation[Any]]) -> Iterator[range | int]:
 
 
 def _each_by_slot(
-    run: Each, namespace: str, topology: Topology
+    run: Each, namespace: str, slot_of: Callable[[bytes], int] | None
 ) -> Iterable[tuple[int, Each]]:
     """Divide keys by slot: those of a namespace share one, but for the default one."""
     if not run.names:
         return []
-    if namespace or not topology.is_cluster:
-        return [(topology.slot(run.names[0]), run)]
+    if slot_of is None:
+        return [(0, run)]
+    if namespace:
+        return [(slot_of(run.names[0]), run)]
     numbers_by_slot: defaultdict[int, list[int]] = defaultdict(list)
     for number, name in enumerate(run.names):
-        numbers_by_slot[topology.slot(name)].append(number)
+        numbers_by_slot[slot_of(name)].append(number)
     return [(slot, run.select(numbers)) for slot, numbers in numbers_by_slot.items()]
 
 
