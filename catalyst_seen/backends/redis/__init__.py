@@ -8,6 +8,8 @@
 ``moves``, ``scan``         values under other names; pages of ``SCAN``
 ``session``                 requests with retries and translated errors
 ``batch``                   operations as script calls, replies as results
+``runs``                    division of a batch into script calls
+``each``                    replies to operations on many keys as results
 ``administration``          the operations that only this backend sends
 ``script``                  the wire format of script calls
 ``rows.lua``                the script: reads and writes the values of keys

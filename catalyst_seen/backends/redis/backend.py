@@ -20,7 +20,8 @@ from ..._errors import StoreClosedError
 from .._retry import RetryingChannel, ServerClock
 from .._settings import REDIS, check_effective
 from ..base import PageResult
-from ..operations import Get
+from ..operations import ForEach, Get
+from . import each
 from .administration import Cleanup, Clear
 from .client import Client, OwnedClient, connect, describe, topology_of
 from .errors import translated_errors
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ..._types import CheckReport
     from ..base import BackendStats, BatchResult, Cursor, RecordPage, Selection
     from ..operations import Operation
+    from .runs import Names
 
 
 class _Connection(NamedTuple):
@@ -51,8 +53,10 @@ class _Connection(NamedTuple):
 class RedisBackend:
     """Keys in Redis 7 or Valkey 8, or newer.
 
-    Implements ``SupportsInspection`` and ``SupportsNamespaces``.
+    Implements ``SupportsInspection``, ``SupportsNamespaces`` and ``SupportsForEach``.
     """
+
+    for_each = each.SUPPORTED
 
     def __init__(
         self, target: str | Client, config: SeenStoreConfig | None = None
@@ -174,10 +178,14 @@ class RedisBackend:
         sample_version: bool,
         timeout: float | None = None,
     ) -> BatchResult:
-        encode = self._codec.encode
-        names = [encode(operation.namespace, operation.key) for operation in operations]
+        names = [*map(self._names, operations)]
         result = await self._connected().execute(operations, names, timeout)
         return result._replace(version=object() if sample_version else None)
+
+    def _names(self, operation: Operation[object]) -> Names:
+        if isinstance(operation, ForEach):
+            return self._codec.encode_all(operation.namespace, operation.keys)
+        return self._codec.encode(operation.namespace, operation.key)
 
     async def cleanup(
         self,

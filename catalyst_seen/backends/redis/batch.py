@@ -7,37 +7,35 @@ repeats only the script calls that have no reply yet.
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import TryAgainError
 
-from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
-from .._retry import TransientError, ambiguous, as_outcome_unknown, safe_to_repeat
+from ..._errors import StoreUnavailableError
+from .._retry import TransientError, ambiguous, as_outcome_unknown
 from .._state_machine import to_result
 from ..base import BatchResult
-from ..operations import Acquire, Get, ReadOperation
+from ..operations import ForEach, ReadOperation
 from . import script
-from .administration import Export, Select
-from .errors import translate
+from .each import EachResult
+from .each import results as results_of_each
+from .errors import foreign_key, not_replicated, translate
 from .pipeline import Command
+from .replies import EachReply, server_time, unpack
+from .runs import Each, Singles, divide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..._errors import SeenError
     from .._retry import ServerClock
     from ..operations import Operation
     from .cluster import Topology
     from .pipeline import Arg
-    from .script import KeyReply
+    from .replies import KeyReply
+    from .runs import Names, Run
 
-_MAX_WEIGHT = 1_000  # of one script call: the server blocks other clients meanwhile
-_WEIGHTS = dict.fromkeys((Get, Select, Export, Acquire), 4)  # their replies have notes
-_BYTES_WEIGHT = 1_000  # bytes of a text that weigh as much as a key
-_FEW = 250  # operations that do not exceed the weight if they write no text
-_LIGHT = 15  # operations that do not exceed it in any case
 _ID_BYTES = 9  # random; with the index in the call they identify a mark
 
 
@@ -46,12 +44,12 @@ class _ScriptCall:
     """One call of the script: operations whose keys are in one slot.
 
     Attributes:
-        indexes: The positions of its operations in the batch.
+        runs: Its operations.
         command: The command, and its reply.
         maybe_applied: Whether a failed attempt may have been applied.
     """
 
-    indexes: Sequence[int]
+    runs: list[Run]
     command: Command
     maybe_applied: bool = False
 
@@ -67,13 +65,14 @@ class Batch:
 
     Attributes:
         is_change: Whether any operation may write.
-        replies: The reply to each operation, as far as known.
+        replies: The reply to each operation, as far as known; ``None`` for a
+            ``ForEach``.
     """
 
     def __init__(
         self,
         operations: Sequence[Operation[object]],
-        redis_keys: Sequence[bytes],
+        names: Sequence[Names],
         topology: Topology,
         clock: ServerClock,
         *,
@@ -84,45 +83,43 @@ class Batch:
 
         Args:
             operations: The operations, in order.
-            redis_keys: The Redis key of each operation.
+            names: The Redis key of each operation; those of a ``ForEach``.
             topology: The servers.
             clock: The estimate of the server's time, which each reply improves.
             location: The address of the servers, for messages.
             replicas: Number of replicas that must acknowledge a change.
         """
-        self.is_change: bool = not all(
-            isinstance(one, ReadOperation) for one in operations
-        )
+        self.is_change: bool = not all(map(_only_reads, operations))
         self.replies: list[KeyReply | None] = [None] * len(operations)
         self._operations = operations
-        self._redis_keys = redis_keys
         self._topology = topology
         self._clock = clock
         self._location = location
         self._replicas = replicas if self.is_change else 0
+        slot_of = topology.slot if topology.is_cluster else None
         self._calls = [
-            self._call(indexes, slot)
-            for slot, same in _by_slot(redis_keys, topology.slot).items()
-            for indexes in _parts(same, operations)
+            self._call(runs, slot) for slot, runs in divide(operations, names, slot_of)
         ]
 
-    def _call(self, indexes: Sequence[int], slot: int) -> _ScriptCall:
+    def _call(self, runs: list[Run], slot: int) -> _ScriptCall:
         now = self._clock.override()
+        names = [name for run in runs for name in run.names]
         args: list[Arg] = [
             "EVALSHA",
             script.SCRIPT.sha,
-            len(indexes),
-            *(self._redis_keys[index] for index in indexes),
+            len(names),
+            *names,
             secrets.token_urlsafe(_ID_BYTES),
-            script.pack(self._operations[index] for index in indexes),
+            script.pack(runs),
             "" if now is None else repr(now),
         ]
-        return _ScriptCall(indexes, Command(args, slot))
+        return _ScriptCall(runs, Command(args, slot))
 
     def _prepare_retry(self, call: _ScriptCall) -> None:
         """Remove from a call what must not be done twice; its random id stays."""
-        operations = (self._operations[index] for index in call.indexes)
-        call.command.args[-2] = script.pack(map(safe_to_repeat, operations))
+        for run in call.runs:
+            run.prepare_retry()
+        call.command.args[-2] = script.pack(call.runs)
 
     async def send(self, timeout: float | None = None) -> None:
         """Send the script calls that have no reply yet.
@@ -131,6 +128,8 @@ class Batch:
             TransientError: A call has no reply from this attempt either.
         """
         calls = [call for call in self._calls if not call.is_complete]
+        if not calls:  # there are no keys
+            return
         for call in calls:
             if call.maybe_applied:
                 self._prepare_retry(call)
@@ -162,7 +161,7 @@ class Batch:
                 if failure is None or reply.maybe_applied:
                     failure = reply
             elif isinstance(reply, bytes):
-                self._clock.observe(script.server_time(reply), sent)
+                self._clock.observe(server_time(reply), sent)
         return failure
 
     def _split(self, call: _ScriptCall) -> None:
@@ -172,10 +171,11 @@ class Batch:
         before it changes anything. A call with one key is always possible.
         """
         self._calls.remove(call)
-        for index in call.indexes:
-            single = self._call([index], call.command.slot)
-            single.maybe_applied = call.maybe_applied
-            self._calls.append(single)
+        for run in call.runs:
+            for part in run.split():
+                single = self._call([part], call.command.slot)
+                single.maybe_applied = call.maybe_applied
+                self._calls.append(single)
 
     def result(self, failure: SeenError | None = None) -> BatchResult:
         """Return the result of each operation.
@@ -188,40 +188,102 @@ class Batch:
         """
         size = len(self._operations)
         result = BatchResult([None] * size, [None] * size, None)
-        failures = [self._collect(call, result, failure) for call in self._calls]
+        each_results = {
+            index: EachResult(one)
+            for index, one in enumerate(self._operations)
+            if isinstance(one, ForEach)
+        }
+        failures = [
+            self._collect(call, result, each_results, failure) for call in self._calls
+        ]
         if failures and None not in failures:
             raise next(filter(None, failures))
+        for index, one in each_results.items():
+            result.results[index], result.rows[index] = one.results, one.summary()
         return result
 
     def _collect(
-        self, call: _ScriptCall, result: BatchResult, failure: SeenError | None
+        self,
+        call: _ScriptCall,
+        result: BatchResult,
+        each_results: Mapping[int, EachResult],
+        failure: SeenError | None,
     ) -> SeenError | None:
         """Copy the results of one call to those of the batch; return its error."""
         reply = call.command.reply
         if not isinstance(reply, bytes):
             error = self._call_error(call, failure)
-            for index in call.indexes:
-                result.results[index] = error
+            for run in call.runs:
+                if isinstance(run, Each):
+                    errors = [error] * len(run.offsets)
+                    each_results[run.index].add(run.offsets, errors, None)
+                else:
+                    for index in run.indexes:
+                        result.results[index] = error
             return error
-        now = script.server_time(reply)
-        replicas = call.command.replicas or 0
-        is_uncertain = call.maybe_applied or replicas < self._replicas
-        replies = script.unpack(reply, len(call.indexes))
-        for index, one in zip(call.indexes, replies, strict=True):
+        now = server_time(reply)
+        for run, known in zip(call.runs, unpack(reply, call.runs), strict=True):
+            if isinstance(run, Each) and isinstance(known, EachReply):
+                results = self._each_results(call, run, known, now)
+                summary = known.all_seen(now)
+                each_results[run.index].add(run.offsets, results, summary)
+            elif isinstance(run, Singles) and isinstance(known, list):
+                self._collect_singles(call, run, known, result)
+        return None
+
+    def _collect_singles(
+        self,
+        call: _ScriptCall,
+        run: Singles,
+        replies: Sequence[KeyReply],
+        result: BatchResult,
+    ) -> None:
+        now = server_time(call.command.reply)
+        is_uncertain = self._is_uncertain(call)
+        for index, one in zip(run.indexes, replies, strict=True):
             operation = self._operations[index]
             self.replies[index] = one
             result.rows[index] = one.row
             failed = None
-            if one.is_foreign:
-                failed = self._foreign_key_error(operation)
-            elif one.refusal:
-                failed = self._refusal_error(call, one.refusal)
-            elif is_uncertain:
-                failed = self._ambiguity(call, operation, is_done=one.is_done)
+            if one.is_foreign or one.refusal or is_uncertain:
+                failed = self._key_error(call, operation, operation.key, one)
             result.results[index] = failed or to_result(
                 operation, one.verdict, one.row, now, is_done=one.is_done
             )
-        return None
+
+    def _each_results(
+        self, call: _ScriptCall, run: Each, reply: EachReply, now: float
+    ) -> list[Any]:
+        each = self._operations[run.index]
+        assert isinstance(each, ForEach)  # noqa: S101 - see ``divide``
+        keys = each.keys
+        if len(run.offsets) < len(keys):
+            keys = [keys[offset] for offset in run.offsets]
+        made = results_of_each(each.operation, keys, reply, now)
+        if reply.has_failures or self._is_uncertain(call):
+            for number, key in enumerate(keys):
+                known = reply.of_key(number)
+                failed = self._key_error(call, each.operation, key, known)
+                if failed:
+                    made[number] = failed
+        return made
+
+    def _is_uncertain(self, call: _ScriptCall) -> bool:
+        return call.maybe_applied or (call.command.replicas or 0) < self._replicas
+
+    def _key_error(
+        self,
+        call: _ScriptCall,
+        operation: Operation[object],
+        key: str,
+        reply: KeyReply,
+    ) -> SeenError | None:
+        """Return the error of an operation on a key, if it failed alone."""
+        if reply.is_foreign:
+            return foreign_key(self._location, key)
+        if reply.refusal:
+            return self._refusal_error(call, reply.refusal)
+        return self._ambiguity(call, operation, is_done=reply.is_done)
 
     def _call_error(self, call: _ScriptCall, failure: SeenError | None) -> SeenError:
         if failure is None or call.is_complete:
@@ -238,62 +300,19 @@ class Batch:
             return as_outcome_unknown(error)
         return error
 
-    def _foreign_key_error(self, operation: Operation[object]) -> SeenError:
-        error = SchemaError(
-            self._location,
-            "a key of this call has the name of another program's key",
-            "It is untouched; choose another prefix",
-        )
-        error.add_note(f"It is {operation.key!r}.")  # not in the text: logs repeat that
-        return error
-
     def _ambiguity(
         self, call: _ScriptCall, operation: Operation[object], *, is_done: bool
     ) -> SeenError | None:
         """Return the error of an outcome that is unknown, or not replicated."""
         replicas = call.command.replicas or 0
         if is_done and replicas < self._replicas:
-            return OutcomeUnknownError(
-                self._location,
-                f"{replicas} of {self._replicas} replicas have it",
-                "Ask again when they are back; if the primary is lost before, it is",
-            )
+            return not_replicated(self._location, replicas, self._replicas)
         if call.maybe_applied and not is_done:
             return ambiguous(operation, self._location)
         return None
 
 
-def _by_slot(
-    redis_keys: Sequence[bytes], slot_of: Callable[[bytes], int]
-) -> dict[int, list[int]]:
-    """Group the indexes of keys by slot, in order."""
-    indexes_by_slot: defaultdict[int, list[int]] = defaultdict(list)
-    for index, redis_key in enumerate(redis_keys):
-        indexes_by_slot[slot_of(redis_key)].append(index)
-    return indexes_by_slot
-
-
-def _parts(
-    indexes: Sequence[int], operations: Sequence[Operation[object]]
-) -> Iterator[Sequence[int]]:
-    """Divide operations, in order, so that no script call takes long."""
-    is_small = len(indexes) <= _LIGHT
-    if is_small or (len(indexes) <= _FEW and not any(map(_text, operations))):
-        yield indexes
-        return
-    part: list[int] = []
-    total = 0
-    for index in indexes:
-        operation = operations[index]
-        weight = _WEIGHTS.get(type(operation), 1)
-        weight += len(_text(operation) or "") // _BYTES_WEIGHT
-        total += weight
-        if part and total > _MAX_WEIGHT:
-            yield part
-            part, total = [], weight
-        part.append(index)
-    yield part
-
-
-def _text(operation: Operation[object]) -> str | bytes | None:
-    return getattr(operation, "note", None) or getattr(operation, "value", None)
+def _only_reads(operation: Operation[object]) -> bool:
+    if isinstance(operation, ForEach):
+        operation = operation.operation
+    return isinstance(operation, ReadOperation)

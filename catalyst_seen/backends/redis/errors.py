@@ -17,7 +17,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from ..._errors import OutcomeUnknownError, StoreUnavailableError
+from ..._errors import OutcomeUnknownError, SchemaError, StoreUnavailableError
 from .._retry import no_retry
 
 if TYPE_CHECKING:
@@ -78,3 +78,23 @@ def advice(exc: Exception) -> str:
         if part in text:
             return remedy
     return "Nothing acknowledged is lost"
+
+
+def foreign_key(location: str, key: str) -> SchemaError:
+    """Return the error of a key whose name another program has taken."""
+    error = SchemaError(
+        location,
+        "a key of this call has the name of another program's key",
+        "It is untouched; choose another prefix",
+    )
+    error.add_note(f"It is {key!r}.")  # not in the text: logs repeat that
+    return error
+
+
+def not_replicated(location: str, replicas: int, wanted: int) -> OutcomeUnknownError:
+    """Return the error of a change that too few replicas have acknowledged."""
+    return OutcomeUnknownError(
+        location,
+        f"{replicas} of {wanted} replicas have it",
+        "Ask again when they are back; if the primary is lost before, it is",
+    )

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..operations import Id
 
 _WILDCARDS = re.compile(r"([\\*?\[\]^])")
@@ -45,6 +47,11 @@ class KeyCodec:
     def encode(self, namespace: str, key: str) -> bytes:
         """Return the Redis key of a key."""
         return _head(self._start, namespace) + key.encode()
+
+    def encode_all(self, namespace: str, keys: Iterable[str]) -> list[bytes]:
+        """Return the Redis keys of keys of one namespace."""
+        head = _head(self._start, namespace)
+        return [head + key.encode() for key in keys]
 
     def decode(self, name: bytes) -> Id | None:
         """Return the namespace and the key; ``None`` for any other Redis key.

@@ -28,7 +28,7 @@ from .scan import scan_pages
 if TYPE_CHECKING:
     from .keys import KeyCodec
     from .moves import Mover
-    from .script import KeyReply
+    from .replies import KeyReply
     from .session import Session
 
 VERSION = 2

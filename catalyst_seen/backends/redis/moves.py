@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from ..operations import Id, Operation
-    from .script import KeyReply
+    from .replies import KeyReply
     from .session import Session
 
 _LEASE = 20.0

@@ -1,20 +1,25 @@
--- Executes a batch of operations of the state table, each on one key, atomically.
+-- Executes a batch of operations of the state table, each key atomically.
 --
--- KEYS: the Redis key of each operation. ARGV[1]: random, one for each script call.
--- ARGV[2]: the operations, encoded by script.py, each with the number of consecutive
--- keys that it applies to. Returns the time, a record for each key, and then the texts
--- of those records that have one, each after its length.
+-- KEYS: the Redis keys of the operations, in order. ARGV[1]: random, one for each script
+-- call. ARGV[2]: the operations, encoded by script.py, each with the number of
+-- consecutive keys that it applies to. Returns the time; a record for each key, but for
+-- the keys of a ForEach, whose number has the highest bit, one for all; and then the
+-- texts of those records that have any.
 
 local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
 local RELEASED, HOLD = 0, 2
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
 local DONE, STORED, FOREIGN, REFUSED, WITH_NOTE, EXPORTED = 1, 2, 4, 8, 16, 32
+local EACH, TOKENS = 2147483648, 1073741824  -- added to the number of keys of a ForEach
+-- Added to the verdict on a key of a ForEach: the operation took effect; a claim, or the
+-- attempts, follow; a note follows. The last two replace it.
+local EACH_DONE, EACH_CLAIM, EACH_NOTE, EACH_FOREIGN, EACH_REFUSED = 8, 16, 32, 64, 128
 local FOREVER = -1
 local NO_TEXT = 4294967295
 local MAX_ATTEMPT = 65535  -- two bytes
 local NO_ROW = {first = 0, last = 0, attempt = 0}
 
-local index  -- of the current key in KEYS
+local index = 0  -- of the current key in KEYS
 
 local function mark_token()  -- identifies a mark of this call
   return ARGV[1] .. index
@@ -193,57 +198,116 @@ local function text_of(verb, key, row, is_done, note)
   return read_note(key, row)
 end
 
-local function without_row(number, flags)
-  return pack('<BBddddI4B', number, flags, 0, 0, 0, 0, 0, 0)
+local packed, at = ARGV[2], 1
+local records, texts = {pack('<d', now)}, {}
+local op, verb, text_flag = {}, nil, nil
+
+-- Executes the current operation on the next key. Returns the verdict on the key,
+-- whether the operation took effect, the row that it left, and the text of its result;
+-- or nil, and the number of the refusal, nil if the key belongs to another program.
+local function execute_next()
+  index = index + 1
+  local key = KEYS[index]
+  local row, is_foreign, is_absent = read(key)
+  if is_foreign then return nil end
+  local verdict = verdict_of(row)
+  local is_done, stored, corrected = transition(verb, op, key, row, verdict)
+  local note, refusal
+  if is_done then
+    if stored and (op.text or (row and row.note_at)) then
+      note = note_after(op, key, row, corrected)
+    end
+    refusal, is_foreign = write(key, stored, note, is_absent)
+    if is_foreign or refusal then return nil, refusal end
+  end
+  local text = text_flag and stored and text_of(verb, key, row, is_done, note)
+  return corrected or verdict, is_done, stored, text
 end
 
-local records, texts = {pack('<d', now)}, {}
-local packed, at = ARGV[2], 1
-local op, verb, text_flag = {}, nil, nil
-local remaining = 0  -- keys of the current operation
-for number, key in ipairs(KEYS) do
-  index = number
-  if remaining == 0 then
-    local size, length
-    remaining, verb, op.span, op.ttl, op.ts, op.number, size, length, at =
-      unpack('<I4c1dddBBI4', packed, at)
-    text_flag = HAS_TEXT[verb]
-    op.token = sub(packed, at, at + size - 1)
-    at, op.text = at + size, nil
-    if length ~= NO_TEXT then
-      op.text = sub(packed, at, at + length - 1)
-      at = at + length
-    end
-  end
-  remaining = remaining - 1
-  local row, is_foreign, is_absent = read(key)
-  local verdict, is_done, stored, corrected, refusal, note
-  if not is_foreign then
-    verdict = verdict_of(row)
-    is_done, stored, corrected = transition(verb, op, key, row, verdict)
-    if is_done then
-      if stored and (op.text or (row and row.note_at)) then
-        note = note_after(op, key, row, corrected)
-      end
-      refusal, is_foreign = write(key, stored, note, is_absent)
-    end
-  end
-  if is_foreign then
-    records[index + 1] = without_row(0, FOREIGN)
-  elseif refusal then
-    records[index + 1] = without_row(refusal, REFUSED)
+local function add_text(text)
+  texts[#texts + 1] = pack('<I4', #text)
+  texts[#texts + 1] = text
+end
+
+local function execute_single()
+  local verdict, is_done, row, text = execute_next()
+  local flags
+  if verdict then
+    flags = (is_done and DONE or 0) + (row and STORED or 0) + (text and text_flag or 0)
+    if text then add_text(text) end
   else
-    local flags = (is_done and DONE or 0) + (stored and STORED or 0)
-    local text = text_flag and stored and text_of(verb, key, row, is_done, note)
-    if text then
-      flags = flags + text_flag
-      texts[#texts + 1] = pack('<I4', #text)
-      texts[#texts + 1] = text
+    verdict, flags, row = is_done or 0, is_done and REFUSED or FOREIGN, nil
+  end
+  row = row or NO_ROW
+  return pack('<BBddddI4B', verdict, flags, row.first, row.last,
+    row.expires or FOREVER, row.lease or FOREVER, row.attempt, row.policy or RELEASED)
+end
+
+-- Executes a ForEach on the next keys, each with its own token if the sizes of the tokens
+-- are at `sizes` and their texts at `token`. Its record has the earliest expiry of the
+-- rows, which is 0 unless all are seen; a byte for each key; and for each key of a
+-- CheckAndMark or an Acquire the instants of its row.
+local function execute_each(keys, sizes, token)
+  local codes, instants, earliest = {}, {}, math.huge
+  local has_details = verb == 'k' or verb == 'a'
+  for number = 1, keys do
+    if sizes then
+      local size = byte(packed, sizes + number - 1)
+      op.token = sub(packed, token, token + size - 1)
+      token = token + size
     end
-    stored = stored or NO_ROW
-    records[index + 1] = pack('<BBddddI4B', corrected or verdict, flags,
-      stored.first, stored.last, stored.expires or FOREVER, stored.lease or FOREVER,
-      stored.attempt, stored.policy or RELEASED)
+    local code, is_done, row, text = execute_next()
+    if not code then
+      code = is_done and EACH_REFUSED + is_done or EACH_FOREIGN
+      row = nil
+    else
+      if is_done then code = code + EACH_DONE end
+      if has_details and row and (row.lease or row.attempt > 0) then
+        code = code + EACH_CLAIM
+        texts[#texts + 1] = pack('<I4d', row.attempt, row.lease or FOREVER)
+      end
+      if text then
+        code = code + EACH_NOTE
+        add_text(text)
+      end
+    end
+    codes[number] = char(code)
+    if not row or row.lease then
+      earliest = 0
+    elseif row.expires and row.expires < earliest then
+      earliest = row.expires
+    end
+    if has_details then
+      row = row or NO_ROW
+      instants[number] = pack('<dd', row.first, row.last)
+    end
+  end
+  if earliest == math.huge then earliest = FOREVER end
+  records[#records + 1] =
+    pack('<d', earliest) .. table.concat(codes) .. table.concat(instants)
+  return token
+end
+
+while at <= #packed do
+  local keys, size, length
+  keys, verb, op.span, op.ttl, op.ts, op.number, size, length, at =
+    unpack('<I4c1dddBBI4', packed, at)
+  text_flag = HAS_TEXT[verb]
+  op.token = sub(packed, at, at + size - 1)
+  at, op.text = at + size, nil
+  if length ~= NO_TEXT then
+    op.text = sub(packed, at, at + length - 1)
+    at = at + length
+  end
+  if keys >= EACH + TOKENS then
+    keys = keys - EACH - TOKENS
+    at = execute_each(keys, at, at + keys)
+  elseif keys >= EACH then
+    execute_each(keys - EACH)
+  else
+    for _ = 1, keys do
+      records[#records + 1] = execute_single()
+    end
   end
 end
 return table.concat(records) .. table.concat(texts)

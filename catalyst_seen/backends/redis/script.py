@@ -1,7 +1,7 @@
 """The script that executes the state table, and the wire format of its calls.
 
-``script.lua`` decides; ``_state_machine.to_result`` converts its replies to results.
-``rows.lua``, which precedes it, reads and writes the values.
+``script.lua`` decides; ``rows.lua``, which precedes it, reads and writes the values.
+``replies`` decodes what they return.
 """
 
 from __future__ import annotations
@@ -11,11 +11,8 @@ from functools import lru_cache
 from importlib import resources
 from itertools import groupby
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import OutOfMemoryError, ResponseError
-
-from ..._types import ON_ABANDONED, OnAbandoned
 from ..._verdict import Verdict
 from ..operations import (
     Acquire,
@@ -30,7 +27,6 @@ from ..operations import (
     Release,
     Renew,
     Resolve,
-    Row,
 )
 from .administration import (
     Cleanup,
@@ -42,9 +38,13 @@ from .administration import (
     Rename,
     Select,
 )
+from .replies import POLICIES, VERDICTS
+from .runs import Each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .runs import Run
 
 
 class Script:
@@ -66,21 +66,10 @@ SCRIPT = Script(
 # token, and of the text, both of which follow.
 _OPERATION = Struct("<cdddBBI")
 _COUNT = Struct("<I")
-_SIZE = Struct("<I")
-_RECORD = Struct("<BBddddIB")
-_NOW = Struct("<d")
-_DONE, _STORED, _FOREIGN, _REFUSED, _NOTED, _EXPORTED = 1, 2, 4, 8, 16, 32
-_REFUSALS = (
-    OutOfMemoryError("command not allowed when used memory > 'maxmemory'"),
-    ResponseError("MISCONF the server cannot write to its disk, and refuses changes"),
-    ResponseError("NOREPLICAS not enough good replicas to write"),
-)
-"""The error of a command, by the number in ``REFUSALS`` of the script."""
+_EACH, _TOKENS = 2**31, 2**30  # added to the number of keys of a ForEach
 _NONE = -1.0
 _NO_TEXT = 2**32 - 1
-_VERDICTS = tuple(Verdict)
-_POLICIES: tuple[OnAbandoned | None, ...] = (None, *ON_ABANDONED)
-_POLICY = {policy: number for number, policy in enumerate(_POLICIES)}
+_POLICY = {policy: number for number, policy in enumerate(POLICIES)}
 
 
 @lru_cache(maxsize=256)
@@ -145,7 +134,7 @@ def _pack_release(release: Release) -> bytes:
 
 def _pack_select(select: Select) -> bytes:
     verdict = Verdict.NEW if select.verdict is None else select.verdict
-    return _pack(b"l", ts=select.since, number=_VERDICTS.index(verdict))
+    return _pack(b"l", ts=select.since, number=VERDICTS.index(verdict))
 
 
 def _pack_import(copy: Import) -> bytes:
@@ -177,75 +166,23 @@ _PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
 }
 
 
-def pack(operations: Iterable[Operation[Any]]) -> bytes:
-    """Encode operations for the script; equal neighbours are encoded once."""
-    packed = [_PACK[type(operation)](operation) for operation in operations]
-    return b"".join(
-        _COUNT.pack(len(list(run))) + operation for operation, run in groupby(packed)
-    )
+def pack(runs: Sequence[Run]) -> bytes:
+    """Encode the operations of a script call; equal neighbours are encoded once."""
+    return b"".join(part for run in runs for part in _pack_run(run))
 
 
-def server_time(reply: bytes) -> float:
-    """Return the server's time when the script ran."""
-    (now,) = _NOW.unpack_from(reply)
-    return float(now)
-
-
-class KeyReply(NamedTuple):
-    """The part of a reply that concerns one operation.
-
-    Attributes:
-        verdict: The state of the key before the operation.
-        is_done: Whether the operation took effect.
-        row: The row that it left, without the token, which the script does not return,
-            and with its note only where the result has one.
-        is_foreign: Whether the key belongs to another program, and is untouched.
-        refusal: The error for which the server refused to change the key.
-        value: The value of an exported key.
-    """
-
-    verdict: Verdict
-    is_done: bool
-    row: Row | None
-    is_foreign: bool
-    refusal: ResponseError | None
-    value: bytes | None = None
-
-
-def unpack(reply: bytes, operations: int) -> Iterator[KeyReply]:
-    """Decode the record of each operation, in order."""
-    texts = _NOW.size + operations * _RECORD.size
-    for (
-        verdict,
-        flags,
-        first_seen,
-        last_seen,
-        expires_at,
-        lease_until,
-        attempt,
-        policy,
-    ) in _RECORD.iter_unpack(memoryview(reply)[_NOW.size : texts]):
-        row = text = None
-        if flags & (_NOTED | _EXPORTED):
-            (size,) = _SIZE.unpack_from(reply, texts)
-            texts += _SIZE.size + size
-            text = reply[texts - size : texts]
-        if flags & _STORED:
-            row = Row(
-                first_seen,
-                last_seen,
-                None if expires_at == _NONE else expires_at,
-                None,
-                attempt,
-                None if lease_until == _NONE else lease_until,
-                _POLICIES[policy],
-                text.decode() if text and flags & _NOTED else None,
-            )
-        yield KeyReply(
-            _VERDICTS[verdict],
-            bool(flags & _DONE),
-            row,
-            bool(flags & _FOREIGN),
-            _REFUSALS[verdict] if flags & _REFUSED else None,
-            text if flags & _EXPORTED else None,
-        )
+def _pack_run(run: Run) -> Iterator[bytes]:
+    if isinstance(run, Each):
+        operation, keys = _PACK[type(run.operation)](run.operation), len(run.names)
+        if run.tokens is None:
+            yield _COUNT.pack(_EACH + keys) + operation
+        else:
+            tokens = [token.encode() for token in run.tokens]
+            yield _COUNT.pack(_EACH + _TOKENS + keys) + operation
+            yield bytes(map(len, tokens))
+            yield b"".join(tokens)
+        return
+    packed = [_PACK[type(one)](one) for one in run.operations]
+    for operation, same in groupby(packed):
+        yield _COUNT.pack(len(list(same)))
+        yield operation

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..operations import Operation
     from .cluster import Topology
     from .pipeline import Arg
-    from .script import KeyReply
+    from .replies import KeyReply
+    from .runs import Names
 
 T = TypeVar("T")
 
@@ -48,10 +49,10 @@ class Session:
     async def execute(
         self,
         operations: Sequence[Operation[object]],
-        names: Sequence[bytes],
+        names: Sequence[Names],
         timeout: float | None = None,
     ) -> BatchResult:
-        """Execute operations on Redis keys.
+        """Execute operations on Redis keys, a ``ForEach`` on the keys of a list.
 
         Raises:
             SeenError: All of them failed.
@@ -62,7 +63,7 @@ class Session:
     async def ask(
         self,
         operations: Sequence[Operation[object]],
-        names: Sequence[bytes],
+        names: Sequence[Names],
         *,
         is_replicated: bool = True,
     ) -> list[KeyReply]:
@@ -122,7 +123,7 @@ class Session:
     def batch(
         self,
         operations: Sequence[Operation[object]],
-        names: Sequence[bytes],
+        names: Sequence[Names],
         replicas: int,
     ) -> Batch:
         """Return a batch that is not sent yet."""

@@ -20,7 +20,7 @@ from catalyst_seen.backends.operations import Operation
 from catalyst_seen.backends.redis.administration import Remove
 from catalyst_seen.backends.redis.keys import KeyCodec
 from catalyst_seen.backends.redis.moves import moving
-from catalyst_seen.backends.redis.script import KeyReply
+from catalyst_seen.backends.redis.replies import KeyReply
 from catalyst_seen.backends.redis.session import Session
 
 from ...support.redis_stores import (
