@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -34,7 +35,6 @@ from ..support.targets import Target
 KEYS = ["a", "b", "c", "d", "e", "f", "ä☃", "x" * 200]
 TTLS = (None, 3.0, 3.0, 10.0)
 POLICIES: tuple[OnAbandoned, ...] = ("retry", "hold", "drop")
-TOKENS = ("1", "2")
 STEPS = 60
 
 Make = Callable[[random.Random, str], Operation[Any]]
@@ -64,14 +64,29 @@ def instant(rng: random.Random) -> float | None:
     return rng.choice((None, None, NOON + rng.randrange(10)))
 
 
-def tokens(operation: Operation[Any], rng: random.Random, number: int) -> Any:
-    """Return a token for each key of an operation that has one, else ``None``."""
-    if not hasattr(operation, "token"):
-        return None
-    return [f"token {rng.choice(TOKENS)} of key {n}" for n in range(number)]
+class Tokens:
+    """A new token for each claim, and one of the last ones of its key to end it."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._issued: dict[str, list[str]] = {}
+        self._numbers = itertools.count()
+
+    def of(self, operation: Operation[Any], keys: list[str]) -> list[str] | None:
+        """Return one for each key, if the operation has tokens."""
+        if not hasattr(operation, "token"):
+            return None
+        return [self._one(key, is_new=type(operation) is Acquire) for key in keys]
+
+    def _one(self, key: str, *, is_new: bool) -> str:
+        issued = self._issued.setdefault(key, ["nobody's"])
+        if is_new:
+            issued.append(f"token {next(self._numbers)}")
+            return issued[-1]
+        return self._rng.choice(issued[-3:])
 
 
-def batch(rng: random.Random) -> Iterator[Operation[Any]]:
+def batch(rng: random.Random, tokens: Tokens) -> Iterator[Operation[Any]]:
     """Yield operations on many keys, and on one, that meet in their keys."""
     for _ in range(rng.randint(1, 3)):
         operation = rng.choice(REPEATED)(rng, rng.choice(("", "feed")))
@@ -79,7 +94,7 @@ def batch(rng: random.Random) -> Iterator[Operation[Any]]:
             keys = rng.choices(KEYS, k=rng.randint(1, 9))
         else:
             keys = rng.sample(KEYS, k=rng.randint(1, 6))
-        each = ForEach.of(operation, keys, tokens(operation, rng, len(keys)))
+        each = ForEach.of(operation, keys, tokens.of(operation, keys))
         yield from each.singles()[:2] if rng.random() < 0.3 else [each]
 
 
@@ -127,12 +142,13 @@ async def test_random_batches(target: Target, clock: Clock, seed: int) -> None:
     Their keys repeat, are claimed, released, held and expired, and have notes.
     """
     rng = random.Random(seed)
+    tokens = Tokens(rng)
     reference = MemoryBackend(SeenStoreConfig(clock=clock))
     await reference.open()
     async with AsyncSeenStore(target.config(purge_interval=None)) as store:
         backend = store._lifecycle.backend
         for _ in range(STEPS):
-            operations = list(batch(rng))
+            operations = list(batch(rng, tokens))
             results, rows = await applied(backend, operations)
             expected, known = await applied(reference, operations)
             assert results == expected, operations
