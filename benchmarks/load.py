@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from dataclasses import replace
-from time import perf_counter
+from time import perf_counter, process_time, thread_time
 from typing import TYPE_CHECKING
 
 from . import keys
@@ -19,17 +19,29 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from .arena import Arena
-    from .contestants import Claiming, Looking, Marking, MarkingMany, Opener, Repeating
+    from .contestants import (
+        Claiming,
+        ClaimingMany,
+        Looking,
+        Marking,
+        MarkingMany,
+        Opener,
+        Repeating,
+    )
     from .measure import Run
     from .servers import Place
 
     Ask = Callable[[str], Awaitable[bool]]
+    AskMany = Callable[[Sequence[str]], Awaitable[int]]
 
 TIME = "time"
 """The measure of works that time one operation, in microseconds."""
 
 SIZE = "size"
 """The measure of works on the memory per key, in bytes."""
+
+LOOP, WORKER = "CPU in the loop", "CPU in other threads"
+"""The CPU time of one operation in the threads of this process, in microseconds."""
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 """The measures of works that time every operation, in milliseconds."""
@@ -60,9 +72,10 @@ def marking_many(opened: Opener[MarkingMany], size: int) -> Run:
     async def run(arena: Arena) -> Outcome:
         new = arena.keys(whole_batches(arena.size, size))
         async with opened(arena) as store:
-            asking = by_batches(store, new, size)
+            mark = store.check_and_mark_many
+            asking = by_batches(mark, new, size)
             outcome = await timed(asking, len(new), true=len(new))
-            return await remembered(outcome, by_batches(store, new[:_AGAIN], size))
+            return await remembered(outcome, by_batches(mark, new[:_AGAIN], size))
 
     return run
 
@@ -89,7 +102,7 @@ def repeating_many(opened: Opener[MarkingMany], size: int) -> Run:
         again = keys.shuffled(seen, whole_batches(arena.size, size))
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
-            asking = by_batches(store, again, size)
+            asking = by_batches(store.check_and_mark_many, again, size)
             return await timed(asking, len(again), true=0)
 
     return run
@@ -159,6 +172,19 @@ def claiming(opened: Opener[Claiming], tasks: int) -> Run:
     return run
 
 
+def claiming_many(opened: Opener[ClaimingMany], size: int) -> Run:
+    """Claim and confirm new keys in batches, one after the other."""
+
+    async def run(arena: Arena) -> Outcome:
+        new = arena.keys(whole_batches(arena.size, size))
+        async with opened(arena) as store:
+            claim = store.claim_and_confirm_many
+            outcome = await timed(by_batches(claim, new, size), len(new), true=len(new))
+            return await remembered(outcome, by_batches(claim, new[:_AGAIN], size))
+
+    return run
+
+
 def latencies(opened: Opener[Marking], tasks: int) -> Run:
     """Mark new keys from so many tasks, and time every mark."""
 
@@ -191,7 +217,7 @@ def filling(opened: Opener[MarkingMany], place: Place, count: int, quick: int) -
         before = await asyncio.to_thread(server.used)
         new = arena.keys(quick if arena.is_quick else count)
         async with opened(arena) as store:
-            asking = by_batches(store, new, _BATCH)
+            asking = by_batches(store.check_and_mark_many, new, _BATCH)
             outcome = await timed(asking, len(new), true=len(new))
         used = await asyncio.to_thread(server.used) - before
         return replace(outcome, figures={SIZE: used / len(new)})
@@ -229,11 +255,9 @@ async def by_tasks(ask: Ask, about: Sequence[str], tasks: int) -> int:
     return sum(await asyncio.gather(*(ask_on() for _ in range(tasks))))
 
 
-async def by_batches(store: MarkingMany, about: Sequence[str], size: int) -> int:
+async def by_batches(ask: AskMany, about: Sequence[str], size: int) -> int:
     """Check keys in batches; return the number of true results."""
-    return sum(
-        [await store.check_and_mark_many(batch) for batch in batches(about, size)]
-    )
+    return sum([await ask(batch) for batch in batches(about, size)])
 
 
 async def timed(asking: Awaitable[int], count: int, *, true: int) -> Outcome:
@@ -243,14 +267,27 @@ async def timed(asking: Awaitable[int], count: int, *, true: int) -> Outcome:
         WrongAnswerError: The number differs from the expected one.
     """
     gc.collect()
+    used, used_here = process_time(), thread_time()
     started = perf_counter()
     answers = await asking
     rate = count / (perf_counter() - started)
+    used_here = thread_time() - used_here
+    elsewhere = process_time() - used - used_here  # 0.0 if there is no other thread
+    check(answers, count, true=true)
+    cpu = {LOOP: 1e6 * used_here / count, WORKER: round(1e6 * elsewhere / count, 1)}
+    return Outcome({THROUGHPUT: rate, **cpu}, rate)
+
+
+def check(answers: int, count: int, *, true: int) -> None:
+    """Check the number of true results.
+
+    Raises:
+        WrongAnswerError: The number differs from the expected one.
+    """
     if answers != true:
         raise WrongAnswerError(
             f"{answers:,} of {count:,} answers were true, not {true:,}"
         )
-    return Outcome({THROUGHPUT: rate}, rate)
 
 
 async def remembered(outcome: Outcome, asking_again: Awaitable[int]) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .busy_loop import BUSY_LOOP
+from .feeds import FEED_WORKS
 from .imports import IMPORT
 from .large import LARGE
 from .processes import PROCESSES
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.measure import Work
 
 WORKS: tuple[Work, ...] = (
+    *FEED_WORKS,
     *THROUGHPUT_WORKS,
     BUSY_LOOP,
     PROCESSES,
