@@ -100,14 +100,16 @@ def table(results: Sequence[Result]) -> Table:
 
 def summary(results: Sequence[Result]) -> Table:
     """Render one row per goal for a terminal."""
-    made = Table(title="goals", title_justify="left", show_lines=True)
+    made = Table(title="goals", title_justify="left")
     for header in GOAL_HEADERS:
         is_number = header in {"ours", "beside", "ours / it"}
         made.add_column(header, justify="right" if is_number else "left")
     for result in results:
+        made.add_section()
         for measure, judgement in judgements(result):
-            row = _compared(result, measure, judgement)
-            made.add_row(*row, style=_style(row[-1]))
+            _, *row = _compared(result, measure, judgement)
+            name = f"{result.work.name}: {measure.name}"
+            made.add_row(name, *row, style=_style(row[-1]))
     return made
 
 

@@ -120,7 +120,7 @@ class OneHop:
         return bool(key)
 
 
-# Answers which items are new, and nothing else: the ceiling of a poll through aiosqlite.
+# It tells which items are new, and no more: the ceiling of a poll through aiosqlite.
 _POLL = """INSERT INTO seen SELECT ?1, value, ?2, ?3 FROM json_each(?4) WHERE true
     ON CONFLICT DO UPDATE
     SET first_seen = excluded.first_seen, expires_at = excluded.expires_at

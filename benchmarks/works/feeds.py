@@ -25,10 +25,10 @@ from benchmarks.feeds import (
 )
 from benchmarks.measure import OURS, Goal, Work
 
+from .servers import FILTER
 from .throughput import DISKCACHE, IDEMKIT, NAIVE, REDIS
 
 PLAIN = "one plain statement"
-FILTER = f"{OURS}, filter_new + mark_many"
 
 _FEEDS, _FEEDS_QUICK = 5_000, 1_000
 _FEW, _FEW_QUICK = 200, 100
