@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import sys
 import tracemalloc
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ FORMS = {"check_and_mark_many": Ours, "filter_new": OursByFilter}
 SET = "set"
 """The form without a store."""
 
+_NEW_ITEMS = 4  # of each feed, one after the other: what has left may be forgotten
+
 
 class KeysInASet:
     """A set in memory, which remembers every key."""
@@ -47,16 +50,17 @@ class KeysInASet:
 
 
 async def in_store(form: str, path: str, feeds: Feeds) -> dict[str, float]:
-    """Poll once, so that an open store remembers the listings, and once more."""
+    """Poll with an open store: as in a file of earlier, with new items, unchanged."""
     config = SeenStoreConfig(path, purge_interval=None)
     async with AsyncSeenStore(config) as store:
-        await _poll(FORMS[form](store), feeds)
+        await _poll(FORMS[form](store), feeds, 0)
     async with AsyncSeenStore(config) as store:
         poller = FORMS[form](store)
         tracemalloc.start()
-        await _poll(poller, feeds)
+        for poll in (*range(_NEW_ITEMS + 1), _NEW_ITEMS):
+            await _poll(poller, feeds, poll)
         before = (await store.stats()).recent_hits
-        await _poll(poller, feeds)
+        await _poll(poller, feeds, _NEW_ITEMS)
         hits = (await store.stats()).recent_hits - before
         return {"memory": _in_use(), "hits": 100 * hits / (ITEMS * len(feeds))}
 
@@ -65,12 +69,13 @@ async def in_set(feeds: Feeds) -> dict[str, float]:
     """Do the same with a set."""
     poller = KeysInASet()
     tracemalloc.start()
-    await _poll(poller, feeds)
+    for poll in range(_NEW_ITEMS + 1):
+        await _poll(poller, feeds, poll)
     return {"memory": _in_use(), "hits": 100.0}
 
 
-async def _poll(poller: Polling, feeds: Feeds) -> None:
-    for name, keys in feeds.listings(0):
+async def _poll(poller: Polling, feeds: Feeds, poll: int) -> None:
+    for name, keys in feeds.listings(poll):
         await poller.poll(name, keys)
 
 
@@ -82,7 +87,8 @@ def _in_use() -> float:
 
 async def main(form: str, path: str, number: int) -> None:
     """Poll; report."""
-    feeds = Feeds(number, polls=0)
+    logging.getLogger("catalyst_seen").setLevel(logging.ERROR)  # a store is created
+    feeds = Feeds(number, polls=_NEW_ITEMS)
     measured = in_set(feeds) if form == SET else in_store(form, path, feeds)
     sys.stdout.write(json.dumps(await measured))
 
