@@ -17,9 +17,10 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
-from .load import SIZE, check
+from .load import SIZE
 from .measure import Goal, Measure, Outcome, percentile
 from .pace import beside, probe
+from .timing import check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ def measures(goals: Mapping[str, tuple[Goal, ...]]) -> tuple[Measure, ...]:
 
 def name(feed: int) -> str:
     """Return the namespace of a feed, of 60 bytes."""
-    return f"https://feeds.example/{feed:06d}/rss.xml?edition=international"[:60]
+    return f"https://feeds.example/{feed:06d}/items.xml?edition=international"[:60]
 
 
 class Feeds:

@@ -7,13 +7,11 @@ to keep it busy for a given time, so that a slow contestant does not delay the o
 from __future__ import annotations
 
 import asyncio
-import gc
 from dataclasses import replace
-from time import perf_counter, process_time, thread_time
 from typing import TYPE_CHECKING
 
 from . import keys
-from .measure import THROUGHPUT, Outcome, WrongAnswerError, percentile
+from .timing import noting, percentiles, remembered, timed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -28,10 +26,10 @@ if TYPE_CHECKING:
         Opener,
         Repeating,
     )
-    from .measure import Run
+    from .measure import Outcome, Run
     from .servers import Place
+    from .timing import Ask
 
-    Ask = Callable[[str], Awaitable[bool]]
     AskMany = Callable[[Sequence[str]], Awaitable[int]]
 
 TIME = "time"
@@ -39,12 +37,6 @@ TIME = "time"
 
 SIZE = "size"
 """The measure of works on the memory per key, in bytes."""
-
-LOOP, WORKER = "CPU in the loop", "CPU in other threads"
-"""The CPU time of one operation in the threads of this process, in microseconds."""
-
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-"""The measures of works that time every operation, in milliseconds."""
 
 _AGAIN = 100  # keys that are checked a second time, untimed
 _RECENT = 1_000  # keys: the size of a few feeds
@@ -258,65 +250,6 @@ async def by_tasks(ask: Ask, about: Sequence[str], tasks: int) -> int:
 async def by_batches(ask: AskMany, about: Sequence[str], size: int) -> int:
     """Check keys in batches; return the number of true results."""
     return sum([await ask(batch) for batch in batches(about, size)])
-
-
-async def timed(asking: Awaitable[int], count: int, *, true: int) -> Outcome:
-    """Await the results, and check the number of true ones.
-
-    Raises:
-        WrongAnswerError: The number differs from the expected one.
-    """
-    gc.collect()
-    used, used_here = process_time(), thread_time()
-    started = perf_counter()
-    answers = await asking
-    rate = count / (perf_counter() - started)
-    used_here = thread_time() - used_here
-    elsewhere = process_time() - used - used_here  # 0.0 if there is no other thread
-    check(answers, count, true=true)
-    cpu = {LOOP: 1e6 * used_here / count, WORKER: round(1e6 * elsewhere / count, 1)}
-    return Outcome({THROUGHPUT: rate, **cpu}, rate)
-
-
-def check(answers: int, count: int, *, true: int) -> None:
-    """Check the number of true results.
-
-    Raises:
-        WrongAnswerError: The number differs from the expected one.
-    """
-    if answers != true:
-        raise WrongAnswerError(
-            f"{answers:,} of {count:,} answers were true, not {true:,}"
-        )
-
-
-async def remembered(outcome: Outcome, asking_again: Awaitable[int]) -> Outcome:
-    """Return the outcome, if no new key is reported as new a second time.
-
-    Raises:
-        WrongAnswerError: A key was reported as new twice.
-    """
-    new = await asking_again
-    if new:
-        raise WrongAnswerError(f"{new:,} keys were new for the second time")
-    return outcome
-
-
-def noting(ask: Ask, taken: list[float]) -> Ask:
-    """Check in the same way, and record the duration of each call, in seconds."""
-
-    async def noted(key: str) -> bool:
-        started = perf_counter()
-        answer = await ask(key)
-        taken.append(perf_counter() - started)
-        return answer
-
-    return noted
-
-
-def percentiles(taken: Sequence[float]) -> dict[str, float]:
-    """Durations in seconds as percentiles in milliseconds."""
-    return {name: 1e3 * percentile(taken, part) for name, part in PERCENTILES.items()}
 
 
 def batches(about: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -8,8 +8,9 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 from .feeds import FIRST, LATER, UNCHANGED
-from .load import PERCENTILES, TIME
+from .load import TIME
 from .measure import OURS, Measure, shown
+from .timing import PERCENTILES
 from .works.feeds import PLAIN
 from .works.large import SIZES, at
 from .works.purge import ONE_DELETE

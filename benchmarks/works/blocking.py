@@ -15,8 +15,8 @@ from benchmarks import keys
 from benchmarks.contestants import settings
 from benchmarks.contestants.disk import DiskCache
 from benchmarks.contestants.old import OldSeenStore
-from benchmarks.load import check
 from benchmarks.measure import OURS, Goal, Measure, Outcome, Work
+from benchmarks.timing import check
 from catalyst_seen import SeenStore
 
 if TYPE_CHECKING:

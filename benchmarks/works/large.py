@@ -18,8 +18,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks import children, feeds, keys
-from benchmarks.load import by_tasks, check, timed
+from benchmarks.load import by_tasks
 from benchmarks.measure import OURS, Goal, Measure, Outcome, Work, turns
+from benchmarks.timing import check, timed
 from catalyst_seen import AsyncSeenStore
 
 if TYPE_CHECKING:

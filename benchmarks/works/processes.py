@@ -15,8 +15,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from benchmarks import keys
-from benchmarks.load import percentiles
 from benchmarks.measure import OURS, Goal, Measure, Outcome, Work, WrongAnswerError
+from benchmarks.timing import percentiles
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process

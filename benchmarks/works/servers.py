@@ -20,7 +20,6 @@ from benchmarks.contestants.postgres import Asyncpg
 from benchmarks.contestants.valkey import RedisPy, RedisPyByTag
 from benchmarks.feeds import FIRST, ITEMS, LATER, measures, polling
 from benchmarks.load import (
-    PERCENTILES,
     SIZE,
     TIME,
     claiming,
@@ -33,6 +32,7 @@ from benchmarks.load import (
     with_addresses,
 )
 from benchmarks.measure import OURS, THROUGHPUT, Goal, Measure, Work
+from benchmarks.timing import PERCENTILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

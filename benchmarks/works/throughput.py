@@ -9,10 +9,7 @@ from benchmarks.contestants.ours import Ours
 from benchmarks.contestants.raw import OneHop, RawExecutemany, RawSqlite
 from benchmarks.contestants.valkey import CONNECTIONS, Idemkit, RedisPy
 from benchmarks.load import (
-    LOOP,
-    PERCENTILES,
     TIME,
-    WORKER,
     claiming,
     claiming_many,
     cycling,
@@ -27,6 +24,7 @@ from benchmarks.load import (
     repeating_many,
 )
 from benchmarks.measure import OURS, THROUGHPUT, Goal, Measure, Work
+from benchmarks.timing import LOOP, PERCENTILES, WORKER
 
 NAIVE = "naive aiosqlite"
 OLD = "old store, to_thread"
