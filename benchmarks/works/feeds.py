@@ -31,7 +31,7 @@ from .throughput import DISKCACHE, IDEMKIT, NAIVE, REDIS
 PLAIN = "one plain statement"
 
 _FEEDS, _FEEDS_QUICK = 5_000, 1_000
-_FEW, _FEW_QUICK = 200, 100
+_FEW, _FEW_QUICK = 200, 50
 _GOALS = {
     FIRST: (Goal(0.6, PLAIN),),
     LATER: (Goal(0.4, PLAIN), Goal(0.6, PLAIN, is_aim=True)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from benchmarks.contestants.ours import Ours, OursByFilter
 from benchmarks.contestants.raw import PlainStatement, RawSqlite
 from benchmarks.load import claiming, claiming_many
 from benchmarks.measure import WrongAnswerError
+from benchmarks.pace import Moment, beside, probe
 from benchmarks.remembering import FORMS, in_set, in_store
 from benchmarks.timing import LOOP, WORKER
 from benchmarks.works import large
@@ -96,6 +98,19 @@ async def test_loop_that_is_never_free_is_late(arena: Arena) -> None:
     items = 40 * feeds.ITEMS
     took = 1e3 * items / outcome.figures[feeds.UNCHANGED]
     assert outcome.figures[feeds.of(feeds.UNCHANGED, feeds.LAG)] > took / 2
+
+
+async def test_lag_until_the_end_counts() -> None:
+    """The loop is late also if it is not free before the measurement ends."""
+    lags: list[Moment] = []
+
+    async def compute() -> None:
+        sum(range(1_000_000))
+
+    async with beside(probe(lags)):
+        await asyncio.sleep(0)
+        await asyncio.gather(compute())
+    assert max(late for _, late in lags) > 0
 
 
 async def test_raw_claims_are_those_of_the_store(arena: Arena) -> None:
