@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from rich.console import JustifyMethod
+
     from .measure import Goal, Judgement, Measure, Work
 
 HEADERS = ("contestant", "figure", "spread", "ours / it", "goal", "")
@@ -103,13 +105,19 @@ def summary(results: Sequence[Result]) -> Table:
     made = Table(title="goals", title_justify="left")
     for header in GOAL_HEADERS:
         is_number = header in {"ours", "beside", "ours / it"}
-        made.add_column(header, justify="right" if is_number else "left")
+        justify: JustifyMethod = "right" if is_number else "left"
+        made.add_column(header, justify=justify, no_wrap=header == "what")
     for result in results:
         made.add_section()
         for measure, judgement in judgements(result):
             _, *row = _compared(result, measure, judgement)
-            name = f"{result.work.name}: {measure.name}"
-            made.add_row(name, *row, style=_style(row[-1]))
+            is_only = len(result.work.measures) == 1
+            name = result.work.name
+            made.add_row(
+                name if is_only else f"{name}: {measure.name}",
+                *row,
+                style=_style(row[-1]),
+            )
     return made
 
 
@@ -151,10 +159,14 @@ def save(results: Sequence[Result], machine: Mapping[str, str], folder: Path) ->
 
 
 def restored(folder: Path) -> list[Result]:
-    """Read what ``save`` wrote."""
+    """Read what ``save`` wrote, if need be for works that have changed since."""
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     works = {work.name: work for work in WORKS}
-    return [_from_json(works[work["name"]], work) for work in figures["works"]]
+    return [
+        _from_json(works[work["name"]], work)
+        for work in figures["works"]
+        if work["name"] in works
+    ]
 
 
 def goals(results: Sequence[Result]) -> str:
@@ -231,7 +243,7 @@ def _as_json(result: Result) -> dict[str, object]:
 def _from_json(work: Work, saved: dict[str, Any]) -> Result:
     result = Result(work, note=saved["note"])
     names = [measure["name"] for measure in saved["measures"]]
-    for contestant in work.runs:
+    for contestant in saved["measures"][0]["contestants"]:
         told = [measure["contestants"][contestant] for measure in saved["measures"]]
         rounds = zip(*(one["runs"] for one in told), strict=True)
         result.rounds[contestant] = [

@@ -244,6 +244,27 @@ def test_several_goals_of_one_measure() -> None:
     assert report.goals([done]).count("10 x | at least 5 x | met |") == 1
 
 
+def test_figures_of_an_earlier_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved figures can be shown after a work got another contestant, or went."""
+    nothing: Any = None
+    runs = dict.fromkeys([OURS, "peer"], nothing)
+    work = Work("work", "Work", (MORE,), runs)
+    done, gone = (result(MORE, ours=[3, 4, 5], peer=[1, 1, 1]) for _ in range(2))
+    done.work, gone.work = work, replace(work, name="gone")
+    report.save([done, gone], {}, tmp_path)
+    now = replace(work, runs={**runs, "another": nothing})
+    monkeypatch.setattr(report, "WORKS", [now])
+    (again,) = report.restored(tmp_path)
+    assert again.figure(MORE, OURS) == 4
+    assert [line.figure for line in report.lines(again)] == [
+        "4 marks/s",
+        "1 marks/s",
+        "-",
+    ]
+
+
 def test_rows_of_the_table() -> None:
     """The goals are parts of a plain statement or of raw sqlite3, or figures."""
     peers = {
