@@ -73,13 +73,14 @@ def marking_many(opened: Opener[MarkingMany], size: int) -> Run:
 
 
 def repeating(opened: Opener[Repeating], tasks: int) -> Run:
-    """Check recently marked keys from a number of tasks."""
+    """Check keys from a number of tasks, each of which was checked before."""
 
     async def run(arena: Arena) -> Outcome:
         seen = arena.keys(_RECENT)
         again = keys.shuffled(seen, arena.size)
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
+            await by_tasks(store.check_and_mark, seen, tasks)
             asking = by_tasks(store.check_and_mark, again, tasks)
             return await timed(asking, len(again), true=0)
 
@@ -136,13 +137,14 @@ def cycling(opened: Opener[Marking], marks: int) -> Run:
 
 
 def looking(opened: Opener[Looking]) -> Run:
-    """Read recently marked keys from one caller."""
+    """Read keys from one caller, each of which was read before."""
 
     async def run(arena: Arena) -> Outcome:
         seen = arena.keys(_RECENT)
         again = keys.shuffled(seen, arena.size)
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
+            await by_tasks(store.is_seen, seen, 1)
             asking = by_tasks(store.is_seen, again, 1)
             return await timed(asking, len(again), true=len(again))
 

@@ -37,6 +37,7 @@ FEEDS = 5_000
 
 _NAMES = [feeds.name(feed) for feed in range(FEEDS)]
 _TASKS = 100
+_ITEMS = 500  # keys at most of a call that fills the file
 _MARKS = 5_000  # keys marked on top of each size
 _TIMES = 3  # so often, on fresh copies; the largest file is not copied
 _SEED = 60
@@ -86,7 +87,7 @@ async def fill(files: dict[int, Path], arena: Arena) -> None:
     for size, path in files.items():
         async with AsyncSeenStore(growing, purge_interval=None) as store:
             while filled < size:
-                items = min(feeds.ITEMS, (size - filled) // FEEDS)
+                items = min(_ITEMS, (size - filled) // FEEDS)
                 await _poll(store, items, new)
                 filled += items * FEEDS
                 arena.tell(f"{filled:,} of {last:,} keys")

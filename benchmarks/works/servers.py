@@ -90,7 +90,7 @@ class Backend:
             ),
             self._work(
                 "duplicates",
-                "check_and_mark, keys marked just before, 100 tasks",
+                "check_and_mark, keys that were checked just before, 100 tasks",
                 _per_second("checks"),
                 self._both(lambda opened: repeating(opened, _TASKS)),
             ),

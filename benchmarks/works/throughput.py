@@ -83,7 +83,7 @@ THROUGHPUT_WORKS = (
     ),
     Work(
         "duplicates",
-        "check_and_mark, keys marked just before, 100 tasks",
+        "check_and_mark, keys that were checked just before, 100 tasks",
         _per_second("checks", Goal(40, NAIVE, is_aim=True)),
         {
             OURS: repeating(Ours.opened, _TASKS),
@@ -107,7 +107,7 @@ THROUGHPUT_WORKS = (
     ),
     Work(
         "recent-key",
-        "is_seen, keys marked just before, one caller",
+        "is_seen, keys that were read just before, one caller",
         _per_second("looks", Goal(100_000), Goal(15, HOP)),
         {
             OURS: looking(Ours.opened),
