@@ -42,8 +42,10 @@ FIRST, LATER, UNCHANGED = "first poll", "later polls", "unchanged listings"
 LAG, P99 = "loop lag max", "poll p99"
 """What is measured of each phase besides, in milliseconds; see ``of``."""
 
+AT_ONCE = 100
+"""Polls that are under way at the same time."""
+
 _CPU = "CPU"
-_AT_ONCE = 100
 _POLLS, _POLLS_QUICK = 3, 2  # of all feeds, in a phase after the first
 
 
@@ -173,7 +175,7 @@ async def _poll(
     async with beside(probe(lags)):
         await asyncio.sleep(0)  # the probe begins
         started, used = perf_counter(), process_time()
-        found = sum(await asyncio.gather(*(poll_on() for _ in range(_AT_ONCE))))
+        found = sum(await asyncio.gather(*(poll_on() for _ in range(AT_ONCE))))
         took, used = perf_counter() - started, process_time() - used
     check(found, count, true=new)
     phase.rates.append(count / took)

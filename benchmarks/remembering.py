@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig
 
 from .contestants.ours import Ours, OursByFilter
-from .feeds import ITEMS, Feeds
+from .feeds import AT_ONCE, ITEMS, Feeds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,8 +75,13 @@ async def in_set(feeds: Feeds) -> dict[str, float]:
 
 
 async def _poll(poller: Polling, feeds: Feeds, poll: int) -> None:
-    for name, keys in feeds.listings(poll):
-        await poller.poll(name, keys)
+    left = iter(feeds.listings(poll))
+
+    async def poll_on() -> None:
+        for name, keys in left:
+            await poller.poll(name, keys)
+
+    await asyncio.gather(*(poll_on() for _ in range(AT_ONCE)))
 
 
 def _in_use() -> float:

@@ -106,7 +106,9 @@ def summary(results: Sequence[Result]) -> Table:
     for header in GOAL_HEADERS:
         is_number = header in {"ours", "beside", "ours / it"}
         justify: JustifyMethod = "right" if is_number else "left"
-        made.add_column(header, justify=justify, no_wrap=header == "what")
+        made.add_column(
+            header, justify=justify, no_wrap=header == "what", overflow="fold"
+        )
     for result in results:
         made.add_section()
         for measure, judgement in judgements(result):
