@@ -96,9 +96,11 @@ def main(
             console.print(f"{work.name:20} {work.title}", highlight=False)
         return
     if show:
-        console.print(report.table(report.restored(output)))
+        last = report.restored(output)
+        console.print(report.table(last), report.summary(last))
         return
     output.mkdir(parents=True, exist_ok=True)
+    described = machine.described()
     results = asyncio.run(
         measured(
             works,
@@ -107,8 +109,8 @@ def main(
             seconds=0.15 if quick else 1.0,
         )
     )
-    console.print(report.table(results))
-    report.save(results, machine.described(), output)
+    console.print(report.table(results), report.summary(results))
+    report.save(results, described, output)
     plots.draw(results, output)
     console.print(f"written to {output}")
     if strict and any(map(report.is_missed, results)):

@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Synchronous = Literal["NORMAL", "FULL"]
 
 KEY = "a key that no contestant has"
+_CLAIMED = "another key that no contestant has"
 
 
 def _silent(_text: str) -> None:
@@ -91,16 +93,55 @@ class Layout:
                 store.mark_seen(KEY, marked_at)
         with closing(sqlite3.connect(path)) as db:
             row = db.execute("SELECT * FROM seen WHERE key = ?", (KEY,))
-            names = [column[0] for column in row.description]
+            self._names = [column[0] for column in row.description]
             self._row = list(row.fetchone())
-        self._place = names.index("key")
-        self.insert = f"INSERT INTO seen VALUES ({', '.join('?' * len(names))})"
+        self._place = self._names.index("key")
+        self.insert = f"INSERT INTO seen VALUES ({', '.join('?' * len(self._names))})"
 
     def row(self, key: str) -> list[str | float | None]:
         """Return the row that the store writes when it marks a key."""
         row = self._row.copy()
         row[self._place] = key
         return row
+
+    @cached_property
+    def _claim(self) -> tuple[list[str | float | None], list[str | float | None]]:
+        """The rows of a key that is claimed, and of the same key when confirmed."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "claims.db"
+            self.copy(path)
+            with (
+                SeenStore(path, purge_interval=None) as store,
+                closing(sqlite3.connect(path)) as db,
+            ):
+                select = "SELECT * FROM seen WHERE key = ?"
+                claim = store.claim(_CLAIMED)
+                claimed = list(db.execute(select, (_CLAIMED,)).fetchone())
+                claim.confirm()
+                confirmed = list(db.execute(select, (_CLAIMED,)).fetchone())
+        return claimed, confirmed
+
+    def claimed_row(self, key: str, token: str) -> list[str | float | None]:
+        """Return the row that the store writes when it claims a key."""
+        row = self._claim[0].copy()
+        row[self._place] = key
+        row[self._names.index("token")] = token
+        return row
+
+    @cached_property
+    def confirm(self) -> str:
+        """The statement that confirms a claim, given its key and its token."""
+        claimed, confirmed = self._claim
+        changes = ", ".join(
+            f"{name} = {'NULL' if new is None else repr(new)}"
+            for name, old, new in zip(self._names, claimed, confirmed, strict=True)
+            if old != new
+        )
+        namespace = claimed[self._names.index("namespace")]
+        return (
+            f"UPDATE seen SET {changes}"
+            f" WHERE namespace = {namespace!r} AND key = ? AND token = ?"
+        )
 
     def copy(self, to: Path) -> None:
         """Create a file of the store, with one key in it."""

@@ -7,32 +7,36 @@ to keep it busy for a given time, so that a slow contestant does not delay the o
 from __future__ import annotations
 
 import asyncio
-import gc
 from dataclasses import replace
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from . import keys
-from .measure import THROUGHPUT, Outcome, WrongAnswerError, percentile
+from .timing import noting, percentiles, remembered, timed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from .arena import Arena
-    from .contestants import Claiming, Looking, Marking, MarkingMany, Opener, Repeating
-    from .measure import Run
+    from .contestants import (
+        Claiming,
+        ClaimingMany,
+        Looking,
+        Marking,
+        MarkingMany,
+        Opener,
+        Repeating,
+    )
+    from .measure import Outcome, Run
     from .servers import Place
+    from .timing import Ask
 
-    Ask = Callable[[str], Awaitable[bool]]
+    AskMany = Callable[[Sequence[str]], Awaitable[int]]
 
 TIME = "time"
 """The measure of works that time one operation, in microseconds."""
 
 SIZE = "size"
 """The measure of works on the memory per key, in bytes."""
-
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-"""The measures of works that time every operation, in milliseconds."""
 
 _AGAIN = 100  # keys that are checked a second time, untimed
 _RECENT = 1_000  # keys: the size of a few feeds
@@ -60,21 +64,23 @@ def marking_many(opened: Opener[MarkingMany], size: int) -> Run:
     async def run(arena: Arena) -> Outcome:
         new = arena.keys(whole_batches(arena.size, size))
         async with opened(arena) as store:
-            asking = by_batches(store, new, size)
+            mark = store.check_and_mark_many
+            asking = by_batches(mark, new, size)
             outcome = await timed(asking, len(new), true=len(new))
-            return await remembered(outcome, by_batches(store, new[:_AGAIN], size))
+            return await remembered(outcome, by_batches(mark, new[:_AGAIN], size))
 
     return run
 
 
 def repeating(opened: Opener[Repeating], tasks: int) -> Run:
-    """Check recently marked keys from a number of tasks."""
+    """Check keys from a number of tasks, each of which was checked before."""
 
     async def run(arena: Arena) -> Outcome:
         seen = arena.keys(_RECENT)
         again = keys.shuffled(seen, arena.size)
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
+            await by_tasks(store.check_and_mark, seen, tasks)
             asking = by_tasks(store.check_and_mark, again, tasks)
             return await timed(asking, len(again), true=0)
 
@@ -89,7 +95,7 @@ def repeating_many(opened: Opener[MarkingMany], size: int) -> Run:
         again = keys.shuffled(seen, whole_batches(arena.size, size))
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
-            asking = by_batches(store, again, size)
+            asking = by_batches(store.check_and_mark_many, again, size)
             return await timed(asking, len(again), true=0)
 
     return run
@@ -131,13 +137,14 @@ def cycling(opened: Opener[Marking], marks: int) -> Run:
 
 
 def looking(opened: Opener[Looking]) -> Run:
-    """Read recently marked keys from one caller."""
+    """Read keys from one caller, each of which was read before."""
 
     async def run(arena: Arena) -> Outcome:
         seen = arena.keys(_RECENT)
         again = keys.shuffled(seen, arena.size)
         async with opened(arena) as store:
             await store.check_and_mark_many(seen)
+            await by_tasks(store.is_seen, seen, 1)
             asking = by_tasks(store.is_seen, again, 1)
             return await timed(asking, len(again), true=len(again))
 
@@ -155,6 +162,19 @@ def claiming(opened: Opener[Claiming], tasks: int) -> Run:
             return await remembered(
                 outcome, by_tasks(store.claim_and_confirm, new[:_AGAIN], 1)
             )
+
+    return run
+
+
+def claiming_many(opened: Opener[ClaimingMany], size: int) -> Run:
+    """Claim and confirm new keys in batches, one after the other."""
+
+    async def run(arena: Arena) -> Outcome:
+        new = arena.keys(whole_batches(arena.size, size))
+        async with opened(arena) as store:
+            claim = store.claim_and_confirm_many
+            outcome = await timed(by_batches(claim, new, size), len(new), true=len(new))
+            return await remembered(outcome, by_batches(claim, new[:_AGAIN], size))
 
     return run
 
@@ -191,7 +211,7 @@ def filling(opened: Opener[MarkingMany], place: Place, count: int, quick: int) -
         before = await asyncio.to_thread(server.used)
         new = arena.keys(quick if arena.is_quick else count)
         async with opened(arena) as store:
-            asking = by_batches(store, new, _BATCH)
+            asking = by_batches(store.check_and_mark_many, new, _BATCH)
             outcome = await timed(asking, len(new), true=len(new))
         used = await asyncio.to_thread(server.used) - before
         return replace(outcome, figures={SIZE: used / len(new)})
@@ -229,57 +249,9 @@ async def by_tasks(ask: Ask, about: Sequence[str], tasks: int) -> int:
     return sum(await asyncio.gather(*(ask_on() for _ in range(tasks))))
 
 
-async def by_batches(store: MarkingMany, about: Sequence[str], size: int) -> int:
+async def by_batches(ask: AskMany, about: Sequence[str], size: int) -> int:
     """Check keys in batches; return the number of true results."""
-    return sum(
-        [await store.check_and_mark_many(batch) for batch in batches(about, size)]
-    )
-
-
-async def timed(asking: Awaitable[int], count: int, *, true: int) -> Outcome:
-    """Await the results, and check the number of true ones.
-
-    Raises:
-        WrongAnswerError: The number differs from the expected one.
-    """
-    gc.collect()
-    started = perf_counter()
-    answers = await asking
-    rate = count / (perf_counter() - started)
-    if answers != true:
-        raise WrongAnswerError(
-            f"{answers:,} of {count:,} answers were true, not {true:,}"
-        )
-    return Outcome({THROUGHPUT: rate}, rate)
-
-
-async def remembered(outcome: Outcome, asking_again: Awaitable[int]) -> Outcome:
-    """Return the outcome, if no new key is reported as new a second time.
-
-    Raises:
-        WrongAnswerError: A key was reported as new twice.
-    """
-    new = await asking_again
-    if new:
-        raise WrongAnswerError(f"{new:,} keys were new for the second time")
-    return outcome
-
-
-def noting(ask: Ask, taken: list[float]) -> Ask:
-    """Check in the same way, and record the duration of each call, in seconds."""
-
-    async def noted(key: str) -> bool:
-        started = perf_counter()
-        answer = await ask(key)
-        taken.append(perf_counter() - started)
-        return answer
-
-    return noted
-
-
-def percentiles(taken: Sequence[float]) -> dict[str, float]:
-    """Durations in seconds as percentiles in milliseconds."""
-    return {name: 1e3 * percentile(taken, part) for name, part in PERCENTILES.items()}
+    return sum([await ask(batch) for batch in batches(about, size)])
 
 
 def batches(about: Sequence[str], size: int) -> Iterator[Sequence[str]]:

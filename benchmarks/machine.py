@@ -23,11 +23,12 @@ _PACKAGES = (
 
 
 def described() -> dict[str, str]:
-    """Return what the figures depend on, by name."""
+    """Return what the figures depend on, by name, before anything is measured."""
     packages = {package: version(package) for package in _PACKAGES}
     return {
         **machine(),
         **packages,
+        "load average": f"{os.getloadavg()[0]:.1f}",
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
 

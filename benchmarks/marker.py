@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from .arena import Arena
 from .contestants.disk import DirectDiskCache
 from .contestants.ours import Ours
-from .load import by_tasks, noting
+from .load import by_tasks
 from .servers import Servers
+from .timing import noting
 
 if TYPE_CHECKING:
     from .contestants import Marking, Opener

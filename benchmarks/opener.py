@@ -34,7 +34,7 @@ async def main(path: str) -> None:
             return bool(await store.check_and_mark(key))
 
         await by_tasks(mark, new, _TASKS)
-    sys.stdout.write(json.dumps({"open": 1e3 * opened, "rss": _most_memory()}))
+    sys.stdout.write(json.dumps({"open": 1e3 * opened, "RSS": _most_memory()}))
 
 
 def _most_memory() -> float:

@@ -33,8 +33,10 @@ async def probe(lags: list[Moment]) -> None:
     """Record the lag of the event loop periodically."""
     while True:
         started = perf_counter()
-        await asyncio.sleep(_SLICE)
-        lags.append((started, perf_counter() - started - _SLICE))
+        try:
+            await asyncio.sleep(_SLICE)
+        finally:  # the loop may not have been free until the end
+            lags.append((started, perf_counter() - started - _SLICE))
 
 
 async def compute() -> None:

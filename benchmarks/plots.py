@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from .load import PERCENTILES, TIME
+from .feeds import FIRST, LATER, UNCHANGED
+from .load import TIME
 from .measure import OURS, Measure, shown
+from .timing import PERCENTILES
+from .works.feeds import PLAIN
 from .works.large import SIZES, at
 from .works.purge import ONE_DELETE
-from .works.servers import ASYNCPG, BACKENDS
-from .works.throughput import DISKCACHE, NAIVE, OLD, RAW, REDIS
+from .works.servers import ASYNCPG, BACKENDS, FILTER
+from .works.throughput import DISKCACHE, IDEMKIT, NAIVE, OLD, RAW, REDIS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's; our store is black in every plot.
 _COLOURS = {
     OURS: "#000000",
+    FILTER: "#777777",
     RAW: "#009e73",
+    PLAIN: "#009e73",
+    IDEMKIT: "#f0e442",
     NAIVE: "#d55e00",
     ONE_DELETE: "#d55e00",
     OLD: "#0072b2",
@@ -36,6 +42,7 @@ _COLOURS = {
     ASYNCPG: "#0072b2",
     f"{ASYNCPG}, tuned": "#cc79a7",
 }
+_PHASES = (FIRST, LATER, UNCHANGED)
 _BAR = 0.27  # the width of one of three adjacent bars
 _BY_BACKEND = [f"{backend.name}-new-keys" for backend in BACKENDS]
 _BY_TASKS = {1: "one-caller", 10: "tasks-10", 100: "new-keys", 1_000: "tasks-1000"}
@@ -50,12 +57,39 @@ def draw(results: Sequence[Result], folder: Path) -> None:
     if by_name.keys() >= set(_BY_BACKEND):
         servers = [by_name[name] for name in _BY_BACKEND]
         _throughput_by_backend(servers, folder / "throughput_by_backend.png")
+    if "feeds-peers" in by_name:
+        _feeds(by_name["feeds-peers"], folder / "feeds.png")
     if "latency" in by_name:
         _latency(by_name["latency"], folder / "latency.png")
     if "large" in by_name:
         _cost_by_keys(by_name["large"], folder / "cost_by_keys.png")
     if "purge" in by_name:
         _purge_stalls(by_name["purge"], folder / "purge_stalls.png")
+
+
+def _feeds(result: Result, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    phases = [one for one in result.work.measures if one.name in _PHASES]
+    width = 0.9 / len(result.work.runs)
+    for turn, name in enumerate(result.work.runs):
+        axes.bar(
+            [place + turn * width for place in range(len(phases))],
+            [result.figure(phase, name) or 0 for phase in phases],
+            width,
+            color=_COLOURS[name],
+            label=name,
+        )
+    centre = width * (len(result.work.runs) - 1) / 2
+    axes.set_xticks(
+        [place + centre for place in range(len(phases))],
+        [phase.name for phase in phases],
+    )
+    axes.set(yscale="log", ylabel=f"items a second, {_title(result)}")
+    _save(figure, axes, path)
+
+
+def _title(result: Result) -> str:
+    return result.note or result.work.title.partition(" of ")[0]
 
 
 def _throughput_by_tasks(results: dict[str, Result], path: Path) -> None:

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from rich.console import JustifyMethod
+
     from .measure import Goal, Judgement, Measure, Work
 
 HEADERS = ("contestant", "figure", "spread", "ours / it", "goal", "")
+GOAL_HEADERS = ("what", "ours", "beside", "ours / it", "goal", "")
 
 
 class Line(NamedTuple):
@@ -61,11 +64,13 @@ def lines(result: Result) -> Iterator[Line]:
     for measure in result.work.measures:
         for contestant in result.work.runs:
             against = None if contestant == OURS else contestant
-            goal = next((one for one in measure.goals if one.against == against), None)
-            yield _line(result, measure, contestant, goal)
+            goals = [one for one in measure.goals if one.against == against]
+            yield _line(result, measure, contestant, goals)
 
 
-def _line(result: Result, measure: Measure, contestant: str, goal: Goal | None) -> Line:
+def _line(
+    result: Result, measure: Measure, contestant: str, goals: Sequence[Goal]
+) -> Line:
     is_only = len(result.work.measures) == 1
     name = contestant if is_only else f"{measure.name}: {contestant}"
     spread = result.spread(measure, contestant)
@@ -75,9 +80,9 @@ def _line(result: Result, measure: Measure, contestant: str, goal: Goal | None) 
         _figure(result, measure, contestant),
         "" if spread is None else f"{spread:.0%}",
         "" if ratio is None or contestant == OURS else f"{shown(ratio)} x",
-        "" if goal is None else described(goal, measure),
+        "; ".join(described(goal, measure) for goal in goals),
         result.failures.get(contestant)
-        or ("" if goal is None else verdict(judge(result, measure, goal))),
+        or "; ".join(verdict(judge(result, measure, goal)) for goal in goals),
     )
 
 
@@ -91,9 +96,35 @@ def table(results: Sequence[Result]) -> Table:
         made.add_section()
         made.add_row(f"[bold]{result.work.name}[/] {result.note}", style="cyan")
         for line in lines(result):
-            missed = line.verdict.startswith("missed")
-            made.add_row(*line, style="red" if missed else None)
+            made.add_row(*line, style=_style(line.verdict))
     return made
+
+
+def summary(results: Sequence[Result]) -> Table:
+    """Render one row per goal for a terminal."""
+    made = Table(title="goals", title_justify="left")
+    for header in GOAL_HEADERS:
+        is_number = header in {"ours", "beside", "ours / it"}
+        justify: JustifyMethod = "right" if is_number else "left"
+        made.add_column(
+            header, justify=justify, no_wrap=header == "what", overflow="fold"
+        )
+    for result in results:
+        made.add_section()
+        for measure, judgement in judgements(result):
+            _, *row = _compared(result, measure, judgement)
+            is_only = len(result.work.measures) == 1
+            name = result.work.name
+            made.add_row(
+                name if is_only else f"{name}: {measure.name}",
+                *row,
+                style=_style(row[-1]),
+            )
+    return made
+
+
+def _style(verdict: str) -> str | None:
+    return "red" if verdict.startswith("missed") else None
 
 
 def markdown(results: Sequence[Result], machine: Mapping[str, str]) -> str:
@@ -130,16 +161,19 @@ def save(results: Sequence[Result], machine: Mapping[str, str], folder: Path) ->
 
 
 def restored(folder: Path) -> list[Result]:
-    """Read what ``save`` wrote."""
+    """Read what ``save`` wrote, if need be for works that have changed since."""
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     works = {work.name: work for work in WORKS}
-    return [_from_json(works[work["name"]], work) for work in figures["works"]]
+    return [
+        _from_json(works[work["name"]], work)
+        for work in figures["works"]
+        if work["name"] in works
+    ]
 
 
 def goals(results: Sequence[Result]) -> str:
     """Render one line per goal, as a summary."""
-    text = [_row(("what", "ours", "beside", "ours / it", "goal"))]
-    text.append("|---|--:|--:|--:|---|")
+    text = [_row(GOAL_HEADERS), "|---|--:|--:|--:|---|---|"]
     for backend, group in by_backend(results):
         compared = [
             _compared(result, measure, judgement)
@@ -147,7 +181,7 @@ def goals(results: Sequence[Result]) -> str:
             for measure, judgement in judgements(result)
         ]
         if compared:
-            text.append(_row((f"**{backend}**", "", "", "", "")))
+            text.append(_row((f"**{backend}**", *[""] * (len(GOAL_HEADERS) - 1))))
         text += map(_row, compared)
     return "\n".join(text) + "\n"
 
@@ -162,7 +196,8 @@ def _compared(
         _figure(result, measure, OURS),
         f"{against}: {_figure(result, measure, against)}" if against else "",
         f"{shown(reached)} x" if against and reached is not None else "",
-        f"{described(judgement.goal, measure)}: {verdict(judgement)}",
+        described(judgement.goal, measure),
+        verdict(judgement),
     )
 
 
@@ -210,7 +245,7 @@ def _as_json(result: Result) -> dict[str, object]:
 def _from_json(work: Work, saved: dict[str, Any]) -> Result:
     result = Result(work, note=saved["note"])
     names = [measure["name"] for measure in saved["measures"]]
-    for contestant in work.runs:
+    for contestant in saved["measures"][0]["contestants"]:
         told = [measure["contestants"][contestant] for measure in saved["measures"]]
         rounds = zip(*(one["runs"] for one in told), strict=True)
         result.rounds[contestant] = [

@@ -53,7 +53,21 @@ class Claiming(Protocol):
         """Claim a key and confirm it; true if both worked."""
 
 
-class ByHand(Marking, MarkingMany, Claiming, Protocol):
+class ClaimingMany(Protocol):
+    """Claims many keys at a time."""
+
+    async def claim_and_confirm_many(self, keys: Sequence[str]) -> int:
+        """Claim the keys that are not seen, and confirm them; return their number."""
+
+
+class Polling(Protocol):
+    """Decides about the listing of a feed."""
+
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Mark the keys that are not seen; return their number."""
+
+
+class ByHand(Marking, MarkingMany, Claiming, Polling, Protocol):
     """Implements all verbs with a plain client."""
 
 

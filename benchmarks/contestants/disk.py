@@ -39,6 +39,15 @@ class DiskCache:
         """Add a key in a thread."""
         return await asyncio.to_thread(self.add, key)
 
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Add the items of a feed in one transaction, in a thread."""
+
+        def add_all() -> int:
+            with self._cache.transact():
+                return sum([self.add(f"{namespace}|{key}") for key in keys])
+
+        return await asyncio.to_thread(add_all)
+
     async def check_and_mark_many(self, keys: Sequence[str]) -> int:
         """Add keys in one transaction."""
         with self._cache.transact():

@@ -53,6 +53,10 @@ class NaiveAiosqlite:
             await self.db.commit()
             return True
 
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Check one item of a feed after the other, as in most programs."""
+        return sum([await self.check_and_mark(f"{namespace}|{key}") for key in keys])
+
     async def check_and_mark_many(self, keys: Sequence[str]) -> int:
         """Insert keys that are new."""
         rows = [(key, int(time.time())) for key in keys]

@@ -39,6 +39,12 @@ class OldSeenStore:
             self._db.commit()
             return True
 
+    def is_seen(self, key: str) -> bool:
+        """Return whether the key is seen."""
+        with self._lock:
+            select = "SELECT ts FROM seen WHERE id = ?"
+            return self._db.execute(select, (key,)).fetchone() is not None
+
     def mark_many(self, keys: Sequence[str]) -> None:
         """Mark many keys in one transaction."""
         rows = [(key, int(time.time())) for key in keys]

@@ -52,6 +52,11 @@ class Ours:
         """Mark the keys that are not seen; return their number."""
         return sum(map(bool, await self.store.check_and_mark_many(keys)))
 
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Mark the keys of a feed that are not seen; return their number."""
+        sightings = await self.store.check_and_mark_many(keys, namespace=namespace)
+        return sum(map(bool, sightings))
+
     async def is_seen(self, key: str) -> bool:
         """Return whether the key is seen."""
         return await self.store.is_seen(key)
@@ -62,6 +67,17 @@ class Ours:
         if claim:
             await claim.confirm()
         return bool(claim)
+
+
+class OursByFilter(Ours):
+    """The same store; a poll filters the listing, and marks what is new."""
+
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Mark the keys of a feed that are not seen; return their number."""
+        new = await self.store.filter_new(keys, namespace=namespace)
+        if new:
+            await self.store.mark_many(new, namespace=namespace)
+        return len(new)
 
 
 class OursByClaims(Ours):

@@ -89,6 +89,10 @@ class Asyncpg:
         """Insert the keys that are not there, in one statement."""
         return len(await self._pool.fetch(_MARK_MANY, keys))
 
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Insert the items of a feed that are not there, in one statement."""
+        return await self.check_and_mark_many([f"{namespace}|{key}" for key in keys])
+
     async def claim_and_confirm(self, key: str) -> bool:
         """Insert a key with a token, and confirm if it still has that token."""
         token = secrets.token_hex(16)

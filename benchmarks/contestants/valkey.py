@@ -107,6 +107,10 @@ class RedisPy:
             pipeline.set(key, 1, nx=True, ex=TTL)
         return sum(map(bool, await pipeline.execute()))
 
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Set the items of a feed that are not there, in one pipeline."""
+        return await self.check_and_mark_many([f"{namespace}|{key}" for key in keys])
+
     async def is_seen(self, key: str) -> bool:
         """Return whether a key exists."""
         return bool(await self._client.exists(key))
@@ -117,6 +121,15 @@ class RedisPy:
         if not await self._client.set(key, token, nx=True, px=LEASE * 1000):
             return False
         return bool(await self._confirm(keys=[key], args=[token, TTL]))
+
+
+class RedisPyByTag(RedisPy):
+    """The same; a hash tag keeps the items of a feed on one node of a cluster."""
+
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Set the items of a feed that are not there, in one pipeline to one node."""
+        tag = f"{{{namespace}}}"
+        return await self.check_and_mark_many([f"{tag}|{key}" for key in keys])
 
 
 class Idemkit:
@@ -132,6 +145,10 @@ class Idemkit:
         """Connect to the arena's server that writes nothing to the disk."""
         async with connected(arena.servers.valkey_in_memory) as client:
             yield cls(RedisBackend(client))
+
+    async def poll(self, namespace: str, keys: Sequence[str]) -> int:
+        """Claim and complete one item of a feed after the other."""
+        return sum([await self.claim_and_confirm(f"{namespace}|{key}") for key in keys])
 
     async def claim_and_confirm(self, key: str) -> bool:
         """Claim a key and complete it with an empty response."""

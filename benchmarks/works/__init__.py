@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .blocking import BLOCKING
 from .busy_loop import BUSY_LOOP
+from .feeds import FEED_WORKS
 from .imports import IMPORT
 from .large import LARGE
+from .memory import MEMORY
 from .processes import PROCESSES
 from .purge import PURGE
 from .servers import SERVER_WORKS
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
     from benchmarks.measure import Work
 
 WORKS: tuple[Work, ...] = (
+    *FEED_WORKS,
+    MEMORY,
     *THROUGHPUT_WORKS,
+    BLOCKING,
     BUSY_LOOP,
     PROCESSES,
     PURGE,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from benchmarks import keys
 from benchmarks.contestants.naive import NaiveAiosqlite
 from benchmarks.contestants.ours import Ours
-from benchmarks.load import by_tasks, timed
+from benchmarks.load import by_tasks
 from benchmarks.measure import OURS, THROUGHPUT, Measure, Outcome, Work
 from benchmarks.pace import beside, compute, probe
+from benchmarks.timing import timed
 
 from .throughput import NAIVE
 

@@ -15,8 +15,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from benchmarks import keys
-from benchmarks.load import percentiles
 from benchmarks.measure import OURS, Goal, Measure, Outcome, Work, WrongAnswerError
+from benchmarks.timing import percentiles
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -112,8 +112,8 @@ PROCESSES = Work(
     "check_and_mark, 8 processes on one file, 1,000 keys each, half of them shared",
     (
         Measure("p50", "ms"),
-        Measure("p99", "ms", goals=(Goal(1 / 3, DISKCACHE),)),
-        Measure("max", "ms", goals=(Goal(1 / 10, DISKCACHE),)),
+        Measure("p99", "ms", goals=(Goal(1 / 3, DISKCACHE, is_aim=True),)),
+        Measure("max", "ms", goals=(Goal(1 / 10, DISKCACHE, is_aim=True),)),
     ),
     {OURS: _marking("ours"), DISKCACHE: _marking("diskcache")},
     is_long=True,

@@ -15,11 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.contestants.ours import Ours, OursByClaims
+from benchmarks.contestants.ours import Ours, OursByClaims, OursByFilter
 from benchmarks.contestants.postgres import Asyncpg
-from benchmarks.contestants.valkey import RedisPy
+from benchmarks.contestants.valkey import RedisPy, RedisPyByTag
+from benchmarks.feeds import FIRST, ITEMS, LATER, measures, polling
 from benchmarks.load import (
-    PERCENTILES,
     SIZE,
     TIME,
     claiming,
@@ -32,20 +32,23 @@ from benchmarks.load import (
     with_addresses,
 )
 from benchmarks.measure import OURS, THROUGHPUT, Goal, Measure, Work
+from benchmarks.timing import PERCENTILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from benchmarks.contestants import ByHand, Opener
+    from benchmarks.contestants import ByHand, Opener, Polling
     from benchmarks.measure import Run
     from benchmarks.servers import Place
 
+FILTER = f"{OURS}, filter_new + mark_many"
 REDIS = "redis-py"
 ASYNCPG = "asyncpg"
 
 _TASKS = 100
 _MANY = 1_000
 _KEYS, _KEYS_QUICK = 100_000, 25_000
+_FEEDS, _FEEDS_QUICK = 1_000, 100
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Backend:
         opened: Opens the plain client.
         others: Further ways to mark new keys by hand, without a goal.
         most: The largest number of bytes per key of our store.
+        pollers: Further ways to poll feeds by hand.
+        aim: How many times the items a second of the plain client, at polls of feeds.
     """
 
     name: str
@@ -69,6 +74,8 @@ class Backend:
     opened: Opener[ByHand]
     others: Mapping[str, Run] = field(default_factory=dict)
     most: float | None = None
+    pollers: Mapping[str, Opener[Polling]] = field(default_factory=dict)
+    aim: float | None = None
 
     def works(self) -> tuple[Work, ...]:
         """Return all works on the server."""
@@ -78,12 +85,12 @@ class Backend:
             self._work(
                 "new-keys",
                 "check_and_mark, new keys, 100 tasks",
-                _per_second("marks", Goal(4, self.by_hand)),
+                _per_second("marks", Goal(4, self.by_hand, is_aim=True)),
                 {**new, **self.others},
             ),
             self._work(
                 "duplicates",
-                "check_and_mark, keys marked just before, 100 tasks",
+                "check_and_mark, keys that were checked just before, 100 tasks",
                 _per_second("checks"),
                 self._both(lambda opened: repeating(opened, _TASKS)),
             ),
@@ -105,9 +112,28 @@ class Backend:
                 _per_second("claims"),
                 self._both(lambda opened: claiming(opened, _TASKS)),
             ),
+            self._feeds(),
             self._latency(),
             self._size(),
         )
+
+    def _feeds(self) -> Work:
+        def way(opened: Opener[Polling]) -> Run:
+            return polling(opened, _FEEDS, _FEEDS_QUICK, self.place)
+
+        aims = () if self.aim is None else (Goal(self.aim, self.by_hand, is_aim=True),)
+        work = self._work(
+            "feeds",
+            f"{_FEEDS:,} feeds of {ITEMS} items each, 100 polls at once",
+            measures({FIRST: aims, LATER: aims}),
+            {
+                OURS: way(Ours.on(self.place)),
+                FILTER: way(OursByFilter.on(self.place)),
+                self.by_hand: way(self.opened),
+                **{name: way(opened) for name, opened in self.pollers.items()},
+            },
+        )
+        return replace(work, quick=f"{_FEEDS_QUICK} feeds only", is_long=True)
 
     def _latency(self) -> Work:
         return self._work(
@@ -172,6 +198,8 @@ BACKENDS = (
         REDIS,
         RedisPy.opened_on_cluster,
         {f"{REDIS}, pipelined": marking_many(RedisPy.opened_on_cluster, _TASKS)},
+        pollers={f"{REDIS}, hash tags": RedisPyByTag.opened_on_cluster},
+        aim=3,
     ),
     Backend(
         "postgres",

@@ -13,9 +13,15 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))  # behind the installed package
 
+from benchmarks import report
 from benchmarks.arena import Arena
 from benchmarks.imports import CPU_TIME, importing
-from benchmarks.load import SIZE, filling, marking, with_addresses
+from benchmarks.load import (
+    SIZE,
+    filling,
+    marking,
+    with_addresses,
+)
 from benchmarks.measure import (
     OURS,
     Goal,
@@ -32,6 +38,7 @@ from benchmarks.measure import (
     turns,
     verdict,
 )
+from benchmarks.works import WORKS
 
 MORE = Measure("throughput", "marks/s", more_is_better=True)
 LESS = Measure("time", "ms")
@@ -210,7 +217,69 @@ async def test_import_in_a_fresh_process(arena: Arena) -> None:
 
 
 def test_readme_shows_the_results() -> None:
-    """The table in the README is the one that the last benchmark wrote."""
+    """The rows in the README are some of those that the last benchmark wrote."""
     root = Path(__file__).parents[2]
     goals = (root / "benchmarks/results/goals.md").read_text(encoding="utf-8")
-    assert goals in (root / "README.md").read_text(encoding="utf-8")
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    _, part = readme.split("## How fast\n")
+    part, *_ = part.split("\n## ")
+    rows = [line for line in part.splitlines() if line.startswith("|")]
+    assert len(rows) > 2
+    assert set(rows) <= set(goals.splitlines())
+
+
+def test_several_goals_of_one_measure() -> None:
+    """Each goal has its verdict, in the table of all figures and in that of goals."""
+    goals = (Goal(5, "peer"), Goal(20, "peer", is_aim=True))
+    measure = replace(MORE, goals=goals)
+    done = result(measure, ours=[100], peer=[10])
+    runs: dict[str, Any] = dict.fromkeys(done.rounds)
+    done.work = replace(done.work, measures=(measure,), runs=runs)
+    *_, line = report.lines(done)
+    assert line.goal == "at least 5 x; aim: at least 20 x"
+    assert line.verdict == "met; missed by 50.0%"
+    assert not report.is_missed(done)
+    assert report.summary([done]).row_count == 2
+    assert report.goals([done]).count("throughput") == 0
+    assert report.goals([done]).count("10 x | at least 5 x | met |") == 1
+
+
+def test_figures_of_an_earlier_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved figures can be shown after a work got another contestant, or went."""
+    nothing: Any = None
+    runs = dict.fromkeys([OURS, "peer"], nothing)
+    work = Work("work", "Work", (MORE,), runs)
+    done, gone = (result(MORE, ours=[3, 4, 5], peer=[1, 1, 1]) for _ in range(2))
+    done.work, gone.work = work, replace(work, name="gone")
+    report.save([done, gone], {}, tmp_path)
+    now = replace(work, runs={**runs, "another": nothing})
+    monkeypatch.setattr(report, "WORKS", [now])
+    (again,) = report.restored(tmp_path)
+    assert again.figure(MORE, OURS) == 4
+    assert [line.figure for line in report.lines(again)] == [
+        "4 marks/s",
+        "1 marks/s",
+        "-",
+    ]
+
+
+def test_rows_of_the_table() -> None:
+    """The goals are parts of a plain statement or of raw sqlite3, or figures."""
+    peers = {
+        (work.name, goal.against)
+        for work in WORKS
+        for measure in work.measures
+        for goal in measure.goals
+        if goal.against and not goal.is_aim
+    }
+    assert peers == {
+        ("feeds", "one plain statement"),
+        ("feeds-filter", "one plain statement"),
+        ("new-keys", "raw sqlite3"),
+        ("one-caller", "one aiosqlite hop"),
+        ("claims", "raw sqlite3"),
+        ("many", "raw sqlite3"),
+        ("recent-key", "one aiosqlite hop"),
+    }
