@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from .._errors import StoreClosedError
 from .._pause import pause
 from .._validation import seconds
 from .batcher import Batcher
@@ -134,24 +135,28 @@ class Dispatcher:
     async def query_each(self, each: ForEach[Result_co]) -> list[Result_co] | None:
         """Return the results of a listing that the cache knows; ``None`` is a miss.
 
-        The keys need not be valid.
+        The keys need not be valid, nor the store open: a miss says nothing of it.
         """
-        self.lifecycle.check_open()
-        await self._take_turn(each)
+        if not await self._has_turn(each):
+            return None
         return self.cache.get_each(each)
 
     async def are_seen(self, question: ForEach[bool]) -> bool:
         """Is this a listing of which the cache knows that all keys are seen?
 
-        The keys need not be valid.
+        The keys need not be valid, nor the store open: false says nothing of it.
         """
-        self.lifecycle.check_open()
-        await self._take_turn(question)
-        return self.cache.are_seen(question)
+        return await self._has_turn(question) and self.cache.are_seen(question)
 
-    async def _take_turn(self, each: ForEach[Any]) -> None:
+    async def _has_turn(self, each: ForEach[Any]) -> bool:
+        """Wait for a turn; false if the store is not open."""
+        try:
+            self.lifecycle.check_open()
+        except StoreClosedError:
+            return False
         if not self._turns.spend(keys := len(each.keys)):
             await self._turns.wait(keys)
+        return True
 
     async def give_turn(self) -> None:
         """Let other tasks run, in a call with very many keys."""
