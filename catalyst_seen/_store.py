@@ -451,11 +451,14 @@ class AsyncSeenStore(NamespaceVerbs):
         """
         namespace, lasting = self._own(namespace), ttl_seconds(ttl, self._ttl)
         if note is None:
-            keys = names = listed(keys, "keys")
-            each = ForEach.of(CheckAndMark(namespace, "", lasting), names)
+            each = ForEach.of(
+                CheckAndMark(namespace, "", lasting), listed(keys, "keys")
+            )
             known = await self._dispatcher.query_each(each)
             if known is not None:
                 return known
+            each.keys = await self._checked_keys(each.keys)
+            return await self._dispatcher.execute_each(each)
         return await self._on_each(
             keys, lambda text: CheckAndMark(namespace, "", lasting, text), note
         )

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 
+_PAGE = 250
+"""Keys whose callers resume in one iteration of the event loop."""
+
 _SPREAD = 0.1
 """How far apart the deadlines of a batch are, as a part of the timeout."""
 
@@ -271,9 +274,18 @@ class Batcher:
             self._start_watchdog()
 
     def _resolve(self, calls: Sequence[PendingCall[Any]], results: list[Any]) -> None:
-        """Deliver to each call its part of the results of a batch."""
-        end = 0
-        for call in calls:
+        """Deliver to each call its part of the results of a batch.
+
+        The callers of many keys resume in several iterations of the event loop, so that
+        other tasks run between.
+        """
+        end = keys = 0
+        for index, call in enumerate(calls):
+            if keys >= _PAGE:
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._resolve, calls[index:], results[end:])
+                return
+            keys += call.size
             start, end = end, end + len(call.operations)
             try:
                 call.resolve(self._checked(call.operations, results[start:end]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from copy import copy
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from .._errors import (
     OutcomeUnknownError,
@@ -99,13 +99,11 @@ def call_failure(
     If the others may have changed their keys, that is an ``OutcomeUnknownError``. A
     false sighting or claim has changed nothing.
     """
-    for result in results:
-        if isinstance(result, SeenError | list):
-            break
-    else:  # nearly every call
+    kinds = {*map(type, results)}
+    if list in kinds and isinstance(operations[0], ForEach):
+        return call_failure([operations[0].operation], cast("Any", results[0]))
+    if not any(issubclass(kind, SeenError) for kind in kinds):  # nearly every call
         return None
-    if isinstance(operations[0], ForEach) and isinstance(results[0], list):
-        return call_failure([operations[0].operation], results[0])
     failures = [result for result in results if isinstance(result, SeenError)]
     if not failures:
         return None

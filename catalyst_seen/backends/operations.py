@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from .._types import OnAbandoned
 
+_WITH_GIL = 2_000
+"""Bytes for which hashlib keeps the GIL; a busy thread may not give it back soon."""
+
 Result_co = TypeVar("Result_co", covariant=True)
 Id = tuple[str, str]
 """Namespace and key."""
@@ -247,7 +250,10 @@ class ForEach(Operation[list[Result_co]]):
                 text = "\0".join([str(len(self.keys)), *self.keys]).encode()
             except UnicodeEncodeError:
                 return None
-            self._digest = blake2b(text, digest_size=16).digest()
+            digest = blake2b(digest_size=16)
+            for start in range(0, len(text), _WITH_GIL):
+                digest.update(text[start : start + _WITH_GIL])
+            self._digest = digest.digest()
         return self._digest
 
 

@@ -8,6 +8,8 @@ anything.
 
 from __future__ import annotations
 
+import json
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..._types import ClaimState, Sighting
@@ -28,20 +30,22 @@ from . import bulk, namespaces, queries
 from .conditions import LIVE, STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..operations import ForEach
     from . import driver
 
 Outcome = tuple[list[Any], AllSeen | None]
 """The results, and what is known of all keys."""
-_Mark = tuple[int, float, float, float | None, int]
-"""A seen key: its index, first_seen, last_seen, expires_at, attempt."""
+_Mark = tuple[int, float, float, float | None, int, object]
+"""A seen key: index, first_seen, last_seen, expires_at, attempt, and a false value."""
 
 # In json_each, "key" is the index of a value.
 _FROM = """FROM json_each(:keys) AS wanted
     CROSS JOIN seen ON namespace = :namespace AND seen.key = wanted.value"""
-_SEEN = f"""SELECT wanted.key, expires_at, lease_until IS NULL {_FROM}
+# One row for all keys: the thread gives the GIL up, and waits for it, at each one.
+_SEEN = f"""SELECT json_group_array(wanted.key), min(expires_at),
+        count(*) FILTER (WHERE lease_until IS NULL) {_FROM}
     WHERE {LIVE} AND {STATES["seen"]}"""
 _ROWS = f"""SELECT wanted.key, first_seen, last_seen, expires_at, attempt,
     lease_until IS NOT NULL OR has_detail AND NOT {LIVE} {_FROM}"""
@@ -69,6 +73,9 @@ _REFRESH = f"""UPDATE seen SET
         AND {LIVE} AND {STATES["seen"]}"""  # noqa: S608
 
 
+_EXPIRES_AT, _IS_SPECIAL = itemgetter(3), itemgetter(-1)
+
+
 def execute(
     db: driver.Connection, ids: dict[str, int], each: ForEach[Any], now: float
 ) -> Outcome | None:
@@ -91,11 +98,13 @@ def _is_seen(
 ) -> Outcome:
     results = [False] * len(each.keys)
     ends: list[float | None] = []
-    for index, expires_at, is_mark in _select(db, _SEEN, ids, each, now):
-        results[index] = True
-        if is_mark:  # the owner of a dropped claim may still renew it
-            ends.append(expires_at)
-    if len(ends) < len(each.keys):
+    marks = 0
+    for number, (seen, end, marked) in enumerate(_select(db, _SEEN, ids, each, now)):
+        for index in json.loads(seen):
+            results[index + number * bulk.ROWS] = True
+        ends.append(end)
+        marks += marked
+    if marks < len(each.keys):  # the owner of a dropped claim may still renew it
         return results, None
     return results, AllSeen(_earliest(ends))
 
@@ -108,24 +117,21 @@ def _check_and_mark(
     marks = _read_marks(db, ids, each, now)
     if marks is None:
         return None
-    sightings: dict[str, Any] = dict.fromkeys(keys)
-    for index, first, last, _, attempt in marks:
-        key = keys[index]
-        sightings[key] = Sighting(key, name, Verdict.DUPLICATE, first, last, attempt)
+    results: list[Any] = [None] * len(keys)
+    for index, first, last, _, attempt, _ in marks:
+        results[index] = Sighting(
+            keys[index], name, Verdict.DUPLICATE, first, last, attempt
+        )
     if len(marks) == len(keys):
-        return [*sightings.values()], _summary(marks)
-    fresh = [key for key, sighting in sightings.items() if sighting is None]
-    for key in fresh:
-        sightings[key] = Sighting(key, name, Verdict.NEW, now, now)
-    _change(db, _MARK, ids, name, fresh, ts=now, now=now, ttl=check.ttl)
+        return results, _summary(marks)
     end = None if check.ttl is None else now + check.ttl
-    results = list(sightings.values())
-    return results, AllSeen.at(
-        _earliest([end, *(mark[3] for mark in marks)]),
-        [one.first_seen for one in results],
-        [one.last_seen for one in results],
-        [one.attempt for one in results],
-    )
+    fresh = [index for index, result in enumerate(results) if result is None]
+    for index in fresh:
+        results[index] = Sighting(keys[index], name, Verdict.NEW, now, now)
+        marks.insert(index, (index, now, now, end, 0, False))
+    new = [keys[index] for index in fresh]
+    _change(db, _MARK, ids, name, new, ts=now, now=now, ttl=check.ttl)
+    return results, _summary(marks)
 
 
 def _acquire(
@@ -139,7 +145,7 @@ def _acquire(
         return None
     owned, row = transition(None, claim, now)
     states: list[object] = [owned] * len(keys)
-    for index, _, _, _, attempt in marks:
+    for index, _, _, _, attempt, _ in marks:
         states[index] = ClaimState(Verdict.DUPLICATE, attempt)
     if len(marks) == len(keys):
         return states, _summary(marks)
@@ -163,7 +169,7 @@ def _confirm(
     if confirm.note is not None:
         return None
     results, claimed = [False] * len(keys), []
-    for index, token, is_claim in _select(db, _OWNERS, ids, each, now):
+    for index, token, is_claim in _select_each(db, _OWNERS, ids, each, now):
         if token == tokens[index]:
             results[index] = True
             if is_claim:
@@ -212,10 +218,12 @@ def _read_marks(
     is_noted = isinstance(one, Noted) and one.note is not None
     if is_noted or len(set(each.keys)) < len(each.keys):
         return None
-    rows = list(_select(db, _ROWS, ids, each, now))
-    if any(row[-1] for row in rows):
+    rows = _select_each(db, _ROWS, ids, each, now)
+    if any(map(_IS_SPECIAL, rows)):
         return None
-    return [row[:-1] for row in rows if row[3] is None or row[3] > now]
+    if all(map(_EXPIRES_AT, rows)) and min(map(_EXPIRES_AT, rows), default=0) > now:
+        return rows  # nearly always
+    return [row for row in rows if row[3] is None or row[3] > now]
 
 
 def _select(
@@ -224,17 +232,31 @@ def _select(
     ids: dict[str, int],
     each: ForEach[Any],
     now: float,
-) -> Iterable[Any]:
-    """Yield the rows of a query on the keys; the first column is the key's index."""
-    if each.namespace not in ids:
-        return
-    values = {"namespace": ids[each.namespace], "now": now}
-    for number, keys in enumerate(bulk.in_json(each.keys)):
-        for row in db.execute(query, {**values, "keys": keys}).fetchall():
-            if number and len(row) > 1:
-                yield row[0] + number * bulk.ROWS, *row[1:]
-            else:
-                yield row
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the row of a query on the keys; one for each ``bulk.ROWS`` of them."""
+    if each.namespace in ids:
+        values = {"namespace": ids[each.namespace], "now": now}
+        for keys in bulk.in_json(each.keys):
+            yield db.execute(query, {**values, "keys": keys}).fetchone()
+
+
+def _select_each(
+    db: driver.Connection,
+    query: str,
+    ids: dict[str, int],
+    each: ForEach[Any],
+    now: float,
+) -> list[Any]:
+    """Return the rows of a query on the keys; the first column is the key's index."""
+    rows: list[Any] = []
+    if each.namespace in ids:
+        values = {"namespace": ids[each.namespace], "now": now}
+        for number, keys in enumerate(bulk.in_json(each.keys)):
+            found = db.execute(query, {**values, "keys": keys}).fetchall()
+            if number:
+                found = [(row[0] + number * bulk.ROWS, *row[1:]) for row in found]
+            rows += found
+    return rows
 
 
 def _change(
@@ -260,7 +282,7 @@ def _find_or_create(db: driver.Connection, ids: dict[str, int], namespace: str) 
 
 
 def _summary(marks: Sequence[_Mark]) -> AllSeen:
-    _, first_seen, last_seen, ends, attempts = zip(*marks, strict=True)
+    _, first_seen, last_seen, ends, attempts, _ = zip(*marks, strict=True)
     return AllSeen.at(_earliest(ends), first_seen, last_seen, attempts)
 
 
