@@ -8,6 +8,7 @@ import warnings
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from ._calls import explained
@@ -876,11 +877,13 @@ class AsyncSeenStore(NamespaceVerbs):
         self, keys: Iterable[str], *, may_end_in_break: bool = False
     ) -> list[str]:
         """Validate keys; other tasks run between."""
+        check = partial(check_keys, may_end_in_break=may_end_in_break)
+        keys = listed(keys, "keys")
+        if len(keys) <= _CHUNK:
+            return [*check(keys, "keys", 0)]
         checked: list[str] = []
-        async for first, chunk in self._chunks(listed(keys, "keys")):
-            checked += check_keys(
-                chunk, "keys", first, may_end_in_break=may_end_in_break
-            )
+        async for first, chunk in self._chunks(keys):
+            checked += check(chunk, "keys", first)
         return checked
 
     async def _chunks(self, items: list[T]) -> AsyncIterator[tuple[int, list[T]]]:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 
+_LISTED = 10
+"""A cached listing takes as long as every tenth of its keys by itself."""
+
+
 class Dispatcher:
     """The entrance of the engine: every operation of every verb passes here.
 
@@ -139,14 +143,22 @@ class Dispatcher:
         """
         if not await self._has_turn(each):
             return None
-        return self.cache.get_each(each)
+        known = self.cache.get_each(each)
+        if known is None:
+            self._turns.spend(len(each.keys))
+        return known
 
     async def are_seen(self, question: ForEach[bool]) -> bool:
         """Is this a listing of which the cache knows that all keys are seen?
 
         The keys need not be valid, nor the store open: false says nothing of it.
         """
-        return await self._has_turn(question) and self.cache.are_seen(question)
+        if not await self._has_turn(question):
+            return False
+        are_seen = self.cache.are_seen(question)
+        if not are_seen:
+            self._turns.spend(len(question.keys))
+        return are_seen
 
     async def _has_turn(self, each: ForEach[Any]) -> bool:
         """Wait for a turn; false if the store is not open."""
@@ -154,8 +166,9 @@ class Dispatcher:
             self.lifecycle.check_open()
         except StoreClosedError:
             return False
-        if not self._turns.spend(keys := len(each.keys)):
-            await self._turns.wait(keys)
+        cost = 1 + len(each.keys) // _LISTED  # of a hit; a miss costs the rest
+        if not self._turns.spend(cost):
+            await self._turns.wait(cost)
         return True
 
     async def give_turn(self) -> None:

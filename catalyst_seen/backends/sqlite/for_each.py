@@ -9,7 +9,8 @@ anything.
 from __future__ import annotations
 
 import json
-from operator import itemgetter
+from itertools import repeat
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..._types import ClaimState, Sighting
@@ -74,6 +75,8 @@ _REFRESH = f"""UPDATE seen SET
 
 
 _EXPIRES_AT, _IS_SPECIAL = itemgetter(3), itemgetter(-1)
+_FIRST_SEEN, _LAST_SEEN = attrgetter("first_seen"), attrgetter("last_seen")
+_ATTEMPT = attrgetter("attempt")
 
 
 def execute(
@@ -117,21 +120,33 @@ def _check_and_mark(
     marks = _read_marks(db, ids, each, now)
     if marks is None:
         return None
-    results: list[Any] = [None] * len(keys)
-    for index, first, last, _, attempt, _ in marks:
-        results[index] = Sighting(
-            keys[index], name, Verdict.DUPLICATE, first, last, attempt
+    numbers, first_seen, last_seen, ends, attempts, _ = _columns(marks)
+    results = list(
+        map(
+            Sighting,
+            map(keys.__getitem__, numbers),
+            repeat(name),
+            repeat(Verdict.DUPLICATE),
+            first_seen,
+            last_seen,
+            attempts,
         )
+    )
     if len(marks) == len(keys):
-        return results, _summary(marks)
-    end = None if check.ttl is None else now + check.ttl
-    fresh = [index for index, result in enumerate(results) if result is None]
+        known = AllSeen.at(_earliest(ends), first_seen, last_seen, attempts)
+        return results, known
+    fresh = sorted({*range(len(keys))}.difference(numbers))
     for index in fresh:
-        results[index] = Sighting(keys[index], name, Verdict.NEW, now, now)
-        marks.insert(index, (index, now, now, end, 0, False))
+        results.insert(index, Sighting(keys[index], name, Verdict.NEW, now, now))
     new = [keys[index] for index in fresh]
     _change(db, _MARK, ids, name, new, ts=now, now=now, ttl=check.ttl)
-    return results, _summary(marks)
+    end = None if check.ttl is None else now + check.ttl
+    return results, AllSeen.at(
+        _earliest([*ends, end]),
+        map(_FIRST_SEEN, results),
+        map(_LAST_SEEN, results),
+        map(_ATTEMPT, results),
+    )
 
 
 def _acquire(
@@ -148,7 +163,9 @@ def _acquire(
     for index, _, _, _, attempt, _ in marks:
         states[index] = ClaimState(Verdict.DUPLICATE, attempt)
     if len(marks) == len(keys):
-        return states, _summary(marks)
+        _, first_seen, last_seen, ends, attempts, _ = _columns(marks)
+        known = AllSeen.at(_earliest(ends), first_seen, last_seen, attempts)
+        return states, known
     assert row is not None  # noqa: S101 - what is unknown can be claimed
     id_ = _find_or_create(db, ids, each.namespace)
     rows = [
@@ -281,13 +298,12 @@ def _find_or_create(db: driver.Connection, ids: dict[str, int], namespace: str) 
     return ids[namespace]
 
 
-def _summary(marks: Sequence[_Mark]) -> AllSeen:
-    _, first_seen, last_seen, ends, attempts, _ = zip(*marks, strict=True)
-    return AllSeen.at(_earliest(ends), first_seen, last_seen, attempts)
+def _columns(marks: Sequence[_Mark]) -> Sequence[Sequence[Any]]:
+    return list(zip(*marks, strict=True)) or [()] * 6
 
 
 def _earliest(ends: Iterable[float | None]) -> float | None:
-    return min((end for end in ends if end is not None), default=None)
+    return min(filter(None, ends), default=None)
 
 
 _EXECUTE: dict[
