@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     from .._types import RecordState
     from .operations import Id
 
+# The members of an enum, which take a quarter of a microsecond each by their name.
+_NEW = Verdict.NEW
+_RETRY = Verdict.RETRY
+_IN_FLIGHT = Verdict.IN_FLIGHT
+_DUPLICATE = Verdict.DUPLICATE
+_HELD = Verdict.HELD
 
 Outcome = tuple[bool, Row | None]
 """Whether the operation had its effect, and the row that it leaves."""
@@ -88,7 +94,7 @@ def transition_batch(
             if kind not in marks:
                 _, marks[kind] = transition(None, operation, now)
             after = marks[kind]
-            result = to_result(operation, Verdict.NEW, after, now, is_done=True)
+            result = to_result(operation, _NEW, after, now, is_done=True)
         else:
             result, after = transition(row, operation, now)
         batch.results.append(result)
@@ -100,19 +106,19 @@ def transition_batch(
 
 def _verdict(row: Row | None, now: float) -> Verdict:
     if row is None:
-        return Verdict.NEW
+        return _NEW
     if row.lease_until is None:
-        return Verdict.DUPLICATE
+        return _DUPLICATE
     if now < row.lease_until:
-        return Verdict.IN_FLIGHT
+        return _IN_FLIGHT
     return _ABANDONED[row.on_abandoned]
 
 
 _ABANDONED = {
-    None: Verdict.RETRY,  # released, not abandoned
-    "retry": Verdict.RETRY,
-    "hold": Verdict.HELD,
-    "drop": Verdict.DUPLICATE,
+    None: _RETRY,  # released, not abandoned
+    "retry": _RETRY,
+    "hold": _HELD,
+    "drop": _DUPLICATE,
 }
 
 
@@ -144,7 +150,7 @@ def _check_and_mark(
 def _refresh(
     refresh: Refresh, row: Row | None, verdict: Verdict, now: float
 ) -> Outcome:
-    if row is None or verdict is not Verdict.DUPLICATE:
+    if row is None or verdict is not _DUPLICATE:
         return False, row
     after = _marked(row, verdict, now, refresh.ttl)
     expires_at = None
@@ -200,7 +206,7 @@ def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Outco
 def _resolve(
     resolve: Resolve, row: Row | None, verdict: Verdict, now: float
 ) -> Outcome:
-    if row is None or verdict is not Verdict.HELD:
+    if row is None or verdict is not _HELD:
         return False, row
     if resolve.is_handled:
         return True, _marked(row, verdict, now, resolve.ttl)
@@ -250,13 +256,13 @@ def to_result(
 
 
 def _is_seen(_: IsSeen, verdict: Verdict, *_others: object) -> bool:
-    return verdict is Verdict.DUPLICATE
+    return verdict is _DUPLICATE
 
 
 def _record(
     get: Get, verdict: Verdict, row: Row | None, _now: float, _is_done: object
 ) -> Record | None:
-    if row is None or verdict is Verdict.NEW:
+    if row is None or verdict is _NEW:
         return None
     return to_record((get.namespace, get.key), verdict, row)
 
@@ -270,7 +276,7 @@ def to_record(id_: Id, verdict: Verdict, row: Row) -> Record:
         row: The row.
     """
     state = _STATES[verdict]
-    if verdict is Verdict.IN_FLIGHT and row.on_abandoned is None:
+    if verdict is _IN_FLIGHT and row.on_abandoned is None:
         state = "released"  # with a delay that is not over
     return Record(
         key=id_[1],
@@ -286,10 +292,10 @@ def to_record(id_: Id, verdict: Verdict, row: Row) -> Record:
 
 
 _STATES: dict[Verdict, RecordState] = {
-    Verdict.DUPLICATE: "seen",
-    Verdict.IN_FLIGHT: "claimed",
-    Verdict.RETRY: "released",
-    Verdict.HELD: "held",
+    _DUPLICATE: "seen",
+    _IN_FLIGHT: "claimed",
+    _RETRY: "released",
+    _HELD: "held",
 }
 
 
@@ -310,7 +316,7 @@ def _sighting(
 def _claim_state(
     _: Acquire, verdict: Verdict, row: Row, now: float, is_done: object
 ) -> ClaimState:
-    is_leased = is_done or verdict is Verdict.IN_FLIGHT
+    is_leased = is_done or verdict is _IN_FLIGHT
     return ClaimState(
         verdict,
         row.attempt,
@@ -321,7 +327,7 @@ def _claim_state(
 
 
 def _retry_after(verdict: Verdict, row: Row, now: float) -> float | None:
-    if verdict is not Verdict.IN_FLIGHT or row.lease_until is None:
+    if verdict is not _IN_FLIGHT or row.lease_until is None:
         return None
     return row.lease_until - now
 
@@ -353,7 +359,7 @@ def _marked(row: Row | None, verdict: Verdict, ts: float, ttl: float | None) -> 
     """
     if row is None:
         return Row(ts, ts, _after(ts, ttl))
-    if verdict is Verdict.DUPLICATE:
+    if verdict is _DUPLICATE:
         last_seen = max(row.last_seen, ts)
         expires_at = _after(last_seen, ttl)
         token = row.token if row.lease_until is None else None
