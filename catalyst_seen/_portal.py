@@ -1,13 +1,18 @@
-"""The event loop thread of a blocking store, and the calls that cross into it."""
+"""The event loop thread of a blocking store, and the calls that cross into it.
+
+An interrupt (Ctrl-C) may be raised inside every function in Python that the main thread
+runs. So the threads share nothing but locks of C, which an interrupt leaves either
+acquired or not: ``concurrent.futures.Future`` has a condition whose lock would stay
+locked, and the event loop would wait for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 
@@ -25,8 +30,7 @@ T = TypeVar("T")
 class LoopThread:
     """A daemon thread whose event loop keeps a store open until ``stop``.
 
-    Other threads submit coroutines and wait for the results. A future of its own for
-    each takes half of the time of anyio's ``BlockingPortal``.
+    Other threads submit coroutines and wait for the results.
     """
 
     def __init__(self, store: AsyncSeenStore, close_timeout: float) -> None:
@@ -36,23 +40,22 @@ class LoopThread:
             store: The store that the thread opens and closes.
             close_timeout: Seconds that ``stop`` waits for the end of the thread.
         """
-        opening: Future[None] = Future()
+        self._opening = _Outcome[None]()
         self._store = store
         self._close_timeout = close_timeout
         self._owner = Owner()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._crossings: dict[Future[Any], asyncio.Task[None] | None] = {}
-        self._crossing = threading.Lock()
+        self._crossings: set[_Crossing[Any]] = set()
         self._has_ended = False
         self._thread = threading.Thread(
-            target=self._run, args=(opening,), name="catalyst-seen loop", daemon=True
+            target=self._run, name="catalyst-seen loop", daemon=True
         )
         self._thread.start()
         try:
-            opening.result()
+            self._opening.wait()
         except BaseException:
             # On Ctrl-C the thread continues to open the store, and has to close it.
-            opening.add_done_callback(lambda _: self.stop())
+            self._opening.call_when_set(self.stop)
             raise
 
     def call(
@@ -74,68 +77,34 @@ class LoopThread:
                 await compensate(result)
             return result
 
-        future: Future[T] | None = None
+        crossing = _Crossing(run)
         try:
-            future = self._submit(run)
-            return future.result()
+            self._submit(crossing)
+            return crossing.wait()
         except BaseException:
-            if future is not None:
-                future.cancel()
+            if not crossing.is_set:
+                crossing.is_cancelled = True
+                self._crossings.discard(crossing)
+                self.post(crossing.cancel)
             for result in handover.withdraw():
                 if compensate:
-                    self._submit(partial(compensate, result))
+                    self._submit(_Crossing(partial(compensate, result)))
             raise
 
-    def _submit(self, work: Callable[[], Awaitable[T]]) -> Future[T]:
+    def _submit(self, crossing: _Crossing[Any]) -> None:
         """Start a coroutine in the event loop.
-
-        Cancelling the future cancels the coroutine.
 
         Raises:
             StoreClosedError: The loop has ended, as at the exit of the program.
         """
-        future: Future[T] = Future()
         loop = self._loop
-        with self._crossing:
-            if self._has_ended or loop is None:
-                raise StoreClosedError("the store is closed")
-            self._crossings[future] = None
-            try:
-                loop.call_soon_threadsafe(self._start, future, work)
-            except RuntimeError as exc:  # the exit of the program has closed the loop
-                raise StoreClosedError("the store is closed") from exc
-        future.add_done_callback(self._cancel)
-        return future
-
-    def _start(self, future: Future[T], work: Callable[[], Awaitable[T]]) -> None:
-        task = asyncio.create_task(self._complete(future, work))
-        self._crossings[future] = task
-        if future.cancelled():
-            task.cancel()
-
-    async def _complete(
-        self, future: Future[T], work: Callable[[], Awaitable[T]]
-    ) -> None:
+        self._crossings.add(crossing)  # before ``_has_ended`` is read; see ``_end``
+        if loop is None or self._has_ended:
+            raise StoreClosedError("the store is closed")
         try:
-            result = await work()
-        except asyncio.CancelledError:
-            self._fail(future, StoreClosedError("the store was closed meanwhile"))
-        except BaseException as exc:  # noqa: BLE001 - the caller gets it
-            self._fail(future, exc)
-        else:
-            with suppress(InvalidStateError):
-                future.set_result(result)
-        finally:
-            del self._crossings[future]
-
-    def _fail(self, future: Future[Any], exc: BaseException) -> None:
-        with suppress(InvalidStateError):  # its caller was interrupted
-            future.set_exception(exc)
-
-    def _cancel(self, future: Future[Any]) -> None:
-        task = self._crossings.get(future)
-        if future.cancelled() and task is not None:
-            self.post(task.cancel)
+            loop.call_soon_threadsafe(crossing.start, self._crossings)
+        except RuntimeError as exc:  # the exit of the program has closed the loop
+            raise StoreClosedError("the store is closed") from exc
 
     def post(self, function: Callable[[], object]) -> None:
         """Schedule a short function in the event loop, without waiting for it."""
@@ -155,30 +124,116 @@ class LoopThread:
         if threading.current_thread() is not self._thread:
             self._thread.join(self._close_timeout)
 
-    def _run(self, opening: Future[None]) -> None:
+    def _run(self) -> None:
         try:
-            anyio.run(self._serve, opening)
+            anyio.run(self._serve)
         except BaseException as exc:
-            if opening.done():
+            if self._opening.is_set:
                 raise
-            opening.set_exception(exc)
+            self._opening.set_error(exc)
         finally:
             self._end()
 
     def _end(self) -> None:
         """Fail the calls that the event loop did not complete, and refuse others."""
-        with self._crossing:
-            self._has_ended = True
-        for future in list(self._crossings):
-            self._fail(future, StoreClosedError("the store was closed meanwhile"))
+        self._has_ended = True
+        for crossing in list(self._crossings):
+            if not crossing.is_set:
+                crossing.set_error(StoreClosedError("the store was closed meanwhile"))
 
-    async def _serve(self, opening: Future[None]) -> None:
+    async def _serve(self) -> None:
         async with self._store:
             self._stopping = asyncio.Event()
             self._loop = asyncio.get_running_loop()
-            opening.set_result(None)
+            self._opening.set_result(None)
             await self._stopping.wait()
             await self._store.aclose()
+
+
+class _Outcome(Generic[T]):
+    """A result or an error that one thread sets, once, and another one waits for.
+
+    Attributes:
+        is_set: Whether it is there.
+    """
+
+    def __init__(self) -> None:
+        self.is_set: bool = False
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._callback: Callable[[], object] | None = None
+        self._unset = threading.Lock()
+        self._unset.acquire()
+
+    def set_result(self, result: T) -> None:
+        """Set the result."""
+        self._result = result
+        self._set()
+
+    def set_error(self, error: BaseException) -> None:
+        """Set an error, which ``wait`` raises."""
+        self._error = error
+        self._set()
+
+    def call_when_set(self, callback: Callable[[], object]) -> None:
+        """Call a function when it is set; perhaps twice."""
+        self._callback = callback
+        if self.is_set:
+            callback()
+
+    def wait(self) -> T:
+        """Wait for the result, and return it; only one thread may."""
+        self._unset.acquire()
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its traceback refers to this frame
+        return cast("T", self._result)
+
+    def _set(self) -> None:
+        self.is_set = True
+        self._unset.release()
+        if self._callback is not None:
+            self._callback()
+
+
+class _Crossing(_Outcome[T]):
+    """A call on its way into the event loop, and its outcome on the way back.
+
+    Attributes:
+        is_cancelled: Set by a caller that does not wait any more.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
+        super().__init__()
+        self.is_cancelled: bool = False
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, crossings: set[_Crossing[Any]]) -> None:
+        """Start its task, in the event loop; at the end it leaves the given set."""
+        if self.is_cancelled:
+            crossings.discard(self)
+            return
+        self._task = asyncio.create_task(self._run(crossings))
+
+    def cancel(self) -> None:
+        """Cancel its task, in the event loop."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self, crossings: set[_Crossing[Any]]) -> None:
+        try:
+            result = await self._work()
+        except asyncio.CancelledError:
+            self.set_error(StoreClosedError("the store was closed meanwhile"))
+        except BaseException as exc:  # noqa: BLE001 - the caller gets it
+            self.set_error(exc)
+        else:
+            self.set_result(result)
+        finally:
+            crossings.discard(self)
 
 
 class _Handover(Generic[T]):

@@ -261,13 +261,15 @@ class SeenStore:
         note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> list[Sighting]:
-        return self._ask(
+        verb = partial(
             AsyncSeenStore.check_and_mark_many,
-            _materialized(keys),
+            keys=_materialized(keys),
             ttl=ttl,
             note=note,
             namespace=namespace,
         )
+        # A function is called once for each key; no answer with it is cached.
+        return self._call(verb, self._store) if callable(note) else self._ask(verb)
 
     def refresh(
         self,
@@ -317,10 +319,8 @@ class SeenStore:
         async def acquire() -> list[Claim]:
             return [await self._store.claim(key, **options)]
 
-        try:
-            claim = self._answer(self._cached.claim(key, **options))
-        except NotCachedError:
-            (claim,) = self._call_for_claims(acquire)
+        known = self._answers(self._cached.claim(key, **options))
+        (claim,) = known or self._call_for_claims(acquire)
         return BlockingClaim(self, claim)
 
     def once(
@@ -538,27 +538,25 @@ class SeenStore:
         **kwargs: P.kwargs,
     ) -> T:
         """Call a verb in this thread if the cache has the answer."""
-        try:
-            return self._answer(verb(self._cached, *args, **kwargs))
-        except NotCachedError:
-            return self._call(partial(verb, self._store), *args, **kwargs)
+        for answer in self._answers(verb(self._cached, *args, **kwargs)):
+            return answer
+        return self._call(partial(verb, self._store), *args, **kwargs)
 
-    def _answer(self, call: Coroutine[object, object, T]) -> T:
-        """Run the call of a verb on ``_cached``, which never waits.
+    def _answers(self, call: Coroutine[object, object, T]) -> list[T]:
+        """Run the call of a verb on ``_cached``; a list with its result, if that knows.
 
-        Raises:
-            NotCachedError: It needs the event loop; it has changed nothing.
-            StoreClosedError: The store is closed, or belongs to the parent of a fork.
+        A closed store knows nothing; ``_call`` has the error.
         """
-        if self._calls.is_closed or not self._owner.is_current:
+        with suppress(NotCachedError):
+            if self._calls.is_closed or not self._owner.is_current:
+                call.close()
+                return []
+            try:
+                call.send(None)
+            except StopIteration as done:
+                return [cast("T", done.value)]
             call.close()
-            raise NotCachedError  # for the error of ``_call``
-        try:
-            call.send(None)
-        except StopIteration as done:
-            return cast("T", done.value)
-        call.close()
-        raise NotCachedError
+        return []
 
     def _call_for_claims(
         self, acquire: Callable[[], Awaitable[list[Claim]]]
@@ -581,14 +579,18 @@ class SeenStore:
 class _Calls:
     """The calls under way, which a close waits for; shared by the views of a store.
 
+    Its locks are locks of C, for the reason that ``_portal`` has.
+
     Attributes:
         is_closed: Whether further calls are refused.
     """
 
     def __init__(self) -> None:
-        self._idle = threading.Condition()
-        self._active = 0
         self.is_closed: bool = False
+        self._lock = threading.RLock()  # a signal handler may call the store
+        self._active = 0
+        self._busy = threading.Lock()  # released when the last call ends after a close
+        self._busy.acquire()
 
     @contextmanager
     def track(self, store: SeenStore) -> Iterator[None]:
@@ -597,22 +599,28 @@ class _Calls:
         Raises:
             StoreClosedError: The store is closed.
         """
-        with self._idle:
+        with self._lock:
             if self.is_closed:
                 raise StoreClosedError(f"{store!r} is closed: make a new store")
             self._active += 1
         try:
             yield
         finally:
-            with self._idle:
+            with self._lock:
                 self._active -= 1
-                self._idle.notify_all()
+                self._release_if_idle()
 
     def close(self, timeout: float) -> None:
         """Refuse further calls, and wait for those under way."""
-        with self._idle:
+        with self._lock:
             self.is_closed = True
-            self._idle.wait_for(lambda: self._active == 0, timeout)
+            self._release_if_idle()
+        if self._busy.acquire(timeout=timeout):
+            self._busy.release()  # for other threads that close as well
+
+    def _release_if_idle(self) -> None:
+        if self.is_closed and not self._active and self._busy.locked():
+            self._busy.release()
 
 
 @misused(

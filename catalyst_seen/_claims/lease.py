@@ -385,19 +385,28 @@ async def release_unsettled(leases: Sequence[Lease]) -> None:
     is logged: then the leases end by themselves.
     """
     finishing = {lease.finishing for lease in leases if lease.finishing}
-    if finishing:  # their callers may not have waited for them
-        await asyncio.wait(finishing)
-    unsettled = [
-        lease
-        for lease in leases
-        if not lease.is_finished and not lease.in_user_transaction
-    ]
+    # Before the first await, where an anyio scope may cancel again.
+    releasing = _release_unsettled(leases)
+    pending = {future for future in finishing if not future.done()}
+    if pending:  # their callers may not have waited for them
+        await asyncio.wait(pending)
+    for releases in (releasing, _release_unsettled(leases)):  # the second: those failed
+        if releases is not None:
+            timeout = leases[0].dispatcher.tuning.release_timeout
+            await asyncio.wait({releases}, timeout=timeout)
+
+
+def _release_unsettled(leases: Sequence[Lease]) -> asyncio.Future[list[bool]] | None:
+    """Submit the releases of the leases that nothing has finished or is finishing."""
+    unsettled = [lease for lease in leases if lease.needs_renewal]
     if not unsettled:
-        return
-    dispatcher = unsettled[0].dispatcher
-    with suppress(StoreClosedError):
+        return None
+    try:
         operations = [lease.requested or lease.release() for lease in unsettled]
-        releasing = dispatcher.detached.submit_with_retry(operations)
-        for lease, operation in zip(unsettled, operations, strict=True):
-            lease.start_finish(operation, releasing)
-        await asyncio.wait({releasing}, timeout=dispatcher.tuning.release_timeout)
+        detached = unsettled[0].dispatcher.detached
+        releasing = detached.submit_with_retry(operations)
+    except StoreClosedError:
+        return None
+    for lease, operation in zip(unsettled, operations, strict=True):
+        lease.start_finish(operation, releasing)
+    return releasing

@@ -47,8 +47,11 @@ if TYPE_CHECKING:
 _REVALIDATIONS = 4
 """Revalidations per staleness window."""
 
-_LISTINGS = 16
-"""One entry of so many is a listing, which needs as much memory as some keys."""
+_LISTINGS = 4
+"""One of so many parts of the cache is for listings."""
+
+_KEY_BYTES = 350
+"""What a cached key takes; a listing counts as the keys that take as much."""
 
 _CHANGING = {Forget, Mark, Refresh}
 """Operations that change a key which is seen already."""
@@ -99,11 +102,15 @@ class _Changes:
 
 
 class _Listing(NamedTuple):
-    """Keys that are all seen, and the counts of ``_Changes`` when they were."""
+    """Keys that are all seen, and the counts of ``_Changes`` when they were.
+
+    ``weight`` is the number of cached keys that take as much memory.
+    """
 
     keys: AllSeen
     endings: int
     updates: int
+    weight: int
 
 
 def _kind(operation: Operation[Any]) -> type[Operation[Any]]:
@@ -168,8 +175,9 @@ class SeenCache:
         self._young: dict[Id, Row] = {}
         self._old: dict[Id, Row] = {}
         self._listings: dict[tuple[str, bytes], _Listing] = {}  # by their digest
+        self._weight = 0
         self._changes: dict[str, _Changes] = {}
-        self._counting = threading.Lock()
+        self._counting = threading.RLock()  # a signal handler may call a store
         self._version: object = None
         self._revalidated = -math.inf
         with _invalidations_lock:
@@ -182,7 +190,7 @@ class SeenCache:
         return 2 * self._generation + self._limit
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old) + len(self._listings)
+        return len(self._young) + len(self._old) + self._weight
 
     def get(self, operation: CacheableOperation[Result_co]) -> Result_co | None:
         """Return the result of an operation on a cached key; ``None`` is a miss.
@@ -201,9 +209,11 @@ class SeenCache:
 
     def find(self, operation: CacheableOperation[Result_co]) -> Result_co | None:
         """Return the result of an operation on a cached key; ``None`` is a miss."""
+        if not self._is_valid():  # first: what is read afterwards is as valid
+            return None
         id_ = operation.namespace, operation.key
         row = self._young.get(id_) or self._old.get(id_)
-        if row is None or not self._is_valid():
+        if row is None:
             return None
         now = self._now()
         if row.expires_at is not None and row.expires_at <= now:
@@ -327,14 +337,26 @@ class SeenCache:
         if isinstance(row, AllSeen) and listing.keys:
             namespace = listing.namespace
             changes = self._changes.setdefault(namespace, _Changes())
-            id_ = namespace, listing.digest() or b""
-            self._listings.pop(id_, None)
-            self._listings[id_] = _Listing(row, changes.endings, changes.updates)
-            if len(self._listings) > self._limit:  # the oldest one goes
-                del self._listings[next(iter(self._listings))]
-            if len(self._changes) > 2 * self._limit:  # most are of no listing
-                self._listings, self._changes = {}, {}
+            weight = 1 + row.nbytes() // _KEY_BYTES
+            self._put_listing(
+                (namespace, listing.digest() or b""),
+                _Listing(row, changes.endings, changes.updates, weight),
+            )
         return work
+
+    def _put_listing(self, id_: tuple[str, bytes], listing: _Listing) -> None:
+        self._drop_listing(id_)
+        self._listings[id_] = listing
+        self._weight += listing.weight
+        while self._weight > self._limit:  # the oldest one goes
+            self._drop_listing(next(iter(self._listings)))
+        if len(self._changes) > 2 * self._limit:  # most are of no listing
+            self._listings, self._changes, self._weight = {}, {}, 0
+
+    def _drop_listing(self, id_: tuple[str, bytes]) -> None:
+        dropped = self._listings.pop(id_, None)
+        if dropped is not None:
+            self._weight -= dropped.weight
 
     async def _drop_in_pages(self, ids: Iterable[Id]) -> None:
         ids = iter(ids) if len(self) else iter(())
@@ -394,5 +416,5 @@ class SeenCache:
 
     def _clear(self) -> None:
         self._young, self._old = {}, {}
-        self._listings, self._changes = {}, {}
+        self._listings, self._changes, self._weight = {}, {}, 0
         self._epoch = self._shared.epoch  # last, for the readers in other threads

@@ -125,6 +125,7 @@ class Dispatcher:
             for operation, result in zip(operations, cached, strict=True)
             if result is None
         ]
+        self.lifecycle.check_open()  # it may have waited for its turn
         results = iter(await self.batcher.send(missed))
         return [next(results) if result is None else result for result in cached]
 

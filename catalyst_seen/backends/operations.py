@@ -290,6 +290,11 @@ class AllSeen(NamedTuple):
             claims if any(claims) else None,
         )
 
+    def nbytes(self) -> int:
+        """Return the size of what is known of the single keys."""
+        known = (self.first_seen, self.last_seen, self.attempts)
+        return sum(one.itemsize * len(one) for one in known if one is not None)
+
     @classmethod
     def of(cls, rows: Sequence[Row | None], now: float) -> AllSeen | None:
         """Summarize the rows of the keys; ``None`` unless all are seen."""

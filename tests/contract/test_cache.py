@@ -471,6 +471,21 @@ class TestListings:
             await other.forget("b")
         assert await listing.filter_new(LISTED) == ["b"]
 
+    async def test_listings_count_by_their_size(self, path: Path) -> None:
+        """Listings of many keys take no more memory than as many keys would."""
+        async with AsyncSeenStore(config(path, keys=1_000)) as store:
+            for number in range(40):
+                listing = [f"{number} {key}" for key in LARGE[:1_000]]
+                for _ in range(2):
+                    await store.check_and_mark_many(listing)
+            assert 0 < (await store.stats()).recent_keys <= 1_000
+            before = await asked(store)
+            await store.check_and_mark_many(listing)  # the last one
+            assert await asked(store) == before
+            first = [f"0 {key}" for key in LARGE[:1_000]]
+            await store.check_and_mark_many(first)
+            assert await asked(store) == before + 1_000
+
     async def test_poller_with_many_feeds(self, shared: Target) -> None:
         """Feeds with more keys than the cache has entries are answered from it."""
         settings = replace(config(shared, keys=1_000), max_in_flight=10_000)
@@ -554,7 +569,7 @@ class TestSize:
         await store.mark_many(keys)
         for verb in (store.filter_new, store.check_and_mark_many):
             turns = 0
-            for _ in range(400):  # 12,000 keys, a few at a time
+            for _ in range(4_000):  # each takes as long as four keys by themselves
                 await verb(keys)
             assert turns >= 9
         task.cancel()

@@ -7,10 +7,11 @@ import inspect
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -18,7 +19,9 @@ from catalyst_seen import (
     AsyncSeenStore,
     BlockingClaim,
     Claim,
+    ClaimNotOwnedError,
     ConfigurationError,
+    InvalidKeyError,
     LeaseLostError,
     SchemaError,
     SeenStore,
@@ -28,6 +31,8 @@ from catalyst_seen import (
     Verdict,
     should_filter,
 )
+from catalyst_seen._portal import _Crossing
+from catalyst_seen.backends.operations import IsSeen
 
 from ..support.clock import DAY, NOON, Clock
 from ..support.locks import write_lock
@@ -319,22 +324,18 @@ class TestClaims:
     ) -> None:
         """Ctrl-C just before or after the result leases nothing."""
         with SeenStore(path) as store:
-            start = store._thread._submit
+            wait = _Crossing.wait
 
-            class Late:
-                def __init__(self, *work: Any) -> None:
-                    self.future: Any = start(*work)
-
-                def result(self) -> None:
-                    if has_answer:
-                        self.future.result()
-                    raise KeyboardInterrupt
-
-                def cancel(self) -> None:
-                    """Come too late."""
+            def wait_and_interrupt(crossing: _Crossing[Any]) -> None:
+                if has_answer:
+                    wait(crossing)
+                while crossing._task is None:
+                    time.sleep(0.001)
+                raise KeyboardInterrupt
 
             with monkeypatch.context() as interrupted:
-                interrupted.setattr(store._thread, "_submit", Late)
+                interrupted.setattr(_Crossing, "wait", wait_and_interrupt)
+                interrupted.setattr(_Crossing, "cancel", lambda _: None)  # too late
                 with pytest.raises(KeyboardInterrupt):
                     _ = store.claim_many(["a", "b"]) if many else store.claim("a")
             for key in ["a", "b"] if many else ["a"]:
@@ -406,9 +407,9 @@ class TestClaims:
             claim = store.claim("block", keep_alive=True)
             start = store._thread._submit
 
-            def interrupted(*work: Any) -> None:
+            def interrupted(crossing: _Crossing[Any]) -> None:
                 if has_begun:
-                    start(*work)
+                    start(crossing)
                 monkeypatch.undo()
                 raise KeyboardInterrupt
 
@@ -535,6 +536,146 @@ class TestThreads:
         """
         done = run_script(script, str(path), options=NO_FORK_WARNING)
         assert (done.stdout, done.stderr) == ("20\n", "")
+
+
+class TestCached:
+    """What the cache knows is answered in the thread of the caller."""
+
+    @pytest.fixture
+    def stuck(self, path: Path) -> Iterator[SeenStore]:
+        """A store with cached keys, whose event loop does not run any more."""
+        config = SeenStoreConfig(path, purge_interval=None, recent_staleness=3_600)
+        held, entered = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            entered.set()
+            held.wait(60)
+
+        with SeenStore(config) as store:
+            store.mark_many(["a", "b"])
+            store.check_and_mark_many(["a", "b"])
+            assert store.is_seen("a")
+            feed = store.namespace("feed")
+            feed.mark_seen("c")
+            assert feed.is_seen("c")
+            store._thread.post(hold)
+            assert entered.wait(60)
+            yield store
+            held.set()
+
+    def test_answers_without_the_loop(self, stuck: SeenStore) -> None:
+        """Keys and listings that are cached are answered while the loop is stuck."""
+        assert stuck.is_seen("a")
+        assert stuck.check_and_mark("a").verdict is Verdict.DUPLICATE
+        assert not stuck.claim("a")
+        assert not stuck.claim("a", required=False, note="text", lease=5)
+        assert stuck.filter_new(["a", "b"]) == []
+        assert stuck.filter_new([1, 2], key=lambda n: "ab"[n - 1]) == []
+        assert not any(stuck.check_and_mark_many(["a", "b"]))
+        feed = stuck.namespace("feed")
+        assert feed.is_seen("c")
+        assert not feed.check_and_mark("c")
+
+    def test_errors_without_the_loop(self, stuck: SeenStore) -> None:
+        """Arguments are checked as always, and a required claim raises."""
+        with pytest.raises(InvalidKeyError):
+            stuck.is_seen("")
+        with pytest.raises(InvalidKeyError):
+            stuck.filter_new(["a", "\0"])
+        with pytest.raises(ClaimNotOwnedError):
+            stuck.claim("a", required=True)
+        with pytest.raises(TypeError):
+            stuck.check_and_mark("a", ttl=object())  # type: ignore[arg-type]
+
+    def test_closed_store(self, path: Path) -> None:
+        """A closed store answers nothing, and its error has no strange context."""
+        store = SeenStore(path)
+        store.mark_seen("a")
+        assert store.is_seen("a")
+        store.close()
+        for call in (store.is_seen, store.check_and_mark, store.claim):
+            with pytest.raises(StoreClosedError) as caught:
+                call("a")
+            assert caught.value.__context__ is None
+
+    def test_forget_by_another_thread(self, path: Path) -> None:
+        """What one thread has forgotten no other thread finds in the cache."""
+        with SeenStore(path) as store:
+            for _ in range(50):
+                store.mark_many(["a", "b"])
+                store.filter_new(["a", "b"])
+                assert store.is_seen("a")
+                forgetting = threading.Thread(target=store.forget, args=("a",))
+                forgetting.start()
+                forgetting.join()
+                assert not store.is_seen("a")
+                assert store.filter_new(["a", "b"]) == ["a"]
+
+    def test_notes_are_made_once(self, path: Path) -> None:
+        """A function of the note is called once for each key."""
+        called: list[str] = []
+
+        def note(key: str) -> str:
+            called.append(key)
+            return key
+
+        with SeenStore(path) as store:
+            assert all(store.check_and_mark_many(["a", "b"], note=note))
+            assert called == ["a", "b"]
+
+    def test_claim_of_a_cached_key_belongs_to_the_store(self, path: Path) -> None:
+        """It is accepted where claims of the store are."""
+        with SeenStore(path) as store:
+            store.mark_seen("a")
+            assert store.is_seen("a")
+            claims = [store.claim("a"), store.claim("b")]
+            assert store.confirm_many(claims) == [False, True]
+
+    def test_row_is_read_after_the_check(self, path: Path) -> None:
+        """A row that was replaced while the cache is found valid is not returned."""
+        with SeenStore(path) as store:
+            store.mark_seen("a")
+            cache = store._store._dispatcher.cache
+
+            def forget_first() -> bool:
+                cache._drop([("", "a")])
+                return True
+
+            with patch.object(cache, "_is_valid", forget_first):
+                assert cache.find(IsSeen("", "a")) is None
+
+    @pytest.mark.slow
+    def test_random_interrupts(self, path: Path, run_script: Run) -> None:
+        """After a thousand interrupts anywhere every thread can use the store."""
+        script = """
+            import random, signal, sys, threading, time
+            from catalyst_seen import SeenStore
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            sys.unraisablehook = lambda _: None
+            interrupts, number = 0, 0
+            with SeenStore(sys.argv[1], purge_interval=None) as store:
+                store.mark_seen("cached")
+                while interrupts < 1_000:
+                    number += 1
+                    try:
+                        delay = random.uniform(0.00002, 0.0009)
+                        signal.setitimer(signal.ITIMER_REAL, delay)
+                        store.is_seen("cached")
+                        store.claim(str(number)).release()
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                    except KeyboardInterrupt:
+                        interrupts += 1
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                answers = []
+                other = threading.Thread(
+                    target=lambda: answers.append(store.get("cached")), daemon=True
+                )
+                other.start()
+                other.join(30)
+                print(len(answers), store.check_and_mark("new").verdict)
+        """
+        done = run_script(script, str(path))
+        assert done.stdout.split()[-2:] == ["1", "new"], done.stderr[-2_000:]
 
 
 class TestLeak:

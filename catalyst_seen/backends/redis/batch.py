@@ -101,7 +101,7 @@ class Batch:
             self._call(runs, slot) for slot, runs in divide(operations, names, slot_of)
         ]
 
-    def _call(self, runs: list[Run], slot: int) -> _ScriptCall:
+    def _call(self, runs: list[Run], slot: int, id_: Arg | None = None) -> _ScriptCall:
         now = self._clock.override()
         names = [name for run in runs for name in run.names]
         args: list[Arg] = [
@@ -109,7 +109,7 @@ class Batch:
             script.SCRIPT.sha,
             len(names),
             *names,
-            secrets.token_urlsafe(_ID_BYTES),
+            id_ or secrets.token_urlsafe(_ID_BYTES),
             script.pack(runs),
             "" if now is None else repr(now),
         ]
@@ -169,11 +169,19 @@ class Batch:
 
         Keys of such a slot may be on two nodes, and a call that needs both is refused
         before it changes anything. A call with one key is always possible.
+
+        The first call on each key keeps the random id, by which the script recognises
+        a mark of an attempt whose reply was lost. With it a later one would take the
+        mark of the first one for its own.
         """
         self._calls.remove(call)
+        seen: set[Arg] = set()
         for run in call.runs:
             for part in run.split():
-                single = self._call([part], call.command.slot)
+                (name,) = part.names
+                id_ = None if name in seen else call.command.args[-3]
+                seen.add(name)
+                single = self._call([part], call.command.slot, id_)
                 single.maybe_applied = call.maybe_applied
                 self._calls.append(single)
 

@@ -34,7 +34,8 @@ class SharedState:
             self.file, is_used=config.wal_mode and self.is_file
         )
         self._latest = 0.0
-        self._clock_lock = threading.Lock()  # readers have threads of their own
+        # Readers have threads of their own, and a signal handler may call a store.
+        self._clock_lock = threading.RLock()
 
     @property
     def is_file(self) -> bool:

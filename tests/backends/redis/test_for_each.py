@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from redis.exceptions import TryAgainError
 
 from catalyst_seen import OutcomeUnknownError, SchemaError, SeenStoreConfig
 from catalyst_seen._tuning import Tuning
@@ -375,6 +376,31 @@ class TestLostReplies:
             sightings = await self.lost(
                 way, CheckAndMark("n", "", 60.0, "note"), ["a", "b", "a"]
             )
+        assert [one.verdict for one in sightings] == ["new", "new", "duplicate"]
+
+    async def test_marks_are_recognised_in_a_migrating_slot(self, way: Lossy) -> None:
+        """Also if the retry has to send each key by itself."""
+        async with opened(f"redis://{HOST}:{way.port}") as backend:
+            connection = backend._connection
+            assert connection is not None
+            topology = connection.session.topology
+            send_commands, attempts = topology.send, 0
+
+            async def send_once_in_vain(commands: Any, *rest: Any) -> None:
+                nonlocal attempts
+                attempts += 1
+                if attempts == 2:
+                    for command in commands:
+                        command.reply = TryAgainError("TRYAGAIN")
+                else:
+                    await send_commands(commands, *rest)
+
+            way.lose = 1
+            check = CheckAndMark("n", "", 60.0)
+            with patch.object(topology, "send", send_once_in_vain):
+                result = await send(backend, ForEach.of(check, ["a", "b", "a"]))
+            assert attempts > 2
+        sightings: Any = result.results[0]
         assert [one.verdict for one in sightings] == ["new", "new", "duplicate"]
 
     @pytest.mark.parametrize("weight", [1, 1_000])

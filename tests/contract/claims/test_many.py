@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
@@ -36,6 +37,21 @@ class TestMany:
         ]
         assert claims[3].retry_after == 5
         assert len({claim.token for claim in claims}) == 4
+
+    async def test_block_that_an_anyio_scope_cancels(
+        self, store: AsyncSeenStore
+    ) -> None:
+        """All claims that are left are released, although each await is cancelled."""
+        with anyio.CancelScope() as scope:
+            async with store.claim_many(list("abcd")) as claims:
+                for claim in claims:
+                    async with claim:
+                        if claim.key == "b":
+                            scope.cancel()
+                            await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        verdicts = [await verdict(store, key) for key in "abcd"]
+        assert verdicts == [Verdict.DUPLICATE, *[Verdict.RETRY] * 3]
 
     async def test_any_subset_is_confirmed_or_released(
         self, store: AsyncSeenStore, clock: Clock
