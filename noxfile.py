@@ -26,7 +26,7 @@ WITHOUT_EXTRAS = tuple(
 )
 FAST = ("-m", "not slow and not torture")
 SLOW = ("-m", "slow or torture")
-ONE_SQLITE = ("-k", "not pysqlite3")  # the contract runs once on the extra's library
+WITHOUT_TWINS = ("-k", "not pysqlite3 and not cluster")  # the contract runs there once
 AT_ONCE = ("--numprocesses=2", "--dist=worksteal")  # each has others at work
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -249,7 +249,7 @@ def add_sessions(version: str) -> None:
     @nox.session(name=f"quick-{version}", python=python or False, reuse_venv=True)
     def fast(session: nox.Session) -> None:
         require_python(session)
-        everything(session, *FAST, *ONE_SQLITE)
+        everything(session, *FAST, *WITHOUT_TWINS)
 
     @nox.session(name=f"others-{version}", python=python or False, default=False)
     def full(session: nox.Session) -> None:

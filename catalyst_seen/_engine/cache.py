@@ -47,11 +47,11 @@ if TYPE_CHECKING:
 _REVALIDATIONS = 4
 """Revalidations per staleness window."""
 
-_LISTINGS = 4
+_LISTINGS = 16
 """One of so many parts of the cache is for listings."""
 
-_KEY_BYTES = 350
-"""What a cached key takes; a listing counts as the keys that take as much."""
+_LISTING_BYTES = 450
+"""What a listing takes, besides what is known of its keys; a key takes a bit less."""
 
 _CHANGING = {Forget, Mark, Refresh}
 """Operations that change a key which is seen already."""
@@ -102,15 +102,16 @@ class _Changes:
 
 
 class _Listing(NamedTuple):
-    """Keys that are all seen, and the counts of ``_Changes`` when they were.
-
-    ``weight`` is the number of cached keys that take as much memory.
-    """
+    """Keys that are all seen, and the counts of ``_Changes`` when they were."""
 
     keys: AllSeen
     endings: int
     updates: int
-    weight: int
+
+    @property
+    def weight(self) -> int:
+        """For how many cached keys it counts, by the memory that it takes."""
+        return 1 + self.keys.nbytes() // _LISTING_BYTES
 
 
 def _kind(operation: Operation[Any]) -> type[Operation[Any]]:
@@ -174,7 +175,7 @@ class SeenCache:
         self._page = page
         self._young: dict[Id, Row] = {}
         self._old: dict[Id, Row] = {}
-        self._listings: dict[tuple[str, bytes], _Listing] = {}  # by their digest
+        self._listings: dict[bytes, _Listing] = {}  # by their digest
         self._weight = 0
         self._changes: dict[str, _Changes] = {}
         self._counting = threading.RLock()  # a signal handler may call a store
@@ -252,7 +253,7 @@ class SeenCache:
         if changes is None or not self._is_valid():
             return None
         digest = keys.digest()
-        found = self._listings.get((keys.namespace, digest)) if digest else None
+        found = self._listings.get(digest) if digest else None
         if found is None or found.endings != changes.endings:
             return None
         ends = found.keys.expires_at
@@ -334,27 +335,24 @@ class SeenCache:
             work = len(listing.keys)
             await self._drop_in_pages(listing.ids())
             self._invalidate_siblings([listing])
-        if isinstance(row, AllSeen) and listing.keys:
+        digest = listing.digest()
+        if isinstance(row, AllSeen) and listing.keys and digest:
             namespace = listing.namespace
             changes = self._changes.setdefault(namespace, _Changes())
-            weight = 1 + row.nbytes() // _KEY_BYTES
-            self._put_listing(
-                (namespace, listing.digest() or b""),
-                _Listing(row, changes.endings, changes.updates, weight),
-            )
+            self._put_listing(digest, _Listing(row, changes.endings, changes.updates))
         return work
 
-    def _put_listing(self, id_: tuple[str, bytes], listing: _Listing) -> None:
-        self._drop_listing(id_)
-        self._listings[id_] = listing
+    def _put_listing(self, digest: bytes, listing: _Listing) -> None:
+        self._drop_listing(digest)
+        self._listings[digest] = listing
         self._weight += listing.weight
         while self._weight > self._limit:  # the oldest one goes
             self._drop_listing(next(iter(self._listings)))
         if len(self._changes) > 2 * self._limit:  # most are of no listing
             self._listings, self._changes, self._weight = {}, {}, 0
 
-    def _drop_listing(self, id_: tuple[str, bytes]) -> None:
-        dropped = self._listings.pop(id_, None)
+    def _drop_listing(self, digest: bytes) -> None:
+        dropped = self._listings.pop(digest, None)
         if dropped is not None:
             self._weight -= dropped.weight
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 
-_LISTED = 10
-"""A cached listing takes as long as every tenth of its keys by itself."""
+_ANSWERED, _LISTED = 2, 10
+"""A cached listing takes as long as every second of its keys by itself, and as every
+tenth if it is answered as a whole."""
 
 
 class Dispatcher:
@@ -142,7 +143,7 @@ class Dispatcher:
 
         The keys need not be valid, nor the store open: a miss says nothing of it.
         """
-        if not await self._has_turn(each):
+        if not await self._has_turn(each, _ANSWERED):
             return None
         known = self.cache.get_each(each)
         if known is None:
@@ -154,20 +155,20 @@ class Dispatcher:
 
         The keys need not be valid, nor the store open: false says nothing of it.
         """
-        if not await self._has_turn(question):
+        if not await self._has_turn(question, _LISTED):
             return False
         are_seen = self.cache.are_seen(question)
         if not are_seen:
             self._turns.spend(len(question.keys))
         return are_seen
 
-    async def _has_turn(self, each: ForEach[Any]) -> bool:
+    async def _has_turn(self, each: ForEach[Any], divisor: int) -> bool:
         """Wait for a turn; false if the store is not open."""
         try:
             self.lifecycle.check_open()
         except StoreClosedError:
             return False
-        cost = 1 + len(each.keys) // _LISTED  # of a hit; a miss costs the rest
+        cost = 1 + len(each.keys) // divisor  # of a hit; a miss costs more
         if not self._turns.spend(cost):
             await self._turns.wait(cost)
         return True

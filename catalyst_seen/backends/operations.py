@@ -238,16 +238,18 @@ class ForEach(Operation[list[Result_co]]):
         return made
 
     def digest(self) -> bytes | None:
-        """Return a digest of the keys and their order; ``None`` if one cannot be a key.
+        """Return a digest of the namespace, the keys and their order.
 
-        Keys that are not valid never have the digest of keys that are: these contain no
-        NUL, so their number tells where each one ends.
+        ``None`` if one cannot be a key. Keys that are not valid never have the digest
+        of keys that are: these contain no NUL, so that their number tells where each
+        one ends.
         """
         if self._digest is None:
             if {*map(type, self.keys)} != {str}:
                 return None
             try:
-                text = "\0".join([str(len(self.keys)), *self.keys]).encode()
+                size = str(len(self.keys))
+                text = "\0".join([self.namespace, size, *self.keys]).encode()
             except UnicodeEncodeError:
                 return None
             digest = blake2b(digest_size=16)

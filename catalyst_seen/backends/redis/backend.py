@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..._config import SeenStoreConfig
 from ..._errors import StoreClosedError
@@ -56,7 +56,7 @@ class RedisBackend:
     Implements ``SupportsInspection``, ``SupportsNamespaces`` and ``SupportsForEach``.
     """
 
-    for_each = each.SUPPORTED
+    for_each: frozenset[type[Operation[Any]]] = each.SUPPORTED
 
     def __init__(
         self, target: str | Client, config: SeenStoreConfig | None = None

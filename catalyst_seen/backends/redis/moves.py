@@ -55,7 +55,7 @@ class Mover:
     def __init__(
         self, session: Session, marker: bytes, token: str, until: float
     ) -> None:
-        self.moved = 0
+        self.moved: int = 0
         self._session = session
         self._marker = marker
         self._token = token
