@@ -22,8 +22,17 @@ OTHER_PYTHONS = ("3.12", "3.13", "3.14")
 IN_PARALLEL = ("--numprocesses=3", "--dist=worksteal")  # some only wait
 WITHOUT_EXTRAS = tuple(
     f"--ignore-glob=tests/*{name}*"  # an asterisk matches slashes as well
-    for name in ("readme", "feed_poller", "alert_bot", "servers", "redis", "postgres")
+    for name in (
+        "readme",
+        "benchmarks",
+        "feed_poller",
+        "alert_bot",
+        "servers",
+        "redis",
+        "postgres",
+    )
 )
+IN_README = re.compile("readme|benchmarks")  # these need the packages of both
 FAST = ("-m", "not slow and not torture")
 SLOW = ("-m", "slow or torture")
 WITHOUT_TWINS = ("-k", "not pysqlite3 and not cluster")  # the contract runs there once
@@ -93,9 +102,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def readme(session: nox.Session) -> None:
-    """Run the README's code and the examples, and compare their output."""
-    session.install(*group("tests"), *group("servers"), ".[all]")
-    session.run("pytest", "tests/docs/test_readme.py", *session.posargs)
+    """Run the README's code and the examples; test the benchmarks and their results."""
+    session.install(*group("tests"), *group("bench"), ".[all]")
+    files = sorted(str(path) for path in Path("tests/docs").glob("test_*.py"))
+    session.run("pytest", *filter(IN_README.search, files), *session.posargs)
 
 
 @nox.session(default=False)
@@ -169,14 +179,15 @@ def ruff(session: nox.Session) -> None:
 
 
 def everything(session: nox.Session, *options: str) -> None:
-    """Install everything, and run all tests but those of the README."""
+    """Install every extra, and run all tests but those of the session ``readme``."""
     session.install(*group("tests"), *group("servers"), ".[all]")
     run_tests(session, *options, *session.posargs)
 
 
 def run_tests(session: nox.Session, *options: str) -> None:
-    """Run pytest in parallel, without the README's session."""
-    session.run("pytest", *IN_PARALLEL, "--ignore-glob=tests/*readme*", *options)
+    """Run pytest in parallel, without what the session ``readme`` runs."""
+    ignored = ("--ignore-glob=tests/*readme*", "--ignore-glob=tests/*benchmarks*")
+    session.run("pytest", *IN_PARALLEL, *ignored, *options)
 
 
 def tracked(session: nox.Session) -> list[str]:
