@@ -49,8 +49,11 @@ def call_error(
 ) -> TypeError | None:
     """Return the error of a call of a method; ``None`` if its arguments fit.
 
-    The error says how an argument that does not fit is passed.
+    The error says how an argument that does not fit is passed. A call without an
+    instance has Python's own error.
     """
+    if not args:
+        return None
     parameters = inspect.signature(function).parameters.values()
     kinds = {parameter.kind for parameter in parameters}
     positional = names_of_kind(parameters, inspect.Parameter.POSITIONAL_OR_KEYWORD)[1:]

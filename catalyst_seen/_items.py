@@ -49,9 +49,6 @@ def check_key_function(key: object) -> None:
         )
 
 
-def notes(note: Note) -> Callable[[str], str | None]:
-    """Return a function that returns the valid note of a key."""
-    if callable(note):
-        return lambda key: check_note(note(key), f"note({truncated_repr(key)})")
-    checked = check_note(note)
-    return lambda _: checked
+def notes(note: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """Return a function that checks the note that a function returns for a key."""
+    return lambda key: check_note(note(key), f"note({truncated_repr(key)})")

@@ -538,9 +538,8 @@ class SeenStore:
         **kwargs: P.kwargs,
     ) -> T:
         """Call a verb in this thread if the cache has the answer."""
-        for answer in self._answers(verb(self._cached, *args, **kwargs)):
-            return answer
-        return self._call(partial(verb, self._store), *args, **kwargs)
+        known = self._answers(verb(self._cached, *args, **kwargs))
+        return known[0] if known else self._call(verb, self._store, *args, **kwargs)
 
     def _answers(self, call: Coroutine[object, object, T]) -> list[T]:
         """Run the call of a verb on ``_cached``; a list with its result, if that knows.

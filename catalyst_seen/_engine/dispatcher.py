@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._errors import StoreClosedError
 from .._pause import pause
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     )
     from .lifecycle import Lifecycle
 
+
+T = TypeVar("T")
 
 _ANSWERED, _LISTED = 2, 10
 """A cached listing takes as long as every second of its keys by itself, and as every
@@ -101,7 +103,7 @@ class Dispatcher:
         result = self.cache.get(operation)
         if result is None:
             (result,) = await self.batcher.send([operation])
-        elif not self._turns.spend(1):
+        elif not self._turns.spend(1):  # faster than ``take``, whose call costs 1 µs
             await self._turns.wait(1)
         return result
 
@@ -116,8 +118,7 @@ class Dispatcher:
         cached: list[Result_co | None] = []
         for first in range(0, len(operations), page):
             some = operations[first : first + page]
-            if not self._turns.spend(len(some)):
-                await self._turns.wait(len(some))
+            await self._turns.take(len(some))
             cached += map(self.cache.get, some)
         if None not in cached:
             return cast("list[Result_co]", cached)
@@ -143,35 +144,31 @@ class Dispatcher:
 
         The keys need not be valid, nor the store open: a miss says nothing of it.
         """
-        if not await self._has_turn(each, _ANSWERED):
-            return None
-        known = self.cache.get_each(each)
-        if known is None:
-            self._turns.spend(len(each.keys))
-        return known
+        return await self._look_up(each, _ANSWERED, self.cache.get_each)
 
     async def are_seen(self, question: ForEach[bool]) -> bool:
         """Is this a listing of which the cache knows that all keys are seen?
 
         The keys need not be valid, nor the store open: false says nothing of it.
         """
-        if not await self._has_turn(question, _LISTED):
-            return False
-        are_seen = self.cache.are_seen(question)
-        if not are_seen:
-            self._turns.spend(len(question.keys))
-        return are_seen
+        return bool(await self._look_up(question, _LISTED, self.cache.are_seen))
 
-    async def _has_turn(self, each: ForEach[Any], divisor: int) -> bool:
-        """Wait for a turn; false if the store is not open."""
+    async def _look_up(
+        self,
+        each: ForEach[Any],
+        divisor: int,
+        find: Callable[[ForEach[Any]], T | None],
+    ) -> T | None:
+        """Look a listing up in the cache, in turn; a closed store finds nothing."""
         try:
             self.lifecycle.check_open()
         except StoreClosedError:
-            return False
-        cost = 1 + len(each.keys) // divisor  # of a hit; a miss costs more
-        if not self._turns.spend(cost):
-            await self._turns.wait(cost)
-        return True
+            return None
+        await self._turns.take(1 + len(each.keys) // divisor)  # the cost of a hit
+        found = find(each)
+        if not found:  # a miss costs more
+            self._turns.spend(len(each.keys))
+        return found
 
     async def give_turn(self) -> None:
         """Let other tasks run, in a call with very many keys."""

@@ -25,6 +25,11 @@ class Turns:
         self._is_scheduled = False
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    async def take(self, keys: int) -> None:
+        """Count keys; if this iteration has no room, wait for one that has."""
+        if not self.spend(keys):
+            await self.wait(keys)
+
     def spend(self, keys: int) -> bool:
         """Count keys for this iteration; false if the caller has to ``wait``."""
         self._left -= keys

@@ -322,6 +322,13 @@ async def test_result_that_is_not_awaited(
         assert (await store.stats()).claimed == 0
 
 
+@pytest.mark.parametrize("verb", [SeenStore.is_seen, AsyncSeenStore.claim])
+def test_call_without_an_instance(verb: Callable[..., object]) -> None:
+    """A verb of the class, and not of a store, is refused as Python refuses it."""
+    with pytest.raises(TypeError, match="missing 2 required positional arguments"):
+        verb()
+
+
 async def test_with_of_a_claim() -> None:
     """``with`` of a claim that was awaited names the right form."""
     async with AsyncSeenStore(":memory:", purge_interval=None) as store:

@@ -645,6 +645,29 @@ class TestCached:
                 assert cache.find(IsSeen("", "a")) is None
 
     @pytest.mark.slow
+    def test_signal_handler(self, path: Path, run_script: Run) -> None:
+        """A signal handler may call the store, whatever it interrupts there."""
+        script = """
+            import signal, sys
+            from catalyst_seen import SeenStore, SeenStoreConfig
+            config = SeenStoreConfig(sys.argv[1], recent_staleness=3_600)
+            with SeenStore(config) as store:
+                store.mark_seen("k")
+                assert store.is_seen("k")
+                answers = []
+                signal.signal(
+                    signal.SIGALRM, lambda *_: answers.append(store.is_seen("k"))
+                )
+                signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+                while len(answers) < 5_000:
+                    assert store.is_seen("k")
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                print(all(answers))
+        """
+        done = run_script(script, str(path))
+        assert done.stdout == "True\n", done.stderr[-2_000:]
+
+    @pytest.mark.slow
     def test_random_interrupts(self, path: Path, run_script: Run) -> None:
         """After a thousand interrupts anywhere every thread can use the store."""
         script = """

@@ -40,8 +40,7 @@ async def test_page_of_an_iteration() -> None:
     turns, order, found = Turns(100), list[int](), Counter[int]()
 
     async def call(number: int, keys: int) -> None:
-        if not turns.spend(keys):
-            await turns.wait(keys)
+        await turns.take(keys)
         order.append(number)
         found[iterations.number] += keys
 
@@ -57,8 +56,7 @@ async def test_cancelled_waiter() -> None:
     turns, done = Turns(10), list[int]()
 
     async def call(number: int) -> None:
-        if not turns.spend(10):
-            await turns.wait(10)
+        await turns.take(10)
         done.append(number)
 
     calls = [asyncio.create_task(call(number)) for number in range(6)]
@@ -74,8 +72,7 @@ async def test_large_call_has_its_turn() -> None:
     turns = Turns(10)
     async with asyncio.timeout(30):
         for _ in range(3):
-            if not turns.spend(1_000):
-                await turns.wait(1_000)
+            await turns.take(1_000)
 
 
 POLLS: dict[str, Callable[[AsyncSeenStore], Any]] = {

@@ -167,7 +167,7 @@ def _acquire(
         known = AllSeen.at(_earliest(ends), first_seen, last_seen, attempts)
         return states, known
     assert row is not None  # noqa: S101 - what is unknown can be claimed
-    id_ = _find_or_create(db, ids, each.namespace)
+    id_ = namespaces.find_or_create(db, ids, each.namespace)
     rows = [
         (id_, key, *row[:3], token, *row[4:-1], False)
         for key, token, state in zip(keys, tokens, states, strict=True)
@@ -285,17 +285,11 @@ def _change(
     **values: float | None,
 ) -> int:
     """Execute a statement on keys; return how many rows it has changed."""
-    id_ = _find_or_create(db, ids, namespace)
+    id_ = namespaces.find_or_create(db, ids, namespace)
     return sum(
         db.execute(statement, {**values, "namespace": id_, "keys": some}).rowcount
         for some in bulk.in_json(keys)
     )
-
-
-def _find_or_create(db: driver.Connection, ids: dict[str, int], namespace: str) -> int:
-    if namespace not in ids:
-        ids[namespace] = namespaces.create(db, namespace)
-    return ids[namespace]
 
 
 def _columns(marks: Sequence[_Mark]) -> Sequence[Sequence[Any]]:

@@ -53,6 +53,13 @@ def create(db: driver.Connection, name: str) -> int:
     return created
 
 
+def find_or_create(db: driver.Connection, ids: dict[str, int], name: str) -> int:
+    """Return the id of a namespace from ``ids``, to which a new one is added."""
+    if name not in ids:
+        ids[name] = create(db, name)
+    return ids[name]
+
+
 def rename(
     db: driver.Connection, name: str, new_name: str, clock: Callable[[], float]
 ) -> bool:

@@ -94,7 +94,7 @@ def write(
     noted: list[tuple[int, str, str | None]] = []
     for id_, row in changes.items():
         name, key = id_
-        namespace = ids[name] if name in ids else _create(db, ids, name)
+        namespace = namespaces.find_or_create(db, ids, name)
         before = found.get(id_)
         note = row.note if row else None
         if note != (before.note if before else None):
@@ -120,11 +120,6 @@ def _mark(
     for values, keys in marks.items():
         for fresh in bulk.in_json(keys):
             db.execute(_MARK, (*values, fresh))
-
-
-def _create(db: driver.Connection, ids: dict[str, int], name: str) -> int:
-    ids[name] = namespaces.create(db, name)
-    return ids[name]
 
 
 def pragma(db: driver.Connection, name: str) -> int:

@@ -38,7 +38,7 @@ from catalyst_seen.backends.operations import (
 from catalyst_seen.backends.redis import RedisBackend, runs
 
 from ...support.clock import NOON, Clock
-from ...support.lossy import Lossy, lossy
+from ...support.lossy import Lossy
 from ...support.redis_stores import DURABLE, SOON, Values, redis_key, to
 from ...support.servers import HOST, Valkey, ValkeyCluster
 
@@ -49,20 +49,6 @@ NAMESPACES = ["", "one", "zwei {und} drei"]
 POLICIES: list[OnAbandoned] = ["retry", "hold", "drop"]
 TTLS = [None, 3.0, 10.0, 60.0]
 SECONDS = [0, 0, 0, 1, 2, 5, 20]
-
-
-@pytest.fixture
-def server() -> Iterator[Valkey]:
-    """A server that belongs to this test alone."""
-    with Valkey(**DURABLE) as made:
-        yield made
-
-
-@pytest.fixture
-async def way(server: Valkey) -> AsyncIterator[Lossy]:
-    """A proxy to the server, which loses replies."""
-    async with lossy(server.port) as made:
-        yield made
 
 
 @pytest.fixture(params=["valkey", "cluster"])

@@ -6,7 +6,7 @@ import asyncio
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import patch
@@ -42,13 +42,6 @@ from ...support.servers import HOST, Valkey, ValkeyCluster, free_port
 from ...support.waiting import waits_for_the_rest_only
 
 SECRET = "s3cret-w0rd"  # noqa: S105 - of a server that lives for a test
-
-
-@pytest.fixture
-def server() -> Iterator[Valkey]:
-    """A server that belongs to this test alone."""
-    with Valkey(**DURABLE) as made:
-        yield made
 
 
 def commands(server: Valkey) -> Counter[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,25 +17,11 @@ from catalyst_seen import (
     Verdict,
 )
 
-from ...support.lossy import Lossy, lossy
+from ...support.lossy import Lossy
 from ...support.redis_stores import DURABLE, SOON, Values, redis_key, to
 from ...support.servers import HOST, Valkey
 
 LONG = "x" * 65_536
-
-
-@pytest.fixture
-def server() -> Iterator[Valkey]:
-    """A server that belongs to this test alone."""
-    with Valkey(**DURABLE) as made:
-        yield made
-
-
-@pytest.fixture
-async def way(server: Valkey) -> AsyncIterator[Lossy]:
-    """A proxy to the server, which loses replies."""
-    async with lossy(server.port) as made:
-        yield made
 
 
 @asynccontextmanager

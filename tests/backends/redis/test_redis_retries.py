@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,25 +21,11 @@ from catalyst_seen import (
 from catalyst_seen._types import OnAbandoned
 
 from ...faults.harness.report import Fault
-from ...support.lossy import Lossy, check_nothing_is_undone, lossy
-from ...support.redis_stores import DURABLE, SOON, to
+from ...support.lossy import Lossy, check_nothing_is_undone
+from ...support.redis_stores import SOON, to
 from ...support.servers import HOST, Valkey
 
 Call = Callable[[AsyncSeenStore], Awaitable[object]]
-
-
-@pytest.fixture
-def server() -> Iterator[Valkey]:
-    """A server that belongs to this test alone."""
-    with Valkey(**DURABLE) as made:
-        yield made
-
-
-@pytest.fixture
-async def way(server: Valkey) -> AsyncIterator[Lossy]:
-    """A proxy to the server, which loses replies."""
-    async with lossy(server.port) as made:
-        yield made
 
 
 @asynccontextmanager
