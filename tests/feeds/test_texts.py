@@ -92,3 +92,10 @@ def test_long_texts() -> None:
         URL,
     ).entries
     assert (len(entry.title), len(entry.summary)) == (999, 9_999)
+
+
+def test_hostile_markup() -> None:
+    """Markup that takes its parser ever longer is read in part."""
+    markup = "A&lt;b&gt;" + "&lt;!--" * 200_000
+    body = atom(f"<id>1</id><title type='html'>{markup}</title>")
+    assert title_of(body).startswith("A")
