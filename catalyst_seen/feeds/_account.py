@@ -16,6 +16,7 @@ from ._wishes import max_age
 if TYPE_CHECKING:
     from ._fetch import Answer
     from ._listing import Listing
+    from ._memory import Rest
     from ._protocols import Seen, View
     from ._source import Feed
     from ._tuning import FeedTuning
@@ -89,7 +90,7 @@ class Account:
             notice=notice,
         )
 
-    def failing(self, not_before: float | None) -> State:
+    def failing(self, rest: Rest | None) -> State:
         """Return the state after a poll without a listing.
 
         An adopted address that fails again and again was perhaps a mistake of the
@@ -100,7 +101,7 @@ class Account:
         return replace(
             self.state,
             failures=failures,
-            not_before=not_before,
+            rest=rest,
             address=Address() if is_doubted else self.state.address,
         )
 
@@ -113,7 +114,7 @@ class Account:
             now,
             self.every,
             state.failures,
-            not_before=state.not_before,
+            not_before=state.rest.until if state.rest else None,
             chance=self.tuning.chance(),
             longest=self.tuning.longest_wait,
         )

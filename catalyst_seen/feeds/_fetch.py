@@ -11,7 +11,8 @@ from tenacity import (
     AsyncRetrying,
     retry_if_exception,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from ._addresses import joined, origin
@@ -137,11 +138,8 @@ class Fetcher:
         retrying = AsyncRetrying(
             retry=retry_if_exception(is_momentary),
             stop=stop_after_attempt(self._tuning.attempts),
-            wait=wait_exponential_jitter(
-                initial=self._tuning.first_retry,
-                max=_LONGEST_RETRY,
-                jitter=_RETRY_JITTER,
-            ),
+            wait=wait_exponential(self._tuning.first_retry, _LONGEST_RETRY)
+            + wait_random(0, _RETRY_JITTER),
             sleep=self._tuning.pause,
             reraise=True,
         )

@@ -18,7 +18,7 @@ from ._fetch import Request
 from ._files import read_file
 from ._hosts import HeldError
 from ._listing import Entry
-from ._memory import State, Validators
+from ._memory import Rest, State, Validators
 from ._wishes import retry_after
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Look:
                 return self._account.held(exc.until)
             except FetchError as exc:
                 return await self._failed(exc.problem)
-            poll = await self._judge(answer)
+            poll = await self._judge(answer, is_conditional=bool(condition))
             if poll is not None:
                 return poll
         return await self._failed("HTTP 304 to a request without conditions")
@@ -106,11 +106,10 @@ class Look:
         self._validators = Validators.from_json(known.validators)
         if self._feed.is_file:
             return
-        host = origin(account.address).host
         if self._is_forced:
-            self._means.hosts.release(host)
-        elif account.state.not_before is not None:  # by an earlier process
-            self._means.hosts.hold(host, account.state.not_before)
+            self._means.hosts.release(origin(account.address).host)
+        elif (rest := account.state.rest) is not None:  # perhaps of an earlier process
+            self._means.hosts.hold(rest.host, rest.until)
 
     def _conditions(self) -> dict[str, str]:
         """Return the headers of a conditional request; at most for a day."""
@@ -137,10 +136,12 @@ class Look:
         )
         return await means.fetcher.get(request)
 
-    async def _judge(self, answer: Answer) -> Poll | None:
+    async def _judge(self, answer: Answer, *, is_conditional: bool) -> Poll | None:
         """Record an answer; ``None`` if it has to be asked for without conditions."""
         state = self._account.state
         if answer.status == HTTPStatus.NOT_MODIFIED:
+            if not is_conditional:
+                return None
             return await self._unchanged("not modified", answer, state.read_at)
         if answer.status == HTTPStatus.GONE and not state.address.is_other:
             return await self._ended()
@@ -164,6 +165,7 @@ class Look:
             return None
         state = self._account.well(answer, read_at)
         if not await self._view.observed_unchanged(self._stored, state=state.to_json()):
+            self._stored = None  # another poller has observed a listing meanwhile
             return None
         return self._account.good(outcome, answer, state)
 
@@ -201,14 +203,15 @@ class Look:
         if answer.status in _ASKS_FOR_A_PAUSE:
             wait = retry_after(answer.headers, now, tuning.longest_wait)
             if wait is not None:
-                self._means.hosts.hold(origin(answer.url).host, now + wait)
+                rest = Rest(origin(answer.url).host, now + wait)
+                self._means.hosts.hold(rest.host, rest.until)
                 problem = f"{problem}; it asks for a pause of {wait:.0f} seconds"
-                return await self._failed(problem, now + wait)
+                return await self._failed(problem, rest)
         return await self._failed(problem)
 
-    async def _failed(self, problem: str, not_before: float | None = None) -> Poll:
+    async def _failed(self, problem: str, rest: Rest | None = None) -> Poll:
         """Record a poll without a listing."""
-        state = self._account.failing(not_before)
+        state = self._account.failing(rest)
         await self._view.failed(problem, state=state.to_json())
         return self._account.bad(problem, state)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ._redirects import Address
 
@@ -66,6 +66,18 @@ class Validators:
             return None
 
 
+class Rest(NamedTuple):
+    """A pause that a host asked for.
+
+    Attributes:
+        host: The host, perhaps one at the end of a redirect.
+        until: The end of the pause, in seconds since 1970.
+    """
+
+    host: str
+    until: float
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a poller remembers of a source beside its listing.
@@ -73,7 +85,7 @@ class State:
     Attributes:
         url: The address or path that the user gave, as it may be shown.
         failures: Number of failed polls in a row.
-        not_before: When the next request is allowed, after a failure.
+        rest: The pause that a server asked for at the last poll.
         is_gone: Whether the server said that the source is gone for ever.
         read_at: When the source was last read without conditions.
         address: Where it is, by its redirects.
@@ -81,7 +93,7 @@ class State:
 
     url: str
     failures: int = 0
-    not_before: float | None = None
+    rest: Rest | None = None
     is_gone: bool = False
     read_at: float | None = None
     address: Address = field(default_factory=Address)
@@ -106,6 +118,8 @@ class State:
             return cls(url)
         try:
             values["address"] = Address(**values.get("address", {}))
+            if "rest" in values:
+                values["rest"] = Rest(*values["rest"])
             return cls(**values)
         except TypeError:
             return cls(url)

@@ -18,7 +18,7 @@ from ._tuning import FeedTuning
 from ._watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping
     from types import TracebackType
 
     from ._poll import Poll
@@ -173,7 +173,7 @@ class Poller:
 
     async def watch(
         self, sources: Iterable[Feed | str], *, every: Duration | None = None
-    ) -> AsyncIterator[Poll]:
+    ) -> AsyncGenerator[Poll, None]:
         """Poll sources for ever, each on its own schedule; no one delays another.
 
         It ends when all sources are gone. While the store fails, polls are
