@@ -33,7 +33,6 @@ _OF_FEEDS = frozenset({
 _CONTENT = "http://purl.org/rss/1.0/modules/content/"
 _DUBLIN_CORE = "http://purl.org/dc/elements/1.1/"
 _MEDIA = frozenset({"http://search.yahoo.com/mrss", "http://search.yahoo.com/mrss/"})
-_ABOUT = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}about"
 
 
 class _Builder(ET.TreeBuilder):
@@ -92,24 +91,27 @@ def _tree(document: str) -> ET.Element:
 
 def entries_of(root: ET.Element) -> list[ET.Element]:
     """Return the elements of the entries, as listed."""
-    namespaces = {*_OF_FEEDS, _name(root)[0]}
     channels = [child for child in root if _name(child)[1] == "channel"]
-    entries = []
-    for element in chain(root, *channels):
-        namespace, name = _name(element)
-        if name in {"item", "entry"} and namespace in namespaces:
-            entries.append(element)
-    return entries
+    return [
+        element
+        for element in chain(root, *channels)
+        if _name(element)[1] in {"item", "entry"}
+    ]
 
 
 def fields_of(entry: ET.Element) -> Fields:
     """Return what names an entry, as the document has it."""
     parts = _Parts(entry)
+    guid = parts.first("guid", "id") or parts.about()
+    link = parts.first("link") or next(parts.references("alternate"), "")
+    content = ["description", "summary", "content", "encoded"]
+    if not (guid or link):  # then whatever tells entries apart is needed
+        content += ["author", "creator", "image"]
     return Fields(
-        guid=parts.first("guid", "id") or entry.get(_ABOUT, ""),
-        link=parts.first("link") or parts.reference("alternate"),
+        guid=guid,
+        link=link,
         title=parts.first("title"),
-        content="\n".join(parts.texts("description", "summary", "content", "encoded")),
+        content="\n".join(parts.texts(*content)),
         enclosures=tuple(parts.files()),
         date=parts.first(
             "pubdate", "published", "date", "updated", "issued", "modified"
@@ -150,18 +152,22 @@ class _Parts:
             ):
                 yield href.strip()
 
-    def reference(self, relation: str) -> str:
-        return next(self.references(relation), "")
+    def about(self) -> str:
+        """Return the id of RDF, whatever is wrong with its namespace."""
+        texts = self._entry.attrib.items()
+        return next((text for name, text in texts if name.endswith("}about")), "")
 
     def files(self) -> Iterator[str]:
-        """Return the addresses of enclosures and media."""
+        """Return the addresses of enclosures, media and images."""
         for child in self._children.get("enclosure", ()):
             yield child.get("url", "")
         yield from self.references("enclosure")
         for element in self._entry.iter():
             namespace, name = _name(element)
-            if namespace in _MEDIA and name == "content":
+            if namespace in _MEDIA and name in {"content", "thumbnail"}:
                 yield element.get("url", "")
+            elif name == "image" and (href := element.get("href")):
+                yield href
 
 
 def _name(element: ET.Element) -> tuple[str, str]:

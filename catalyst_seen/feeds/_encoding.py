@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 _WIDE = (
@@ -64,30 +65,51 @@ def decoded(body: bytes, content_type: str) -> Decoded:
             text = body.decode(encoding, "replace").removeprefix("\ufeff")
             return Decoded(text, is_exact="\ufffd" not in text)
     encodings = _named(body, content_type)
-    if body.startswith(codecs.BOM_UTF8):
-        body, encodings = body.removeprefix(codecs.BOM_UTF8), ["utf-8"]
+    body = body.removeprefix(codecs.BOM_UTF8)
     for encoding in encodings:
-        try:
-            return Decoded(body.decode(encoding))
-        except (LookupError, UnicodeError):
+        if encoding == "utf-8":
+            if (utf8 := _as_utf8(body)) is not None:
+                return utf8
             continue
-    if _is_utf8_with_faults(body):
-        text = body.decode(errors="surrogateescape").translate(_TO_STRAY)
-        return Decoded(text, is_exact=False)
-    return Decoded(body.decode("windows-1252", "replace"))
+        with suppress(UnicodeError):
+            return Decoded(body.decode(encoding))
+    for encoding in encodings:
+        if encoding != "utf-8":
+            return Decoded(body.decode(encoding, "replace"), is_exact=False)
+    text = body.decode(errors="surrogateescape").translate(_TO_STRAY)
+    return Decoded(text, is_exact=False)
 
 
 def _named(body: bytes, content_type: str) -> list[str]:
     """Return the encodings to try, in their order."""
+    if body.startswith(codecs.BOM_UTF8):
+        return ["utf-8"]
     by_server = _CHARSET.findall(content_type)[:1]
     by_document = [name.decode() for name in _DECLARED.findall(body[:1_024])[:1]]
-    named = [*by_server, *by_document, "utf-8"]
-    if by_document and by_document[0].lower() in {"utf-8", "utf8"}:
+    named = [*map(_codec, by_server), *map(_codec, by_document), "utf-8"]
+    if [*map(_codec, by_document)] == ["utf-8"]:
         named.insert(0, "utf-8")
+    return [name for name in dict.fromkeys(named) if name]
+
+
+def _codec(name: str) -> str:
+    """Return Python's name of an encoding; empty for one that cannot be it."""
+    try:
+        codec = codecs.lookup(name)
+        "".encode(codec.name)  # refuses codecs that are none of text
+    except (LookupError, UnicodeError):
+        return ""
     # A document of wide characters was recognised before, so this is not one.
-    return [name for name in named if not name.lower().startswith(("utf-16", "utf-32"))]
+    return "" if codec.name.startswith(("utf-16", "utf-32")) else codec.name
 
 
-def _is_utf8_with_faults(body: bytes) -> bool:
-    """Is there any character of several bytes? Other encodings have none by chance."""
-    return not body.decode(errors="ignore").isascii()
+def _as_utf8(body: bytes) -> Decoded | None:
+    """Return a text of UTF-8, if most characters beyond ASCII are."""
+    text = body.decode(errors="surrogateescape")
+    if text.isascii():
+        return Decoded(text)
+    beyond = [character for character in text if character > "\x7f"]
+    stray = sum("\udc80" <= character <= "\udcff" for character in beyond)
+    if 2 * stray > len(beyond):
+        return None
+    return Decoded(text.translate(_TO_STRAY) if stray else text, is_exact=not stray)

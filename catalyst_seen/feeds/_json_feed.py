@@ -12,7 +12,7 @@ from ._errors import FeedError
 from ._item import Item, Source
 from ._listing import Enclosure, Entry
 from ._repair import without_controls
-from ._shown import absolute
+from ._shown import MAX_SUMMARY, MAX_TITLE, absolute
 from ._text import one_line, text_of
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def read_json_feed(text: str, url: str) -> Source:
         raise FeedError("not a feed", "the JSON Feed has no list of items")
     title = one_line(_text(document, "title"))
     return Source(
-        items=[_item(i, url, title or url) for i in items if isinstance(i, dict)],
+        items=[_item(i, url) for i in items if isinstance(i, dict)],
         title=title,
         link=absolute(_text(document, "home_page_url"), url),
     )
 
 
-def _item(item: Mapping[str, Any], url: str, feed: str) -> Item:
+def _item(item: Mapping[str, Any], url: str) -> Item:
     summary, title = _text(item, "summary"), _text(item, "title")
     content = _text(item, "content_text") or text_of(_text(item, "content_html"))
     files = [f for f in item.get("attachments") or () if isinstance(f, dict)]
@@ -63,10 +63,10 @@ def _item(item: Mapping[str, Any], url: str, feed: str) -> Item:
     )
     entry = Entry(
         key="",
-        title=one_line(title),
+        title=one_line(title)[:MAX_TITLE].strip(),
         link=absolute(link, url),
         published=_moment(date),
-        summary=one_line(summary or content),
+        summary=one_line(summary or content)[:MAX_SUMMARY].strip(),
         authors=_authors(item),
         enclosures=tuple(
             Enclosure(
@@ -78,7 +78,6 @@ def _item(item: Mapping[str, Any], url: str, feed: str) -> Item:
             )
             for file in files
         ),
-        feed=feed,
     )
     return Item(fields, fields, entry)
 

@@ -76,11 +76,15 @@ class Entry:
         shown = [self.title, self.link, self.summary, *(e.url for e in self.enclosures)]
         return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
-    def to_json(self) -> str:
+    def to_json(self, *, max_bytes: int = MAX_NOTE_BYTES) -> str:
         """Return what shows the entry, as a note to keep with its key.
 
-        A note has at most 65,536 bytes: the summary is cut first, then the lists, and
-        the title and the link last. ``spellings`` and ``alias`` are left out.
+        ``spellings`` and ``alias`` are left out.
+
+        Args:
+            max_bytes: The limit of the note in UTF-8; the default is that of a store.
+                The summary is cut first, then the lists, and the title and the link
+                last.
         """
         note: dict[str, Any] = {
             field.name: value
@@ -96,7 +100,7 @@ class Entry:
             ]
         text = _dumped(note)
         for name in _CUT_FIRST:
-            while len(text.encode()) > MAX_NOTE_BYTES and note.get(name):
+            while len(text.encode()) > max_bytes and note.get(name):
                 is_whole = name == "link"  # half an address is none
                 note[name] = "" if is_whole else note[name][: len(note[name]) // 2]
                 text = _dumped(note)
@@ -137,7 +141,7 @@ class Listing:
 
     Attributes:
         url: The address that was read.
-        title: The title of the source; its address if it has none.
+        title: The title of the source; the host of its address if it has none.
         link: The absolute address of the source's page.
         entries: The entries, oldest first where their dates allow it, else as listed.
         ttl: Seconds for which the publisher wants to be left alone; ``None`` if nothing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from catalyst_seen.keys import (
     Alias,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_ENTRIES = 50_000
-_MAX_SPELLINGS = 8
+_MAX_SPELLINGS = 8  # as many as an identity has
 
 
 def parse(
@@ -67,6 +68,7 @@ def parse(
     if not document.text.strip("\ufeff\0 \t\r\n"):
         raise FeedError("empty", "the document has no text")
     source = _source(document, url)
+    title = source.title or _host(url)
     if len(source.items) > MAX_ENTRIES:
         raise FeedError("too large", f"the document has over {MAX_ENTRIES:,} entries")
     own = {canonical_url(url), canonical_url(source.link)}
@@ -77,10 +79,10 @@ def parse(
             raise FeedError("malformed", "an identity has bytes of another encoding")
         is_own = canonical_url(item.entry.link) in own
         alias = None if is_own else _alias(named, is_alone=len(source.items) == 1)
-        entries.append(_entry(item, named, alias))
+        entries.append(_entry(item, named, alias, title))
     return Listing(
         url=url,
-        title=source.title or url,
+        title=title,
         link=source.link,
         entries=oldest_first(entries),
         ttl=source.ttl,
@@ -95,19 +97,20 @@ def _source(document: Decoded, url: str) -> Source:
     elements = entries_of(root)
     named = [fields_of(element) for element in elements]
     feed, parsed = parsed_of(root, elements, document.shown)
-    title = title_of(feed)
     items = [
-        Item(fields, older_fields(entry), entry_of(entry, url, title or url))
+        Item(fields, older_fields(entry), entry_of(entry, url))
         for fields, entry in zip(named, parsed, strict=True)
         if fields != Fields()
     ]
-    return Source(items, title, link_of(feed, url), ttl_of(feed))
+    return Source(items, title_of(feed), link_of(feed, url), ttl_of(feed))
 
 
 def _identified(item: Item, recipe: Recipe, formerly: Sequence[Recipe]) -> Identity:
     """Return the identity, with what older programs stored among the spellings."""
     named = _identity(item.fields, recipe, formerly)
-    if named.recipe not in {"guid", "link", "digest", "strip_fragment"}:
+    name = item.older.guid or item.older.link
+    is_same = name and name == (item.fields.guid or item.fields.link)
+    if is_same or named.recipe not in {"guid", "link", "digest", "strip_fragment"}:
         return named
     older = _identity(item.older, "guid", ())
     if named.recipe not in {older.recipe, "strip_fragment"}:
@@ -139,7 +142,8 @@ def _basis(fields: Fields, named: Identity) -> str:
         return fields.guid
     if named.recipe == "link":
         return fields.link
-    return repr(fields)
+    texts = (fields.title, fields.content, *fields.enclosures, fields.date)
+    return "\n".join((fields.guid, fields.link, *texts))
 
 
 def _alias(named: Identity, *, is_alone: bool) -> Alias | None:
@@ -154,11 +158,20 @@ def _alias(named: Identity, *, is_alone: bool) -> Alias | None:
     return (link, " ".join(witnesses)) if len(witnesses) > 1 else None
 
 
-def _entry(item: Item, named: Identity, alias: Alias | None) -> Entry:
+def _entry(item: Item, named: Identity, alias: Alias | None, feed: str) -> Entry:
     return replace(
         item.entry,
         key=named.key,
         recipe=named.recipe,
         spellings=named.spellings,
         alias=alias,
+        feed=feed,
     )
+
+
+def _host(url: str) -> str:
+    """Return the host of an address; the rest of it may hold a secret."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -38,7 +38,8 @@ _PERIODS = {
 _ADDRESS = re.compile(r"https?://|[^:]*/")
 """A guid that is an address; many are none, and are not marked so."""
 
-_MAX_TITLE = 1_000
+MAX_TITLE = 1_000
+MAX_SUMMARY = 10_000
 _MAX_AUTHORS = 20
 _MAX_ENCLOSURES = 20
 
@@ -77,7 +78,7 @@ def parsed_of(
     return parsed.feed, [by_position.get(str(n), {}) for n in range(len(entries))]
 
 
-def entry_of(parsed: Parsed, url: str, feed: str) -> Entry:
+def entry_of(parsed: Parsed, url: str) -> Entry:
     """Return what is shown of an entry; it has no key yet."""
     return Entry(
         key="",
@@ -87,7 +88,6 @@ def entry_of(parsed: Parsed, url: str, feed: str) -> Entry:
         summary=_summary(parsed),
         authors=_authors(parsed),
         enclosures=_enclosures(parsed, url),
-        feed=feed,
     )
 
 
@@ -104,14 +104,14 @@ def older_fields(parsed: Parsed) -> Fields:
 
 def title_of(parsed: Parsed) -> str:
     """Return the title as text."""
-    return _text(parsed, "title")[:_MAX_TITLE].strip()
+    return _text(parsed, "title")[:MAX_TITLE].strip()
 
 
 def _summary(parsed: Parsed) -> str:
     """Return the summary as text, else the first content."""
     contents = parsed.get("content") or [{}]
-    summary = _text(parsed, "summary")
-    return summary or text_of(str(contents[0].get("value") or ""))
+    summary = _text(parsed, "summary") or text_of(str(contents[0].get("value") or ""))
+    return summary[:MAX_SUMMARY].strip()
 
 
 def _text(parsed: Parsed, name: str) -> str:
