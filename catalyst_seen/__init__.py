@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._claims.claim import Claim, UnawaitedClaim, UnawaitedClaims
+from ._claims.pending import PendingClaims
 from ._config import SeenStoreConfig
 from ._errors import (
     ClaimNotOwnedError,
@@ -16,6 +17,7 @@ from ._errors import (
     StoreError,
     StoreUnavailableError,
 )
+from ._listings import FeedRules, Observation, Source
 from ._store import AsyncSeenStore
 from ._sync import BlockingClaim, BlockingClaims, SeenStore, should_filter
 from ._types import (
@@ -47,17 +49,21 @@ __all__ = [
     "ClaimNotOwnedError",
     "ConfigurationError",
     "Duration",
+    "FeedRules",
     "InvalidKeyError",
     "LeaseLostError",
+    "Observation",
     "OnAbandoned",
     "Once",
     "OutcomeUnknownError",
+    "PendingClaims",
     "Record",
     "SchemaError",
     "SeenError",
     "SeenStore",
     "SeenStoreConfig",
     "Sighting",
+    "Source",
     "StoreClosedError",
     "StoreError",
     "StoreStats",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ._durations import format_duration
 from ._environment import VARIABLES, bad_variable, variables, warn_of_unknown
+from ._listings import FeedRules
 from ._logging import log
 from ._setting_rules import MAX_COUNT, check_count, check_mode, check_name
 from ._targets import check_path
@@ -107,6 +108,7 @@ class SeenStoreConfig:
             ``OutcomeUnknownError``.
         cache_enabled: Use the cache of seen keys; False is the same as
             ``recent_keys=0``. A setting of the old synchronous store.
+        feeds: The rules for the listings of sources; see ``FeedRules``.
         tuning: Internal limits, for the project's own tests. They are not settings, and
             may change in any release.
 
@@ -137,6 +139,7 @@ class SeenStoreConfig:
     allow_eviction: bool = False
     wait_replicas: int = 0
     cache_enabled: bool = True
+    feeds: FeedRules = field(default=FeedRules(), repr=False)
     tuning: Tuning = field(default=Tuning(), repr=False)
     _environment: Mapping[str, tuple[str, object]] = field(
         default_factory=dict, repr=False, compare=False
@@ -165,6 +168,8 @@ class SeenStoreConfig:
         check_flag(self.allow_eviction, "allow_eviction")
         check_flag(self.cache_enabled, "cache_enabled")
         check_count(self.wait_replicas, "wait_replicas", "replicas", least=0)
+        if not isinstance(self.feeds, FeedRules):
+            raise TypeError(f"feeds must be a FeedRules, not {self.feeds!r}")
         if not callable(self.clock):
             raise TypeError("clock must be callable, like time.time")
 

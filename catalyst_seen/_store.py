@@ -31,6 +31,7 @@ from ._items import check_key_function, listed, notes
 from ._logging import log
 from ._misuse import misused
 from ._namespaces import NamespaceVerbs
+from ._observing import ObservingVerbs
 from ._targets import is_url
 from ._types import ON_ABANDONED, Once, Record, Sighting
 from ._unawaited import Unawaited, verb
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 
     from ._config import Clock, OnError
     from ._items import Note
+    from ._listings import FeedRules, First
     from ._types import OnAbandoned
 
 T = TypeVar("T")
@@ -100,7 +102,7 @@ _BLOCKING = (
 
 
 @misused(enter=_BLOCKING, exit=_BLOCKING)
-class AsyncSeenStore(NamespaceVerbs):
+class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
     """Remembers which items have been handled, for asyncio programs.
 
     ::
@@ -188,6 +190,7 @@ class AsyncSeenStore(NamespaceVerbs):
         self._maintenance = Maintenance(self._lifecycle, self._dispatcher.cache, tuning)
         self._tokens: list[str] = []
         self._lease = LEASE
+        self._rules = self._config.feeds
         self._parent: Self | None = None
         self._name: str | None = None
 
@@ -225,6 +228,10 @@ class AsyncSeenStore(NamespaceVerbs):
         *,
         ttl: Duration | EllipsisType | None = ...,
         lease: Duration | EllipsisType = ...,
+        first: First | EllipsisType = ...,
+        changes: int | EllipsisType = ...,
+        max_attempts: int | EllipsisType | None = ...,
+        feeds: FeedRules | EllipsisType = ...,
     ) -> Self:
         """Return this store bound to a namespace: ``feed = store.namespace("bbc")``.
 
@@ -236,6 +243,12 @@ class AsyncSeenStore(NamespaceVerbs):
                 that you choose, and not a URL, which may change.
             ttl: The default TTL of the view's marks; by default the store's.
             lease: The default lease of the view's claims; by default the store's.
+            first: That of the rules for its listings, instead of the one in ``feeds``:
+                ``"baseline"``, ``"all"``, or how many of the last items of a first
+                listing are handled.
+            changes: The same, for how often an item is handled again that was edited.
+            max_attempts: The same, for the attempts after which a key is held.
+            feeds: The rules for its listings; by default those of the configuration.
 
         Raises:
             InvalidKeyError: The name is invalid.
@@ -247,6 +260,10 @@ class AsyncSeenStore(NamespaceVerbs):
         view._name = check_namespace(name)
         view._ttl = ttl_seconds(ttl, self._ttl)
         view._lease = self._length(lease)
+        given = {"first": first, "changes": changes, "max_attempts": max_attempts}
+        changed = {rule: value for rule, value in given.items() if value is not ...}
+        rules = self._rules if feeds is ... else feeds
+        view._rules = replace(rules, **changed)  # type: ignore[arg-type]
         return view
 
     @verb

@@ -142,6 +142,8 @@ class Record:
             claimed; otherwise ``None``.
         attempt: Number of claims on the key.
         note: The text that was stored with the key; ``None`` without one.
+        error: Why the last claim was released or the key is held, if that was said, and
+            the key is not seen since; ``None`` otherwise.
     """
 
     key: str
@@ -153,6 +155,7 @@ class Record:
     until: float | None = None
     attempt: int = 0
     note: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def check_key(
     """
     if _is_plain(key):
         return key
-    _check_text(key, argument, MAX_KEY_BYTES)
+    check_text(key, argument, MAX_KEY_BYTES)
     if not key or key.isspace():
         raise InvalidKeyError(
             argument, f"{key!r} is empty or blank; a key must name one item"
@@ -137,7 +137,7 @@ def check_namespace(namespace: str, argument: str = "namespace") -> str:
         InvalidKeyError: The namespace is blank or too long, or it contains a NUL or a
             lone surrogate.
     """
-    _check_text(namespace, argument, MAX_NAMESPACE_BYTES)
+    check_text(namespace, argument, MAX_NAMESPACE_BYTES)
     if namespace.isspace():
         raise InvalidKeyError(
             argument, f'{namespace!r} is blank; the default namespace is ""'
@@ -154,17 +154,23 @@ def check_note(note: str | None, argument: str = "note") -> str | None:
     """
     if note is None:
         return None
-    _check_text(note, argument, MAX_NOTE_BYTES)
+    check_text(note, argument, MAX_NOTE_BYTES)
     return _plain(note)
 
 
 def check_prefix(prefix: str) -> str:
     """Return how keys begin, as a plain ``str``; it may be empty."""
-    _check_text(prefix, "prefix", MAX_KEY_BYTES)
+    check_text(prefix, "prefix", MAX_KEY_BYTES)
     return _plain(prefix)
 
 
-def _check_text(text: str, argument: str, limit: int) -> None:
+def check_text(text: str, argument: str, limit: int) -> None:
+    """Raise unless it is a text of at most ``limit`` bytes, without a NUL.
+
+    Raises:
+        TypeError: Not a ``str``.
+        InvalidKeyError: It is too long, or it contains a NUL or a lone surrogate.
+    """
     if not isinstance(text, str):
         raise TypeError(
             f"{argument} must be a str, not {type(text).__name__}:"

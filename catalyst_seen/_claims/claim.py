@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self, cast
 
-from .._errors import ClaimNotOwnedError
+from .._error_texts import error_text
+from .._errors import ClaimNotOwnedError, StoreClosedError
 from .._misuse import misused
 from .._unawaited import Unawaited, verb
 from .._validation import check_note, seconds, ttl_seconds
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from .._validation import Duration
     from .._verdict import Verdict
     from ..backends.operations import Acquire, ForEach
+    from .retry import Retry
 
 
 _BLOCKING = "a Claim needs `async with`; the blocking twin is SeenStore.claim"
@@ -76,15 +80,16 @@ class Claim:
         state: ClaimState,
         *,
         keep_alive: bool,
+        retry: Retry | None = None,
     ) -> None:
-        """Created by a store; see ``claim`` and ``claim_many``."""
+        """Created by a store; see ``claim``, ``claim_many`` and ``pending``."""
         self.key: str = acquired.key
         self.namespace: str = acquired.namespace
         self.attempt: int = state.attempt
         self.token: str = acquired.token
         self.retry_after: float | None = state.retry_after
         self.note: str | None = state.note
-        self._lease = Lease(dispatcher, acquired, state)
+        self._lease = Lease(dispatcher, acquired, state, retry)
         is_renewed = keep_alive and self._lease.is_owned
         self._renewer = LeaseRenewer(self._lease) if is_renewed else None
         self._is_entered = False
@@ -167,14 +172,24 @@ class Claim:
             await self._lease.finish(confirm)
 
     @verb
-    async def release(self, delay: Duration = 0.0) -> bool:
+    async def release(
+        self,
+        delay: Duration | EllipsisType = ...,
+        *,
+        error: str | BaseException | None = None,
+    ) -> bool:
         """Make the key claimable again: its item is not handled.
 
         The claim can be neither confirmed nor renewed any more. A release completes
-        although its caller is cancelled.
+        although its caller is cancelled. If it is the last attempt that the rules of
+        the namespace allow on a pending key, the key is held.
 
         Args:
-            delay: Seconds, or a ``timedelta``, until the key can be claimed again.
+            delay: Seconds, or a ``timedelta``, until the key can be claimed again. The
+                default is 0, or for a claim of ``pending`` the pause that grows with
+                each attempt.
+            error: Why, for ``Record.error``: the first 500 characters are kept, without
+                the rest of a URL after its scheme.
 
         Returns:
             True if the claim was released; False if it was not owned any more, and
@@ -184,8 +199,29 @@ class Claim:
             StoreUnavailableError: The store failed; the lease continues.
             OutcomeUnknownError: The commit failed.
         """
-        pause = seconds(delay, "delay", least=0)
-        return await self._lease.finish(self._lease.release(pause))
+        pause = None if delay is ... else seconds(delay, "delay", least=0)
+        text = None if error is None else error_text(error)
+        return await self._lease.finish(self._lease.release(pause, text))
+
+    @verb
+    async def hold(self, error: str | BaseException | None = None) -> bool:
+        """Hold the key until ``resolve`` decides: handling it again would not help.
+
+        A hold completes although its caller is cancelled.
+
+        Args:
+            error: As in ``release``.
+
+        Returns:
+            True if the key is held; False if the claim was not owned any more, and
+            nothing was changed.
+
+        Raises:
+            StoreUnavailableError: The store failed; the lease continues.
+            OutcomeUnknownError: The commit failed.
+        """
+        text = None if error is None else error_text(error)
+        return await self._lease.finish(self._lease.hold(text))
 
     @verb
     async def renew(self, lease: Duration | EllipsisType = ...) -> None:
@@ -341,6 +377,21 @@ async def acquire_claims(
         Claim(dispatcher.engine, operation, state, keep_alive=False)
         for operation, state in zip(operations, states, strict=True)
     ]
+
+
+def abandon(claim: Claim) -> bool:
+    """Release a claim that nothing has ended, without waiting; was that so?"""
+    if not claim._lease.needs_renewal:
+        return False
+    with suppress(StoreClosedError):  # then its lease ends by itself
+        claim._lease.abandon()
+    return True
+
+
+async def released(claim: Claim) -> None:
+    """Wait until the release of a claim is done, or has failed."""
+    if claim._lease.finishing is not None:
+        await asyncio.wait({claim._lease.finishing})
 
 
 async def confirm_all(

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._error_texts import error_text
 from .._errors import (
     ConfigurationError,
     LeaseLostError,
@@ -17,7 +19,7 @@ from .._errors import (
     StoreClosedError,
 )
 from ..backends.base import SupportsTransactions
-from ..backends.operations import Confirm, ForEach, Release, Renew
+from ..backends.operations import Confirm, ForEach, Hold, Release, Renew
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -25,17 +27,27 @@ if TYPE_CHECKING:
     from .._engine.dispatcher import Dispatcher
     from .._types import ClaimState
     from ..backends.operations import Acquire, Operation
+    from .retry import Retry
+
+    Finish = Confirm | Release | Hold
 
 _MIN_PAUSE = 0.02
 """Seconds to wait for a lease that should have ended, by a clock that stands still."""
 
 
 async def acquire(
-    dispatcher: Dispatcher, operation: Acquire, wait: float
+    dispatcher: Dispatcher,
+    operation: Acquire,
+    wait: float,
+    *,
+    is_counted: bool = True,
 ) -> ClaimState:
-    """Acquire a claim; while it is in flight, retry until ``wait`` seconds are over."""
+    """Acquire a claim; while it is in flight, retry until ``wait`` seconds are over.
+
+    Whether it counts as an attempt if its caller is cancelled, is ``is_counted``.
+    """
     if not wait:
-        (state,) = await acquire_many(dispatcher, [operation])
+        (state,) = await acquire_many(dispatcher, [operation], is_counted=is_counted)
         return state
     waiters, id_ = dispatcher.waiters, (operation.namespace, operation.key)
     time = asyncio.get_running_loop().time
@@ -83,11 +95,13 @@ def _refuse_to_wait_for_itself(dispatcher: Dispatcher, operation: Acquire) -> No
 
 
 async def acquire_many(
-    dispatcher: Dispatcher, operations: Sequence[Acquire]
+    dispatcher: Dispatcher, operations: Sequence[Acquire], *, is_counted: bool = True
 ) -> list[ClaimState]:
     """Acquire claims in one batch; release them if the caller cannot get the result."""
     states = dispatcher.query_many(operations)
-    return await _released_unless_returned(dispatcher, operations, states)
+    return await _released_unless_returned(
+        dispatcher, operations, states, is_counted=is_counted
+    )
 
 
 async def acquire_each(
@@ -105,31 +119,42 @@ async def _released_unless_returned(
     dispatcher: Dispatcher,
     claims: Sequence[Operation[Any]],
     states: Awaitable[list[ClaimState]],
+    *,
+    is_counted: bool = True,
 ) -> list[ClaimState]:
+    releases = partial(_releases, claims, is_counted=is_counted)
     try:
         return await states
     except asyncio.CancelledError:
         with suppress(StoreClosedError):
-            dispatcher.detached.submit_with_retry(_releases(claims))
+            dispatcher.detached.submit_with_retry(releases())
         raise
     except OutcomeUnknownError:
         with suppress(StoreClosedError):
-            releases = _releases(claims)
-            await asyncio.wait({dispatcher.detached.submit_with_retry(releases)})
+            await asyncio.wait({dispatcher.detached.submit_with_retry(releases())})
         raise
 
 
-def _releases(claims: Sequence[Operation[Any]]) -> list[Operation[Any]]:
+def _releases(
+    claims: Sequence[Operation[Any]], *, is_counted: bool
+) -> list[Operation[Any]]:
     return [
         ForEach.of(_release(one.operation), one.keys, one.tokens)
         if isinstance(one, ForEach)
-        else _release(one)
+        else _release(one, is_counted=is_counted)
         for one in claims
     ]
 
 
-def _release(claim: Any) -> Release:  # noqa: ANN401 - an Acquire
-    return Release(claim.namespace, claim.key, claim.token, 0.0, claim.ttl)
+def _release(claim: Any, *, is_counted: bool = True) -> Release:  # noqa: ANN401 - an Acquire
+    return Release(
+        claim.namespace,
+        claim.key,
+        claim.token,
+        0.0,
+        claim.ttl,
+        is_counted=is_counted,
+    )
 
 
 class Lease:
@@ -146,12 +171,18 @@ class Lease:
         requested: The confirm or release that was requested, if any.
         changed: Set for the renewer when the lease was renewed or finished, or when
             that failed.
+        retry: What a failed attempt on a pending key leads to; ``None`` for any other
+            key.
         in_user_transaction: Whether it was confirmed in a transaction of the caller's,
             which then alone decides: the lease is not renewed any more.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, acquired: Acquire, state: ClaimState
+        self,
+        dispatcher: Dispatcher,
+        acquired: Acquire,
+        state: ClaimState,
+        retry: Retry | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.acquired = acquired
@@ -159,8 +190,9 @@ class Lease:
         self.is_owned = bool(state.verdict)
         self.until = state.lease_until
         self.length = acquired.lease
-        self.requested: Confirm | Release | None = None
+        self.requested: Finish | None = None
         self.changed: asyncio.Event | None = None
+        self.retry = retry
         self.in_user_transaction = False
         self._finishing: asyncio.Future[list[bool]] | None = None
 
@@ -193,12 +225,44 @@ class Lease:
         acquired = self.acquired
         return Confirm(acquired.namespace, acquired.key, acquired.token, ttl, note)
 
-    def release(self, delay: float = 0.0) -> Release:
-        """Create the operation that releases it."""
-        acquired = self.acquired
+    def release(
+        self, delay: float | None = None, error: str | None = None
+    ) -> Release | Hold:
+        """Create the operation that releases it after a failed attempt.
+
+        The default of ``delay`` is the pause of its ``retry``, or 0; the last attempt
+        that is allowed is held.
+        """
+        acquired, attempt = self.acquired, self.state.attempt
+        if self.retry is not None and self.retry.is_last(attempt):
+            return self.hold(error or f"attempt {attempt} has failed, the last one")
+        if delay is None:
+            delay = 0.0 if self.retry is None else self.retry.pause(attempt)
         return Release(
-            acquired.namespace, acquired.key, acquired.token, delay, acquired.ttl
+            acquired.namespace, acquired.key, acquired.token, delay, acquired.ttl, error
         )
+
+    def hold(self, error: str | None) -> Hold:
+        """Create the operation that holds its key."""
+        acquired = self.acquired
+        return Hold(acquired.namespace, acquired.key, acquired.token, error)
+
+    def give_back(self, exc: BaseException | None) -> Release | Hold:
+        """Create the operation for a block that an exception has ended.
+
+        A cancellation, and a block that never began, are no attempts on a pending key.
+        """
+        if self.retry is None:
+            return self.release()
+        if isinstance(exc, Exception):
+            return self.release(error=error_text(exc))
+        return _release(self.acquired, is_counted=False)
+
+    def abandon(self) -> None:
+        """Submit the release of a claim that nobody uses."""
+        operation = self.give_back(None)
+        releasing = self.dispatcher.detached.submit_with_retry([operation])
+        self.start_finish(operation, releasing)
 
     async def renew(self) -> None:
         """Renew it; a successful renewal supersedes an earlier confirm or release."""
@@ -224,8 +288,8 @@ class Lease:
         if self._finishing is finishing:  # nothing was requested meanwhile
             self.requested = self._finishing = None
 
-    async def finish(self, operation: Confirm | Release) -> bool:
-        """Confirm or release it; true if it was still owned.
+    async def finish(self, operation: Finish) -> bool:
+        """Confirm, release or hold it; true if it was still owned.
 
         Raises:
             LeaseLostError: A confirm found that it is not owned any more.
@@ -236,7 +300,7 @@ class Lease:
         return is_done
 
     def start_finish(
-        self, operation: Confirm | Release, results: asyncio.Future[list[bool]]
+        self, operation: Finish, results: asyncio.Future[list[bool]]
     ) -> None:
         """Record that a detached call is about to confirm or release it."""
         self.requested, self._finishing = operation, results
@@ -308,7 +372,7 @@ class Lease:
             return
         with suppress(StoreClosedError):  # then it ends with its lease
             self._finishing = self.dispatcher.detached.submit_with_retry(
-                [self.requested or self.release()]
+                [self.requested or self.give_back(exc)]
             )
             await asyncio.wait({self._finishing}, timeout=timeout)
 
@@ -348,7 +412,7 @@ class Lease:
 async def finish_many(
     dispatcher: Dispatcher,
     leases: Sequence[Lease],
-    operations: Sequence[Confirm | Release],
+    operations: Sequence[Finish],
 ) -> list[bool]:
     """Confirm or release leases in one detached call; true for each that was owned."""
     if not operations:
@@ -363,7 +427,7 @@ async def finish_many(
     return results if each is None else results[0]
 
 
-def _one_for_each(operations: Sequence[Confirm | Release]) -> ForEach[bool] | None:
+def _one_for_each(operations: Sequence[Finish]) -> ForEach[bool] | None:
     """Make one operation of many that differ in key and token only, if they do."""
     if len(operations) == 1 or len(set(map(_shared, operations))) != 1:
         return None
@@ -371,10 +435,12 @@ def _one_for_each(operations: Sequence[Confirm | Release]) -> ForEach[bool] | No
     return ForEach.of(operations[0], keys, [one.token for one in operations])
 
 
-def _shared(operation: Confirm | Release) -> tuple[object, ...]:
+def _shared(operation: Finish) -> tuple[object, ...]:
     """Return what one operation on many keys has in common."""
     if isinstance(operation, Confirm):
         return operation.namespace, operation.ttl, operation.note
+    if isinstance(operation, Hold) or operation.error or not operation.is_counted:
+        return (id(operation),)  # nothing
     return operation.namespace, operation.ttl, operation.delay
 
 

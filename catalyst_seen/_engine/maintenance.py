@@ -9,7 +9,7 @@ import asyncio
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .._errors import StoreClosedError, StoreError
 from .._logging import log
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..backends.base import Cursor, SupportsNamespaces
     from .cache import SeenCache
     from .lifecycle import Lifecycle
+
+T = TypeVar("T")
 
 _LOCK_TIMEOUT = 0.25
 """Seconds that a background purge waits for the lock of another writer."""
@@ -133,17 +135,32 @@ class Maintenance:
         self, backend: SupportsNamespaces, namespace: str, name: str
     ) -> bool:
         """Rename a namespace, between two batches."""
+        return await self.change(lambda: backend.rename(namespace, name))
+
+    async def change(
+        self,
+        work: Callable[[], Awaitable[T]],
+        ends_keys: Callable[[T], bool] = lambda _: True,
+    ) -> T:
+        """Call the backend between two batches, and record whether that failed.
+
+        Args:
+            work: The call.
+            ends_keys: Whether a key that was seen may not be seen any more, by the
+                result; after a failure it may not.
+        """
+        has_ended = True
         try:
-            renamed = await self._lifecycle.call(
-                lambda _: backend.rename(namespace, name)
-            )
+            result = await self._lifecycle.call(lambda _: work())
+            has_ended = ends_keys(result)
         except Exception as exc:
             self._failures.record_failure("write", exc)
             raise
         finally:
-            self._cache.invalidate_all()
+            if has_ended:
+                self._cache.invalidate_all()
         self._failures.record_success("write")
-        return renamed
+        return result
 
     async def _remove_in_pages(
         self, remove_page: Callable[[Cursor | None, float], Awaitable[PageResult]]

@@ -28,7 +28,9 @@ from .operations import (
     Confirm,
     Forget,
     Get,
+    Hold,
     IsSeen,
+    Listed,
     Mark,
     Noted,
     Operation,
@@ -67,10 +69,12 @@ def transition(
     row = stored
     if row is not None and row.expires_at is not None and row.expires_at <= now:
         row = None
-    verdict = _verdict(row, now)
+    verdict = verdict_of(row, now)
     is_done, after = _OUTCOMES[type(operation)](operation, row, verdict, now)
     if is_done and after is not None:
-        after = _noted(after, row, operation)
+        after = _with_texts(after, row, operation)
+        if row is not None and row.listed is not None:
+            after = _kept_listed(after, row.listed)
     result = to_result(operation, verdict, after, now, is_done=is_done)
     return result, stored if after is row else after
 
@@ -104,14 +108,15 @@ def transition_batch(
     return batch, changes
 
 
-def _verdict(row: Row | None, now: float) -> Verdict:
+def verdict_of(row: Row | None, now: float) -> Verdict:
+    """Return the verdict on a key by its row, which has not expired."""
     if row is None:
         return _NEW
     if row.lease_until is None:
         return _DUPLICATE
     if now < row.lease_until:
         return _IN_FLIGHT
-    return _ABANDONED[row.on_abandoned]
+    return _NEW if row.is_pending else _ABANDONED[row.on_abandoned]
 
 
 _ABANDONED = {
@@ -122,12 +127,28 @@ _ABANDONED = {
 }
 
 
-def _noted(after: Row, before: Row | None, operation: Operation[object]) -> Row:
-    """Return a row with the note that the operation leaves."""
-    note = before.note if before else None
+def _with_texts(after: Row, before: Row | None, operation: Operation[object]) -> Row:
+    """Return a row with the note and the last error that the operation leaves."""
+    note, error = (before.note, before.error) if before else (None, None)
     if isinstance(operation, Noted) and operation.note is not None:
         note = operation.note or None
-    return after if after.note == note else after._replace(note=note)
+    if after.lease_until is None:
+        error = None  # it is handled
+    elif isinstance(operation, Release | Hold) and operation.error is not None:
+        error = operation.error
+    if after.note == note and after.error == error:
+        return after
+    return after._replace(note=note, error=error)
+
+
+def _kept_listed(after: Row, listed: Listed) -> Row:
+    """Return a row of a key that was observed: it never expires by time.
+
+    It waits in its order until it is seen.
+    """
+    if after.lease_until is None and listed.seq is not None:
+        listed = listed._replace(seq=None)
+    return after._replace(listed=listed, expires_at=None)
 
 
 def _get(_: Get | IsSeen, row: Row | None, _verdict: Verdict, _now: float) -> Outcome:
@@ -200,7 +221,22 @@ def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Outcome:
 def _release(release: Release, row: Row | None, _: Verdict, now: float) -> Outcome:
     if row is None or not _is_owned(row, release.token):
         return False, row
-    return True, _released(row, now + release.delay, release.ttl)
+    after = _released(row, now + release.delay, release.ttl)
+    if not release.is_counted and not _is_released(row):
+        after = after._replace(attempt=row.attempt - 1)
+    return True, after
+
+
+def _hold(hold: Hold, row: Row | None, _: Verdict, now: float) -> Outcome:
+    if row is None or not _is_owned(row, hold.token):
+        return False, row
+    if _is_released(row):
+        return False, row
+    return True, row._replace(
+        expires_at=None,
+        lease_until=min(now, row.lease_until or now),
+        on_abandoned="hold",
+    )
 
 
 def _resolve(
@@ -229,6 +265,7 @@ _OUTCOMES: dict[
     Confirm: _confirm,
     Renew: _renew,
     Release: _release,
+    Hold: _hold,
     Resolve: _resolve,
     Forget: _forget,
 }
@@ -262,8 +299,8 @@ def _is_seen(_: IsSeen, verdict: Verdict, *_others: object) -> bool:
 def _record(
     get: Get, verdict: Verdict, row: Row | None, _now: float, _is_done: object
 ) -> Record | None:
-    if row is None or verdict is _NEW:
-        return None
+    if row is None or (verdict is _NEW and not row.is_pending):
+        return None  # a row that has expired
     return to_record((get.namespace, get.key), verdict, row)
 
 
@@ -276,7 +313,9 @@ def to_record(id_: Id, verdict: Verdict, row: Row) -> Record:
         row: The row.
     """
     state = _STATES[verdict]
-    if verdict is _IN_FLIGHT and row.on_abandoned is None:
+    if row.is_pending:
+        state = "pending"
+    elif verdict is _IN_FLIGHT and row.on_abandoned is None:
         state = "released"  # with a delay that is not over
     return Record(
         key=id_[1],
@@ -288,10 +327,12 @@ def to_record(id_: Id, verdict: Verdict, row: Row) -> Record:
         until=row.lease_until if state in {"claimed", "released"} else None,
         attempt=row.attempt,
         note=row.note,
+        error=row.error if row.attempt and row.lease_until is not None else None,
     )
 
 
 _STATES: dict[Verdict, RecordState] = {
+    _NEW: "pending",
     _DUPLICATE: "seen",
     _IN_FLIGHT: "claimed",
     _RETRY: "released",

@@ -16,6 +16,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 ``SupportsForEach``        executes one operation on many keys as a whole
 ``SupportsTransactions``   confirm inside the caller's own transaction
 ``SupportsBackup``         copy the database to a file
+``SupportsListings``       record the listings of sources
 =========================  ========================================================
 """
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from .._config import SeenStoreConfig
     from .._types import CheckReport, OnAbandoned, Record, RecordState
+    from .listings import Fail, Observe, Observed, SourceRecord, WaitingPage
     from .operations import AllSeen, Confirm, Id, Operation, Row
 
 Cursor = tuple[str, str]
@@ -370,6 +372,44 @@ class SupportsForEach(Protocol):
     """
 
     for_each: frozenset[type[Operation[Any]]]
+
+
+@runtime_checkable
+class SupportsListings(Protocol):
+    """Records the listings of sources, each in a namespace of its own.
+
+    ``_observation`` decides what a listing changes; each call is all or nothing. A
+    namespace has a source once it was observed, or could not be.
+    """
+
+    async def observe(self, request: Observe) -> Observed | None:
+        """Record a listing; never beside a batch.
+
+        A request with the id of the last one changes nothing, and returns its summary.
+
+        Returns:
+            What was changed; ``None`` if the request has no listing, and the stored one
+            is not certainly the same: nothing is changed.
+        """
+        ...
+
+    async def fail(self, failure: Fail) -> None:
+        """Record that a source could not be polled; never beside a batch."""
+        ...
+
+    async def source(self, namespace: str) -> SourceRecord | None:
+        """Read the state of a source, beside other calls; ``None`` if there is none."""
+        ...
+
+    async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
+        """Read the keys that were observed and can be claimed, beside other calls.
+
+        Args:
+            namespace: The namespace of the keys.
+            after: Only keys with a later ``seq`` than this.
+            limit: Number of keys at most, in the order of their ``seq``.
+        """
+        ...
 
 
 @runtime_checkable

@@ -10,23 +10,26 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from .._clock import read_clock
 from .._config import SeenStoreConfig
 from .._pause import pause
 from .._types import ON_ABANDONED, CheckReport
 from .._verdict import Verdict
+from ._observation import Decision, failed
 from ._settings import MEMORY, check_effective
-from ._state_machine import to_record, transition, transition_batch
+from ._state_machine import to_record, transition_batch, verdict_of
 from .base import BackendStats, PageResult, RecordPage
-from .operations import CheckAndMark
+from .listings import Observed, SourceRecord, Waiting, WaitingPage
+from .operations import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .._types import Sighting
+    from ._observation import Changes, Expiry
     from .base import BatchResult, Cursor, Selection
+    from .listings import Fail, Observe, SourceState
     from .operations import Id, Operation, Row
 
 _ENGINE = "Python dict"
@@ -35,7 +38,8 @@ _ENGINE = "Python dict"
 class MemoryBackend:
     """Stores rows in a dict.
 
-    It implements ``SupportsInspection``, ``SupportsNamespaces`` and ``SupportsPurge``.
+    It implements ``SupportsInspection``, ``SupportsNamespaces``, ``SupportsPurge`` and
+    ``SupportsListings``.
 
     The rows belong to this object: a closed store leaves them in place, and the next
     store on the same object finds them. One store at a time may be open on it.
@@ -53,6 +57,7 @@ class MemoryBackend:
         self.config: SeenStoreConfig = config or SeenStoreConfig()
         check_effective(self.config, MEMORY)
         self._rows: dict[Id, Row] = {}
+        self._sources: dict[str, SourceState] = {}
         self._latest = -math.inf
 
     @property
@@ -124,7 +129,8 @@ class MemoryBackend:
         def is_old(row: Row) -> bool:
             is_over = row.lease_until is None or row.lease_until <= now
             is_held = row.lease_until is not None and row.on_abandoned == "hold"
-            return row.last_seen < now - age and is_over and not is_held
+            is_aging = row.listed is None  # a source ends its keys itself
+            return row.last_seen < now - age and is_over and not is_held and is_aging
 
         return self._remove(is_old, namespace, limit, cursor)
 
@@ -142,8 +148,7 @@ class MemoryBackend:
         )
 
     async def namespaces(self) -> list[str]:
-        live = self._verdicts(None, self.now())
-        return sorted({id_[0] for id_, verdict in live if verdict is not Verdict.NEW})
+        return sorted({id_[0] for id_, _ in self._verdicts(None, self.now())})
 
     async def records(
         self, selection: Selection, *, limit: int, cursor: Cursor | None
@@ -151,9 +156,9 @@ class MemoryBackend:
         now = self.now()
         page = self._page(selection.namespace, limit, cursor)
         found = [
-            to_record(id_, verdict, self._rows[id_])
+            to_record(id_, verdict_of(self._rows[id_], now), self._rows[id_])
             for id_ in page
-            if (verdict := self._verdict(id_, now)) is not Verdict.NEW
+            if self._is_live(id_, now)
         ]
         records = [record for record in found if selection.has(record)]
         return RecordPage(records, page[-1] if len(page) == limit else None)
@@ -168,26 +173,102 @@ class MemoryBackend:
     ) -> PageResult:
         page = self._page(namespace, limit, cursor)
         now = self.now()
-        removed = sum(self._verdict(id_, now) is not Verdict.NEW for id_ in page)
+        removed = sum(self._is_live(id_, now) for id_ in page)
         self._write(dict.fromkeys(page))
+        if len(page) < limit:
+            for name in [*self._sources] if namespace is None else [namespace]:
+                self._sources.pop(name, None)
         return PageResult(removed, page[-1] if len(page) == limit else None)
 
     async def rename(self, namespace: str, name: str) -> bool:
-        there = list(self._verdicts(name, self.now()))
-        if any(verdict is not Verdict.NEW for _, verdict in there):
+        if name in self._sources or any(self._verdicts(name, self.now())):
             return False
-        for id_, _ in there:  # expired
+        for id_ in [id_ for id_ in self._rows if id_[0] == name]:  # expired
             del self._rows[id_]
+        if namespace in self._sources:
+            self._sources[name] = self._sources.pop(namespace)
         for id_ in [id_ for id_ in self._rows if id_[0] == namespace]:
             self._rows[name, id_[1]] = self._rows.pop(id_)
         return True
+
+    async def observe(self, request: Observe) -> Observed | None:
+        await pause(0)
+        name, stored = request.namespace, self._sources.get(request.namespace)
+        rows = {key: row for (space, key), row in self._rows.items() if space == name}
+        decision = Decision(request, stored, self.now())
+        decision.match(rows)
+        changes = None
+        listed = {
+            key: row
+            for key, row in rows.items()
+            if row.listed is not None and row.listed.clock is None
+        }
+        if not decision.is_repeated:
+            if request.items is None and not decision.is_unchanged(len(listed)):
+                return None
+            live = any(self._verdicts(name, self.now()))
+            changes = decision.decide(listed, has_live_rows=live)
+            self._record(name, changes)
+        waiting = [
+            row.first_seen
+            for (space, _), row in self._rows.items()
+            if space == name and _is_waiting(row)
+        ]
+        summary = self._sources[name].summary
+        oldest = min(waiting, default=None)
+        return Observed(
+            summary,
+            decision.claimable(changes),
+            len(waiting),
+            oldest,
+            changes is None or changes.has_ended,
+        )
+
+    async def fail(self, failure: Fail) -> None:
+        await pause(0)
+        stored = self._sources.get(failure.namespace)
+        self._sources[failure.namespace] = failed(stored, failure)
+
+    async def source(self, namespace: str) -> SourceRecord | None:
+        state = self._sources.get(namespace)
+        if state is None:
+            return None
+        now = self.now()
+        waiting = [
+            verdict_of(row, now)
+            for (space, _), row in self._rows.items()
+            if space == namespace and _is_waiting(row)
+        ]
+        held = waiting.count(Verdict.HELD)
+        return SourceRecord(state, len(waiting) - held, held)
+
+    async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
+        now = self.now()
+        found = sorted(
+            (row.listed.seq, key)
+            for (space, key), row in self._rows.items()
+            if space == namespace
+            and row.listed is not None
+            and row.listed.seq is not None
+            and row.listed.seq > after
+        )[:limit]
+        rows = {key: self._rows[namespace, key] for _, key in found}
+        keys = [
+            Waiting(seq, key, rows[key].attempt)
+            for seq, key in found
+            if verdict_of(rows[key], now)
+        ]
+        ends = [row.lease_until - now for row in rows.values() if row.lease_until]
+        later = min((end for end in ends if end > 0), default=None)
+        cursor = found[-1][0] if len(found) == limit else None
+        return WaitingPage(keys, cursor, later)
 
     async def stats(self, namespace: str | None) -> BackendStats:
         now = self.now()
         claims = Counter(
             "claimed" if verdict is Verdict.IN_FLIGHT else self._rows[id_].on_abandoned
             for id_, verdict in self._verdicts(namespace, now)
-            if verdict is not Verdict.NEW and self._rows[id_].lease_until is not None
+            if self._rows[id_].lease_until is not None
         )
         return BackendStats(
             keys_by_namespace=await self.count(namespace),
@@ -204,14 +285,49 @@ class MemoryBackend:
     def _verdicts(
         self, namespace: str | None, now: float
     ) -> Iterator[tuple[Id, Verdict]]:
-        for id_ in self._rows:
-            if namespace in {None, id_[0]}:
-                yield id_, self._verdict(id_, now)
+        """Yield the ids of the rows that have not expired, and their verdicts."""
+        for id_, row in self._rows.items():
+            if namespace in {None, id_[0]} and self._is_live(id_, now):
+                yield id_, verdict_of(row, now)
 
-    def _verdict(self, id_: Id, now: float) -> Verdict:
-        """Return the verdict that a check-and-mark would return."""
-        sighting, _ = transition(self._rows[id_], CheckAndMark(*id_, ttl=None), now)
-        return cast("Sighting", sighting).verdict
+    def _is_live(self, id_: Id, now: float) -> bool:
+        expires_at = self._rows[id_].expires_at
+        return expires_at is None or expires_at > now
+
+    def _record(self, namespace: str, changes: Changes) -> None:
+        """Write what an observation changes."""
+        rows = self._rows
+        for old, new in changes.renamed:
+            rows[namespace, new] = rows.pop((namespace, old))
+        for key, row in changes.rows.items():
+            rows[namespace, key] = _merged(rows.get((namespace, key)), row)
+        _, poll, clock, *_ = changes.listed
+        for key in changes.left:
+            row = rows[namespace, key]
+            assert row.listed is not None  # noqa: S101 - it was listed
+            left = row.listed._replace(poll=poll, clock=clock)
+            rows[namespace, key] = row._replace(listed=left)
+        if changes.expiry is not None:
+            self._expire(namespace, changes.expiry)
+        self._sources[namespace] = changes.source
+
+    def _expire(self, namespace: str, expiry: Expiry) -> None:
+        """Remove the keys that are absent for long."""
+        now = self.now()
+        keys = [
+            (row.listed.clock, id_)
+            for id_, row in self._rows.items()
+            if id_[0] == namespace and row.listed is not None
+            if row.listed.clock is not None and row.listed.clock <= expiry.clock
+            if row.listed.poll <= expiry.poll and row.lease_until is None
+            if row.listed.kept_until is None or row.listed.kept_until <= now
+        ]
+        listed = sum(
+            id_[0] == namespace and row.listed is not None
+            for id_, row in self._rows.items()
+        )
+        for _, id_ in heapq.nsmallest(max(listed - expiry.keep, 0), keys):
+            del self._rows[id_]
 
     def _page(
         self, namespace: str | None, limit: int, cursor: Cursor | None
@@ -243,3 +359,20 @@ class MemoryBackend:
                 self._rows.pop(id_, None)
             else:
                 self._rows[id_] = row
+
+
+def _is_waiting(row: Row) -> bool:
+    """Was the key observed, and is not handled yet?"""
+    return row.listed is not None and row.listed.seq is not None
+
+
+def _merged(before: Row | None, after: Row) -> Row:
+    """Return a row whose missing texts are those that were stored."""
+    if before is None or after.listed is None:
+        return after
+    old = before.listed or Listed()
+    listed = after.listed._replace(
+        alias=after.listed.alias or old.alias, digest=after.listed.digest or old.digest
+    )
+    note = before.note if after.note is None else after.note
+    return after._replace(listed=listed, note=note)

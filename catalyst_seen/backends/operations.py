@@ -173,6 +173,8 @@ class Release(Operation[bool]):
     """Make claimable after ``delay`` if the token owns the row; true if it did.
 
     The token stays in the row, so that a repeated release recognises the first one.
+    ``error`` is stored as the last error of the key; ``None`` keeps the one that is
+    there. A release that is not counted takes the claim from the attempts, once.
     """
 
     verb = "release"
@@ -180,6 +182,22 @@ class Release(Operation[bool]):
     token: str
     delay: float
     ttl: float | None
+    error: str | None = None
+    is_counted: bool = True
+
+
+@dataclass(slots=True)
+class Hold(Operation[bool]):
+    """Hold until ``Resolve`` if the token owns the row; true if it did.
+
+    The row is that of a claim with the policy ``hold`` whose lease has ended. ``error``
+    is as in ``Release``.
+    """
+
+    verb = "hold"
+
+    token: str
+    error: str | None = None
 
 
 @dataclass(slots=True)
@@ -314,14 +332,41 @@ class AllSeen(NamedTuple):
         )
 
 
+class Listed(NamedTuple):
+    """Where the source of a key lists it, and what an observation compares.
+
+    Attributes:
+        seq: The order of observation of a key that waits to be handled; ``None`` of a
+            key that is seen.
+        poll: Number of the poll since which the key is listed; of a key that has left,
+            the number of the last poll that listed it.
+        clock: The poll clock at that last poll; ``None`` while the key is listed.
+        kept_until: The instant until which the key is kept at least; ``None`` without
+            one.
+        alias: What an item under another key has in common with this one.
+        digest: Digest of the content of the item, and before it the number of changes
+            for which the key became pending again.
+    """
+
+    seq: int | None = None
+    poll: int = 0
+    clock: float | None = None
+    kept_until: float | None = None
+    alias: str | None = None
+    digest: str | None = None
+
+
 class Row(NamedTuple):
     """The stored state of a key. Instants are seconds since 1970.
 
     A row with a ``lease_until`` is a claim: the owner of ``token`` has it until then;
     afterwards ``on_abandoned`` decides, and ``None`` there means that it was released.
-    A row without one is a mark, with the token of the confirmed claim, if any.
+    A row without one is a mark, with the token of the confirmed claim, if any. One
+    without an attempt is pending: it was observed in a listing, and not claimed yet.
 
-    A cache keeps rows without their notes.
+    A row that was ever ``listed`` never expires by time; its source ends it. Where a
+    backend writes single columns, ``listed`` may be empty: it is only compared with
+    ``None``. A cache keeps rows without their notes.
     """
 
     first_seen: float
@@ -332,3 +377,14 @@ class Row(NamedTuple):
     lease_until: float | None = None
     on_abandoned: OnAbandoned | None = None
     note: str | None = None
+    listed: Listed | None = None
+    error: str | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Was it observed, and not claimed yet?"""
+        return (
+            self.lease_until is not None
+            and self.on_abandoned is None
+            and not self.attempt
+        )

@@ -1,0 +1,260 @@
+"""What a store sends to a backend about the listings of a source, and what it stores.
+
+``_observation`` decides what an observed listing changes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DAY = 86_400.0
+
+
+class Item(NamedTuple):
+    """An item of a listing.
+
+    Attributes:
+        key: Its key, which no other item of the listing has.
+        spellings: Other forms of the same key, under which it may be stored.
+        alias: What it has in common with the same item under another key: a word that
+            must be equal, and after it words of which one must be; ``None`` without.
+        digest: Digest of its content; ``None`` does not compare it.
+        note: The text to store with the key while that is not seen.
+    """
+
+    key: str
+    spellings: tuple[str, ...] = ()
+    alias: str | None = None
+    digest: str | None = None
+    note: str | None = None
+
+
+class Retention(NamedTuple):
+    """The numbers by which a backend decides; see ``FeedRules`` for each.
+
+    Durations are in seconds.
+    """
+
+    first: int | None = 0
+    """How many items of a first listing are pending; ``None`` is all."""
+    changes: int = 0
+    absent_polls: int = 3
+    absent_for: float = 60 * DAY
+    longest_gap: float = DAY
+    kept_listings: int = 5
+    kept_keys: int = 500
+    small_listing: float = 0.5
+    recent_listings: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Record a poll of a source.
+
+    Attributes:
+        namespace: The namespace of the source; not empty.
+        id: A random text, by which a repeated request recognises the first one.
+        items: The items that the source lists, oldest first; ``None`` are those of the
+            last listing, if the stored validators are ``validators``.
+        retention: The numbers by which to decide.
+        validators: Text that the poller stores with the listing.
+        state: Text that the poller stores with the source; ``None`` keeps it.
+    """
+
+    namespace: str
+    id: str
+    items: Sequence[Item] | None
+    retention: Retention
+    validators: str | None = None
+    state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Record that a source could not be polled.
+
+    Attributes:
+        namespace: The namespace of the source; not empty.
+        error: What went wrong.
+        state: As in ``Observe``.
+    """
+
+    namespace: str
+    error: str
+    state: str | None = None
+
+
+class Summary(NamedTuple):
+    """What an observation changed, by the positions of the items in the listing.
+
+    Attributes:
+        changed: Items that were seen, and are pending again.
+        replaced: Items that were marked, because each is an old one under a new key.
+        baseline: Number of items that a first listing marked.
+    """
+
+    changed: tuple[int, ...] = ()
+    replaced: tuple[int, ...] = ()
+    baseline: int = 0
+
+    def to_json(self) -> str:
+        """Encode it, for the source's row."""
+        return json.dumps(self, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Summary:
+        """Decode it."""
+        changed, replaced, baseline = json.loads(text)
+        return cls(tuple(changed), tuple(replaced), baseline)
+
+
+class Observed(NamedTuple):
+    """The result of an ``Observe``.
+
+    Attributes:
+        summary: What it changed.
+        claimable: The positions of the listed items that can be claimed now.
+        pending: Number of keys of the namespace that wait to be handled.
+        oldest_pending: When the first of them was observed, in seconds since 1970.
+        has_ended: Whether a key that was seen may not be seen any more.
+    """
+
+    summary: Summary
+    claimable: tuple[int, ...]
+    pending: int
+    oldest_pending: float | None
+    has_ended: bool
+
+
+class Waiting(NamedTuple):
+    """A key that waits to be handled, and can be claimed.
+
+    Attributes:
+        seq: Its place in the order of observation.
+        key: The key.
+        attempt: Number of claims on it.
+    """
+
+    seq: int
+    key: str
+    attempt: int
+
+
+class WaitingPage(NamedTuple):
+    """A page of keys that can be claimed.
+
+    Attributes:
+        keys: The keys, in the order of observation.
+        cursor: Argument ``after`` of the next page; ``None`` if there is none.
+        retry_after: Seconds until the first of the other keys that were examined can be
+            claimed; ``None`` if none of them waits for a time.
+    """
+
+    keys: list[Waiting]
+    cursor: int | None
+    retry_after: float | None = None
+
+
+class Totals(NamedTuple):
+    """Sums over all polls of a source; the order is that in which they are stored."""
+
+    polls: int = 0
+    new: int = 0
+    duplicates: int = 0
+    changed: int = 0
+    replaced: int = 0
+    failed: int = 0
+
+    def plus(self, **counts: int) -> Totals:
+        """Return the sums with some counts added."""
+        return self._replace(
+            **{name: getattr(self, name) + count for name, count in counts.items()}
+        )
+
+
+class SourceState(NamedTuple):
+    """The stored state of a source. Instants are seconds since 1970.
+
+    Attributes:
+        polls: Number of polls that let absent keys age.
+        poll_clock: Seconds that have passed at polls.
+        first_poll: The first successful poll.
+        last_poll: The last one.
+        listed: Number of keys that are listed.
+        largest: Number of items of the largest listing.
+        recent_sizes: Numbers of items of the last listings.
+        baseline_at: When the first listing with items was observed.
+        validators: As in ``Observe``.
+        state: As in ``Observe``.
+        error: Why the last poll failed; ``None`` if it did not.
+        observation: The id of the last observation.
+        summary: What that changed.
+        totals: Sums over all polls.
+    """
+
+    polls: int = 0
+    poll_clock: float = 0.0
+    first_poll: float | None = None
+    last_poll: float | None = None
+    listed: int = 0
+    largest: int = 0
+    recent_sizes: tuple[int, ...] = ()
+    baseline_at: float | None = None
+    validators: str | None = None
+    state: str | None = None
+    error: str | None = None
+    observation: str | None = None
+    summary: Summary = Summary()
+    totals: Totals = Totals()
+
+    @classmethod
+    def of(cls, columns: Sequence[Any]) -> SourceState | None:
+        """Return the state in the columns of a row; ``None`` if there is none."""
+        polls, clock, first, last, listed, largest, sizes, *texts = columns
+        baseline_at, validators, state, error, observation, summary, totals = texts
+        if totals is None:
+            return None
+        return cls(
+            polls, clock, first, last, listed or 0, largest or 0,
+            tuple(json.loads(sizes)) if sizes else (),
+            baseline_at, validators, state, error, observation,
+            Summary.from_json(summary) if summary else Summary(),
+            Totals(*json.loads(totals)),
+        )  # fmt: skip
+
+    def columns(self) -> tuple[Any, ...]:
+        """Return the columns of ``COLUMNS``, in their order."""
+        return (
+            *self[:6],
+            json.dumps(self.recent_sizes),
+            *self[7:12],
+            self.summary.to_json(),
+            json.dumps(self.totals),
+        )
+
+
+class SourceRecord(NamedTuple):
+    """The state of a source, and how many of its keys are not handled.
+
+    Attributes:
+        state: The state.
+        pending: Number of keys that wait to be handled, those of live claims included.
+        held: Number of observed keys that are held.
+    """
+
+    state: SourceState
+    pending: int
+    held: int
+
+
+COLUMNS = (
+    "polls", "poll_clock", "first_poll", "last_poll", "listed", "largest",
+    "recent_sizes", "baseline_at", "validators", "poller_state", "last_error",
+    "observation", "summary", "totals",
+)  # fmt: skip
+"""The columns of a namespace that hold the state of its source."""

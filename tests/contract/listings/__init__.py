@@ -1,0 +1,1 @@
+"""Listings of sources, on every backend."""
