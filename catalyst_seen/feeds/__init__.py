@@ -9,7 +9,7 @@ from ._parser import Parser
 from ._poll import Outcome, Poll
 from ._poller import Poller
 from ._post import Posted, post
-from ._source import Feed, First
+from ._source import Feed
 
 __all__ = [
     "Enclosure",
@@ -17,7 +17,6 @@ __all__ = [
     "Feed",
     "FeedError",
     "FeedFault",
-    "First",
     "Listing",
     "Outcome",
     "Parser",

@@ -14,10 +14,11 @@ from ._schedule import after_failure, after_hold, after_success
 from ._wishes import max_age
 
 if TYPE_CHECKING:
+    from catalyst_seen import AsyncSeenStore, Observation
+
     from ._fetch import Answer
-    from ._listing import Listing
+    from ._listing import Entry, Listing
     from ._memory import Rest
-    from ._protocols import Seen, View
     from ._source import Feed
     from ._tuning import FeedTuning
 
@@ -35,7 +36,7 @@ class Account:
     """
 
     feed: Feed
-    view: View
+    view: AsyncSeenStore
     every: float
     tuning: FeedTuning
     state: State
@@ -58,7 +59,7 @@ class Account:
         outcome: Outcome,
         answer: Answer,
         state: State,
-        seen: Seen | None = None,
+        seen: Observation[Entry] | None = None,
         listing: Listing | None = None,
     ) -> Poll:
         """Return the result of a poll that found a listing, and report what is new."""

@@ -38,10 +38,11 @@ class Origin(NamedTuple):
             (other.scheme, other.port) == ("http", 80)
         )
 
-    def __str__(self) -> str:
+    @property
+    def place(self) -> str:
+        """Host and port, for messages."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _PORTS.get(self.scheme) else f":{self.port}"
-        return f"{self.scheme}://{host}{port}"
+        return host if self.port == _PORTS.get(self.scheme) else f"{host}:{self.port}"
 
 
 def is_web(text: str) -> bool:

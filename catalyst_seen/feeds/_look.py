@@ -24,11 +24,12 @@ from ._wishes import retry_after
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from catalyst_seen import AsyncSeenStore
+
     from ._fetch import Answer, Fetcher
     from ._hosts import Hosts
     from ._parser import Parser
     from ._poll import Outcome, Poll
-    from ._protocols import View
     from ._source import Feed
     from ._tuning import FeedTuning
 
@@ -61,7 +62,13 @@ class Look:
     """One poll of one source."""
 
     def __init__(
-        self, means: Means, feed: Feed, view: View, every: float, *, is_forced: bool
+        self,
+        means: Means,
+        feed: Feed,
+        view: AsyncSeenStore,
+        every: float,
+        *,
+        is_forced: bool,
     ) -> None:
         """Prepare a poll; a forced one ignores what was remembered."""
         self._means = means

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from ._listing import Listing
-    from ._protocols import Seen, View
+    from catalyst_seen import AsyncSeenStore, Observation
+
+    from ._listing import Entry, Listing
     from ._source import Feed
 
 Outcome = Literal["listing", "unchanged", "not modified", "failed", "held", "gone"]
@@ -40,11 +41,11 @@ class Poll:
     """
 
     feed: Feed
-    store: View
+    store: AsyncSeenStore
     outcome: Outcome
     at: float
     next_at: float | None
-    seen: Seen | None = None
+    seen: Observation[Entry] | None = None
     listing: Listing | None = None
     error: str | None = None
     notice: str | None = None

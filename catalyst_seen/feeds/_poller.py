@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping
     from types import TracebackType
 
+    from catalyst_seen import AsyncSeenStore
+
     from ._poll import Poll
-    from ._protocols import Store, View
 
 USER_AGENT = (
     f"catalyst-seen/{__version__} (+https://github.com/catalyst-seen/catalyst-seen)"
@@ -69,7 +70,7 @@ class Poller:
 
     def __init__(
         self,
-        store: Store,
+        store: AsyncSeenStore,
         *,
         user_agent: str = USER_AGENT,
         headers: Mapping[str, str] | None = None,
@@ -211,11 +212,10 @@ class Poller:
         )
         return await look.run()
 
-    def _view(self, feed: Feed) -> View:
+    def _view(self, feed: Feed) -> AsyncSeenStore:
         """Return the store bound to the namespace of a source."""
-        if feed.first is None:
-            return self._store.namespace(feed.namespace)
-        return self._store.namespace(feed.namespace, first=feed.first)
+        first = ... if feed.first is None else feed.first
+        return self._store.namespace(feed.namespace, first=first)
 
     def _opened(self) -> Means:
         if self._means is None:

@@ -23,7 +23,7 @@ from ._wishes import retry_after
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._protocols import Claim
+    from catalyst_seen import Claim
 
 Json: TypeAlias = (
     "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
@@ -119,7 +119,7 @@ async def post(
         ValueError: There is nothing to send, or the address is none of the web.
     """
     limit = seconds(timeout, "timeout")
-    place = str(origin(url))
+    place = origin(url).place
     _check_owned(claim)
     pauses = _pauses.setdefault(session, {})
     if (rest := pauses.get(url, 0.0) - monotonic()) > 0:
@@ -248,7 +248,7 @@ def _target(url: str, location: str | None) -> str | None:
     if not location:
         return None
     try:
-        return str(origin(joined(url, location)))
+        return origin(joined(url, location)).place
     except ValueError:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -16,10 +16,8 @@ from ._addresses import is_web, origin, shown, without_sign_in
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .._listings import First
     from ..keys import Recipe
-
-First = Literal["all"] | int
-"""What of a first listing is handled: all, or so many of the newest items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,8 @@ class Feed:
         every: The time between two polls; the default is the poller's.
         recipe: How the keys of its items are made; see ``catalyst_seen.keys``.
         formerly: Recipes by which they were made before.
-        first: What of the first listing is handled; the default is the store's.
+        first: What happens to the items of its first listing, as in ``FeedRules``; the
+            default is the store's.
     """
 
     url: str

@@ -14,7 +14,8 @@ from ._source import Feed, as_feed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from ._protocols import View
+    from catalyst_seen import AsyncSeenStore
+
     from ._tuning import FeedTuning
 
 _AHEAD = 16
@@ -30,7 +31,7 @@ class Watch:
     def __init__(
         self,
         look: Callable[[Feed], Awaitable[Poll]],
-        view: Callable[[Feed], View],
+        view: Callable[[Feed], AsyncSeenStore],
         sources: Iterable[Feed | str],
         every: float,
         tuning: FeedTuning,

@@ -12,9 +12,8 @@ import pytest
 from catalyst_seen.feeds import Feed, Poller
 
 from ..support.feeds import numbered, rss
-from ..support.observing import ObservingStore
 from ..support.web import Asked, Web, answer
-from .conftest import MakePoller
+from .conftest import MakePoller, Store
 
 ONE = rss("<guid>1</guid><title>One</title>").encode()
 
@@ -109,12 +108,12 @@ class TestFrames:
         ],
     )
     async def test_incomplete_document(
-        self, web: Web, poller: Poller, feeds: ObservingStore, given: bytes
+        self, web: Web, poller: Poller, feeds: Store, given: bytes
     ) -> None:
         """A document without its end is refused, and its frame is the cause."""
         url = web.put("/f", given)
         assert "end" in await error(poller, url)
-        assert feeds.views[url].known == {}
+        assert await feeds.keys(url) == []
 
     async def test_broken_before_the_answer(self, web: Web, poller: Poller) -> None:
         """A connection that ends without an answer is tried again in the same poll."""

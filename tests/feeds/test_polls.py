@@ -7,19 +7,20 @@ import gzip
 import logging
 from email.utils import formatdate
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 import catalyst_seen
 from catalyst_seen import ConfigurationError, StoreUnavailableError
+from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.feeds import Entry, Feed, Poll, Poller
 from catalyst_seen.keys import Fields
 
 from ..support.clock import DAY
 from ..support.feeds import rss
-from ..support.observing import ObservingStore
 from ..support.web import Asked, Respond, Web, answer
-from .conftest import MakePoller, Time
+from .conftest import MakePoller, Store, Time
 
 ONE = rss("<guid>1</guid><title>One</title>").encode()
 TWO = rss(
@@ -27,6 +28,11 @@ TWO = rss(
     "<guid>1</guid><pubDate>Mon, 01 Jan 2096 00:00:00 GMT</pubDate>",
 ).encode()
 BROKEN = ONE[:-9]
+
+
+async def full(*_: object) -> NoReturn:
+    """Fail as a database without space does."""
+    raise StoreUnavailableError("memory", "it is full", "Free some space.")
 
 
 def by_etag(body: bytes, etag: str) -> Respond:
@@ -43,9 +49,7 @@ def by_etag(body: bytes, etag: str) -> Respond:
 class TestConditions:
     """Validators live with the source, and are written only with its listing."""
 
-    async def test_not_modified(
-        self, web: Web, poller: Poller, feeds: ObservingStore
-    ) -> None:
+    async def test_not_modified(self, web: Web, poller: Poller, feeds: Store) -> None:
         """The next poll sends both validators; "not modified" is a poll."""
         date = "Mon, 01 Jan 2096 00:00:00 GMT"
         first = answer(200, ONE, ETag='"a"', Last_Modified=date)
@@ -55,7 +59,8 @@ class TestConditions:
         assert (poll.outcome, poll.error, poll.listing) == ("not modified", None, None)
         asked = web.asked[1].headers
         assert (asked["if-none-match"], asked["if-modified-since"]) == ('"a"', date)
-        assert feeds.views[url].unchanged == 1
+        source = await feeds.source(url)
+        assert (source.polls, source.failed, source.error) == (2, 0, None)
 
     async def test_across_restarts(self, web: Web, make_poller: MakePoller) -> None:
         """Another poller sends the validators of the first one."""
@@ -65,12 +70,12 @@ class TestConditions:
                 assert (await poller.poll(url)).outcome == outcome
 
     async def test_broken_document_leaves_them(
-        self, web: Web, poller: Poller, feeds: ObservingStore
+        self, web: Web, poller: Poller, feeds: Store
     ) -> None:
         """The validators of a broken document are not stored: the next one is read."""
         url = web.put("/f", answer(200, BROKEN, ETag='"bad"'), by_etag(ONE, '"bad"'))
         assert (await poller.poll(url)).outcome == "failed"
-        assert feeds.views[url].validators is None
+        assert (await feeds.source(url)).validators is None
         assert (await poller.poll(url)).outcome == "listing"
 
     async def test_full_read_once_a_day(
@@ -96,23 +101,21 @@ class TestConditions:
         assert "if-none-match" not in web.asked[1].headers
 
     async def test_other_listing_in_the_store(
-        self, web: Web, poller: Poller, feeds: ObservingStore
+        self, web: Web, poller: Poller, feeds: Store
     ) -> None:
         """If another process has observed meanwhile, the source is read in full."""
-        url = web.put("/f", by_etag(ONE, '"a"'))
+        first = answer(200, ONE, ETag='"a"')
+
+        async def another(_: Asked, writer: asyncio.StreamWriter) -> None:
+            await feeds.store.namespace(url).observe(["2"], validators="other")
+            writer.write(answer(304))
+
+        url = web.put("/f", first, another, first)
         await poller.poll(url)
-        view = feeds.views[url]
-        real, calls = view.observed_unchanged, []
-
-        async def refuses(validators: str, *, state: str | None = None) -> bool:
-            calls.append(validators)
-            return await real("other", state=state)
-
-        view.observed_unchanged = refuses  # type: ignore[method-assign]
         assert (await poller.poll(url)).outcome == "listing"
-        assert len(calls) == 1
         asked = ["if-none-match" in asked.headers for asked in web.asked]
         assert asked == [False, True, False]
+        assert (await feeds.source(url)).polls == 3
 
     async def test_not_modified_without_a_condition(
         self, web: Web, poller: Poller
@@ -124,15 +127,13 @@ class TestConditions:
             "HTTP 304 to a request without conditions",
         )
 
-    async def test_same_bytes(
-        self, web: Web, poller: Poller, feeds: ObservingStore
-    ) -> None:
+    async def test_same_bytes(self, web: Web, poller: Poller, feeds: Store) -> None:
         """The same bytes are not parsed again, and are a poll."""
         url = web.put("/f", answer(200, ONE))
         await poller.poll(url)
         poll = await poller.poll(url)
         assert (poll.outcome, poll.listing) == ("unchanged", None)
-        assert feeds.views[url].polls == 2
+        assert (await feeds.source(url)).polls == 2
 
     async def test_other_recipe(self, web: Web, poller: Poller) -> None:
         """Another recipe for the keys needs the listing itself."""
@@ -163,13 +164,13 @@ class TestConditions:
         "text", ["", "{", "[]", '{"format":0}', '{"format":1,"x":1}']
     )
     async def test_unknown_texts(
-        self, web: Web, poller: Poller, feeds: ObservingStore, text: str
+        self, web: Web, poller: Poller, feeds: Store, text: str
     ) -> None:
         """Texts of another release in the store only cause a full read."""
         url = web.put("/f", answer(200, ONE, ETag='"a"'))
         await poller.poll(url)
-        view = feeds.views[url]
-        view.validators = view.state = text
+        view = feeds.store.namespace(url)
+        await view.observe(["1"], validators=text, state=text)
         assert (await poller.poll(url)).outcome == "listing"
         assert "if-none-match" not in web.asked[1].headers
 
@@ -184,30 +185,37 @@ class TestConditions:
 class TestListing:
     """What reaches the store."""
 
-    async def test_entries(
-        self, web: Web, poller: Poller, feeds: ObservingStore
-    ) -> None:
+    async def test_entries(self, web: Web, poller: Poller) -> None:
         """Items are observed oldest first, with their entries as notes."""
         url = web.put("/f", answer(200, TWO))
-        await poller.poll(url)
-        notes = feeds.views[url].known
-        assert list(notes) == ["1", "2"]
-        assert Entry.from_json(notes["1"] or "").key == "1"
+        poll = await poller.poll(Feed(url, first="all"))
+        assert poll.seen is not None
+        assert [entry.key for entry in poll.seen.new] == ["1", "2"]
+        keys = []
+        async for claim in poll.store.pending():
+            async with claim:
+                keys.append(Entry.from_json(claim.note or "").key)
+        assert keys == ["1", "2"]
 
-    async def test_first(self, web: Web, poller: Poller, feeds: ObservingStore) -> None:
+    async def test_first(self, web: Web, poller: Poller) -> None:
         """What of a first listing is handled is up to the store, or to the source."""
-        url = web.put("/f", answer(200, ONE))
-        await poller.poll(url)
-        assert feeds.views[url].first is ...
-        await poller.poll(Feed(url, name="all", first="all"))
-        assert feeds.views["all"].first == "all"
+        url = web.put("/f", answer(200, TWO))
+        expected = {
+            Feed(url): 2,
+            Feed(url, name="one", first=1): 1,
+            Feed(url, name="all", first="all"): 0,
+        }
+        for source, baseline in expected.items():
+            poll = await poller.poll(source)
+            assert poll.seen is not None
+            assert (poll.seen.baseline, len(poll.seen.new)) == (baseline, 2 - baseline)
 
     async def test_store_that_fails(
-        self, web: Web, poller: Poller, feeds: ObservingStore
+        self, web: Web, poller: Poller, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An error of the store is an error, and not one of the source."""
         url = web.put("/f", answer(200, ONE))
-        feeds.namespace(url).is_failing = True
+        monkeypatch.setattr(MemoryBackend, "observe", full)
         with pytest.raises(StoreUnavailableError):
             await poller.poll(url)
 
@@ -326,18 +334,15 @@ class TestFailures:
         assert events == ["feed_failed", "feed_recovered", "feed_failed"]
 
     async def test_seen_stays_seen(
-        self, web: Web, poller: Poller, feeds: ObservingStore
+        self, web: Web, poller: Poller, feeds: Store
     ) -> None:
         """A failure is told to the store as one, and changes no item."""
         url = web.put("/f", answer(200, ONE), answer(500))
         await poller.poll(url)
         await poller.poll(url)
-        view = feeds.views[url]
-        assert (list(view.known), view.polls, view.errors) == (
-            ["1"],
-            1,
-            ["HTTP 500 Internal Server Error"],
-        )
+        source = await feeds.source(url)
+        assert (await feeds.keys(url), source.polls, source.failed) == (["1"], 1, 1)
+        assert source.error == "HTTP 500 Internal Server Error"
 
     @pytest.mark.parametrize(
         "body", [b"", b" \n", b"<html><p>Hello</p></html>", BROKEN]
@@ -470,7 +475,7 @@ class TestRedirects:
 
     @pytest.mark.parametrize("status", [301, 308])
     async def test_permanent(
-        self, web: Web, poller: Poller, feeds: ObservingStore, time: Time, status: int
+        self, web: Web, poller: Poller, feeds: Store, time: Time, status: int
     ) -> None:
         """A permanent redirect is adopted after seven days; the namespace stays."""
         web.put("/g", answer(200, ONE))
@@ -481,7 +486,7 @@ class TestRedirects:
         assert web.paths() == ["/f", "/g"] * 8
         await poller.poll(url)
         assert web.paths()[16:] == ["/g"]
-        assert list(feeds.views) == [url]
+        assert await feeds.store.namespaces() == [url]
 
     @pytest.mark.parametrize("status", [302, 303, 307])
     async def test_temporary(
@@ -531,14 +536,14 @@ class TestRedirects:
         assert web.paths()[20:] == ["/f"]
 
     async def test_address_with_a_secret(
-        self, web: Web, poller: Poller, feeds: ObservingStore, time: Time
+        self, web: Web, poller: Poller, feeds: Store, time: Time
     ) -> None:
         """An address with a secret is followed, but neither stored nor adopted."""
         web.put("/g", answer(200, ONE))
         url = web.put("/f", answer(301, Location="/g?token=s3cret"))
         for _ in range(10):
             await poller.poll(url)
-            assert "s3cret" not in str(feeds.views[url].state)
+            assert "s3cret" not in str(await feeds.source(url))
             time.advance(DAY)
         assert web.paths() == ["/f", "/g?token=s3cret"] * 10
 
@@ -584,7 +589,7 @@ class TestSecrets:
         self,
         web: Web,
         poller: Poller,
-        feeds: ObservingStore,
+        feeds: Store,
         caplog: pytest.LogCaptureFixture,
         given: bytes,
     ) -> None:
@@ -595,7 +600,10 @@ class TestSecrets:
         url = web.url("/f?a=1&token=s3cret&api_key=s3cret", sign_in="ann:s3cret")
         feed = Feed(url, headers={"X-Key": "s3cret"})
         polls = [await poller.poll(feed), await poller.poll(feed)]
-        for place in (polls, feeds.views, feed, caplog.text):
+        store = feeds.store
+        records = [record async for record in store.records(namespace=None)]
+        kept = [await feeds.source(feed.namespace), records]
+        for place in (polls, kept, feed, caplog.text):
             assert "s3cret" not in repr(place)
             assert "ann" not in repr(place)
         assert "token=s3cret&api_key=s3cret" in web.asked[0].path
@@ -645,7 +653,7 @@ class TestFiles:
     async def test_read(
         self,
         poller: Poller,
-        feeds: ObservingStore,
+        feeds: Store,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         form: str,
@@ -657,12 +665,12 @@ class TestFiles:
         source = {"uri": file.as_uri(), "tilde": "~/a feed.xml"}.get(form, str(file))
         assert (await poller.poll(source)).outcome == "listing"
         assert (await poller.poll(source)).outcome == "unchanged"
-        assert list(feeds.views) == [str(file)]
+        assert await feeds.store.namespaces() == [str(file)]
 
     async def test_relative(
         self,
         poller: Poller,
-        feeds: ObservingStore,
+        feeds: Store,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -670,7 +678,7 @@ class TestFiles:
         monkeypatch.chdir(tmp_path)
         Path("f.xml").write_bytes(ONE)
         await poller.poll("f.xml")
-        assert list(feeds.views) == [str(tmp_path / "f.xml")]
+        assert await feeds.store.namespaces() == [str(tmp_path / "f.xml")]
 
     async def test_missing(self, poller: Poller, tmp_path: Path) -> None:
         """A file that cannot be read is a failure, and comes when it is there."""

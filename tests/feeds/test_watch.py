@@ -10,12 +10,12 @@ from typing import Self
 
 import pytest
 
-from catalyst_seen import ConfigurationError
+from catalyst_seen import ConfigurationError, StoreUnavailableError
+from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.feeds import Feed, Poll, Poller
 from catalyst_seen.keys import Fields
 
 from ..support.feeds import rss
-from ..support.observing import ObservingStore
 from ..support.waiting import until
 from ..support.web import Asked, Web, answer
 from .conftest import MakePoller, Time
@@ -24,12 +24,10 @@ ONE = rss("<guid>1</guid>").encode()
 OK = answer(200, ONE)
 
 
-@pytest.fixture
-def time() -> Time:
-    """A clock that stands, and whose pauses end when a test moves it."""
-    made = Time()
-    made.is_waited_for = True
-    return made
+@pytest.fixture(autouse=True)
+def _is_waited_for(time: Time) -> None:
+    """Pauses end when a test moves the clock."""
+    time.is_waited_for = True
 
 
 class Watched:
@@ -201,17 +199,23 @@ class TestTrouble:
     """Errors that are no outcome of a source."""
 
     async def test_store_that_fails(
-        self, web: Web, poller: Poller, feeds: ObservingStore, time: Time
+        self, web: Web, poller: Poller, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """While the store fails, the watch goes on, and says so once."""
         url = web.put("/f", OK)
-        view = feeds.namespace(url)
-        view.is_failing = True
+        real = MemoryBackend.source
+        failures = iter([True, True])
+
+        async def full_at_first(backend: MemoryBackend, name: str) -> object:
+            if next(failures, False):
+                raise StoreUnavailableError("memory", "it is full", "Free some space.")
+            return await real(backend, name)
+
+        monkeypatch.setattr(MemoryBackend, "source", full_at_first)
         async with Watched(poller, url) as watched:
             for count in (1, 2, 3):
                 await watched.reach(count)
                 await until(lambda: time.waiting == 1)
-                view.is_failing = count < 2
                 time.advance(4_000)
         outcomes = [(poll.outcome, poll.notice is None) for poll in watched.polls]
         assert outcomes == [("failed", False), ("failed", True), ("listing", True)]
