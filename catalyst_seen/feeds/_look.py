@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from operator import attrgetter
@@ -19,6 +20,7 @@ from ._files import read_file
 from ._hosts import HeldError
 from ._listing import Entry
 from ._memory import Rest, State, Validators
+from ._source import former_namespace
 from ._wishes import retry_after
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class Look:
         """Load what the store has of earlier polls."""
         known = await self._view.source()
         if known is None:
+            await self._take_over()
             return
         account = self._account
         account.state = State.from_json(known.state, self._feed.shown)
@@ -117,6 +120,13 @@ class Look:
             self._means.hosts.release(origin(account.address).host)
         elif (rest := account.state.rest) is not None:  # perhaps of an earlier process
             self._means.hosts.hold(rest.host, rest.until)
+
+    async def _take_over(self) -> None:
+        """Rename the namespace of an older program, which may have had a password."""
+        old = former_namespace(self._feed)
+        if old is not None and await self._view.has_any(namespace=old):
+            with suppress(ValueError):  # another process has renamed it already
+                await self._view.rename(self._feed.namespace, namespace=old)
 
     def _conditions(self) -> dict[str, str]:
         """Return the headers of a conditional request; at most for a day."""
@@ -191,16 +201,19 @@ class Look:
             return await self._failed(answer.problem or str(exc))
         state = self._account.well(answer, self._means.tuning.now())
         validators = Validators.of(self._recipe, digest, answer.headers)
-        seen = await self._view.observe(
-            listing.entries,
-            key=attrgetter("key"),
-            spellings=attrgetter("spellings"),
-            aliases=attrgetter("alias"),
-            digest=attrgetter("digest"),
-            note=Entry.to_json,
-            validators=validators.to_json(),
-            state=state.to_json(),
-        )
+        try:
+            seen = await self._view.observe(
+                listing.entries,
+                key=attrgetter("key"),
+                spellings=attrgetter("spellings"),
+                aliases=attrgetter("alias"),
+                digest=attrgetter("digest"),
+                note=Entry.to_json,
+                validators=validators.to_json(),
+                state=state.to_json(),
+            )
+        except ValueError as exc:  # too many items, or notes that are too long
+            return await self._failed(f"the listing cannot be stored: {exc}")
         return self._account.good("listing", answer, state, seen, listing)
 
     async def _refused(self, answer: Answer) -> Poll:

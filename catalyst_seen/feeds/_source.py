@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from .._listings import First
     from ..keys import Recipe
+
+_OLD_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,21 @@ class Feed:
     def namespace(self) -> str:
         """The namespace of its items."""
         return storable(self.name or self.shown)
+
+
+def former_namespace(feed: Feed) -> str | None:
+    """Return where the feed poller of the examples kept the items until now.
+
+    Its namespace was the address with all its secrets, and a digest of one with more
+    than 256 bytes; ``None`` if it was the same as today.
+    """
+    if feed.name is not None:
+        return None
+    text = feed.shown if feed.is_file else feed.url
+    encoded = text.encode(errors="surrogatepass")
+    if len(encoded) > _OLD_LIMIT:
+        text = f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+    return None if text == feed.namespace else text
 
 
 def _check_address(url: str) -> None:

@@ -382,7 +382,7 @@ class TestMisuse:
         await view.observe(["k"])
         url = web.put("/h", answer(200))
         async for claim in view.pending():
-            with pytest.raises((TypeError, ValueError), match="(?i)json"):
+            with pytest.raises((TypeError, ValueError), match=r"(?i)json"):
                 await post(session, url, claim, **options)
         assert (await record_of(view, "k")).state == "released"
         assert not web.asked
