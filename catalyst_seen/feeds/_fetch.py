@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._tuning import FeedTuning
 
 _MOST_REDIRECTS = 10
-_CHUNK = 65_536
+_CHUNK = 16_384
 _RETRY_JITTER = 1.0
 _LONGEST_RETRY = 5.0
 
@@ -143,11 +143,7 @@ class Fetcher:
             sleep=self._tuning.pause,
             reraise=True,
         )
-        async for attempt in retrying:
-            with attempt:
-                async with self._hosts.turn(origin(url).host):
-                    return await self._once(url, headers, cookies, hops)
-        raise AssertionError  # tenacity raises the last error
+        return await retrying(self._once, url, headers, cookies, hops)
 
     async def _once(
         self,
@@ -156,18 +152,22 @@ class Fetcher:
         cookies: dict[str, str],
         hops: tuple[Hop, ...],
     ) -> Answer:
+        """Send one request, in its host's turn."""
         try:
-            async with self._session.get(
-                url,
-                headers=headers,
-                cookies=cookies,
-                allow_redirects=False,
-                auto_decompress=False,
-                raise_for_status=False,
-                max_line_size=self._tuning.header_bytes,
-                max_field_size=self._tuning.header_bytes,
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-            ) as response:
+            async with (
+                self._hosts.turn(origin(url).host),
+                self._session.get(
+                    url,
+                    headers=headers,
+                    cookies=cookies,
+                    allow_redirects=False,
+                    auto_decompress=False,
+                    raise_for_status=False,
+                    max_line_size=self._tuning.header_bytes,
+                    max_field_size=self._tuning.header_bytes,
+                    timeout=aiohttp.ClientTimeout(total=self._timeout),
+                ) as response,
+            ):
                 cookies.update(
                     (n, morsel.value) for n, morsel in response.cookies.items()
                 )

@@ -9,6 +9,8 @@ from http import HTTPStatus
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from multidict import CIMultiDict
+
 from .._logging import log
 from ..keys import recipe_name
 from ._account import Account
@@ -142,7 +144,7 @@ class Look:
         feed, means = self._feed, self._means
         if feed.is_file:
             return await read_file(feed.path, means.max_bytes)
-        private = dict(feed.headers)
+        private = CIMultiDict(feed.headers)
         if authorization := sign_in(feed.url, feed.auth):
             private.setdefault("Authorization", authorization)
         request = Request(

@@ -46,7 +46,11 @@ class Address:
         if self.adopted is not None:
             return self.adopted
         scheme, mark, rest = given.partition("://")
-        return f"https{mark}{rest}" if self.is_secure and scheme == "http" else given
+        return (
+            f"https{mark}{rest}"
+            if self.is_secure and scheme.lower() == "http"
+            else given
+        )
 
     @property
     def is_other(self) -> bool:

@@ -51,7 +51,7 @@ class Feed:
     auth: tuple[str, str] | None = field(default=None, kw_only=True)
     every: Duration | None = field(default=None, kw_only=True)
     recipe: Recipe = field(default="guid", kw_only=True)
-    formerly: Sequence[Recipe] = field(default=(), kw_only=True)
+    formerly: Sequence[Recipe] = field(default=(), kw_only=True, hash=False)
     first: First | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:

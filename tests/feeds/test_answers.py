@@ -141,6 +141,21 @@ class TestFrames:
             assert "within 0.05 seconds" in await error(poller, url)
         assert len(web.asked) == 1
 
+    async def test_cancelled(self, web: Web, poller: Poller) -> None:
+        """A poll that is cancelled ends at once, and asks no more."""
+        arrived = asyncio.Event()
+
+        async def hang(_: Asked, __: asyncio.StreamWriter) -> None:
+            arrived.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(poller.poll(web.put("/f", hang)))
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(web.asked) == 1
+
     async def test_refused_connection(
         self, poller: Poller, unused_tcp_port: int
     ) -> None:

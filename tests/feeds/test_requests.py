@@ -70,6 +70,13 @@ class TestSignIn:
         await poller.poll(Feed(url, auth=("ann", "s3cret:k")))
         assert web.asked[0].headers["authorization"] == self.USER
 
+    async def test_header_of_ones_own(self, web: Web, poller: Poller) -> None:
+        """A header of that name, in any case, comes before user and password."""
+        web.put("/f", answer(200, ONE))
+        url = web.url("/f", sign_in="ann:s3cret")
+        await poller.poll(Feed(url, headers={"authorization": "Bearer x"}))
+        assert web.asked[0].headers["authorization"] == "Bearer x"
+
     async def test_redirect_on_the_same_server(self, web: Web, poller: Poller) -> None:
         """They are sent along a redirect on the same server, as cookies are."""
         web.put("/g", answer(200, ONE))
