@@ -116,11 +116,7 @@ class Look:
         account.state = State.from_json(known.state, self._feed.shown)
         self._stored = known.validators
         self._validators = Validators.from_json(known.validators)
-        if self._feed.is_file:
-            return
-        if self._is_forced:
-            self._means.hosts.release(origin(account.address).host)
-        elif (rest := account.state.rest) is not None:  # perhaps of an earlier process
+        if (rest := account.state.rest) is not None:  # perhaps of an earlier process
             self._means.hosts.hold(rest.host, rest.until)
 
     async def _take_over(self) -> None:
@@ -144,6 +140,8 @@ class Look:
         feed, means = self._feed, self._means
         if feed.is_file:
             return await read_file(feed.path, means.max_bytes)
+        if self._is_forced:
+            means.hosts.release(origin(self._account.address).host)
         private = CIMultiDict(feed.headers)
         if authorization := sign_in(feed.url, feed.auth):
             private.setdefault("Authorization", authorization)

@@ -180,5 +180,8 @@ class TestRetryAfter:
     async def test_forced(self, web: Web, poller: Poller) -> None:
         """A forced poll does not wait."""
         url = web.put("/f", answer(429, Retry_After="120"), answer(200, ONE))
+        other = web.put("/g", answer(200, ONE))
         await poller.poll(url)
+        assert (await poller.poll(other, force=True)).outcome == "listing"
+        assert (await poller.poll(url)).outcome == "held"
         assert (await poller.poll(url, force=True)).outcome == "listing"
