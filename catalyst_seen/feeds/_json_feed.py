@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def is_json(text: str) -> bool:
     """Is a document one of JSON?"""
-    return text.lstrip().startswith("{")
+    return text.lstrip("\ufeff\0 \t\r\n").startswith("{")
 
 
 def read_json_feed(text: str, url: str) -> Source:

@@ -103,7 +103,7 @@ class Entry:
             while len(text.encode()) > max_bytes and note.get(name):
                 is_whole = name == "link"  # half an address is none
                 note[name] = "" if is_whole else note[name][: len(note[name]) // 2]
-                text = _dumped(note)
+                text = _dumped({name: part for name, part in note.items() if part})
         return text
 
     @classmethod

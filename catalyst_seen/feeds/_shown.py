@@ -123,8 +123,8 @@ def _text(parsed: Parsed, name: str) -> str:
 def link_of(parsed: Parsed, url: str) -> str:
     """Return the absolute address of the page."""
     link = str(parsed.get("link") or "")
-    if parsed.get("guidislink") and not _ADDRESS.match(link):
-        return ""
+    if link == parsed.get("id") and not _ADDRESS.match(link):
+        return ""  # feedparser takes any id for a link where there is no other
     return absolute(link, url)
 
 

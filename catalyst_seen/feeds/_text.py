@@ -22,7 +22,7 @@ _INLINE = frozenset({
 
 def one_line(text: str) -> str:
     """Return a text on one line, without the characters that drive a terminal."""
-    return _UNSAFE.sub("", " ".join(text.split()))
+    return " ".join(_UNSAFE.sub("", " ".join(text.split())).split())
 
 
 def text_of(markup: str) -> str:

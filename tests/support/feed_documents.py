@@ -136,7 +136,8 @@ _IDENTITIES = re.compile(
 
 def outside_identities(body: bytes, *, length: int = 1) -> list[int]:
     """Return where so many bytes are neither an id nor a link, nor a part of one."""
-    free, start = [], 0
+    free: list[int] = []
+    start = 0
     for match in _IDENTITIES.finditer(body):
         free += range(start, match.start() - length + 1)
         start = match.end() + 1
