@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from .. import __version__
-from .._validation import Duration, seconds
+from catalyst_seen import Duration, __version__
+
+from .._validation import seconds
 from ._fetch import Fetcher
 from ._hosts import Hosts
 from ._look import Look, Means

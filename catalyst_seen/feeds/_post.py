@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 import aiohttp
 from multidict import CIMultiDict
 
-from .._errors import ClaimNotOwnedError, StoreError
-from .._validation import Duration, seconds
+from catalyst_seen import ClaimNotOwnedError, Duration, StoreError
+
+from .._validation import seconds
 from ._addresses import joined, origin, sign_in, without_sign_in
 from ._causes import FetchError, cause_of, phrase_of
 from ._tuning import DAY

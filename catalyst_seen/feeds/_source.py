@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from .._errors import ConfigurationError
-from .._validation import Duration, seconds
+from catalyst_seen import ConfigurationError, Duration
+
+from .._validation import seconds
 from ..keys import storable
 from ._addresses import is_web, origin, shown, without_sign_in
 

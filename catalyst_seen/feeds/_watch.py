@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from .._errors import ConfigurationError, StoreError
+from catalyst_seen import ConfigurationError, StoreError
+
 from .._logging import log
 from ._poll import Poll
 from ._schedule import after_failure

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
 import pytest
 
 from catalyst_seen.feeds import Feed, Poller
+from catalyst_seen.feeds._unpack import Body, TooLargeError
 
 from ..support.feeds import numbered, rss
 from ..support.web import Asked, Web, answer
@@ -262,6 +264,19 @@ class TestSizes:
         async with make_poller(max_bytes=len(ONE)) as poller:
             assert await keys(poller, web.url("/f")) == ["1"]
             assert await keys(poller, web.url("/g")) == ["1"]
+
+    def test_memory(self) -> None:
+        """A bomb fills no memory beyond the limit before it is refused."""
+        bomb = gzip.compress(b" " * 50_000_000)
+        body = Body(1_000_000, "gzip")
+        tracemalloc.start()
+        try:
+            with pytest.raises(TooLargeError):
+                body.feed(bomb)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 10_000_000
 
     @pytest.mark.parametrize("is_packed", [False, True])
     async def test_endless(
