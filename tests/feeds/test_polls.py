@@ -10,7 +10,7 @@ from typing import NoReturn
 import aiohttp
 import pytest
 
-from catalyst_seen import StoreUnavailableError, _observing
+from catalyst_seen import StoreUnavailableError
 from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.feeds import Entry, Feed, Poller
 from catalyst_seen.keys import Fields
@@ -212,7 +212,7 @@ class TestListing:
         self, web: Web, poller: Poller, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A listing over the limits of the store is a failure of that source only."""
-        monkeypatch.setattr(_observing, "MAX_ITEMS", 1)
+        monkeypatch.setattr(_listing_items, "MAX_ITEMS", 1)
         poll = await poller.poll(web.put("/f", answer(200, TWO)))
         assert poll.outcome == "failed"
         assert "at most 1, not 2" in str(poll.error)
