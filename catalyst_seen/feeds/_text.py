@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _MAX_DIGITS = 18
-_MAX_MARKUP = 50_000
+_MAX_MARKUP = 20_000
 """Characters of markup that are read; the parser takes ever longer for hostile ones."""
 
 _HIDDEN = frozenset({"script", "style", "template"})
@@ -33,8 +33,10 @@ def text_of(markup: str) -> str:
     """Return the text of HTML, on one line."""
     if "<" not in markup and "&" not in markup:
         return one_line(markup)
+    if len(markup) > _MAX_MARKUP:  # up to the last whole element
+        markup = markup[:_MAX_MARKUP].rpartition("<")[0]
     reader = _Reader()
-    reader.feed(markup[:_MAX_MARKUP])
+    reader.feed(markup)
     reader.close()
     return one_line("".join(reader.texts))
 

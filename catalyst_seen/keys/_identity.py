@@ -141,7 +141,7 @@ def _written(text: str) -> list[str]:
 
 def _alias(fields: Fields) -> Alias | None:
     """Return the link without the number of an edition, and its witnesses."""
-    link = canonical_url(fields.link)
+    link = _EDITION.sub("", canonical_url(fields.link))
     texts = {"title": collapsed(fields.title), "date": collapsed(fields.date)}
     witnesses = [f"{name}:{digest(text)[7:39]}" for name, text in texts.items() if text]
     return (storable(link), *witnesses) if link and witnesses else None
