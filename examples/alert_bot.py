@@ -8,6 +8,8 @@ An entry that was not accepted stays pending, as does one whose bot was killed: 
 sent again after a pause, by this run or a later one, with the same Idempotency-Key.
 """
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import sys
