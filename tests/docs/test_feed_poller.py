@@ -101,7 +101,8 @@ def test_killed_poller_loses_no_entry(
             lines += process.stdout.read().splitlines(keepends=True)
         kills += process.wait() == -9
         with SeenStore(path) as store:
-            claimed = [one.note for one in store.records(state="claimed")]
+            records = store.records(state="claimed", namespace=url)
+            claimed = [record.note for record in records]
         lines.append(run(path, url).stdout)
         printed = Counter(titles("".join(lines)))
         assert len(claimed) <= 1  # it comes when its lease is over
