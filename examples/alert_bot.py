@@ -27,6 +27,7 @@ HERE = sorted(map(str, (Path(__file__).parent / "feeds").glob("*.xml")))
 
 async def run(options: argparse.Namespace) -> None:
     """Poll once, or until interrupted, and send what is pending."""
+    sent = 0
     async with AsyncExitStack() as stack, aiohttp.ClientSession() as session:
         webhook = options.webhook or await stack.enter_async_context(flaky_webhook())
         store = await stack.enter_async_context(AsyncSeenStore(options.db))
@@ -39,8 +40,10 @@ async def run(options: argparse.Namespace) -> None:
                 print(f"{poll.feed.shown}: {poll.notice}", file=sys.stderr)
             async for claim in poll.store.pending(lease="1m"):
                 posted = await post(session, webhook, claim)
+                sent += bool(posted)
                 if not posted:
                     print(f"{claim.key}: {posted.error}", file=sys.stderr)
+    print(f"{sent} entries delivered", file=sys.stderr)
 
 
 if __name__ == "__main__":

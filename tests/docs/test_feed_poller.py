@@ -46,8 +46,9 @@ def test_without_arguments(path: Path) -> None:
     """It polls the feeds that come with it; a second run prints nothing."""
     first, second = run(path), run(path)
     assert len(first.stdout.splitlines()) == 6
-    assert complaints(first.stderr, "store_created") == ""
-    assert (second.stdout, second.stderr, second.returncode) == ("", "", 0)
+    summary = "3 polls, 0 failed; 6 new entries\n"
+    assert complaints(first.stderr, "store_created") == summary
+    assert (second.stdout, second.returncode) == ("", 0)
 
 
 def test_first_run_does_not_flood(site: Site, path: Path) -> None:
@@ -69,7 +70,7 @@ def test_failed_feed_is_reported_once(site: Site, path: Path) -> None:
     assert f"{bad}: HTTP 503" in done.stderr
     assert done.returncode == 0
     done = run(path, bad)
-    assert (done.stderr, done.returncode) == ("", 1)
+    assert (done.stderr, done.returncode) == ("1 polls, 1 failed; 0 new entries\n", 1)
 
 
 def test_pending_entries_come_though_the_feed_fails(site: Site, path: Path) -> None:
