@@ -10,7 +10,7 @@ from typing import NoReturn
 import aiohttp
 import pytest
 
-from catalyst_seen import StoreUnavailableError
+from catalyst_seen import StoreUnavailableError, _listing_items
 from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.feeds import Entry, Feed, Poller
 from catalyst_seen.keys import Fields
