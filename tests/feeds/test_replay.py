@@ -26,6 +26,9 @@ real = pytest.mark.skipif(
 )
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def replay(path: Path) -> Replay:
     """A replay that begins at noon."""
@@ -238,7 +241,6 @@ def snapshots(source: str) -> Iterator[tuple[float, bytes]]:
 
 
 @real
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "distinct"),
     [
