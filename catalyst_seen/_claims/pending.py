@@ -76,10 +76,9 @@ class PendingClaims:
         raise StopAsyncIteration
 
     def __del__(self) -> None:
-        if getattr(self, "_last", None) is not None:
-            self._release_last()
+        self.leave()
 
-    def _release_last(self) -> bool:
+    def leave(self) -> bool:
         """Release the last claim, if nothing has ended it; return whether that was so.
 
         It is no attempt: nobody has handled the item.
@@ -90,7 +89,7 @@ class PendingClaims:
     async def _check_last(self) -> None:
         """Raise if the body of the loop did not end the claim that it got."""
         last = self._last
-        if self._release_last() and last is not None:
+        if self.leave() and last is not None:
             await released(last)
             raise RuntimeError(
                 f"the claim on {last.key!r} was neither confirmed nor released: write"

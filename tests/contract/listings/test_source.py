@@ -137,6 +137,7 @@ class TestUnchanged:
     ) -> None:
         """A key that was ended by hand comes again although the source is the same."""
         await observe(feed, "abc", validators="v")
+        arguments: dict[str, list[object]]
         arguments = {"forget": ["b"], "forget_many": [["a", "b"]], "clear": []}
         await getattr(feed, how)(*arguments[how])
         assert not await feed.observed_unchanged("v")
