@@ -17,6 +17,7 @@ from catalyst_seen.backends.operations import (
     Confirm,
     Forget,
     Get,
+    Hold,
     IsSeen,
     Mark,
     Operation,
@@ -41,9 +42,11 @@ def shapes() -> list[Shape]:
     """Return the shapes of all batches."""
     flags = (False, True)
     return [
-        Shape(verb, is_noted=noted, has_places=places, may_insert=inserts)
+        Shape(
+            verb, is_noted=noted, has_places=places, may_insert=inserts, has_error=error
+        )
         for verb in COLUMNS
-        for noted, places, inserts in itertools.product(flags, flags, flags)
+        for noted, places, inserts, error in itertools.product(flags, repeat=4)
     ]
 
 
@@ -60,6 +63,7 @@ async def test_every_statement_is_valid_and_cached(place: Target) -> None:
 
 TOKENS = ["one", "two"]
 NOTES = [None, None, "", "text", "other"]
+ERRORS = [None, "refused", "late"]
 TTLS = [None, 1.0, 60.0]
 LEASES = [1.0, 60.0]
 
@@ -87,8 +91,10 @@ MAKERS: list[Made] = [
         rng.choice(["retry", "hold", "drop"]),
     ),
     lambda rng, name, key: Release(
-        name, key, rng.choice(TOKENS), rng.choice([0.0, 1.0]), rng.choice(TTLS)
+        name, key, rng.choice(TOKENS), rng.choice([0.0, 1.0]), rng.choice(TTLS),
+        rng.choice(ERRORS), is_counted=rng.random() < 0.5,
     ),
+    lambda rng, name, key: Hold(name, key, rng.choice(TOKENS), rng.choice(ERRORS)),
     lambda rng, name, key: Resolve(
         name, key, is_handled=rng.random() < 0.5, ttl=rng.choice(TTLS)
     ),
