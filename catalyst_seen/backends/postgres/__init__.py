@@ -12,6 +12,9 @@
 ``maintenance``    the same, as pages
 ``inspection``     counts, lists and records
 ``scans``          the statements on whole namespaces
+``listings``       the listings of sources, as requests
+``observation``    one attempt to record a listing
+``sources``        the statements on sources and on the keys that they list
 ``tables``         the tables, in SQL
 ``schema``         creation and version of the tables
 ``upgrade``        from the tables of earlier releases
