@@ -149,15 +149,15 @@ class Observation:
             skipped += len(keys) - written
         if changes.expiry is not None:
             await self._expire(changes.expiry)
-        # The next poll finds that other rows are listed than it expects, and reads them.
+        # The next poll finds more rows listed than it expects, and reads them.
         listed = changes.source.listed + skipped
         source = changes.source._replace(listed=listed)
         await self._fetch(sources.WRITE_SOURCE, *source.columns())
 
     async def _write_details(self, writing: _Writing) -> None:
         """Write the texts of rows whose locks are held."""
-        for page in _pages(writing.moved):
-            olds, news = map(list, zip(*page, strict=True))
+        for pairs in _pages(writing.moved):
+            olds, news = _columns(pairs)
             await self._fetch(sources.COPY_DETAILS, olds, news)
             await self._fetch(sources.REMOVE_DETAILS, olds)
         for keys in _pages(writing.undetailed):
@@ -246,7 +246,7 @@ async def lock_source(
     connection: asyncpg.Connection,
     tables: Tables,
     namespace: str,
-    timeout: float,  # noqa: ASYNC109 - of the driver
+    timeout: float,
     *,
     may_insert: bool,
 ) -> tuple[int, float, SourceState | None] | None:
@@ -278,7 +278,7 @@ def _read(record: Sequence[Any]) -> tuple[str, _Stored]:
     if poll is not None:
         text = None if digest is None else digest.decode()
         listed = Listed(seq, poll, at, kept_until, alias, text)
-    return key, _Stored(version, has_detail, Row(*row, None, listed, error))
+    return key, _Stored(version, has_detail, Row._make((*row, None, listed, error)))
 
 
 def _encoded(digest: str | None) -> bytes | None:

@@ -39,8 +39,8 @@ Outcome = tuple[object, Row | None, bool]
 
 def to_row(columns: Sequence[Any]) -> Row:
     """Return the row of a record: its columns, the note, and the error, if read."""
-    note = columns[7] if len(columns) > 7 else None
-    return Row(*columns[:7], note, None, *columns[8:])
+    *row, note, error = (*columns, None, None)[:9]
+    return Row._make((*row, note, None, error))
 
 
 class Results:

@@ -58,8 +58,8 @@ _DELETED = f"""deleted AS (
     ),
     {delete_details("deleted", "has_detail")}"""  # noqa: S608
 # What was observed is ended by its source alone.
-_IS_OLD = """listed_poll IS NULL AND last_seen < now - $5::float8 AND (lease_until IS NULL
-        OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
+_IS_OLD = """listed_poll IS NULL AND last_seen < now - $5::float8
+    AND (lease_until IS NULL OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
 # A locked row is about to be marked or removed by another transaction.
 CLEANUP = f"""WITH {CLOCK}, {_PAGE},
     free AS MATERIALIZED (
@@ -128,7 +128,9 @@ REMOVE_EMPTY = f"""WITH removed AS (
 IS_OCCUPIED = f"""SELECT EXISTS (SELECT FROM {{schema}}.seen
     WHERE namespace = (SELECT id FROM {{schema}}.namespace WHERE name = $1)
         AND (expires_at IS NULL OR expires_at > {{now}}))
-    OR EXISTS (SELECT FROM {{schema}}.namespace WHERE name = $1 AND NOT ({_IS_PLAIN}))"""  # noqa: S608
+    OR EXISTS (
+        SELECT FROM {{schema}}.namespace WHERE name = $1 AND NOT ({_IS_PLAIN})
+    )"""  # noqa: S608
 """Has a name a row that has not expired, or a source?"""
 # What has expired under a removed name is purged like every expired row.
 REMOVE_NAME = "DELETE FROM {schema}.namespace WHERE name = $1"

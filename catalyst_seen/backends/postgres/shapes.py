@@ -29,10 +29,10 @@ COLUMNS: Mapping[str | None, Sequence[str]] = {
 
 ``$1`` has the keys, and ``$2`` the names of the namespaces, sorted. These columns are
 the arrays from ``$3`` on, with one element per key, or one for all operations. A batch
-with a note has the column "note" as well, one with an error "error", and one of several namespaces "place", that
-of an operation's namespace in ``$2``; last comes an array that says of each name
-whether it may be inserted. ``lease`` is the number of seconds from now to
-``lease_until``: a lease, or the delay of a release.
+with a note has the column "note" as well, one with an error "error", and one of several
+namespaces "place", that of an operation's namespace in ``$2``; last comes an array that
+says of each name whether it may be inserted. ``lease`` is the number of seconds from
+now to ``lease_until``: a lease, or the delay of a release.
 """
 
 _TYPES = {

@@ -160,10 +160,10 @@ EXPIRE = f"""WITH gone AS MATERIALIZED (
     ),
     {delete_details("deleted", "has_detail")}
     SELECT count(*) FROM deleted"""  # noqa: S608
-WRITE_SOURCE = "UPDATE {schema}.namespace SET " + ", ".join(
+_SET_SOURCE = ", ".join(
     f"{column} = ${number}" for number, column in enumerate(COLUMNS, start=2)
 )
-WRITE_SOURCE += " WHERE id = $1"
+WRITE_SOURCE = f"UPDATE {{schema}}.namespace SET {_SET_SOURCE} WHERE id = $1"  # noqa: S608
 
 _IS_HELD = "lease_until <= {now} AND on_abandoned IS NOT DISTINCT FROM 'hold'"
 _WAITS = f"FILTER (WHERE NOT ({_IS_HELD}))"
