@@ -59,7 +59,8 @@ _DELETED = f"""deleted AS (
     {delete_details("deleted", "has_detail")}"""  # noqa: S608
 # What was observed is ended by its source alone.
 _IS_OLD = """listed_poll IS NULL AND last_seen < now - $5::float8
-    AND (lease_until IS NULL OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
+    AND (lease_until IS NULL
+        OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
 # A locked row is about to be marked or removed by another transaction.
 CLEANUP = f"""WITH {CLOCK}, {_PAGE},
     free AS MATERIALIZED (
