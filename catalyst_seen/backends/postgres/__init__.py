@@ -7,6 +7,7 @@
 ``encoding``       operations become parameters
 ``shapes``         the queries of the parameters
 ``queries``        the statements of a batch; the state machine and the TTL in SQL
+``details``        the parts of statements that concern notes and errors
 ``locks``          the keys that other transactions have locked
 ``removals``       purge, cleanup, clear and rename, as requests
 ``maintenance``    the same, as pages

@@ -1,14 +1,13 @@
 """Every statement that executes operations.
 
 =====================  =============================================================
-``write_batch``        executes operations; its INSERTs are the only ones of rows,
-                       names and notes
-``READ_BATCH``         executes operations of which none writes
-``READ_NOTES``         reads notes that a batch could not read
+``write_batch``        executes operations; only an observation inserts rows besides
+``read_batch``         executes operations of which none writes
 ``LOCKED``             finds the keys whose rows other transactions have locked
 =====================  =============================================================
 
-The statements on whole namespaces are in ``scans``. The database holds no functions, so
+The statements on whole namespaces are in ``scans``, those of observations in
+``sources``. The database holds no functions, so
 that different releases can share it: a batch is one statement, which resolves the names
 of its namespaces, reads rows, decides and writes. ``_transition`` is the state machine
 in SQL, and its first condition is the check of the TTL.
@@ -17,9 +16,6 @@ How names stay resolved: a statement that inserts rows may insert names, and the
 has a ROW EXCLUSIVE lock on the table ``namespace``, from before its snapshot until the
 end of its transaction. A rename and the removal of an empty namespace exclude it by
 ``scans.LOCK_NAMES``. So no row is inserted under an id that has lost its name.
-
-``has_detail`` of a row says whether its detail counts: a detail beside a row without it
-is garbage, which the next note overwrites.
 """
 
 from __future__ import annotations
@@ -28,6 +24,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from .details import FAILED, delete_details, noted, text_of
 from .shapes import names, requested
 
 if TYPE_CHECKING:
@@ -89,16 +86,6 @@ _STORED = """stored.first_seen, stored.last_seen, stored.expires_at, stored.toke
     stored.attempt, stored.lease_until, stored.on_abandoned"""
 
 
-def text_of(row: str, condition: str, column: str = "note") -> str:
-    """Return the expression of a row's note, or of another text of its detail.
-
-    It is read under a condition.
-    """
-    return f"""CASE WHEN {row}.has_detail AND ({condition}) THEN (
-        SELECT detail.{column} FROM {{schema}}.detail AS detail
-        WHERE detail.namespace = {row}.namespace AND detail.key = {row}.key) END"""  # noqa: S608
-
-
 # A record has time, verdict, is_done; its position, or place and key; whether the row
 # has a note that was not read; the row; the note; and where records are read, the last
 # error.
@@ -145,9 +132,9 @@ def write_batch(shape: Shape) -> str:
         parts.append(_inserted(shape))
         results.append(_result_of_insert(shape))
     if shape.is_noted:
-        parts.append(_noted(shape))
+        parts.append(noted(shape))
     if shape.has_error:
-        parts.append(_FAILED)
+        parts.append(FAILED)
     if shape.verb != "forget":
         parts.append(_UPDATED)
     if may_forget:
@@ -301,52 +288,6 @@ _DELETED = """forgotten AS MATERIALIZED (
     )"""
 
 
-def _noted(shape: Shape) -> str:
-    """Return the CTEs that write notes.
-
-    "noted" is for rows without a detail that counts. Of the inserts that met a
-    concurrent one ("lost"), only a Mark had its effect.
-    """
-    is_written = "note <> ''"
-    lost = ""
-    if shape.may_insert:
-        lost = "lost AS MATERIALIZED (SELECT * FROM inserted WHERE NOT is_new),"
-        is_written = f"""CASE WHEN is_insert AND EXISTS (
-                    SELECT FROM lost WHERE lost.namespace = decision.namespace
-                        AND lost.key = decision.key)
-                THEN verb = 'mark' ELSE {is_written} END"""
-    return f"""{lost} noted AS (
-        INSERT INTO {{schema}}.detail (namespace, key, note)
-        SELECT namespace, key, nullif(note, '') FROM decision
-        WHERE is_change AND note IS NOT NULL AND is_undetailed AND {is_written}
-        ON CONFLICT (namespace, key) DO UPDATE
-        SET (note, alias, digest, last_error) = ROW (excluded.note, NULL, NULL, NULL)
-    ),
-    renoted AS (
-        INSERT INTO {{schema}}.detail (namespace, key, note)
-        SELECT namespace, key, nullif(note, '') FROM decision
-        WHERE is_change AND note IS NOT NULL AND NOT is_undetailed
-        ON CONFLICT (namespace, key) DO UPDATE SET note = excluded.note
-    )"""  # noqa: S608
-
-
-# As "noted" and "renoted"; no operation has both a note and an error.
-_FAILED = """failed AS (
-        INSERT INTO {schema}.detail (namespace, key, last_error)
-        SELECT namespace, key, error FROM decision
-        WHERE is_change AND error IS NOT NULL AND is_undetailed
-        ON CONFLICT (namespace, key) DO UPDATE
-        SET (note, alias, digest, last_error)
-            = ROW (NULL, NULL, NULL, excluded.last_error)
-    ),
-    refailed AS (
-        INSERT INTO {schema}.detail (namespace, key, last_error)
-        SELECT namespace, key, error FROM decision
-        WHERE is_change AND error IS NOT NULL AND NOT is_undetailed
-        ON CONFLICT (namespace, key) DO UPDATE SET last_error = excluded.last_error
-    )"""
-
-
 def _result_of_insert(shape: Shape) -> str:
     place = "1"
     if shape.has_places:
@@ -382,27 +323,6 @@ def _error(shape: Shape, row: str | None = None) -> str:
     error = text_of(row, "verb = 'get'", "last_error")
     return f", {error}"
 
-
-def delete_details(rows: str, condition: str) -> str:
-    """Return the CTE that deletes the details of some rows, whose locks are held."""
-    return f"""undetailed AS (
-        DELETE FROM {{schema}}.detail WHERE ctid = ANY (ARRAY(
-            SELECT found.ctid
-            FROM (SELECT namespace, key FROM {rows} WHERE {condition}) AS gone
-            CROSS JOIN LATERAL (
-                SELECT detail.ctid FROM {{schema}}.detail AS detail
-                WHERE detail.namespace = gone.namespace AND detail.key = gone.key
-            ) AS found
-        ))
-    )"""  # noqa: S608
-
-
-READ_NOTES = """SELECT detail.note
-    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (name, key, position)
-    LEFT JOIN {schema}.namespace AS names ON names.name = wanted.name
-    LEFT JOIN {schema}.detail AS detail
-        ON detail.namespace = names.id AND detail.key = wanted.key
-    ORDER BY position"""
 
 LOCKED = """SELECT wanted.name, wanted.key
     FROM unnest($1::text[], $2::text[]) AS wanted (name, key)

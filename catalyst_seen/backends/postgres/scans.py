@@ -16,7 +16,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from .queries import CLOCK, ROW, delete_details, text_of, verdicts
+from .details import delete_details, text_of
+from .queries import CLOCK, ROW, verdicts
 
 if TYPE_CHECKING:
     from ..._types import RecordState

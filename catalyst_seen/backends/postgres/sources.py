@@ -17,7 +17,8 @@ it.
 from __future__ import annotations
 
 from ..listings import COLUMNS
-from .queries import ROW, delete_details
+from .details import delete_details
+from .queries import ROW
 
 _COLUMNS = ", ".join(COLUMNS)
 _LISTED = "seq, listed_poll, listed_at, kept_until"

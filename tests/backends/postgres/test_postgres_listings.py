@@ -23,6 +23,7 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends._retry import ServerClock
 from catalyst_seen.backends.postgres import sources
+from catalyst_seen.backends.postgres.dsn import quote_identifier
 from catalyst_seen.backends.postgres.observation import Observation
 from catalyst_seen.backends.postgres.pool import Connections
 from catalyst_seen.backends.postgres.tables import Tables
@@ -32,6 +33,7 @@ from ...support.clock import DAY, Clock
 from ...support.lossy import Lossy, lossy
 from ...support.postgres_stores import at, connected, places_log, until_blocked
 from ...support.targets import Places, Target
+from .test_postgres_upgrade import create_version_1
 
 Hook = Callable[[Observation, str], Awaitable[None]]
 
@@ -212,7 +214,10 @@ class TestConcurrent:
     """Stores that observe and handle one namespace at once."""
 
     async def test_one_baseline(self, place: Target) -> None:
-        """Of stores that observe a new source at once, one makes the baseline."""
+        """Of stores that observe a new source at once, one makes the baseline.
+
+        Every poll and every failure is counted.
+        """
         async with at(place) as one, at(place) as two:
             feeds = [
                 store.namespace(f"feed {n}") for n in range(5) for store in (one, two)
@@ -220,6 +225,12 @@ class TestConcurrent:
             seen = await asyncio.gather(*(observe(feed, "abc") for feed in feeds))
             assert sorted(one.baseline for one in seen) == [0] * 5 + [3] * 5
             assert all(not one.new for one in seen)
+            await asyncio.gather(*(observe(feed, "abc") for feed in feeds * 5))
+            await asyncio.gather(*(feed.failed("down") for feed in feeds))
+            for feed in feeds:
+                source = await feed.source()
+                assert source is not None
+                assert (source.polls, source.failed) == (12, 2)
 
     async def test_key_that_moved_meanwhile(self, place: Target) -> None:
         """What another store changes between read and write is not overwritten."""
@@ -394,12 +405,32 @@ async def test_texts_of_a_listing_outlive_the_note(place: Target) -> None:
         assert keys(seen.replaced) == ["b"]
 
 
+async def test_keys_of_the_first_schema_are_known(place: Target) -> None:
+    """What an earlier release has marked is not handled again, nor marked anew.
+
+    A schema without the index of the listed keys works as well.
+    """
+    schema = quote_identifier(str(place.settings.schema))
+    async with connected(place.settings.url) as other:
+        await create_version_1(other, schema)
+        async with at(place) as store:
+            await other.execute(f"DROP INDEX {schema}.seen_listed")
+            feed = store.namespace("n")
+            seen = await observe(
+                feed, [*"123", Entry("four", "four", spellings=("4",)), "5"]
+            )
+            assert (keys(seen.new), seen.baseline) == (["four", "5"], 0)
+            record = await feed.get("3")
+            assert record is not None
+            assert (record.state, record.first_seen) == ("seen", 1e9 + 3)
+            seen = await observe(feed, "35")
+            assert keys(seen.new) == ["5"]
+            assert await handled(feed) == ["four", "5"]
+
+
 async def test_plans_made_on_empty_tables_use_indexes(place: Target) -> None:
     """Each statement on the keys of a source searches an index from the beginning."""
-    async with (
-        at(place) as store,
-        store._lifecycle.backend._connections.acquire() as one,
-    ):  # type: ignore[attr-defined]
+    async with at(place) as store, planning(store) as one:
         tables = Tables(f'"{place.settings.schema}"', ServerClock())
         for name in ON_KEYS:
             statement = tables.render(getattr(sources, name))
