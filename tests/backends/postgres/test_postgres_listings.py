@@ -32,6 +32,7 @@ from ...contract.listings.support import Entry, baseline, handled, keys, observe
 from ...support.clock import DAY, Clock
 from ...support.lossy import Lossy, lossy
 from ...support.postgres_stores import at, connected, places_log, until_blocked
+from ...support.servers import Postgres
 from ...support.targets import Places, Target
 from .test_postgres_upgrade import create_version_1
 
@@ -181,6 +182,30 @@ class TestInterrupted:
             assert before == (
                 await state(other.namespace("feed")), await texts(place, "feed")
             )  # fmt: skip
+
+    async def test_killed_server(self) -> None:
+        """A server that is killed before the end has nothing, and then all of it."""
+        with Postgres(durable=True) as server:
+            async with at(server, feeds=RULES, timeout=60) as store:
+                feed = store.namespace("feed")
+                await baseline(feed, BEFORE)
+                statements: list[str] = []
+
+                async def kill(_: Observation, statement: str) -> None:
+                    statements.append(statement)
+                    is_end = statement == sources.WRITE_SOURCE
+                    if is_end and statements.count(statement) == 1:
+                        server.kill()
+                        server.start()
+
+                with before_each_statement(kill):
+                    seen = await observe(feed, AFTER)
+                assert statements.count(sources.WRITE_SOURCE) == 2
+                assert keys(seen.new) == ["edited", "new"]
+                assert keys(seen.replaced) == ["replaces"]
+                source = await feed.source()
+                assert source is not None
+                assert (source.polls, source.listed, source.pending) == (2, 5, 2)
 
     async def test_lost_reply_is_recognised(self, place: Target, way: Lossy) -> None:
         """A commit whose reply is lost counts once, and has its first summary."""
@@ -416,9 +441,8 @@ async def test_keys_of_the_first_schema_are_known(place: Target) -> None:
         async with at(place) as store:
             await other.execute(f"DROP INDEX {schema}.seen_listed")
             feed = store.namespace("n")
-            seen = await observe(
-                feed, [*"123", Entry("four", "four", spellings=("4",)), "5"]
-            )
+            four = Entry("four", "four", spellings=("4",))
+            seen = await observe(feed, [*"123", four, "5"])
             assert (keys(seen.new), seen.baseline) == (["four", "5"], 0)
             record = await feed.get("3")
             assert record is not None
