@@ -130,3 +130,20 @@ async def test_batches_agree_with_the_state_machine(
         names = await store.namespaces()
         assert names == await reference.namespaces()
         assert await backend.count(None) == await reference.count(None)  # type: ignore[attr-defined]
+
+
+async def test_repeated_release_is_uncounted_once(place: Target, clock: Clock) -> None:
+    """A release that is sent again takes no second claim from the attempts."""
+    release = Release("n", "k", "second", 0, None, is_counted=False)
+    async with at(place) as store:
+        backend = store._lifecycle.backend
+        for token in ("first", "second"):
+            claim = Acquire("n", "k", token, 60, None, "retry")
+            await backend.apply([claim], sample_version=False)
+            clock.advance(61)
+        for _ in range(2):
+            found = await backend.apply([release], sample_version=False)
+            assert found.results == [True]
+        record = await store.get("k", namespace="n")
+        assert record is not None
+        assert (record.state, record.attempt) == ("released", 1)
