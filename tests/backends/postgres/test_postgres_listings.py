@@ -430,6 +430,31 @@ async def test_texts_of_a_listing_outlive_the_note(place: Target) -> None:
         assert keys(seen.replaced) == ["b"]
 
 
+async def test_note_outlives_a_new_alias(place: Target) -> None:
+    """What waits keeps its note when it is listed again, with other texts."""
+    async with at(place) as store:
+        feed = store.namespace("feed")
+        await baseline(feed, "z")
+        await observe(feed, ["z", Entry("b", "note", text="1")])
+        await observe(feed, "z")
+        await observe(feed, ["z", Entry("b", link="/b", title="t", text="1")])
+        ((_, note, alias, digest, _),) = await texts(place, "feed")
+        assert note == "note"
+        assert alias
+        assert digest
+        assert await handled(feed) == ["note"]
+
+
+async def test_rename_refuses_the_name_of_a_source(place: Target) -> None:
+    """A source without a key occupies its name as well."""
+    async with at(place) as store:
+        await store.namespace("failed").failed("no route")
+        await baseline(store.namespace("feed"), "a")
+        with pytest.raises(ValueError, match="failed"):
+            await store.rename("failed", namespace="feed")
+        assert await store.namespace("feed").is_seen("a")
+
+
 async def test_keys_of_the_first_schema_are_known(place: Target) -> None:
     """What an earlier release has marked is not handled again, nor marked anew.
 
