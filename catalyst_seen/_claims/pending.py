@@ -101,6 +101,8 @@ class PendingClaims:
         """Read the next page with a key, if there is none; false at the end."""
         lifecycle, tuning = self._dispatcher.lifecycle, self._dispatcher.tuning
         while not self._page:
+            if self._is_waiting and self._dispatcher.waiters.is_closing:
+                return False
             read = partial(self._backend.waiting, self._namespace, limit=_PAGE)
             page = await lifecycle.read(partial(read, after=self._after))
             self._page.extend(page.keys)
@@ -114,8 +116,6 @@ class PendingClaims:
                 self._after = -1
                 rest = min(page.retry_after or tuning.last_poll, tuning.last_poll)
                 await pause(max(rest, tuning.first_poll))
-                if self._dispatcher.waiters.is_closing:
-                    return False
         return True
 
     async def _claim(self, waiting: Waiting) -> Claim | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .._errors import OutcomeUnknownError, StoreClosedError, StoreUnavailableError
 from .._pause import pause
-from .operations import Forget, IsSeen, Release, Resolve
+from .operations import Forget, Hold, IsSeen, Release, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -189,10 +189,12 @@ def ambiguous(
 ) -> OutcomeUnknownError | None:
     """Return the error of a retried operation that had no effect, if it is ambiguous.
 
-    Forget, Release and Resolve write no token by which a retry could recognise its
-    first attempt; every other operation does, or has the same effect again.
+    Forget and Resolve write no token by which a retry could recognise its first
+    attempt, and that of Release and Hold is gone if another caller has resolved or
+    claimed the key since. Every other operation recognises it, or has the same effect
+    again.
     """
-    if not isinstance(operation, Forget | Release | Resolve):
+    if not isinstance(operation, Forget | Hold | Release | Resolve):
         return None
     return OutcomeUnknownError(
         location,

@@ -27,12 +27,13 @@ from .._retry import (
 )
 from .._settings import POSTGRES, check_effective
 from ..base import KeysLockedError
-from . import for_each, inspection
+from . import for_each, inspection, listings
 from .batch import Batch
 from .dsn import quote_identifier, redact, server_location
 from .errors import LOCKED as LOCKED_ADVICE
 from .errors import is_locked, translate_errors
 from .health import check
+from .listings import Listings
 from .locks import LockedKeys
 from .pool import Connections, milliseconds
 from .removals import Removals
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         RecordPage,
         Selection,
     )
+    from ..listings import Fail, Observe, Observed, SourceRecord, WaitingPage
     from ..operations import Confirm, Id, Operation
 
 P = ParamSpec("P")
@@ -68,7 +70,8 @@ class PostgresBackend:
     """A backend on PostgreSQL 14 or newer.
 
     Besides ``Backend`` it implements ``SupportsInspection``, ``SupportsNamespaces``,
-    ``SupportsPurge``, ``SupportsForEach`` and ``SupportsTransactions``.
+    ``SupportsPurge``, ``SupportsForEach``, ``SupportsListings`` and
+    ``SupportsTransactions``.
 
     Attributes:
         for_each: The operations that a ``ForEach`` may repeat.
@@ -108,6 +111,7 @@ class PostgresBackend:
         self._read_channel = RetryingChannel("", timeout)
         batches = self._connections, self._batch_channel, self._tables
         self._locked, self._removals = LockedKeys(*batches), Removals(*batches)
+        self._source_changes = Listings(*batches)
         self._set_location(
             redact(target, schema)
             if isinstance(target, str)
@@ -311,6 +315,18 @@ class PostgresBackend:
 
     async def check(self, *, is_full: bool) -> CheckReport:
         return await self._scan(check, self._location, self._engine)
+
+    async def observe(self, request: Observe) -> Observed | None:
+        return await self._source_changes.observe(request)
+
+    async def fail(self, failure: Fail) -> None:
+        await self._source_changes.fail(failure)
+
+    async def source(self, namespace: str) -> SourceRecord | None:
+        return await self._probe(listings.source, namespace)
+
+    async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
+        return await self._probe(listings.waiting, namespace, after=after, limit=limit)
 
     async def _scan(self, read: OnTables[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Scan the tables on the channel of the reads, beside a batch."""

@@ -16,9 +16,10 @@ from .._state_machine import transition
 from ..base import BatchResult
 from ..operations import ForEach, ReadOperation
 from . import for_each
+from .details import READ_NOTES
 from .encoding import Names, encode
 from .numbering import Numbering, in_order
-from .queries import READ_NOTES, read_batch, write_batch
+from .queries import read_batch, write_batch
 from .results import Results, needs_note
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from ..operations import (
     Confirm,
     Forget,
     Get,
+    Hold,
     IsSeen,
     Mark,
     Operation,
@@ -73,6 +74,8 @@ def encode(
     """
     verbs, *values, notes = zip(*map(_encode_one, operations, mark_tokens), strict=True)
     columns = {"verb": verbs, **dict(zip(_SENT, values, strict=True)), "note": notes}
+    if not _ENDING.isdisjoint(verbs):
+        columns["error"] = tuple(getattr(one, "error", None) for one in operations)
     has_places = len(names.all) > 1
     if has_places:
         columns["place"] = tuple(names.places[one.namespace] for one in operations)
@@ -81,6 +84,7 @@ def encode(
         is_noted=notes.count(None) < len(notes),
         has_places=has_places,
         may_insert=any(names.is_allowed) or not _INSERTING.isdisjoint(verbs),
+        has_error=any(one is not None for one in columns.get("error", ())),
     )
     parameters: list[Sequence[object]] = [keys, names.all]
     for name in shape.columns:
@@ -125,6 +129,9 @@ _Encoded = tuple[
 _SENT = COLUMNS[None][1:]
 _INSERTING = frozenset({Mark.verb, CheckAndMark.verb, Acquire.verb})
 """The verbs that may insert a row."""
+_UNCOUNTED = "release_uncounted"
+_ENDING = frozenset({Release.verb, _UNCOUNTED, Hold.verb})
+"""The verbs that may have an error."""
 
 
 def _encode_lease(claim: Acquire | Renew) -> _Encoded:
@@ -132,6 +139,11 @@ def _encode_lease(claim: Acquire | Renew) -> _Encoded:
     ttl = None if claim.on_abandoned == "hold" else claim.ttl
     note = claim.note if isinstance(claim, Acquire) else None
     return claim.verb, claim.token, claim.lease, ttl, claim.on_abandoned, None, note
+
+
+def _encode_release(release: Release) -> _Encoded:
+    verb = release.verb if release.is_counted else _UNCOUNTED
+    return verb, release.token, release.delay, release.ttl, None, None, None
 
 
 def _encode_resolve(resolve: Resolve) -> _Encoded:
@@ -154,8 +166,7 @@ _ENCODERS: dict[type[Operation[Any]], Callable[[Any, str | None], _Encoded]] = {
     Confirm: lambda one, _: (
         one.verb, one.token, None, one.ttl, None, None, one.note,
     ),
-    Release: lambda one, _: (
-        one.verb, one.token, one.delay, one.ttl, None, None, None,
-    ),
+    Release: lambda one, _: _encode_release(one),
+    Hold: lambda one, _: (one.verb, one.token, None, None, "hold", None, None),
     Resolve: lambda one, _: _encode_resolve(one),
 }  # fmt: skip

@@ -11,7 +11,6 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from ..._types import ClaimState, Sighting
-from ..._verdict import Verdict
 from ..operations import (
     Acquire,
     AllSeen,
@@ -22,6 +21,7 @@ from ..operations import (
     Operation,
     Refresh,
 )
+from .results import VERDICTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,8 +35,6 @@ _IS_UNREAD = 6
 _FIRST_SEEN, _LAST_SEEN, _EXPIRES_AT = 7, 8, 9
 _TOKEN, _ATTEMPT, _LEASE_UNTIL = 10, 11, 12
 _NOTE = 14
-
-_VERDICTS: dict[str, Verdict] = {verdict.value: verdict for verdict in Verdict}
 
 
 def read(each: ForEach[Any], records: Sequence[Record], results: Results) -> list[Any]:
@@ -98,7 +96,7 @@ def _sightings(
             continue
         sightings.append(
             Sighting(
-                key, namespace, _VERDICTS[verdict], record[_FIRST_SEEN],
+                key, namespace, VERDICTS[verdict], record[_FIRST_SEEN],
                 record[_LAST_SEEN], record[_ATTEMPT], retry_after,
             )
         )  # fmt: skip
@@ -130,7 +128,7 @@ def _claim_states(
             continue
         states.append(
             ClaimState(
-                _VERDICTS[verdict], record[_ATTEMPT], lease_until, retry_after, note
+                VERDICTS[verdict], record[_ATTEMPT], lease_until, retry_after, note
             )
         )
     return states

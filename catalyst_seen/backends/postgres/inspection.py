@@ -6,11 +6,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..._types import ON_ABANDONED
-from ..._verdict import Verdict
 from .._state_machine import to_record
 from ..base import BackendStats, RecordPage
-from ..operations import Row
 from . import scans
+from .results import VERDICTS, to_row
 
 if TYPE_CHECKING:
     import asyncpg
@@ -86,7 +85,7 @@ async def records(
     if namespace is not None:
         statement = tables.render(scans.NAMESPACE_ID)
         after = await connection.fetchval(statement, namespace)
-    if after is None or state == "pending":
+    if after is None:
         return RecordPage([], None)
     end = _end(prefix)
     template = scans.records(
@@ -103,7 +102,7 @@ async def records(
     next_page: Cursor | None = None
     for id_, name, key, verdict, is_selected, is_last, *row in rows:
         if is_selected:
-            found.append(to_record((name, key), Verdict(verdict), Row._make(row)))
+            found.append(to_record((name, key), VERDICTS[verdict], to_row(row)))
         if is_last:
             next_page = str(id_), key
     if next_page is None and prefix and namespace is None and state != "held":

@@ -190,9 +190,9 @@ async def remove_names(
 async def rename(
     connection: asyncpg.Connection, tables: Tables, namespace: str, name: str
 ) -> bool:
-    """Rename a namespace in a transaction; false if the new name has a live row."""
+    """Rename a namespace in a transaction; false if the new name is occupied."""
     await connection.execute(tables.render(scans.LOCK_NAMES))
-    if await connection.fetchval(tables.render(scans.HAS_LIVE), name):
+    if await connection.fetchval(tables.render(scans.IS_OCCUPIED), name):
         return False
     if await connection.fetchval(tables.render(scans.NAMESPACE_ID), namespace):
         await connection.execute(tables.render(scans.REMOVE_NAME), name)

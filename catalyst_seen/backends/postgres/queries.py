@@ -1,14 +1,13 @@
 """Every statement that executes operations.
 
 =====================  =============================================================
-``write_batch``        executes operations; its INSERTs are the only ones of rows,
-                       names and notes
-``READ_BATCH``         executes operations of which none writes
-``READ_NOTES``         reads notes that a batch could not read
+``write_batch``        executes operations; only an observation inserts rows besides
+``read_batch``         executes operations of which none writes
 ``LOCKED``             finds the keys whose rows other transactions have locked
 =====================  =============================================================
 
-The statements on whole namespaces are in ``scans``. The database holds no functions, so
+The statements on whole namespaces are in ``scans``, those of observations in
+``sources``. The database holds no functions, so
 that different releases can share it: a batch is one statement, which resolves the names
 of its namespaces, reads rows, decides and writes. ``_transition`` is the state machine
 in SQL, and its first condition is the check of the TTL.
@@ -17,9 +16,6 @@ How names stay resolved: a statement that inserts rows may insert names, and the
 has a ROW EXCLUSIVE lock on the table ``namespace``, from before its snapshot until the
 end of its transaction. A rename and the removal of an empty namespace exclude it by
 ``scans.LOCK_NAMES``. So no row is inserted under an id that has lost its name.
-
-``has_detail`` of a row says whether its detail counts: a detail beside a row without it
-is garbage, which the next note overwrites.
 """
 
 from __future__ import annotations
@@ -28,6 +24,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from .details import FAILED, delete_details, noted, text_of
 from .shapes import names, requested
 
 if TYPE_CHECKING:
@@ -36,35 +33,42 @@ if TYPE_CHECKING:
 CLOCK = "clock AS MATERIALIZED (SELECT {now} AS now)"
 
 
+def verdicts(row: str, now: str) -> str:
+    """Return the conditions of the verdict on a row that has not expired."""
+    return f"""WHEN {row}.lease_until IS NULL THEN 'duplicate'
+        WHEN {now} < {row}.lease_until THEN 'in_flight'
+        WHEN {row}.on_abandoned = 'hold' THEN 'held'
+        WHEN {row}.on_abandoned = 'drop' THEN 'duplicate'
+        WHEN {row}.on_abandoned IS NULL AND {row}.attempt = 0 THEN 'pending'
+        ELSE 'retry'"""
+
+
 def _transition(now: str, *, is_noted: bool = False) -> str:
     """Return the joins that compute verdict, ``is_done`` and ``is_change``.
 
     They are the conditions of ``_state_machine.transition`` on the row ``stored`` and
     the operation ``requested``. ``is_rewrite`` is a change of more than the note. The
     OFFSET keeps PostgreSQL from a copy of the conditions at each mention of their
-    result, which would take a fifth of the time of a batch.
+    result, which would take a fifth of the time of a batch. The verdict "pending" is a
+    "new" with a row that has not expired.
     """
     is_change = "is_rewrite"
     if is_noted:
         is_change = "(is_rewrite OR outcome.is_done AND requested.note IS NOT NULL)"
     return f"""CROSS JOIN LATERAL (SELECT CASE
         WHEN stored.key IS NULL OR stored.expires_at <= {now} THEN 'new'
-        WHEN stored.lease_until IS NULL THEN 'duplicate'
-        WHEN {now} < stored.lease_until THEN 'in_flight'
-        WHEN stored.on_abandoned = 'hold' THEN 'held'
-        WHEN stored.on_abandoned = 'drop' THEN 'duplicate'
-        ELSE 'retry' END AS verdict) AS state
+        {verdicts("stored", now)} END AS verdict) AS state
     CROSS JOIN LATERAL (SELECT coalesce(CASE
         WHEN requested.verb IN ('is_seen', 'get') THEN false
         WHEN requested.verb = 'mark' THEN true
         WHEN requested.verb IN ('check_and_mark', 'claim')
-            THEN state.verdict IN ('new', 'retry')
+            THEN state.verdict IN ('new', 'pending', 'retry')
         WHEN requested.verb = 'refresh' THEN state.verdict = 'duplicate'
         WHEN requested.verb IN ('resolve', 'resolve_handled')
             THEN state.verdict = 'held'
         WHEN state.verdict = 'new' THEN false
         WHEN requested.verb = 'forget' THEN true
-        WHEN requested.verb IN ('confirm', 'renew')
+        WHEN requested.verb IN ('confirm', 'renew', 'hold')
             AND stored.lease_until IS NOT NULL AND stored.on_abandoned IS NULL
             THEN false
         WHEN requested.verb = 'confirm' THEN stored.token = requested.token
@@ -82,15 +86,9 @@ _STORED = """stored.first_seen, stored.last_seen, stored.expires_at, stored.toke
     stored.attempt, stored.lease_until, stored.on_abandoned"""
 
 
-def note_of(row: str, condition: str) -> str:
-    """Return the expression of a row's note, which is read under a condition."""
-    return f"""CASE WHEN {row}.has_detail AND ({condition}) THEN (
-        SELECT detail.note FROM {{schema}}.detail AS detail
-        WHERE detail.namespace = {row}.namespace AND detail.key = {row}.key) END"""  # noqa: S608
-
-
 # A record has time, verdict, is_done; its position, or place and key; whether the row
-# has a note that was not read; the row; the note.
+# has a note that was not read; the row; the note; and where records are read, the last
+# error.
 @lru_cache
 def read_batch(shape: Shape) -> str:
     """Return the statement that executes operations of which none writes."""
@@ -99,7 +97,7 @@ def read_batch(shape: Shape) -> str:
     SELECT requested.now, state.verdict, false AS is_done, requested.position,
         NULL::int AS place, NULL::text AS key,
         stored.has_detail AND verb <> 'get' AS is_unread, {_STORED},
-        {note_of("stored", "verb = 'get'")} AS note
+        {text_of("stored", "verb = 'get'")} AS note{_error(shape, "stored")}
     FROM ({requested(shape)}) AS requested
     LEFT JOIN {{schema}}.seen AS stored USING (namespace, key)
     {_transition("requested.now")}"""  # noqa: S608
@@ -129,12 +127,14 @@ def write_batch(shape: Shape) -> str:
     """
     may_forget = shape.verb in {None, "forget"}
     parts = [CLOCK, names(shape), _snapshot(shape), _decision(shape)]
-    results = [_RESULT_OF_DECISION, _RESULT_OF_SNAPSHOT]
+    results = [_result_of_decision(shape), _result_of_snapshot(shape)]
     if shape.may_insert:
         parts.append(_inserted(shape))
         results.append(_result_of_insert(shape))
     if shape.is_noted:
-        parts.append(_noted(shape))
+        parts.append(noted(shape))
+    if shape.has_error:
+        parts.append(FAILED)
     if shape.verb != "forget":
         parts.append(_UPDATED)
     if may_forget:
@@ -151,6 +151,7 @@ def _snapshot(shape: Shape) -> str:
             requested.namespace, requested.key, {_STORED}, stored.has_detail,
             requested.verb, requested.token AS own_token, requested.lease,
             requested.ttl, requested.policy, requested.ts, requested.note,
+            requested.error,
             stored.ctid AS version, is_change
         FROM ({requested(shape)}) AS requested
         LEFT JOIN {{schema}}.seen AS stored USING (namespace, key)
@@ -171,7 +172,8 @@ def _decision(shape: Shape) -> str:
                 ELSE stored.first_seen END AS first_seen,
             CASE WHEN is_rewrite THEN refreshed_at
                 ELSE stored.last_seen END AS last_seen,
-            CASE WHEN NOT is_rewrite THEN stored.expires_at
+            CASE WHEN NOT is_rewrite OR stored.listed_poll IS NOT NULL
+                    THEN stored.expires_at
                 WHEN verb = 'refresh' AND stored.expires_at > refreshed_at + ttl
                     THEN stored.expires_at
                 WHEN verb = 'refresh' AND stored.expires_at IS NULL THEN NULL
@@ -182,23 +184,27 @@ def _decision(shape: Shape) -> str:
                     THEN stored.token END AS token,
             CASE WHEN NOT is_rewrite THEN stored.attempt
                 WHEN state.verdict = 'new' THEN 0 ELSE stored.attempt END
-                + CASE WHEN is_rewrite AND verb = 'claim' THEN 1 ELSE 0 END AS attempt,
-            CASE WHEN is_rewrite THEN now + lease
+                + CASE WHEN is_rewrite AND verb = 'claim' THEN 1
+                    WHEN is_rewrite AND verb = 'release_uncounted'
+                        AND stored.on_abandoned IS NOT NULL THEN -1
+                    ELSE 0 END AS attempt,
+            CASE WHEN is_rewrite AND verb = 'hold' THEN least(now, stored.lease_until)
+                WHEN is_rewrite THEN now + lease
                 ELSE stored.lease_until END AS lease_until,
             CASE WHEN is_rewrite THEN policy
                 ELSE stored.on_abandoned END AS on_abandoned,
             CASE WHEN NOT is_change THEN stored.has_detail
                 WHEN verb = 'forget' THEN false
-                WHEN note <> '' THEN true
+                WHEN note <> '' OR error IS NOT NULL THEN true
                 WHEN state.verdict = 'new' THEN false
                 ELSE stored.has_detail END AS has_detail,
             stored.has_detail AS had_detail,
             state.verdict = 'new' OR NOT stored.has_detail AS is_undetailed,
-            verb, note, is_change, stored.key IS NULL AND is_change AS is_insert,
+            verb, note, error, is_change, stored.key IS NULL AND is_change AS is_insert,
             stored.version <> requested.version AS is_moved
         FROM (
             SELECT now AS started, position, namespace, key, verb, own_token AS token,
-                lease, ttl, policy, ts, note, version
+                lease, ttl, policy, ts, note, error, version
             FROM snapshot WHERE is_change
         ) AS requested
         LEFT JOIN LATERAL (
@@ -214,7 +220,8 @@ def _decision(shape: Shape) -> str:
         CROSS JOIN LATERAL (SELECT coalesce(ts, locked.now) AS seen_at) AS sighting
         {_transition("locked.now", is_noted=shape.is_noted)}
         CROSS JOIN LATERAL (SELECT CASE
-            WHEN verb IN ('renew', 'release', 'resolve') THEN stored.last_seen
+            WHEN verb IN ('renew', 'release', 'release_uncounted', 'hold', 'resolve')
+                THEN stored.last_seen
             WHEN verb IN ('mark', 'refresh') AND state.verdict = 'duplicate'
                 THEN greatest(stored.last_seen, seen_at)
             ELSE seen_at END AS refreshed_at) AS refresh
@@ -238,7 +245,8 @@ def _inserted(shape: Shape) -> str:
             last_seen = CASE WHEN excluded.token IS NOT NULL THEN existing.last_seen
                 WHEN existing.lease_until IS NOT NULL THEN excluded.last_seen
                 ELSE greatest(existing.last_seen, excluded.last_seen) END,
-            expires_at = CASE WHEN excluded.token IS NOT NULL THEN existing.expires_at
+            expires_at = CASE WHEN excluded.token IS NOT NULL
+                    OR existing.listed_poll IS NOT NULL THEN existing.expires_at
                 WHEN existing.lease_until IS NOT NULL THEN excluded.expires_at
                 ELSE excluded.expires_at
                     + greatest(existing.last_seen - excluded.last_seen, 0) END,
@@ -248,21 +256,24 @@ def _inserted(shape: Shape) -> str:
             lease_until = CASE WHEN excluded.token IS NOT NULL
                 THEN existing.lease_until END,
             on_abandoned = CASE WHEN excluded.token IS NOT NULL
-                THEN existing.on_abandoned END{merge}
+                THEN existing.on_abandoned END,
+            seq = CASE WHEN excluded.token IS NOT NULL THEN existing.seq END{merge}
         RETURNING namespace, key, {ROW}, has_detail, xmax = 0 AS is_new
     )"""  # noqa: S608
 
 
+# A key that is seen waits in no order any more.
 _UPDATED = f"""updated AS (
-        INSERT INTO {{schema}}.seen (namespace, key, {ROW}, has_detail)
+        INSERT INTO {{schema}}.seen AS existing (namespace, key, {ROW}, has_detail)
         SELECT namespace, key, {ROW}, has_detail FROM decision
         WHERE is_change AND NOT is_insert AND verb <> 'forget'
         ON CONFLICT (namespace, key) DO UPDATE
         SET (first_seen, last_seen, expires_at,
-                token, attempt, lease_until, on_abandoned, has_detail)
+                token, attempt, lease_until, on_abandoned, has_detail, seq)
             = ROW (excluded.first_seen, excluded.last_seen, excluded.expires_at,
                 excluded.token, excluded.attempt, excluded.lease_until,
-                excluded.on_abandoned, excluded.has_detail)
+                excluded.on_abandoned, excluded.has_detail,
+                CASE WHEN excluded.lease_until IS NOT NULL THEN existing.seq END)
     )"""  # noqa: S608
 _DELETED = """forgotten AS MATERIALIZED (
         SELECT namespace, key FROM decision WHERE is_change AND verb = 'forget'
@@ -277,75 +288,41 @@ _DELETED = """forgotten AS MATERIALIZED (
     )"""
 
 
-def _noted(shape: Shape) -> str:
-    """Return the CTEs that write notes.
-
-    "noted" is for rows without a detail that counts. Of the inserts that met a
-    concurrent one ("lost"), only a Mark had its effect.
-    """
-    is_written = "note <> ''"
-    lost = ""
-    if shape.may_insert:
-        lost = "lost AS MATERIALIZED (SELECT * FROM inserted WHERE NOT is_new),"
-        is_written = f"""CASE WHEN is_insert AND EXISTS (
-                    SELECT FROM lost WHERE lost.namespace = decision.namespace
-                        AND lost.key = decision.key)
-                THEN verb = 'mark' ELSE {is_written} END"""
-    return f"""{lost} noted AS (
-        INSERT INTO {{schema}}.detail (namespace, key, note)
-        SELECT namespace, key, nullif(note, '') FROM decision
-        WHERE is_change AND note IS NOT NULL AND is_undetailed AND {is_written}
-        ON CONFLICT (namespace, key) DO UPDATE
-        SET (note, alias, digest, last_error) = ROW (excluded.note, NULL, NULL, NULL)
-    ),
-    renoted AS (
-        INSERT INTO {{schema}}.detail (namespace, key, note)
-        SELECT namespace, key, nullif(note, '') FROM decision
-        WHERE is_change AND note IS NOT NULL AND NOT is_undetailed
-        ON CONFLICT (namespace, key) DO UPDATE SET note = excluded.note
-    )"""  # noqa: S608
-
-
 def _result_of_insert(shape: Shape) -> str:
     place = "1"
     if shape.has_places:
         place = "array_position((SELECT ids FROM names), namespace)"
     return f"""SELECT (SELECT now FROM clock), NULL, NULL, NULL, {place}, key,
-        has_detail, {ROW}, NULL FROM inserted"""  # noqa: S608
+        has_detail, {ROW}, NULL{_error(shape)} FROM inserted"""  # noqa: S608
 
 
-_RESULT_OF_DECISION = f"""SELECT now, verdict, is_done, position, NULL::int AS place,
-        NULL::text AS key,
-        has_detail AND (is_moved OR NOT is_change OR verb <> 'claim') AS is_unread,
-        {ROW}, {note_of("decision", "is_change AND verb = 'claim'")} AS note
+def _result_of_decision(shape: Shape) -> str:
+    is_unread = "is_moved OR NOT is_change OR verb <> 'claim'"
+    return f"""SELECT now, verdict, is_done, position, NULL::int AS place,
+        NULL::text AS key, has_detail AND ({is_unread}) AS is_unread,
+        {ROW}, {text_of("decision", "is_change AND verb = 'claim'")} AS note
+        {_error(shape)}
     FROM decision WHERE NOT is_insert"""  # noqa: S608
-_RESULT_OF_SNAPSHOT = f"""SELECT now, verdict, is_done, position, NULL, NULL,
+
+
+def _result_of_snapshot(shape: Shape) -> str:
+    is_read = "verb = 'get' OR verb = 'claim' AND token = own_token"
+    return f"""SELECT now, verdict, is_done, position, NULL, NULL,
         has_detail AND verb <> 'get' AND (verb <> 'claim'
             OR token IS DISTINCT FROM own_token), {ROW},
-        {note_of("snapshot", "verb = 'get' OR verb = 'claim' AND token = own_token")}
+        {text_of("snapshot", is_read)}{_error(shape, "snapshot")}
     FROM snapshot WHERE NOT is_change"""  # noqa: S608
 
 
-def delete_details(rows: str, condition: str) -> str:
-    """Return the CTE that deletes the details of some rows, whose locks are held."""
-    return f"""undetailed AS (
-        DELETE FROM {{schema}}.detail WHERE ctid = ANY (ARRAY(
-            SELECT found.ctid
-            FROM (SELECT namespace, key FROM {rows} WHERE {condition}) AS gone
-            CROSS JOIN LATERAL (
-                SELECT detail.ctid FROM {{schema}}.detail AS detail
-                WHERE detail.namespace = gone.namespace AND detail.key = gone.key
-            ) AS found
-        ))
-    )"""  # noqa: S608
+def _error(shape: Shape, row: str | None = None) -> str:
+    """Return the column of the last error, of a batch that may read records."""
+    if shape.verb not in {None, "get"}:
+        return ""
+    if row is None:
+        return ", NULL"
+    error = text_of(row, "verb = 'get'", "last_error")
+    return f", {error}"
 
-
-READ_NOTES = """SELECT detail.note
-    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (name, key, position)
-    LEFT JOIN {schema}.namespace AS names ON names.name = wanted.name
-    LEFT JOIN {schema}.detail AS detail
-        ON detail.namespace = names.id AND detail.key = wanted.key
-    ORDER BY position"""
 
 LOCKED = """SELECT wanted.name, wanted.key
     FROM unnest($1::text[], $2::text[]) AS wanted (name, key)

@@ -70,7 +70,7 @@ class Removals:
         )
 
     async def rename(self, namespace: str, name: str) -> bool:
-        """Rename a namespace; false if the new name has live rows."""
+        """Rename a namespace; false if the new name is occupied."""
         return await self._change(
             lambda connection: maintenance.rename(
                 connection, self._tables, namespace, name

@@ -27,8 +27,20 @@ Record = Any
 """A record of a batch, of the class of asyncpg; see ``queries`` for its columns."""
 
 
+VERDICTS: dict[str, Verdict] = {
+    **{verdict.value: verdict for verdict in Verdict},
+    "pending": Verdict.NEW,
+}
+"""The verdicts of the statements."""
+
 Outcome = tuple[object, Row | None, bool]
 """The result, the row, and whether that has a note that was not read."""
+
+
+def to_row(columns: Sequence[Any]) -> Row:
+    """Return the row of a record: its columns, the note, and the error, if read."""
+    *row, note, error = (*columns, None, None)[:9]
+    return Row._make((*row, note, None, error))
 
 
 class Results:
@@ -65,7 +77,7 @@ class Results:
             record: Its record; that of an insert has no verdict.
         """
         now, verdict, is_done, _, _, _, is_unread, *columns = record
-        row = None if columns[0] is None else Row._make(columns)
+        row = None if columns[0] is None else to_row(columns)
         note = operation.note if isinstance(operation, Noted) else None
         if note is not None and row is not None:
             if is_done or (
@@ -78,7 +90,7 @@ class Results:
             value = self._insert_result(operation, mark_token, row, now)
         else:
             value = to_result(
-                operation, Verdict(verdict), row, now, is_done=bool(is_done)
+                operation, VERDICTS[verdict], row, now, is_done=bool(is_done)
             )
         if self.maybe_applied:
             value = self.first_value(value, operation, mark_token, row, now)

@@ -16,7 +16,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from .queries import CLOCK, ROW, delete_details, note_of
+from .details import delete_details, text_of
+from .queries import CLOCK, ROW, verdicts
 
 if TYPE_CHECKING:
     from ..._types import RecordState
@@ -57,7 +58,9 @@ _DELETED = f"""deleted AS (
         RETURNING stored.namespace, stored.key, stored.has_detail, stored.expires_at
     ),
     {delete_details("deleted", "has_detail")}"""  # noqa: S608
-_IS_OLD = """last_seen < now - $5::float8 AND (lease_until IS NULL
+# What was observed is ended by its source alone.
+_IS_OLD = """listed_poll IS NULL AND last_seen < now - $5::float8
+    AND (lease_until IS NULL
         OR lease_until <= now AND on_abandoned IS DISTINCT FROM 'hold')"""
 # A locked row is about to be marked or removed by another transaction.
 CLEANUP = f"""WITH {CLOCK}, {_PAGE},
@@ -124,9 +127,13 @@ REMOVE_EMPTY = f"""WITH removed AS (
     )
     DELETE FROM {{schema}}.detail WHERE namespace = ANY (ARRAY(SELECT id FROM removed))
     """  # noqa: S608
-HAS_LIVE = """SELECT EXISTS (SELECT FROM {schema}.seen
-    WHERE namespace = (SELECT id FROM {schema}.namespace WHERE name = $1)
-        AND (expires_at IS NULL OR expires_at > {now}))"""
+IS_OCCUPIED = f"""SELECT EXISTS (SELECT FROM {{schema}}.seen
+    WHERE namespace = (SELECT id FROM {{schema}}.namespace WHERE name = $1)
+        AND (expires_at IS NULL OR expires_at > {{now}}))
+    OR EXISTS (
+        SELECT FROM {{schema}}.namespace WHERE name = $1 AND NOT ({_IS_PLAIN})
+    )"""  # noqa: S608
+"""Has a name a row that has not expired, or a source?"""
 # What has expired under a removed name is purged like every expired row.
 REMOVE_NAME = "DELETE FROM {schema}.namespace WHERE name = $1"
 RENAME = "UPDATE {schema}.namespace SET name = $1 WHERE name = $2"
@@ -175,9 +182,10 @@ _STATES = {
     None: "true",
     "seen": "verdict = 'duplicate'",
     "claimed": "verdict = 'in_flight' AND on_abandoned IS NOT NULL",
-    "released": "(verdict = 'retry' OR verdict = 'in_flight' AND on_abandoned IS NULL)",
+    "released": """(verdict = 'retry' OR verdict = 'in_flight' AND on_abandoned IS NULL)
+        AND attempt > 0""",
     "held": "verdict = 'held'",
-    "pending": "false",
+    "pending": "lease_until IS NOT NULL AND on_abandoned IS NULL AND attempt = 0",
 }
 
 
@@ -225,18 +233,15 @@ def records(
         ORDER BY namespace, key LIMIT $3
     )
     SELECT namespace, names.name, key, verdict, is_selected, position = $3 AS is_last,
-        {ROW}, {note_of("page", "is_selected")} AS note
+        {ROW}, {text_of("page", "is_selected")} AS note,
+        {text_of("page", "is_selected AND lease_until IS NOT NULL", "last_error")}
     FROM (
         SELECT *, row_number() OVER (ORDER BY namespace, key) AS position FROM page
     ) AS page CROSS JOIN clock
     LEFT JOIN {{schema}}.namespace AS names ON names.id = page.namespace
     CROSS JOIN LATERAL (SELECT CASE
         WHEN expires_at <= now THEN 'new'
-        WHEN lease_until IS NULL THEN 'duplicate'
-        WHEN now < lease_until THEN 'in_flight'
-        WHEN on_abandoned = 'hold' THEN 'held'
-        WHEN on_abandoned = 'drop' THEN 'duplicate'
-        ELSE 'retry' END AS verdict) AS state
+        {verdicts("page", "now")} END AS verdict) AS state
     CROSS JOIN LATERAL (SELECT verdict <> 'new' AND names.id IS NOT NULL
         AND {selected} AS is_selected) AS selection
     WHERE is_selected OR position = $3

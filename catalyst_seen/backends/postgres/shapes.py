@@ -19,6 +19,8 @@ COLUMNS: Mapping[str | None, Sequence[str]] = {
     "renew": ("token", "lease", "ttl", "policy"),
     "confirm": ("token", "ttl"),
     "release": ("token", "lease", "ttl"),
+    "release_uncounted": ("token", "lease", "ttl"),
+    "hold": ("token", "policy"),
     "resolve": ("lease", "ttl"),
     "resolve_handled": ("ttl",),
     None: ("verb", "token", "lease", "ttl", "policy", "ts"),
@@ -27,10 +29,10 @@ COLUMNS: Mapping[str | None, Sequence[str]] = {
 
 ``$1`` has the keys, and ``$2`` the names of the namespaces, sorted. These columns are
 the arrays from ``$3`` on, with one element per key, or one for all operations. A batch
-with a note has the column "note" as well, and one of several namespaces "place", that
-of an operation's namespace in ``$2``; last comes an array that says of each name
-whether it may be inserted. ``lease`` is the number of seconds from now to
-``lease_until``: a lease, or the delay of a release.
+with a note has the column "note" as well, one with an error "error", and one of several
+namespaces "place", that of an operation's namespace in ``$2``; last comes an array that
+says of each name whether it may be inserted. ``lease`` is the number of seconds from
+now to ``lease_until``: a lease, or the delay of a release.
 """
 
 _TYPES = {
@@ -41,6 +43,7 @@ _TYPES = {
     "policy": "text",
     "ts": "float8",
     "note": "text",
+    "error": "text",
     "place": "int",
 }
 
@@ -54,12 +57,14 @@ class Shape:
         is_noted: Does an operation have a note?
         has_places: Are there several namespaces?
         may_insert: May an operation insert a row, and the name of its namespace?
+        has_error: Does an operation have an error?
     """
 
     verb: str | None
     is_noted: bool = False
     has_places: bool = False
     may_insert: bool = False
+    has_error: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,6 +72,7 @@ class Shape:
         return (
             *COLUMNS[self.verb],
             *(("note",) if self.is_noted else ()),
+            *(("error",) if self.has_error else ()),
             *(("place",) if self.has_places else ()),
         )
 
@@ -122,7 +128,7 @@ def requested(shape: Shape) -> str:
             )
         return f"'{shape.verb}'" if column == "verb" else "NULL"
 
-    columns = (*COLUMNS[None], "note")
+    columns = (*COLUMNS[None], "note", "error")
     values = ", ".join(
         f"{value(column)}::{_TYPES[column]} AS {column}" for column in columns
     )

@@ -49,6 +49,9 @@ CREATE_ALIAS_INDEX = """
         WHERE alias IS NOT NULL"""
 CREATE_SEQ_INDEX = """
     CREATE INDEX seen_seq ON {schema}.seen (namespace, seq) WHERE seq IS NOT NULL"""
+CREATE_LISTED_INDEX = """
+    CREATE INDEX seen_listed ON {schema}.seen (namespace, key)
+        WHERE listed_poll IS NOT NULL AND listed_at IS NULL"""
 CREATE = f"""{CREATE_NAMES};
     CREATE TABLE {{schema}}.seen (
         namespace bigint NOT NULL,
@@ -72,6 +75,7 @@ CREATE = f"""{CREATE_NAMES};
     CREATE INDEX seen_hold ON {{schema}}.seen (namespace, key)
         WHERE on_abandoned = 'hold';
     {CREATE_SEQ_INDEX};
+    {CREATE_LISTED_INDEX};
     {CREATE_DETAILS};
     {CREATE_ALIAS_INDEX};
     CREATE TABLE {{schema}}.seen_version (version integer NOT NULL)"""

@@ -48,6 +48,7 @@ STEPS = (
     "ALTER TABLE {schema}.seen RENAME COLUMN id TO key",
     _REWRITE,
     tables.CREATE_SEQ_INDEX,
+    tables.CREATE_LISTED_INDEX,
     tables.CREATE_DETAILS,
     tables.CREATE_ALIAS_INDEX,
     _OWN,

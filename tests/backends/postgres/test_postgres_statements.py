@@ -17,6 +17,7 @@ from catalyst_seen.backends.operations import (
     Confirm,
     Forget,
     Get,
+    Hold,
     IsSeen,
     Mark,
     Operation,
@@ -41,9 +42,11 @@ def shapes() -> list[Shape]:
     """Return the shapes of all batches."""
     flags = (False, True)
     return [
-        Shape(verb, is_noted=noted, has_places=places, may_insert=inserts)
+        Shape(
+            verb, is_noted=noted, has_places=places, may_insert=inserts, has_error=error
+        )
         for verb in COLUMNS
-        for noted, places, inserts in itertools.product(flags, flags, flags)
+        for noted, places, inserts, error in itertools.product(flags, repeat=4)
     ]
 
 
@@ -60,6 +63,7 @@ async def test_every_statement_is_valid_and_cached(place: Target) -> None:
 
 TOKENS = ["one", "two"]
 NOTES = [None, None, "", "text", "other"]
+ERRORS = [None, "refused", "late"]
 TTLS = [None, 1.0, 60.0]
 LEASES = [1.0, 60.0]
 
@@ -87,8 +91,10 @@ MAKERS: list[Made] = [
         rng.choice(["retry", "hold", "drop"]),
     ),
     lambda rng, name, key: Release(
-        name, key, rng.choice(TOKENS), rng.choice([0.0, 1.0]), rng.choice(TTLS)
+        name, key, rng.choice(TOKENS), rng.choice([0.0, 1.0]), rng.choice(TTLS),
+        rng.choice(ERRORS), is_counted=rng.random() < 0.5,
     ),
+    lambda rng, name, key: Hold(name, key, rng.choice(TOKENS), rng.choice(ERRORS)),
     lambda rng, name, key: Resolve(
         name, key, is_handled=rng.random() < 0.5, ttl=rng.choice(TTLS)
     ),
@@ -124,3 +130,20 @@ async def test_batches_agree_with_the_state_machine(
         names = await store.namespaces()
         assert names == await reference.namespaces()
         assert await backend.count(None) == await reference.count(None)  # type: ignore[attr-defined]
+
+
+async def test_repeated_release_is_uncounted_once(place: Target, clock: Clock) -> None:
+    """A release that is sent again takes no second claim from the attempts."""
+    release = Release("n", "k", "second", 0, None, is_counted=False)
+    async with at(place) as store:
+        backend = store._lifecycle.backend
+        for token in ("first", "second"):
+            claim = Acquire("n", "k", token, 60, None, "retry")
+            await backend.apply([claim], sample_version=False)
+            clock.advance(61)
+        for _ in range(2):
+            found = await backend.apply([release], sample_version=False)
+            assert found.results == [True]
+        record = await store.get("k", namespace="n")
+        assert record is not None
+        assert (record.state, record.attempt) == ("released", 1)
