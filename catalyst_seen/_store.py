@@ -548,7 +548,8 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
                 nevertheless, or is over because no renewal was acknowledged, the block
                 is cancelled and raises ``LeaseLostError``.
             on_abandoned: As in ``SeenStoreConfig``, for this claim; the default is the
-                store's.
+                store's. A key that was observed is not dropped: ``"drop"`` is
+                ``"retry"`` for it.
             note: As in ``mark_seen``, if the claim is owned; ``claim.note`` has the
                 note of the key.
             namespace: The namespace of the key.

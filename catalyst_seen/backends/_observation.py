@@ -244,6 +244,8 @@ class Decision:
         )
         if row.lease_until is not None and listed.seq is None:
             listed = listed._replace(seq=seq)
+        if row.on_abandoned == "drop":  # the owner may die
+            row = row._replace(on_abandoned="retry")
         return row._replace(listed=listed, expires_at=None)
 
     def _edited(self, row: Row, item: Item, seq: int) -> Row:

@@ -44,7 +44,7 @@ from .operations import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .._types import RecordState
+    from .._types import OnAbandoned, RecordState
     from .operations import Id
 
 # The members of an enum, which take a quarter of a microsecond each by their name.
@@ -192,7 +192,7 @@ def _acquire(claim: Acquire, row: Row | None, verdict: Verdict, now: float) -> O
         claim.token,
         attempt,
         lease_until,
-        claim.on_abandoned,
+        _policy(claim, row),
     )
 
 
@@ -214,7 +214,7 @@ def _renew(renew: Renew, row: Row | None, _: Verdict, now: float) -> Outcome:
     return True, row._replace(
         expires_at=expires_at,
         lease_until=lease_until,
-        on_abandoned=renew.on_abandoned,
+        on_abandoned=_policy(renew, row),
     )
 
 
@@ -418,6 +418,13 @@ def _lease(claim: Acquire | Renew, now: float) -> tuple[float, float | None]:
     if claim.on_abandoned == "hold":
         return lease_until, None
     return lease_until, _after(lease_until, claim.ttl)
+
+
+def _policy(claim: Acquire | Renew, row: Row | None) -> OnAbandoned:
+    """Return what happens when a lease ends; a key that was observed is not dropped."""
+    if claim.on_abandoned == "drop" and row is not None and row.listed is not None:
+        return "retry"
+    return claim.on_abandoned
 
 
 def _released(row: Row, lease_until: float, ttl: float | None) -> Row:

@@ -191,7 +191,9 @@ def _decision(shape: Shape) -> str:
             CASE WHEN is_rewrite AND verb = 'hold' THEN least(now, stored.lease_until)
                 WHEN is_rewrite THEN now + lease
                 ELSE stored.lease_until END AS lease_until,
-            CASE WHEN is_rewrite THEN policy
+            CASE WHEN is_rewrite AND policy = 'drop'
+                    AND stored.listed_poll IS NOT NULL THEN 'retry'
+                WHEN is_rewrite THEN policy
                 ELSE stored.on_abandoned END AS on_abandoned,
             CASE WHEN NOT is_change THEN stored.has_detail
                 WHEN verb = 'forget' THEN false

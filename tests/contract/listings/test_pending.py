@@ -213,6 +213,16 @@ class TestFailures:
         with pytest.raises(LeaseLostError):
             await claim.renew()
 
+    async def test_nothing_is_dropped(self, feed: AsyncSeenStore, clock: Clock) -> None:
+        """A claim that asks to be dropped when its owner dies is not, if observed."""
+        await feed.claim("b", on_abandoned="drop")
+        (claim,) = await feed.claim_many(["c"], on_abandoned="drop")
+        await claim.renew()
+        await feed.claim("later", on_abandoned="drop")
+        await observe(feed, ["later"])
+        clock.advance(DAY)
+        assert await handled(feed) == ["b", "c", "d", None]
+
     async def test_hold_ends_the_attempts(
         self, feed: AsyncSeenStore, clock: Clock
     ) -> None:
