@@ -245,18 +245,11 @@ class RedisBackend:
             for name, reply in zip(found, replies, strict=True)
         )
         if after is None:
-            await drop(session, codec, observing, namespace)
+            await drop(observing, namespace)
         return PageResult(removed, after)
 
     async def rename(self, namespace: str, name: str) -> bool:
-        return await rename(
-            self._connected(),
-            self._codec,
-            self._inspect(),
-            self._opened().observing,
-            namespace,
-            name,
-        )
+        return await rename(self._opened().observing, self._inspect(), namespace, name)
 
     async def observe(self, request: Observe) -> Observed | None:
         """Record a listing, all or nothing.

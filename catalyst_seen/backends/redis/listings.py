@@ -20,7 +20,7 @@ from .._observation import Decision, failed
 from .._state_machine import verdict_of
 from ..listings import Observed, SourceRecord, Waiting, WaitingPage
 from ..operations import Listed
-from .observing import Entry, Left
+from .observing import Commit, Entry, Left
 from .values import ABSENT, encode, encode_source
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Listings:
             state = await self._observing.state(failure.namespace)
             self._check_unlocked(state)
             after = encode_source(failed(state.state, failure))
-            namespace = failure.namespace
-            waits = await self._observing.commit(namespace, state.value, after)
+            commit = Commit(state.value, after)
+            waits = await self._observing.commit(failure.namespace, commit)
             return waits is not None, None
 
         await self._until_done(attempt)
@@ -203,14 +203,14 @@ class Listings:
                 Entry(key, before, encode(merged), seq, row.note, old_key, moved)
             )
         _, poll, clock, *_ = changes.listed
-        return await self._observing.commit(
-            namespace,
+        commit = Commit(
             state.value,
             encode_source(changes.source),
             entries,
             Left(changes.left, poll, clock or 0.0),
             changes.expiry,
         )
+        return await self._observing.commit(namespace, commit)
 
 
 def _merged(before: Row | None, after: Row) -> Row:

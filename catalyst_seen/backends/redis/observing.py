@@ -15,6 +15,7 @@ from .values import ABSENT, ForeignValueError, decode, decode_source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .._observation import Expiry
     from ..listings import SourceState
     from .keys import KeyCodec
     from .pipeline import Arg
@@ -102,6 +103,31 @@ class Entry(NamedTuple):
         return b"".join((head, self.before.raw, self.head, note))
 
 
+class Commit(NamedTuple):
+    """What one script call writes, all or nothing.
+
+    Attributes:
+        before: The value of the source that was read.
+        after: Its new value.
+        entries: The rows to write.
+        left: The keys that are listed no more.
+        expiry: Which absent keys end; ``None`` if that is not due.
+    """
+
+    before: bytes
+    after: bytes
+    entries: Sequence[Entry] = ()
+    left: Left = Left()
+    expiry: Expiry | None = None
+
+    def numbers(self) -> bytes:
+        """Encode how much there is of what, and when a key ends."""
+        moved = sum(entry.old_key is not None for entry in self.entries)
+        sizes = len(self.entries), moved, len(self.left.keys)
+        expiry = self.expiry or (0, 0.0, _NONE)
+        return _COMMIT.pack(*sizes, self.left.poll, self.left.clock, *expiry)
+
+
 class Waits(NamedTuple):
     """How many keys wait to be handled, and when the first of them was observed."""
 
@@ -113,8 +139,8 @@ class Observing:
     """Reads and writes the sources of an open store."""
 
     def __init__(self, session: Session, codec: KeyCodec) -> None:
-        self._session = session
-        self._codec = codec
+        self.session = session
+        self.codec = codec
 
     async def read(
         self, namespace: str, keys: Sequence[str]
@@ -124,9 +150,9 @@ class Observing:
         Raises:
             SchemaError: A value is that of another program.
         """
-        source = self._codec.source(namespace)
-        names = self._codec.encode_all(namespace, keys)
-        replies = await self._session.call(
+        source = self.codec.source(namespace)
+        names = self.codec.encode_all(namespace, keys)
+        replies = await self.session.call(
             LISTINGS,
             [
                 (source, _args("state")),
@@ -185,27 +211,11 @@ class Observing:
 
     async def drop(self, namespace: str) -> None:
         """Remove a source, whose keys are gone, and its indexes."""
-        names = self._codec.source(namespace)
-        await self._session.call(LISTINGS, [(names, _args("drop"))], is_change=True)
+        names = self.codec.source(namespace)
+        await self.session.call(LISTINGS, [(names, _args("drop"))], is_change=True)
 
-    async def commit(
-        self,
-        namespace: str,
-        before: bytes,
-        after: bytes,
-        entries: Sequence[Entry] = (),
-        left: Left = Left(),
-        expiry: tuple[int, float, int] | None = None,
-    ) -> Waits | None:
+    async def commit(self, namespace: str, commit: Commit) -> Waits | None:
         """Write a source and rows, all or nothing.
-
-        Args:
-            namespace: That of the source.
-            before: The value of the source that was read.
-            after: Its new value.
-            entries: The rows to write.
-            left: The keys that are listed no more.
-            expiry: The numbers of an ``Expiry``.
 
         Returns:
             What waits then; ``None`` if the source or a row is not as it was read, and
@@ -214,35 +224,32 @@ class Observing:
         Raises:
             StoreUnavailableError: The server refuses it; nothing was written.
         """
-        encode_all, location = self._codec.encode_all, self._session.location
-        # Those that are moved come first, so that their numbers are those of the others.
-        entries = sorted(entries, key=lambda entry: entry.old_key is None)
+        encode_all = self.codec.encode_all
+        # What is moved comes first, so that old names and entries have the same order.
+        entries = sorted(commit.entries, key=lambda entry: entry.old_key is None)
         moved = [entry for entry in entries if entry.old_key is not None]
         names = [
-            *self._codec.source(namespace),
+            *self.codec.source(namespace),
             *encode_all(namespace, (entry.key for entry in entries)),
             *encode_all(namespace, (entry.old_key or "" for entry in moved)),
-            *encode_all(namespace, left.keys),
+            *encode_all(namespace, commit.left.keys),
         ]
-        sizes = len(entries), len(moved), len(left.keys)
-        numbers = _COMMIT.pack(
-            *sizes, left.poll, left.clock, *(expiry or (0, 0.0, _NONE))
-        )
-        packed: list[Arg] = [entry.pack() for entry in entries]
-        packed += [entry.old.raw for entry in moved]
-        args = [*_args("commit", numbers), before, after, *packed]
-        (reply,) = await self._session.call(LISTINGS, [(names, args)], is_change=True)
+        args = _args("commit", commit.numbers())
+        args += [commit.before, commit.after]
+        args += [entry.pack() for entry in entries]
+        args += [entry.old.raw for entry in moved]
+        (reply,) = await self.session.call(LISTINGS, [(names, args)], is_change=True)
         _, status, pending, oldest = _STATUS.unpack_from(reply)
         if status == _CONFLICT:
             return None
         if status >= _REFUSED:
             refusal = REFUSALS[status - _REFUSED]
-            raise translate(refusal, location) from refusal
+            raise translate(refusal, self.session.location) from refusal
         return _waits(pending, oldest)
 
     async def _ask(self, namespace: str, task: str, numbers: bytes = b"") -> bytes:
-        names = self._codec.source(namespace)
-        (reply,) = await self._session.call(LISTINGS, [(names, _args(task, numbers))])
+        names = self.codec.source(namespace)
+        (reply,) = await self.session.call(LISTINGS, [(names, _args(task, numbers))])
         return reply
 
     def _state(self, reply: bytes) -> State:
@@ -252,7 +259,7 @@ class Observing:
             state, is_locked = decode_source(value)
         except (ForeignValueError, ValueError) as exc:
             raise SchemaError(
-                self._session.location,
+                self.session.location,
                 "the key that holds the state of a source is another program's, or that"
                 " of a newer release",
                 "It is untouched; choose another prefix, or install that release",
@@ -270,7 +277,7 @@ class Observing:
         try:
             return decode(reply[at : at + size], expires_at), at + size
         except ForeignValueError as exc:
-            raise foreign_key(self._session.location, key) from exc
+            raise foreign_key(self.session.location, key) from exc
 
 
 def _args(task: str, numbers: bytes = b"") -> list[Arg]:

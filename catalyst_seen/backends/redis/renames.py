@@ -16,20 +16,13 @@ from .sources import begin_move, check_movable, end_move, is_observed
 
 if TYPE_CHECKING:
     from .inspection import Inspection
-    from .keys import KeyCodec
     from .observing import Observing
-    from .session import Session
 
 _PASSES = 5  # at most, while other programs mark keys under the old name
 
 
 async def rename(
-    session: Session,
-    codec: KeyCodec,
-    inspection: Inspection,
-    observing: Observing,
-    old: str,
-    new: str,
+    observing: Observing, inspection: Inspection, old: str, new: str
 ) -> bool:
     """Rename a namespace, or complete a rename; false if the new name is occupied.
 
@@ -39,6 +32,7 @@ async def rename(
         InvalidKeyError: An observed namespace would become the default one.
         StoreUnavailableError: Another store renames it right now.
     """
+    session, codec = observing.session, observing.codec
     await check_movable(observing, old, new)
     marker = codec.renaming(old, new)
     (state,) = await session.ask([Get(old, new)], [marker])

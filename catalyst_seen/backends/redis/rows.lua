@@ -193,7 +193,7 @@ end
 -- Keeps the indexes of a namespace, which repeat what the values say. In a slot that
 -- moves to another node, some of the names may be there and some here: then this raises
 -- an error, before anything of the key is written.
-local function index(key, before, after)
+local function reindex(key, before, after)
   before, after = before and before.listed and before, after and after.listed and after
   if not before and not after then return end
   local seq, clock = after and after.seq, after and (after.clock or '+inf')
@@ -242,8 +242,8 @@ end
 -- empty text of another program is not overwritten. `before` is the row that was there.
 local function write(key, row, note, is_absent, before)
   if (row and row.listed) or (before and before.listed) then
-    local refusal = index(key, before, row)
-    if not refusal and row and row.source then index(row.source, row, nil) end
+    local refusal = reindex(key, before, row)
+    if not refusal and row and row.source then reindex(row.source, row, nil) end
     if refusal then return refusal end
   end
   return write_value(key, row, note, is_absent)

@@ -119,7 +119,7 @@ local function administrate(verb, op, key, row, verdict)
     local moved = read(source)
     if not moved then return false, row end
     if row and row.last >= moved.last then
-      index(source, moved, nil)
+      reindex(source, moved, nil)
       call('DEL', source)
       return true, row, verdict
     end

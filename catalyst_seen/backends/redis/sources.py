@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..._errors import InvalidKeyError
+from .observing import Commit
 from .scan import scan_pages
 from .values import locked, unlocked
 
 if TYPE_CHECKING:
-    from .keys import KeyCodec
     from .observing import Observing
-    from .session import Session
 
 
 async def lock(observing: Observing, namespace: str) -> bytes:
@@ -25,19 +24,18 @@ async def lock(observing: Observing, namespace: str) -> bytes:
         if not state.value or state.is_locked:
             return state.value
         value = locked(state.value)
-        if await observing.commit(namespace, state.value, value) is not None:
+        if await observing.commit(namespace, Commit(state.value, value)) is not None:
             return value
 
 
-async def drop(
-    session: Session, codec: KeyCodec, observing: Observing, namespace: str | None
-) -> None:
+async def drop(observing: Observing, namespace: str | None) -> None:
     """Remove the source of a namespace, or all sources."""
     if namespace is not None:
         if namespace:
             await observing.drop(namespace)
         return
-    async for names in scan_pages(session, codec.sources()):
+    codec = observing.codec
+    async for names in scan_pages(observing.session, codec.sources()):
         for space in {one for name in names if (one := codec.sourced(name))}:
             await observing.drop(space)
 
@@ -66,7 +64,7 @@ async def begin_move(observing: Observing, old: str, new: str) -> None:
     if not old or not (value := await lock(observing, old)):
         return
     while not await is_observed(observing, new):
-        await observing.commit(new, b"", value)
+        await observing.commit(new, Commit(b"", value))
 
 
 async def end_move(observing: Observing, old: str, new: str) -> None:
@@ -77,4 +75,4 @@ async def end_move(observing: Observing, old: str, new: str) -> None:
         state = await observing.state(new)
         if not state.is_locked:
             return
-        await observing.commit(new, state.value, unlocked(state.value))
+        await observing.commit(new, Commit(state.value, unlocked(state.value)))
