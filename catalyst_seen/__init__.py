@@ -19,7 +19,8 @@ from ._errors import (
 )
 from ._listings import FeedRules, Observation, Source
 from ._store import AsyncSeenStore
-from ._sync import BlockingClaim, BlockingClaims, SeenStore, should_filter
+from ._sync import SeenStore, should_filter
+from ._sync_claims import BlockingClaim, BlockingClaims, BlockingPendingClaims
 from ._types import (
     CallFailures,
     CallKind,
@@ -42,6 +43,7 @@ __all__ = [
     "Backend",
     "BlockingClaim",
     "BlockingClaims",
+    "BlockingPendingClaims",
     "CallFailures",
     "CallKind",
     "CheckReport",

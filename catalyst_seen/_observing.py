@@ -8,8 +8,7 @@ from ._claims.pending import PendingClaims
 from ._claims.retry import Retry
 from ._error_texts import error_text
 from ._errors import ConfigurationError, InvalidKeyError
-from ._items import check_key_function, listed
-from ._listing_items import ItemFields
+from ._listing_items import ItemFields, Listing
 from ._listings import Observation, Source
 from ._unawaited import Unawaited, verb
 from ._validation import check_flag, check_text, seconds
@@ -34,12 +33,6 @@ if TYPE_CHECKING:
     from .backends.listings import Item, Observed
 
 T = TypeVar("T")
-
-MAX_ITEMS = 50_000
-"""Items of a listing."""
-
-MAX_NOTES = 32 * 1024 * 1024
-"""UTF-8 bytes of the notes of a listing, together."""
 
 MAX_TEXT_BYTES = 16_384
 """UTF-8 bytes of validators, and of a poller's state."""
@@ -150,48 +143,29 @@ class ObservingVerbs:
             StoreUnavailableError: The store failed; nothing was changed.
             OutcomeUnknownError: The commit failed; observe again.
         """
-        name = self._source_name(namespace)
-        check_key_function(key)
-        given = listed(items, "items")
-        if len(given) > MAX_ITEMS:
-            raise ValueError(
-                f"items must be at most {MAX_ITEMS:,}, not {len(given):,}: observe the"
-                " newest ones"
-            )
         fields = ItemFields(key, spellings, aliases, digest, note)
-        made: dict[str, Item] = {}
-        positions: list[int] = []
-        async for first, chunk in self._chunks(given):
-            for position, one in enumerate(chunk, first):
-                item = fields.read(one, position)
-                if item.key not in made:
-                    made[item.key] = item
-                    positions.append(position)
-        notes = sum(len((item.note or "").encode()) for item in made.values())
-        if notes > MAX_NOTES:
-            raise ValueError(
-                f"the notes of items must be at most {MAX_NOTES:,} bytes of UTF-8"
-                f" together, not {notes:,}: shorten them"
-            )
-        request = Observe(
-            name,
-            self._token(),
-            list(made.values()),
-            _retention(self._rules),
-            _text(validators, "validators"),
-            _text(state, "state"),
-        )
-        observed = await self._observe(request)
+        listing = Listing.begin(items, fields)
+        async for first, chunk in self._chunks(listing.given):
+            listing.read(first, chunk)
+        return await self._observe_listing(listing, validators, state, namespace)
+
+    async def _observe_listing(
+        self,
+        listing: Listing,
+        validators: str | None,
+        state: str | None,
+        namespace: str | EllipsisType,
+    ) -> Observation[Any]:
+        """Record a listing whose items were read."""
+        name, items = self._source_name(namespace), listing.read_items()
+        request = self._request(name, items, validators, state)
+        observed = await self._record(request)
         assert observed is not None  # noqa: S101 - there was a listing
         summary = observed.summary
-
-        def at(numbers: Iterable[int]) -> list[Any]:
-            return [given[positions[number]] for number in numbers]
-
         return Observation(
-            at(observed.claimable),
-            at(summary.changed),
-            at(summary.replaced),
+            listing.at(observed.claimable),
+            listing.at(summary.changed),
+            listing.at(summary.replaced),
             summary.baseline,
             observed.pending,
         )
@@ -220,15 +194,8 @@ class ObservingVerbs:
             OutcomeUnknownError: The commit failed.
         """
         name = self._source_name(namespace)
-        request = Observe(
-            name,
-            self._token(),
-            None,
-            _retention(self._rules),
-            _text(validators, "validators"),
-            _text(state, "state"),
-        )
-        return await self._observe(request) is not None
+        request = self._request(name, None, validators, state)
+        return await self._record(request) is not None
 
     @verb
     async def failed(
@@ -346,7 +313,23 @@ class ObservingVerbs:
             is_waiting=wait,
         )
 
-    async def _observe(self, request: Observe) -> Observed | None:
+    def _request(
+        self,
+        namespace: str,
+        items: list[Item] | None,
+        validators: str | None,
+        state: str | None,
+    ) -> Observe:
+        return Observe(
+            namespace,
+            self._token(),
+            items,
+            _retention(self._rules),
+            _text(validators, "validators"),
+            _text(state, "state"),
+        )
+
+    async def _record(self, request: Observe) -> Observed | None:
         observed = await self._maintenance.change(
             lambda: self._listings().observe(request),
             lambda observed: observed is not None and observed.has_ended,

@@ -29,25 +29,34 @@ from typing import (
 )
 
 from ._calls import explain_calls, explained
-from ._claims.claim import Claim
-from ._claims.lease import release_unsettled
 from ._engine.cached import CachedAnswers, NotCachedError
 from ._environment import env_flag
-from ._errors import ConfigurationError, StoreClosedError
+from ._errors import StoreClosedError
 from ._fork import Owner
 from ._items import check_key_function
+from ._listing_items import ItemFields, Listing
 from ._misuse import misused
 from ._store import AsyncSeenStore, check_function
+from ._sync_claims import (
+    ASYNCHRONOUS,
+    BlockingClaim,
+    BlockingClaims,
+    BlockingPendingClaims,
+    copy_docstrings,
+    unwrapped,
+)
 from ._types import Once
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
     from types import EllipsisType, TracebackType
 
+    from ._claims.claim import Claim
     from ._config import Clock, OnError, SeenStoreConfig
     from ._engine.dispatcher import Dispatcher
     from ._items import Note
+    from ._listings import FeedRules, First, Observation, Source
     from ._store import ClaimOptions
     from ._types import (
         CheckReport,
@@ -59,22 +68,15 @@ if TYPE_CHECKING:
     )
     from ._unawaited import Unawaited
     from ._validation import Duration
-    from ._verdict import Verdict
     from .backends.base import Backend, Selection
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-_ASYNCHRONOUS = (
-    "{} blocks, and is used by `with`; in asyncio code use"
-    " `async with AsyncSeenStore(...) as store`"
-)
-
-
 @misused(
-    aenter=_ASYNCHRONOUS.format("SeenStore"),
-    aexit=_ASYNCHRONOUS.format("SeenStore"),
+    aenter=ASYNCHRONOUS.format("SeenStore"),
+    aexit=ASYNCHRONOUS.format("SeenStore"),
 )
 class SeenStore:
     """Remembers which items have been handled, for blocking programs.
@@ -155,9 +157,21 @@ class SeenStore:
         *,
         ttl: Duration | EllipsisType | None = ...,
         lease: Duration | EllipsisType = ...,
+        first: First | EllipsisType = ...,
+        changes: int | EllipsisType = ...,
+        max_attempts: int | EllipsisType | None = ...,
+        feeds: FeedRules | EllipsisType = ...,
     ) -> Self:
         view = copy(self)
-        view._store = self._store.namespace(name, ttl=ttl, lease=lease)
+        view._store = self._store.namespace(
+            name,
+            ttl=ttl,
+            lease=lease,
+            first=first,
+            changes=changes,
+            max_attempts=max_attempts,
+            feeds=feeds,
+        )
         view._cached = _with_cache_only(view._store)
         view._parent = self
         return view
@@ -401,12 +415,12 @@ class SeenStore:
         *,
         ttl: Duration | EllipsisType | None = ...,
     ) -> list[bool]:
-        return self._call(self._store.confirm_many, _unwrapped(claims), ttl=ttl)
+        return self._call(self._store.confirm_many, unwrapped(claims), ttl=ttl)
 
     def release_many(
         self, claims: Iterable[BlockingClaim], *, delay: Duration = 0
     ) -> list[bool]:
-        return self._call(self._store.release_many, _unwrapped(claims), delay=delay)
+        return self._call(self._store.release_many, unwrapped(claims), delay=delay)
 
     def held(self, *, namespace: str | EllipsisType | None = ...) -> list[Record]:
         return self._call(self._store.held, namespace=namespace)
@@ -456,6 +470,98 @@ class SeenStore:
             return store.filter_new(keyed, key=itemgetter(0), namespace=namespace)
 
         return [item for _, item in self._ask(filter_keyed)]
+
+    @overload
+    def observe(
+        self,
+        items: Iterable[str],
+        *,
+        validators: str | None = None,
+        state: str | None = None,
+        namespace: str | EllipsisType = ...,
+    ) -> Observation[str]: ...
+
+    @overload
+    def observe(
+        self,
+        items: Iterable[T],
+        *,
+        key: Callable[[T], str],
+        spellings: Callable[[T], Iterable[str]] | None = None,
+        aliases: Callable[[T], str | Sequence[str] | None] | None = None,
+        digest: Callable[[T], str | None] | None = None,
+        note: Callable[[T], str | None] | None = None,
+        validators: str | None = None,
+        state: str | None = None,
+        namespace: str | EllipsisType = ...,
+    ) -> Observation[T]: ...
+
+    def observe(
+        self,
+        items: Iterable[Any],
+        *,
+        key: Callable[[Any], str] | None = None,
+        spellings: Callable[[Any], Iterable[str]] | None = None,
+        aliases: Callable[[Any], str | Sequence[str] | None] | None = None,
+        digest: Callable[[Any], str | None] | None = None,
+        note: Callable[[Any], str | None] | None = None,
+        validators: str | None = None,
+        state: str | None = None,
+        namespace: str | EllipsisType = ...,
+    ) -> Observation[Any]:
+        listing = Listing.begin(
+            items, ItemFields(key, spellings, aliases, digest, note)
+        )
+        listing.read(0, listing.given)
+        return self._call(
+            self._store._observe_listing, listing, validators, state, namespace
+        )
+
+    def observed_unchanged(
+        self,
+        validators: str,
+        *,
+        state: str | None = None,
+        namespace: str | EllipsisType = ...,
+    ) -> bool:
+        return self._call(
+            self._store.observed_unchanged, validators, state=state, namespace=namespace
+        )
+
+    def failed(
+        self,
+        error: str | BaseException,
+        *,
+        state: str | None = None,
+        namespace: str | EllipsisType = ...,
+    ) -> None:
+        self._call(self._store.failed, error, state=state, namespace=namespace)
+
+    def source(self, *, namespace: str | EllipsisType = ...) -> Source | None:
+        return self._call(self._store.source, namespace=namespace)
+
+    def pending(
+        self,
+        *,
+        lease: Duration | EllipsisType = ...,
+        keep_alive: bool = False,
+        wait: bool = False,
+        namespace: str | EllipsisType = ...,
+    ) -> BlockingPendingClaims:
+        """Claim what is pending, one claim a step, the oldest observation first.
+
+        ::
+
+            for claim in feed.pending(lease=60):
+                with claim:
+                    send(claim.note)
+
+        Arguments, promises and errors are those of ``AsyncSeenStore.pending``.
+        """
+        claims = self._store.pending(
+            lease=lease, keep_alive=keep_alive, wait=wait, namespace=namespace
+        )
+        return BlockingPendingClaims(self, claims)
 
     def forget(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
         return self._call(self._store.forget, key, namespace=namespace)
@@ -622,140 +728,6 @@ class _Calls:
             self._busy.release()
 
 
-@misused(
-    aenter=_ASYNCHRONOUS.format("a claim of a SeenStore"),
-    aexit=_ASYNCHRONOUS.format("a claim of a SeenStore"),
-)
-class BlockingClaim:
-    """The blocking twin of ``Claim``, with the same attributes and verbs.
-
-    ::
-
-        with store.claim(key) as claim:
-            if claim:
-                send(item)
-    """
-
-    def __init__(self, store: SeenStore, claim: Claim) -> None:
-        """Stores make claims; see ``claim`` and ``claim_many``."""
-        self._store = store
-        self._claim = claim
-
-    def __bool__(self) -> bool:
-        return bool(self._claim)
-
-    def __repr__(self) -> str:
-        return f"<Blocking{repr(self._claim)[1:]}"
-
-    @property
-    def key(self) -> str:
-        """The key."""
-        return self._claim.key
-
-    @property
-    def namespace(self) -> str:
-        """The key's namespace."""
-        return self._claim.namespace
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict of the store; the truth of the claim is that of its verdict."""
-        return self._claim.verdict
-
-    @property
-    def attempt(self) -> int:
-        """Number of claims on the key so far, including this one if it is owned."""
-        return self._claim.attempt
-
-    @property
-    def token(self) -> str:
-        """The random token of this claim, which is its fence."""
-        return self._claim.token
-
-    @property
-    def lease_until(self) -> float | None:
-        """The end of the owner's lease, in seconds since 1970."""
-        return self._claim.lease_until
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds until the key may be claimed; only for ``IN_FLIGHT``."""
-        return self._claim.retry_after
-
-    @property
-    def note(self) -> str | None:
-        """The text that was stored with the key, if the claim is owned."""
-        return self._claim.note
-
-    def remaining(self) -> float:
-        return self._claim.remaining()
-
-    def confirm(
-        self,
-        ttl: Duration | EllipsisType | None = ...,
-        *,
-        note: str | None = None,
-        connection: object = None,
-    ) -> None:
-        if connection is not None:
-            raise ConfigurationError(
-                "connection",
-                "belongs to an event loop: take AsyncSeenStore to confirm in a"
-                " transaction of yours",
-            )
-        self._store._call(self._claim.confirm, ttl, note=note)
-
-    def release(self, delay: Duration = 0) -> bool:
-        return self._store._call(self._claim.release, delay)
-
-    def renew(self, lease: Duration | EllipsisType = ...) -> None:
-        self._store._call(self._claim.renew, lease)
-
-    def __enter__(self) -> Self:
-        if self._claim._renewer:
-            try:
-                self._store._call(self._claim.__aenter__)
-            except KeyboardInterrupt as exc:  # no block will follow
-                self.__exit__(type(exc), exc, exc.__traceback__)
-                raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not self._claim._lease.is_owned:
-            self._claim._check_block(exc)
-            return
-        try:
-            self._store._call(self._claim.__aexit__, exc_type, exc, traceback)
-        except StoreClosedError:
-            if exc is None:
-                raise  # else the lease expires, and the block's exception propagates
-
-
-class BlockingClaims(list[BlockingClaim]):
-    """A claim per key, as ``claim_many`` returns them; as a block, the owned claims."""
-
-    def __enter__(self) -> list[BlockingClaim]:
-        self._owned = [claim for claim in self if claim]
-        return list(self._owned)
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not self._owned:
-            return
-        leases = [claim._claim._lease for claim in self._owned]
-        with suppress(StoreClosedError):  # then the leases end by themselves
-            self._owned[0]._store._call(partial(release_unsettled, leases))
-
-
 def _with_cache_only(store: AsyncSeenStore) -> AsyncSeenStore:
     """Return a view of a store that runs in any thread, and has its cache only."""
     view = copy(store)
@@ -764,23 +736,8 @@ def _with_cache_only(store: AsyncSeenStore) -> AsyncSeenStore:
     return view
 
 
-def _unwrapped(claims: Iterable[BlockingClaim]) -> list[Claim]:
-    """Unwrap blocking claims. The asynchronous store rejects anything else."""
-    if isinstance(claims, BlockingClaim):
-        raise TypeError(f"claims must be an iterable of claims, not {claims!r}")
-    return [getattr(claim, "_claim", cast("Claim", claim)) for claim in claims]
-
-
-def _copy_docstrings(class_: type, twin: type) -> None:
-    """Copy to each public member without a docstring that of its twin."""
-    for name, member in vars(class_).items():
-        if not name.startswith("_") and member.__doc__ is None:
-            member.__doc__ = getattr(twin, name).__doc__
-
-
 explain_calls(SeenStore)
-_copy_docstrings(SeenStore, AsyncSeenStore)
-_copy_docstrings(BlockingClaim, Claim)
+copy_docstrings(SeenStore, AsyncSeenStore)
 
 
 def should_filter(key: str, store: SeenStore | None = None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, cast
 
@@ -385,6 +386,12 @@ def abandon(claim: Claim) -> bool:
     with suppress(StoreClosedError):  # then its lease ends by itself
         claim._lease.abandon()
     return True
+
+
+async def released(claim: Claim) -> None:
+    """Wait until the release of a claim is done, or has failed."""
+    if claim._lease.finishing is not None:
+        await asyncio.wait({claim._lease.finishing})
 
 
 async def confirm_all(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from .._pause import pause
 from ..backends.operations import Acquire
-from .claim import Claim, abandon
+from .claim import Claim, abandon, released
 from .lease import acquire
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class PendingClaims:
         self._keep_alive = keep_alive
         self._is_waiting = is_waiting
         self._page: deque[Waiting] = deque()
-        self._after: int | None = -1
+        self._after = -1
         self._last: Claim | None = None
         self._is_running = False
 
@@ -76,10 +76,9 @@ class PendingClaims:
         raise StopAsyncIteration
 
     def __del__(self) -> None:
-        if getattr(self, "_last", None) is not None:
-            self._release_last()
+        self.leave()
 
-    def _release_last(self) -> bool:
+    def leave(self) -> bool:
         """Release the last claim, if nothing has ended it; return whether that was so.
 
         It is no attempt: nobody has handled the item.
@@ -90,7 +89,8 @@ class PendingClaims:
     async def _check_last(self) -> None:
         """Raise if the body of the loop did not end the claim that it got."""
         last = self._last
-        if self._release_last() and last is not None:
+        if self.leave() and last is not None:
+            await released(last)
             raise RuntimeError(
                 f"the claim on {last.key!r} was neither confirmed nor released: write"
                 " `async with claim:` in the loop. It is released, and the key is"
@@ -101,23 +101,21 @@ class PendingClaims:
         """Read the next page with a key, if there is none; false at the end."""
         lifecycle, tuning = self._dispatcher.lifecycle, self._dispatcher.tuning
         while not self._page:
-            after = self._after
-            if after is None:
-                return False
-            page = await lifecycle.read(
-                partial(
-                    self._backend.waiting, self._namespace, after=after, limit=_PAGE
-                )
-            )
+            read = partial(self._backend.waiting, self._namespace, limit=_PAGE)
+            page = await lifecycle.read(partial(read, after=self._after))
             self._page.extend(page.keys)
-            self._after = page.cursor
-            if page.cursor is None and self._is_waiting:
+            if page.keys:
+                self._after = page.keys[-1].seq
+            elif page.cursor is not None:
+                self._after = page.cursor
+            elif not self._is_waiting:
+                return False
+            else:
                 self._after = -1
-                if not page.keys:
-                    rest = min(page.retry_after or tuning.last_poll, tuning.last_poll)
-                    await pause(max(rest, tuning.first_poll))
-                    if self._dispatcher.waiters.is_closing:
-                        return False
+                rest = min(page.retry_after or tuning.last_poll, tuning.last_poll)
+                await pause(max(rest, tuning.first_poll))
+                if self._dispatcher.waiters.is_closing:
+                    return False
         return True
 
     async def _claim(self, waiting: Waiting) -> Claim | None:

@@ -170,7 +170,9 @@ class Decision:
             has_live_rows: Whether the namespace has any live row, if ``needs_live``.
         """
         matched = {name for name, _ in self._known.values()}
-        absent = {key: row for key, row in (others or {}).items() if key not in matched}
+        absent: dict[str, Row] = {}
+        if others and self._request.items is not None:
+            absent = {key: row for key, row in others.items() if key not in matched}
         rows, renamed, changed = self._changed_rows()
         unknown = [
             position

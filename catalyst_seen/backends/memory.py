@@ -210,9 +210,10 @@ class MemoryBackend:
             changes = decision.decide(listed, has_live_rows=live)
             self._record(name, changes)
         waiting = [
-            row.first_seen
+            row.first_seen if row.attempt else row.last_seen
             for (space, _), row in self._rows.items()
             if space == name and _is_waiting(row)
+            if verdict_of(row, self.now()) is not Verdict.HELD
         ]
         summary = self._sources[name].summary
         oldest = min(waiting, default=None)

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ..faults.harness.report import Fault
+from ..support.listing_machine import ListingMachine, LoneListingMachine
 from ..support.store_machine import (
     RememberingMachine,
     SingleStoreMachine,
@@ -56,4 +57,41 @@ def test_stores_agree_with_the_model(
     row.passed(examples)
     row.note(
         f"{examples:,} examples of up to {steps} steps, equal to the model after each"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", ["memory", "reference"])
+def test_listings_in_memory_lose_and_double_nothing(
+    places: Places, backend: str
+) -> None:
+    """Whatever is observed, claimed and ended in whatever order."""
+    run_state_machine_as_test(
+        partial(LoneListingMachine, places, backend),  # type: ignore[arg-type]
+        settings=settings(max_examples=30, stateful_step_count=40, deadline=None),
+    )
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("backend", SHARED)
+def test_listings_lose_and_double_nothing(
+    places: Places, fault: Fault, backend: str, *, torture: bool
+) -> None:
+    """Two stores at one place do what the reference backend does, and lose nothing."""
+    row = fault("B11", f"listings, whatever comes in whatever order, {backend}")
+    examples, steps = (400, 50) if torture else (60, 40)
+    if backend != "file":  # over the wire it takes longer
+        examples //= 6
+    run_state_machine_as_test(
+        partial(ListingMachine, places, backend),  # type: ignore[arg-type]
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None
+        ),
+    )
+    row.passed(examples)
+    row.note(
+        f"{examples:,} examples of up to {steps} steps, equal to the reference after"
+        " each"
     )

@@ -52,7 +52,8 @@ def public(class_: type) -> dict[str, object]:
 
 def signature(verb: Callable[..., object]) -> str:
     """What a verb takes and gives, as the asynchronous twin would say it."""
-    text = re.sub(r"\b(Blocking|Unawaited)(?=Claim)", "", str(inspect.signature(verb)))
+    twins = re.compile(r"\b(Blocking|Unawaited)(?=Claim|Pending)")
+    text = twins.sub("", str(inspect.signature(verb)))
     text = text.replace("AsyncIterator", "Iterator")
     # The blocking twin calls functions only, so it has no overloads.
     return text.replace("Once[T]", "Once[object]").replace("[], T]", "[], object]")
@@ -73,10 +74,12 @@ class TestTwin:
         if isinstance(ours, property):
             return
         assert signature(ours) == signature(theirs)
-        if name not in {"__init__", "claim", "claim_many", "once"}:
+        if name not in {"__init__", "claim", "claim_many", "once", "pending"}:
             assert inspect.getdoc(ours) == inspect.getdoc(theirs)
 
-    @pytest.mark.parametrize("name", ["confirm", "release", "renew", "remaining"])
+    @pytest.mark.parametrize(
+        "name", ["confirm", "release", "hold", "renew", "remaining"]
+    )
     def test_claims_of_twins_have_the_same_verbs(self, name: str) -> None:
         """The verbs of a claim have the signatures and docstrings of their twins."""
         ours, theirs = getattr(BlockingClaim, name), getattr(Claim, name)

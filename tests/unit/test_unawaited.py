@@ -14,7 +14,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, Unawaited, UnawaitedClaim
 
-OTHERS = {"namespace", "get_cache_stats", "close", "records"}
+OTHERS = {"namespace", "get_cache_stats", "close", "records", "pending"}
 """Methods that are not asynchronous, and ``close``, whose name is ``aclose``."""
 
 VERBS = sorted(
@@ -27,6 +27,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "backup": ("copy.db",),
     "resolve": ("k",),
     "rename": ("new",),
+    "failed": ("why",),
+    "observed_unchanged": ("validators",),
     **dict.fromkeys(("confirm_many", "release_many"), ([],)),
     **dict.fromkeys(
         ("is_seen", "mark_seen", "check_and_mark", "claim", "forget", "get"), ("k",)
@@ -39,6 +41,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
             "refresh",
             "filter_new",
             "forget_many",
+            "observe",
         ),
         (["k"],),
     ),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         RecordPage,
         Selection,
     )
+    from ..listings import Fail, Observe, Observed, SourceRecord, WaitingPage
     from ..operations import Operation
 
 P = ParamSpec("P")
@@ -171,6 +172,20 @@ class SqliteBackend:
 
     async def rename(self, namespace: str, name: str) -> bool:
         return await self._run(Database.rename, namespace, name)
+
+    async def observe(self, request: Observe) -> Observed | None:
+        return await self._run(Database.observe, request)
+
+    async def fail(self, failure: Fail) -> None:
+        await self._run(Database.fail, failure)
+
+    async def source(self, namespace: str) -> SourceRecord | None:
+        return await self._connections.run(Database.source, namespace)
+
+    async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
+        return await self._connections.run(
+            Database.waiting, namespace, after=after, limit=limit
+        )
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
         return await self._connections.read(Database.count, namespace)

@@ -16,8 +16,10 @@ LIVE = "(expires_at IS NULL OR expires_at > :now)"
 STATES: dict[RecordState, str] = {
     "seen": "(lease_until IS NULL OR lease_until <= :now AND on_abandoned = 'drop')",
     "claimed": "(lease_until > :now AND on_abandoned IS NOT NULL)",
-    "released": """(lease_until IS NOT NULL AND on_abandoned IS NULL
+    "released": """(lease_until IS NOT NULL AND on_abandoned IS NULL AND attempt > 0
         OR lease_until <= :now AND on_abandoned = 'retry')""",
+    "pending": """(lease_until IS NOT NULL AND on_abandoned IS NULL
+        AND attempt = 0)""",
     "held": "(lease_until <= :now AND on_abandoned = 'hold')",
 }
 

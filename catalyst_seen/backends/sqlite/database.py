@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..._errors import OutcomeUnknownError, StoreUnavailableError
 from ..base import PageResult
-from . import batch, driver, health, inspection, namespaces, records, wal
+from . import batch, driver, health, inspection, listings, namespaces, records, wal
 from .backup import Backup
 from .errors import FATAL_CODES, primary_code, translated
 from .maintenance import VACUUM, remove_page, vacuum_page
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..._types import CheckReport
     from ..base import BackendStats, BatchResult, Cursor, RecordPage, Selection
+    from ..listings import Fail, Observe, Observed, SourceRecord, WaitingPage
     from ..operations import Operation
     from .shared import SharedState
 
@@ -199,6 +200,31 @@ class Database:
                 db, self.location, self._deadline(),
                 namespaces.rename, namespace, name, self.shared.now,
             )  # fmt: skip
+
+    def observe(self, request: Observe) -> Observed | None:
+        """Record the listing of a source."""
+        with self._guarded() as db:
+            return in_transaction(
+                db, self.location, self._deadline(),
+                listings.observe, request, self.shared.now,
+            )  # fmt: skip
+
+    def fail(self, failure: Fail) -> None:
+        """Record that a source could not be polled."""
+        with self._guarded() as db:
+            in_transaction(db, self.location, self._deadline(), listings.fail, failure)
+
+    def source(self, namespace: str) -> SourceRecord | None:
+        """Read the state of a source."""
+        now = self.shared.now()
+        return self._retried(in_snapshot, listings.read_source, namespace, now)
+
+    def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
+        """Read the keys that were observed and can be claimed."""
+        now = self.shared.now()
+        return self._retried(
+            in_snapshot, listings.read_waiting, namespace, now, after, limit
+        )
 
     def count(self, namespace: str | None) -> Mapping[str, int]:
         """Count the seen keys of each namespace that has any."""

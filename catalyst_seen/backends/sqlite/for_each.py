@@ -59,11 +59,13 @@ _MARK = f"""INSERT INTO seen (namespace, key, first_seen, last_seen, expires_at)
     ON CONFLICT (namespace, key) DO UPDATE SET
         first_seen = iif({LIVE}, first_seen, :ts),
         last_seen = iif({LIVE}, max(last_seen, :ts), :ts),
-        expires_at = iif({LIVE}, max(last_seen, :ts), :ts) + :ttl,
+        expires_at = iif(listed_poll IS NULL,
+            iif({LIVE}, max(last_seen, :ts), :ts) + :ttl, NULL),
         token = iif({LIVE}, token, NULL),
         attempt = iif({LIVE}, attempt, 0)"""  # noqa: S608
-_CONFIRM = """UPDATE seen SET last_seen = :now, expires_at = :now + :ttl,
-        lease_until = NULL, on_abandoned = NULL
+_CONFIRM = """UPDATE seen SET last_seen = :now,
+        expires_at = iif(listed_poll IS NULL, :now + :ttl, NULL),
+        lease_until = NULL, on_abandoned = NULL, seq = NULL
     WHERE namespace = :namespace AND key IN (SELECT value FROM json_each(:keys))"""
 _REFRESH = f"""UPDATE seen SET
         last_seen = max(last_seen, :now),
@@ -169,7 +171,7 @@ def _acquire(
     assert row is not None  # noqa: S101 - what is unknown can be claimed
     id_ = namespaces.find_or_create(db, ids, each.namespace)
     rows = [
-        (id_, key, *row[:3], token, *row[4:-1], False)
+        (id_, key, *row[:3], token, *row[4:7], False)
         for key, token, state in zip(keys, tokens, states, strict=True)
         if state is owned
     ]

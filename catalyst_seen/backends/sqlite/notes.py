@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 UNREAD = "\0"
 """Stands in a row for a note that was not read. No note contains a NUL."""
 
-_READ = """SELECT detail.key, note FROM json_each(?) AS wanted
+_READ = """SELECT detail.key, note, last_error FROM json_each(?) AS wanted
     CROSS JOIN detail ON namespace = ? AND detail.key = wanted.value"""
-_INSERT = "INSERT INTO detail (namespace, key, note)"
-_REPLACE = "ON CONFLICT (namespace, key) DO UPDATE SET note = excluded.note"
+_INSERT = "INSERT INTO detail (namespace, key, note, last_error)"
+_REPLACE = """ON CONFLICT (namespace, key) DO UPDATE SET
+    note = iif(excluded.note = char(0), note, excluded.note),
+    last_error = excluded.last_error"""
 
 
 def read(
@@ -44,8 +46,9 @@ def read(
             wanted[operation.namespace].add(operation.key)
     for namespace, keys in wanted.items():
         for some in bulk.in_json([*keys]):
-            for key, note in db.execute(_READ, (some, ids[namespace])):
-                rows[namespace, key] = rows[namespace, key]._replace(note=note)
+            for key, note, error in db.execute(_READ, (some, ids[namespace])):
+                row = rows[namespace, key]
+                rows[namespace, key] = row._replace(note=note, error=error)
 
 
 def _returns_note(operation: Operation[object], row: Row) -> bool:
@@ -57,14 +60,27 @@ def _returns_note(operation: Operation[object], row: Row) -> bool:
     return kind is Get or (kind is Acquire and row.lease_until is not None)
 
 
+def differ(before: Row | None, after: Row | None) -> bool:
+    """Has a batch changed the texts of a row?"""
+    old = (before.note, before.error) if before else (None, None)
+    new = (after.note, after.error) if after else (None, None)
+    return old != new
+
+
 def write(
-    db: driver.Connection, changes: Sequence[tuple[int, str, str | None]]
+    db: driver.Connection, changes: Sequence[tuple[int, str, Row | None]]
 ) -> None:
-    """Write the notes that a batch has changed.
+    """Write the texts of the rows that a batch has changed.
 
     Args:
         db: The connection.
-        changes: Ids of namespaces, keys, and their notes; ``None`` is no note any more.
+        changes: Ids of namespaces, keys, and their rows; ``None`` is no row any more.
     """
-    bulk.insert(db, _INSERT, [one for one in changes if one[2] is not None], _REPLACE)
-    bulk.delete(db, "detail", [one[:2] for one in changes if one[2] is None])
+    kept, gone = [], []
+    for namespace, key, row in changes:
+        if row is not None and (row.note or row.error or row.listed):
+            kept.append((namespace, key, row.note, row.error))
+        else:
+            gone.append((namespace, key))
+    bulk.insert(db, _INSERT, kept, _REPLACE)
+    bulk.delete(db, "detail", gone)

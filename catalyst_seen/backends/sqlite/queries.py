@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..operations import Row
+from ..operations import Listed, Row
 from . import bulk, namespaces, notes
 
 if TYPE_CHECKING:
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 _COLUMNS = """first_seen, last_seen, expires_at, token, attempt, lease_until,
     on_abandoned"""
-# The columns of a row, and whether there is a note.
-_ROW = f"{_COLUMNS}, iif(has_detail, char(0), NULL)"
+# The columns of a row, whether there may be a note, and whether it was ever listed.
+_ROW = f"{_COLUMNS}, iif(has_detail, char(0), NULL), iif(listed_poll, 1, NULL)"
+_LISTED = Listed()  # what it contains stays as it is
 _READ_ONE = f"""SELECT {_ROW}, namespace.id FROM namespace
     LEFT JOIN seen ON namespace = namespace.id AND key = ? WHERE name = ?"""  # noqa: S608
 _READ = f"""SELECT {_ROW}, seen.key FROM json_each(?) AS wanted
     CROSS JOIN seen ON namespace = ? AND seen.key = wanted.value"""  # noqa: S608
 INSERT = f"INSERT INTO seen (namespace, key, {_COLUMNS}, has_detail)"
-UPDATE = f"""ON CONFLICT (namespace, key) DO UPDATE SET ({_COLUMNS}, has_detail) =
+# A key that is seen does not wait; the detail of one that was listed has more in it.
+UPDATE = f"""ON CONFLICT (namespace, key) DO UPDATE SET ({_COLUMNS}, has_detail, seq) =
     ({", ".join(f"excluded.{column.strip()}" for column in _COLUMNS.split(","))},
-    excluded.has_detail)"""
+    excluded.has_detail OR has_detail AND listed_poll IS NOT NULL,
+    iif(excluded.lease_until IS NULL, NULL, seq))"""
 _MARK = """INSERT OR ROLLBACK INTO seen
         (namespace, key, first_seen, last_seen, expires_at, has_detail)
     SELECT ?, value, ?, ?, ?, ? FROM json_each(?)"""
@@ -56,7 +59,7 @@ def _read_one(
     if found is None:
         return {}, {}
     ids = {namespace: found[-1]}
-    return ({} if found[0] is None else {(namespace, key): Row(*found[:-1])}), ids
+    return ({} if found[0] is None else {(namespace, key): _row(found[:-1])}), ids
 
 
 def _read(
@@ -70,8 +73,13 @@ def _read(
     for namespace, namespace_id in ids.items():
         for wanted in bulk.in_json(keys[namespace]):
             for *row, key in db.execute(_READ, (wanted, namespace_id)):
-                rows[namespace, key] = Row(*row)
+                rows[namespace, key] = _row(row)
     return rows, ids
+
+
+def _row(columns: Sequence[Any]) -> Row:
+    row = Row(*columns)
+    return row if row.listed is None else row._replace(listed=_LISTED)
 
 
 def write(
@@ -91,20 +99,20 @@ def write(
     marks: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
     rows: list[tuple[object, ...]] = []
     gone: list[tuple[int, str]] = []
-    noted: list[tuple[int, str, str | None]] = []
+    noted: list[tuple[int, str, Row | None]] = []
     for id_, row in changes.items():
         name, key = id_
         namespace = namespaces.find_or_create(db, ids, name)
         before = found.get(id_)
-        note = row.note if row else None
-        if note != (before.note if before else None):
-            noted.append((namespace, key, note))
+        has_detail = row is not None and (row.note, row.error) != (None, None)
+        if notes.differ(before, row):
+            noted.append((namespace, key, row))
         if row is None:
             gone.append((namespace, key))
         elif row.attempt or before or len(changes) == 1:
-            rows.append((namespace, key, *row[:-1], note is not None))
+            rows.append((namespace, key, *row[:7], has_detail))
         else:
-            marks[namespace, *row[:3], note is not None].append(key)
+            marks[namespace, *row[:3], has_detail].append(key)
     _mark(db, marks)
     bulk.insert(db, INSERT, rows, UPDATE)
     if gone:

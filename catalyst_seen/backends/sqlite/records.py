@@ -41,12 +41,14 @@ _HELD = (
     "seen.namespace, seen.key",
 )
 _LAST = "SELECT seen.namespace, seen.key {} ORDER BY {} LIMIT 1 OFFSET :limit - 1"
+_TEXT = """CASE WHEN has_detail AND {1} THEN (SELECT {0} FROM detail
+        WHERE detail.namespace = seen.namespace AND detail.key = seen.key) END"""
 _SELECT = f"""SELECT seen.namespace, seen.key, namespace.name, seen.first_seen,
         seen.last_seen, seen.expires_at, seen.token, seen.attempt, seen.lease_until,
-        seen.on_abandoned, CASE WHEN has_detail THEN (SELECT note FROM detail
-            WHERE detail.namespace = seen.namespace AND detail.key = seen.key) END
+        seen.on_abandoned, {_TEXT.format("note", "true")}, NULL,
+        {_TEXT.format("last_error", "seen.lease_until IS NOT NULL")}
     {{}} AND {LIVE} AND {{}} AND (:since IS NULL OR last_seen >= :since)
-    ORDER BY {{}}"""  # noqa: S608
+    ORDER BY {{}}"""
 _LAST_NAMESPACE = """SELECT id FROM namespace WHERE id >= :first
     ORDER BY id LIMIT 1 OFFSET :limit - 1"""
 
@@ -71,7 +73,7 @@ def read_page(
     """
     state = selection.state
     rows = span(db, selection.namespace, cursor, selection.prefix)
-    if rows is None or state == "pending":  # no key is pending, yet
+    if rows is None:
         return RecordPage([], None)
     following: Cursor | None = None
     if rows.last == MAX_ID and state != "held":

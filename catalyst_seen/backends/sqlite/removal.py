@@ -17,8 +17,9 @@ Kind = Literal["expired", "old", "all"]
 
 _CONDITIONS: dict[Kind, str] = {
     "expired": "expires_at <= :now",
-    "old": """last_seen < :now - :age AND (lease_until IS NULL OR lease_until <= :now
-        AND on_abandoned IS NOT 'hold')""",
+    "old": """last_seen < :now - :age AND listed_poll IS NULL
+        AND (lease_until IS NULL OR lease_until <= :now
+            AND on_abandoned IS NOT 'hold')""",
     "all": "true",
 }
 _DETAILS = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from catalyst_seen import AsyncSeenStore, Observation
+from catalyst_seen import AsyncSeenStore, Observation, Source
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,17 @@ async def handled(feed: AsyncSeenStore) -> list[str | None]:
         async with claim:
             notes.append(claim.note)
     return notes
+
+
+async def read(feed: AsyncSeenStore) -> Source:
+    """Return the source, which exists."""
+    source = await feed.source()
+    assert source is not None
+    return source
+
+
+async def fail(feed: AsyncSeenStore, error: Exception) -> None:
+    """Fail to handle the first key that is pending."""
+    async for claim in feed.pending():
+        async with claim:
+            raise error

@@ -1,19 +1,14 @@
-"""Keys of what sources list: an identity that stays when a document is broken.
+"""One spelling of an address.
 
-A key has to be the same whichever way a document was parsed, and whatever a publisher
-adds to a link. What is folded here are spellings of one address; the path, the case
-and the order of what stays are never rewritten.
+What is folded here are spellings of one address; the path, the case and the order of
+what stays are never rewritten.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
-
-from ._errors import InvalidKeyError
-from ._validation import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,18 +37,9 @@ _UNRESERVED = frozenset(
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
-def storable(text: str) -> str:
-    """Return a text that is a valid key: itself, else a digest of it.
-
-    Texts of more than 2,048 bytes, blank ones, and those with a NUL, a lone surrogate
-    or a line break at an end are no keys. The digest is ``sha256:`` and its hexadecimal
-    form.
-    """
-    try:
-        return check_key(text)
-    except InvalidKeyError:
-        encoded = text.encode(errors="surrogatepass")
-        return f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+def unescaped(text: str) -> str:
+    """Return a text with ``&`` for one that was escaped, however often."""
+    return _AMPERSAND.sub("&", text)
 
 
 def canonical_url(url: str) -> str:
@@ -71,9 +57,9 @@ def canonical_url(url: str) -> str:
             is returned as it is, without blanks around it.
     """
     text = url.strip()
-    unescaped = _AMPERSAND.sub("&", text)
+    plain = unescaped(text)
     try:
-        parts = urlsplit(unescaped)
+        parts = urlsplit(plain)
         host = _host(parts)
     except ValueError:  # no such port, or brackets that do not match
         return text
@@ -81,7 +67,7 @@ def canonical_url(url: str) -> str:
         return text
     query = "&".join(_parameters(parts.query.split("&")))
     fragment = "" if parts.fragment.startswith("xtor=") else parts.fragment
-    return "".join(
+    whole = "".join(
         (
             "https://",
             host,
@@ -90,6 +76,8 @@ def canonical_url(url: str) -> str:
             f"#{_decoded(fragment)}" if fragment else "",
         )
     )
+    # What was left out may have stood before a blank.
+    return whole if whole == whole.strip() else canonical_url(whole)
 
 
 def _host(parts: SplitResult) -> str:

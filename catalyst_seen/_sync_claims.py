@@ -1,0 +1,232 @@
+"""The claims of ``SeenStore``: blocking twins of claims, and iterations over them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, Protocol, Self, TypeVar, cast
+
+from ._claims.claim import Claim
+from ._claims.lease import release_unsettled
+from ._errors import ConfigurationError, StoreClosedError
+from ._misuse import misused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from types import EllipsisType, TracebackType
+
+    from ._claims.pending import PendingClaims
+    from ._portal import LoopThread
+    from ._validation import Duration
+    from ._verdict import Verdict
+
+ASYNCHRONOUS = (
+    "{} blocks, and is used by `with`; in asyncio code use"
+    " `async with AsyncSeenStore(...) as store`"
+)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Caller(Protocol):
+    """The store of a claim: it runs asynchronous calls in its thread."""
+
+    _thread: LoopThread
+
+    def _call(
+        self, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    def _call_for_claims(
+        self, acquire: Callable[[], Awaitable[list[Claim]]]
+    ) -> list[Claim]: ...
+
+
+@misused(
+    aenter=ASYNCHRONOUS.format("a claim of a SeenStore"),
+    aexit=ASYNCHRONOUS.format("a claim of a SeenStore"),
+)
+class BlockingClaim:
+    """The blocking twin of ``Claim``, with the same attributes and verbs.
+
+    ::
+
+        with store.claim(key) as claim:
+            if claim:
+                send(item)
+    """
+
+    def __init__(self, store: Caller, claim: Claim) -> None:
+        """Stores make claims; see ``claim`` and ``claim_many``."""
+        self._store = store
+        self._claim = claim
+
+    def __bool__(self) -> bool:
+        return bool(self._claim)
+
+    def __repr__(self) -> str:
+        return f"<Blocking{repr(self._claim)[1:]}"
+
+    @property
+    def key(self) -> str:
+        """The key."""
+        return self._claim.key
+
+    @property
+    def namespace(self) -> str:
+        """The key's namespace."""
+        return self._claim.namespace
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of the store; the truth of the claim is that of its verdict."""
+        return self._claim.verdict
+
+    @property
+    def attempt(self) -> int:
+        """Number of claims on the key so far, including this one if it is owned."""
+        return self._claim.attempt
+
+    @property
+    def token(self) -> str:
+        """The random token of this claim, which is its fence."""
+        return self._claim.token
+
+    @property
+    def lease_until(self) -> float | None:
+        """The end of the owner's lease, in seconds since 1970."""
+        return self._claim.lease_until
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until the key may be claimed; only for ``IN_FLIGHT``."""
+        return self._claim.retry_after
+
+    @property
+    def note(self) -> str | None:
+        """The text that was stored with the key, if the claim is owned."""
+        return self._claim.note
+
+    def remaining(self) -> float:
+        return self._claim.remaining()
+
+    def confirm(
+        self,
+        ttl: Duration | EllipsisType | None = ...,
+        *,
+        note: str | None = None,
+        connection: object = None,
+    ) -> None:
+        if connection is not None:
+            raise ConfigurationError(
+                "connection",
+                "belongs to an event loop: take AsyncSeenStore to confirm in a"
+                " transaction of yours",
+            )
+        self._store._call(self._claim.confirm, ttl, note=note)
+
+    def release(
+        self,
+        delay: Duration | EllipsisType = ...,
+        *,
+        error: str | BaseException | None = None,
+    ) -> bool:
+        return self._store._call(self._claim.release, delay, error=error)
+
+    def hold(self, error: str | BaseException | None = None) -> bool:
+        return self._store._call(self._claim.hold, error)
+
+    def renew(self, lease: Duration | EllipsisType = ...) -> None:
+        self._store._call(self._claim.renew, lease)
+
+    def __enter__(self) -> Self:
+        if self._claim._renewer:
+            try:
+                self._store._call(self._claim.__aenter__)
+            except KeyboardInterrupt as exc:  # no block will follow
+                self.__exit__(type(exc), exc, exc.__traceback__)
+                raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._claim._lease.is_owned:
+            self._claim._check_block(exc)
+            return
+        try:
+            self._store._call(self._claim.__aexit__, exc_type, exc, traceback)
+        except StoreClosedError:
+            if exc is None:
+                raise  # else the lease expires, and the block's exception propagates
+
+
+class BlockingClaims(list[BlockingClaim]):
+    """A claim per key, as ``claim_many`` returns them; as a block, the owned claims."""
+
+    def __enter__(self) -> list[BlockingClaim]:
+        self._owned = [claim for claim in self if claim]
+        return list(self._owned)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._owned:
+            return
+        leases = [claim._claim._lease for claim in self._owned]
+        with suppress(StoreClosedError):  # then the leases end by themselves
+            self._owned[0]._store._call(partial(release_unsettled, leases))
+
+
+class BlockingPendingClaims:
+    """The blocking twin of ``PendingClaims``: an iterator over claims.
+
+    ``AsyncSeenStore.pending`` states what it promises.
+    """
+
+    def __init__(self, store: Caller, claims: PendingClaims) -> None:
+        """Created by a store; nothing is read yet."""
+        self._store = store
+        self._claims = claims
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> BlockingClaim:
+        async def step() -> list[Claim]:
+            with suppress(StopAsyncIteration):
+                return [await anext(self._claims)]
+            return []
+
+        for claim in self._store._call_for_claims(step):
+            return BlockingClaim(self._store, claim)
+        raise StopIteration
+
+    def __del__(self) -> None:
+        # The claims belong to the thread of the store.
+        self._store._thread.post(self._claims.leave)
+
+
+def unwrapped(claims: Iterable[BlockingClaim]) -> list[Claim]:
+    """Unwrap blocking claims. The asynchronous store rejects anything else."""
+    if isinstance(claims, BlockingClaim):
+        raise TypeError(f"claims must be an iterable of claims, not {claims!r}")
+    return [getattr(claim, "_claim", cast("Claim", claim)) for claim in claims]
+
+
+def copy_docstrings(class_: type, twin: type) -> None:
+    """Copy to each public member without a docstring that of its twin."""
+    for name, member in vars(class_).items():
+        if not name.startswith("_") and member.__doc__ is None:
+            member.__doc__ = getattr(twin, name).__doc__
+
+
+copy_docstrings(BlockingClaim, Claim)

@@ -1,0 +1,3 @@
+"""Tests of catalyst_seen.feeds."""
+
+from __future__ import annotations
