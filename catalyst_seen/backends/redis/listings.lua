@@ -13,8 +13,10 @@ local DONE, CONFLICT, REFUSED = 0, 1, 2  -- and the number of the refusal
 local FIRST_BYTES = tonumber(LAST) + 1
 local POLL_AT = 11  -- where the number of the poll, and its clock, are in a value
 local AT_ONCE = 1000  -- arguments of one command
-local OLDEST = 100  -- pending keys of which the oldest is sought
+local MOST_EXAMINED = 1000  -- pending keys of which the oldest is sought
 local MOST_EXPIRED = 10000  -- absent keys that one observation examines
+
+local HOLD = 2  -- the policy of a key that is held when its lease is over
 
 local task = ARGV[1]
 local source, pending, listed = KEYS[1], KEYS[2], KEYS[3]
@@ -51,14 +53,21 @@ local function name_of(member)
   return sub(source, 1, -#'>source' - 1) .. ':' .. member
 end
 
--- Returns how many keys wait to be handled, and when the first of them was observed.
+-- Returns how many keys wait to be handled, and for how long the first of them does. Of
+-- very many, those that are held are only recognised among the first.
 local function waiting()
-  local oldest = NONE
-  for _, member in ipairs(call('ZRANGEBYSCORE', pending, 0, '+inf', 'LIMIT', 0, OLDEST)) do
+  local count, oldest = call('ZCOUNT', pending, 0, '+inf'), NONE
+  local first = call('ZRANGEBYSCORE', pending, 0, '+inf', 'LIMIT', 0, MOST_EXAMINED)
+  for _, member in ipairs(first) do
     local row = read(name_of(member))
-    if row and (oldest == NONE or row.first < oldest) then oldest = row.first end
+    if not row or (row.lease and row.lease <= now and row.policy == HOLD) then
+      count = count - 1
+    else
+      local since = row.attempt > 0 and row.first or row.last
+      if oldest == NONE or since < oldest then oldest = since end
+    end
   end
-  return pack('<I4d', call('ZCOUNT', pending, 0, '+inf'), oldest)
+  return pack('<I4d', count, oldest)
 end
 
 local function page()

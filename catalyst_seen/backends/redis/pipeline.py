@@ -48,7 +48,7 @@ PERMANENT_ERRORS = (AuthenticationError, AuthorizationError)
 TRANSIENT_ERRORS = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
 """Errors of a connection, that a retry may mend."""
 
-_ELSEWHERE = "attempted to access a non local key"
+_ELSEWHERE = "to access a non local key"
 
 Arg = bytes | str | int
 

@@ -10,6 +10,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, Claim, FeedRules, SeenStoreConfig
 from catalyst_seen._tuning import Tuning
+from catalyst_seen._types import ON_ABANDONED, OnAbandoned
 from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.backends.operations import Listed, Row
 from catalyst_seen.backends.redis.values import decode, encode
@@ -20,7 +21,7 @@ from ...support.redis_stores import DURABLE, Values, redis_key, to
 from ...support.servers import Valkey, ValkeyCluster
 
 KEYS = [f"k{number}" for number in range(9)]
-STEPS = 120
+STEPS = 90
 Server = Valkey | ValkeyCluster
 
 
@@ -98,9 +99,9 @@ class Steps:
 
             await self.both(observed)
         elif kind == "c":
-            policy = chance.choice(["retry", "hold", "drop"])
+            policy: OnAbandoned = chance.choice(ON_ABANDONED)
             one, other = [
-                await store.claim(key, lease=60, on_abandoned=policy)  # type: ignore[call-overload]
+                await store.claim(key, lease=60, on_abandoned=policy)
                 for store in self.pair
             ]
             assert (one.verdict, one.attempt, one.note) == (
@@ -167,7 +168,7 @@ class Steps:
         await self.both(waiting)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 async def test_same_as_the_reference(
     server: Server,
     pair: tuple[AsyncSeenStore, AsyncSeenStore],
@@ -178,9 +179,10 @@ async def test_same_as_the_reference(
     steps = Steps(pair, seed)
     observed = 0
     with Values(server) as values:
-        for _ in range(STEPS):
+        for number in range(STEPS):
             await steps.step(clock)
-            await steps.compare()
+            if number % 3 == 0:
+                await steps.compare()
             observed = max(observed, values.check_indexes())
     assert observed > 3
     assert len(steps.seen) > 8
