@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
 import redis
@@ -155,7 +155,8 @@ def _value(client: redis.Redis, name: bytes) -> bytes:
         value = client.get(name)
         assert isinstance(value, bytes)
         return value
-    members: dict[bytes, float] = dict(client.zrange(name, 0, -1, withscores=True))
+    found: Any = client.zrange(name, 0, -1, withscores=True)
+    members: dict[bytes, float] = dict(found)
     return repr(dict(sorted(members.items()))).encode()
 
 

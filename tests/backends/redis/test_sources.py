@@ -1,4 +1,4 @@
-"""Rename and clear of a namespace that is observed, which are stepwise and resumable."""
+"""Rename and clear of a namespace that is observed: stepwise, and resumable."""
 
 from __future__ import annotations
 
