@@ -6,13 +6,23 @@ from ._errors import FeedError, FeedFault
 from ._listing import Enclosure, Entry, Listing
 from ._parse import parse
 from ._parser import Parser
+from ._poll import Outcome, Poll
+from ._poller import Poller
+from ._post import Posted, post
+from ._source import Feed
 
 __all__ = [
     "Enclosure",
     "Entry",
+    "Feed",
     "FeedError",
     "FeedFault",
     "Listing",
+    "Outcome",
     "Parser",
+    "Poll",
+    "Poller",
+    "Posted",
     "parse",
+    "post",
 ]

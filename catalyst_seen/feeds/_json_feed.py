@@ -13,7 +13,7 @@ from ._item import Item, Source
 from ._listing import Enclosure, Entry
 from ._repair import without_controls
 from ._shown import MAX_SUMMARY, MAX_TITLE, absolute
-from ._text import one_line, text_of
+from ._text import one_line, text_of, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,9 +72,7 @@ def _item(item: Mapping[str, Any], url: str) -> Item:
             Enclosure(
                 url=absolute(_text(file, "url"), url),
                 type=one_line(_text(file, "mime_type")),
-                length=size
-                if isinstance(size := file.get("size_in_bytes"), int)
-                else None,
+                length=whole_number(_text(file, "size_in_bytes")),
             )
             for file in files
         ),

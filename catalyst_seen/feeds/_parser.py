@@ -8,10 +8,11 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ._errors import FeedError
 from ._parse import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from catalyst_seen.keys import Recipe
 
@@ -24,10 +25,15 @@ class Parser:
     ``asyncio.to_thread`` would keep a program from its end until the parser is done. A
     parse that is cancelled goes on in its thread, without effect; the next one waits
     for it, so that the others of the program are never slowed by two of them.
+
+    Args:
+        timeout: Seconds after which a parse is given up, so that a hostile document
+            does not keep the others waiting. A large one takes a minute.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, timeout: float = 300.0) -> None:
         self._turn = asyncio.Lock()
+        self._timeout = timeout
 
     async def parse(
         self,
@@ -38,35 +44,49 @@ class Parser:
         recipe: Recipe = "guid",
         formerly: Sequence[Recipe] = (),
     ) -> Listing:
-        """Return the listing of an answer; see ``parse``."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Listing] = loop.create_future()
+        """Return the listing of an answer; see ``parse``.
 
-        def settle(listing: Listing | None, error: Exception | None) -> None:
-            self._turn.release()
-            if done.cancelled():
-                return
-            if listing is not None:
-                done.set_result(listing)
-            elif error is not None:
-                done.set_exception(error)
-
-        def run() -> None:
-            listing, error = None, None
-            try:
-                listing = job()
-            except Exception as exc:  # noqa: BLE001 - it is the caller's
-                error = exc
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits
-                loop.call_soon_threadsafe(settle, listing, error)
-
+        Raises:
+            FeedError: There is no usable listing, or parsing took too long.
+        """
         job = partial(parse, body, url, content_type, recipe=recipe, formerly=formerly)
         await self._turn.acquire()
-        try:
-            threading.Thread(
-                target=run, name="catalyst-seen-parser", daemon=True
-            ).start()
-        except BaseException:
+        # A caller that is cancelled does not end the thread, which keeps the turn.
+        return await asyncio.shield(self._started(job))
+
+    def _started(self, job: Callable[[], Listing]) -> asyncio.Future[Listing]:
+        """Start a thread; its outcome, or the timeout, ends the turn."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Listing] = loop.create_future()
+        too_long = FeedError(
+            "too large", f"parsing takes over {self._timeout:g} seconds"
+        )
+        timer = loop.call_later(
+            self._timeout, _settle, outcome, partial(outcome.set_exception, too_long)
+        )
+
+        def run() -> None:
+            try:
+                settle = partial(outcome.set_result, job())
+            except Exception as exc:  # noqa: BLE001 - it is the caller's
+                settle = partial(outcome.set_exception, exc)
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+                loop.call_soon_threadsafe(_settle, outcome, settle)
+
+        def end(outcome: asyncio.Future[Listing]) -> None:
+            timer.cancel()
             self._turn.release()
-            raise
-        return await done
+            outcome.exception()  # a caller that was cancelled does not retrieve it
+
+        outcome.add_done_callback(end)
+        thread = threading.Thread(target=run, name="catalyst-seen-parser", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # no thread can be started
+            outcome.set_exception(exc)
+        return outcome
+
+
+def _settle(outcome: asyncio.Future[Listing], settle: Callable[[], None]) -> None:
+    if not outcome.done():
+        settle()

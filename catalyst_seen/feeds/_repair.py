@@ -26,7 +26,7 @@ _PAGE = re.compile(r"<html[\s>]", re.IGNORECASE)
 _ENTITY = re.compile(r"<!ENTITY\s+([\w:.-]+)\s")
 _REFERENCE = re.compile(
     r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<\?.*?(?:\?>|\Z)"
-    r"|&(?:\#(?:x(?P<hex>[0-9A-Fa-f]{1,6})|(?P<decimal>[0-9]{1,7}));"
+    r"|&(?:\#(?:x0*(?P<hex>[0-9A-Fa-f]{1,6})|0*(?P<decimal>[0-9]{1,7}));"
     r"|(?P<name>[A-Za-z][A-Za-z0-9]*);)?",
     re.DOTALL,
 )

@@ -21,7 +21,7 @@ from catalyst_seen.keys import Fields
 
 from ._errors import FeedError
 from ._listing import Enclosure, Entry
-from ._text import one_line, text_of
+from ._text import one_line, text_of, whole_number
 
 Parsed = Mapping[str, Any]
 """A listing or an entry, as feedparser gives it."""
@@ -171,7 +171,7 @@ def _enclosures(parsed: Parsed, url: str) -> tuple[Enclosure, ...]:
                 Enclosure(
                     url=address,
                     type=one_line(str(file.get("type") or "")),
-                    length=int(length) if length.isdecimal() else None,
+                    length=whole_number(length),
                 ),
             )
     return tuple(found.values())[:_MAX_ENCLOSURES]
@@ -179,11 +179,8 @@ def _enclosures(parsed: Parsed, url: str) -> tuple[Enclosure, ...]:
 
 def ttl_of(feed: Parsed) -> float | None:
     """Return the seconds that the publisher asks for: of RSS, else of syndication."""
-    minutes = str(feed.get("ttl") or "").strip()
-    if minutes.isdecimal() and int(minutes):
-        return int(minutes) * 60.0
+    if minutes := whole_number(str(feed.get("ttl") or "")):
+        return minutes * 60.0
     period = _PERIODS.get(str(feed.get("sy_updateperiod") or "").strip().lower())
-    frequency = str(feed.get("sy_updatefrequency") or "1").strip()
-    if period and frequency.isdecimal() and int(frequency):
-        return period / int(frequency)
-    return None
+    frequency = whole_number(str(feed.get("sy_updatefrequency") or "1"))
+    return period / frequency if period and frequency else None

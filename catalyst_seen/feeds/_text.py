@@ -10,6 +10,10 @@ from html.parser import HTMLParser
 # Joiners, variation selectors, tags of emoji and soft hyphens are parts of words.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_MAX_DIGITS = 18
+_MAX_MARKUP = 20_000
+"""Characters of markup that are read; the parser takes ever longer for hostile ones."""
+
 _HIDDEN = frozenset({"script", "style", "template"})
 _INLINE = frozenset({
     "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del",
@@ -29,10 +33,18 @@ def text_of(markup: str) -> str:
     """Return the text of HTML, on one line."""
     if "<" not in markup and "&" not in markup:
         return one_line(markup)
+    if len(markup) > _MAX_MARKUP:  # up to the last whole element
+        markup = markup[:_MAX_MARKUP].rpartition("<")[0]
     reader = _Reader()
     reader.feed(markup)
     reader.close()
     return one_line("".join(reader.texts))
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number of a text; ``None`` if it is none, or has over 18 digits."""
+    text = text.strip()
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 class _Reader(HTMLParser):

@@ -38,6 +38,7 @@ def read(body: bytes, content_type: str = "") -> tuple[str, str]:
         (TEXT.format(" encoding='nosuch'").encode(), "text/xml; charset=none"),
         (TEXT.format(" encoding='base64'").encode(), "text/xml; charset=hex"),
         (TEXT.format(" encoding='utf-16'").encode(), "text/xml; charset=utf-16"),
+        (TEXT.format("").encode() + b" ", "text/xml; charset=utf-16"),
         (codecs.BOM_UTF8 + TEXT.format("").encode(), "text/xml; charset=koi8-r"),
         (TEXT.format("").encode("utf-16"), ""),
         (TEXT.format(" encoding='utf-8'").encode("utf-16-le"), ""),
@@ -47,7 +48,7 @@ def read(body: bytes, content_type: str = "") -> tuple[str, str]:
         (TEXT.format("").encode("utf-32-be"), ""),
         (TEXT.format(" encoding='utf-8'").encode("koi8-r"), "a/b; charset=koi8-r"),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_encodings(body: bytes, content_type: str) -> None:
     """Key and title are the same in every encoding."""

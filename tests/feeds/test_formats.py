@@ -223,6 +223,7 @@ def test_content_without_summary() -> None:
         ("<ttl> 1 </ttl>", 60.0),
         ("<ttl>0</ttl>", None),
         ("<ttl>soon</ttl>", None),
+        (f"<ttl>{'9' * 5_000}</ttl>", None),
         ("", None),
         ("<sy:updatePeriod>daily</sy:updatePeriod>", 86_400.0),
         (f"<sy:updatePeriod>hourly</sy:updatePeriod>{TWICE}", 1_800.0),

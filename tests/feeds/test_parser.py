@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -96,6 +97,33 @@ async def test_cancelled_parse(slow: Slow) -> None:
     assert slow.most == 1
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_parse_without_end(slow: Slow) -> None:
+    """A document whose parsing does not end is given up, and the next one is read."""
+    parser = Parser(timeout=0.01)
+    with pytest.raises(FeedError, match=r"too large: parsing takes over 0\.01 seconds"):
+        await parser.parse(rss_of([1]), URL)
+    abandoned = asyncio.create_task(parser.parse(rss_of([2]), URL))
+    while len(slow.threads) < 2:
+        await asyncio.sleep(0)
+    abandoned.cancel()
+    parser._timeout = 60.0
+    next_one = asyncio.create_task(parser.parse(rss_of([3]), URL))
+    while len(slow.threads) < 3:
+        await asyncio.sleep(0.001)
+    slow.go_on.set()
+    assert len((await next_one).entries) == 1
+
+
+async def test_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, the caller is told, and the turn is over."""
+    parser = Parser()
+    with monkeypatch.context() as patch:
+        patch.setattr("threading.Thread.start", Mock(side_effect=RuntimeError("full")))
+        with pytest.raises(RuntimeError, match="full"):
+            await parser.parse(rss_of([1]), URL)
+    assert len((await parser.parse(rss_of([1]), URL)).entries) == 1
 
 
 def test_program_does_not_wait(run_script: Run) -> None:

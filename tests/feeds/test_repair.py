@@ -182,7 +182,7 @@ def test_elements_that_only_look_like_entries() -> None:
         "<x:item xmlns:x='urn:x'><guid>no</guid></x:item><guid>1</guid>"
         "<title>A</title>",
         "<guid>2</guid><title>B</title>",
-        channel="<items xmlns='urn:y'><item><guid>no</guid></item></items>",
+        channel="<section><item><guid>no</guid></item></section>",
     )
     entries = parse(body, URL).entries
     assert [(entry.key, entry.title) for entry in entries] == [("1", "A"), ("2", "B")]

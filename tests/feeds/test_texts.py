@@ -92,3 +92,9 @@ def test_long_texts() -> None:
         URL,
     ).entries
     assert (len(entry.title), len(entry.summary)) == (999, 9_999)
+
+
+def test_long_markup() -> None:
+    """Of markup that is longer than 20,000 characters, the beginning is read."""
+    markup = "A" + "&lt;b x=''>" * 3_000 + "Z"
+    assert title_of(atom(f"<id>1</id><title type='html'>{markup}</title>")) == "A"

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from catalyst_seen import SeenStore, keys
@@ -105,6 +105,7 @@ def test_no_address_of_a_page(text: str) -> None:
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=20))
+@example(path="", query="\x0c", fragment="")
 def test_canonical_form_is_final(path: str, query: str, fragment: str) -> None:
     """The form of a form is the form."""
     once = canonical_url(f"http://www.e.example/{path}?{query}#{fragment}")
@@ -289,6 +290,15 @@ class TestSpellings:
         old = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
         named = identity(title="T", content="S\nC", date="2026")
         assert named.spellings == (old,)
+
+    def test_at_most_eight(self) -> None:
+        """A key with many forms has the eight likeliest."""
+        named = identity(
+            guid=" a&amp;b=<'c'>  d", link="http://e.example/?a=1&amp;b=2",
+            formerly=["link"],
+        )  # fmt: skip
+        assert len(named.spellings) == 8
+        assert named.spellings[0] == "https://e.example/?a=1&b=2"
 
     def test_ordinary_keys_have_none(self) -> None:
         """A key that every program reads alike has no other form."""
