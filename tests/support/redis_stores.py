@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
 import redis
@@ -13,6 +13,7 @@ from catalyst_seen import AsyncSeenStore, SeenStoreConfig
 from catalyst_seen.backends.redis import moves, scan
 from catalyst_seen.backends.redis.keys import KeyCodec, OldKeyCodec
 from catalyst_seen.backends.redis.session import Session
+from catalyst_seen.backends.redis.values import decode
 
 from .servers import HOST, Valkey, ValkeyCluster
 
@@ -79,7 +80,7 @@ class Values:
     def all(self) -> dict[bytes, tuple[bytes, int]]:
         """Return value and expiry of every key, but not the marker of the layout."""
         return {
-            name: (client.get(name), client.pexpiretime(name))
+            name: (_value(client, name), client.pexpiretime(name))
             for client in self._nodes
             for name in client.scan_iter(count=10_000)
             if name != MARKER.encode()
@@ -102,6 +103,39 @@ class Values:
         assert value is None or isinstance(value, bytes)
         return value
 
+    def check_indexes(self) -> int:
+        """Compare the indexes of all sources with what the values say.
+
+        Return how many keys that were observed there are.
+        """
+        codec = KeyCodec("seen")
+        present = self.all()
+        observed = 0
+        expected: dict[bytes, dict[bytes, float]] = {}
+        for name, (value, expires) in present.items():
+            id_ = codec.decode(name)
+            row = decode(value, None).row if id_ else None
+            if id_ is None or row is None or row.listed is None:
+                continue
+            observed += 1
+            assert expires == -1, f"{name!r} of a source expires"
+            _, pending, listed = codec.source(id_[0])
+            clock = row.listed.clock
+            score = float("inf") if clock is None else clock
+            expected.setdefault(listed, {})[id_[1].encode()] = score
+            expected.setdefault(pending, {b"": -1.0})
+            if row.listed.seq is not None:
+                expected[pending][id_[1].encode()] = float(row.listed.seq)
+        names = {name for name in present if codec.sourced(name)}
+        indexes = {name for name in names if not name.endswith(b">source")}
+        for index in indexes | expected.keys():
+            stored = present.get(index, (b"{}", -1))[0]
+            wanted = expected.get(index, {})
+            if index.endswith(b">pending"):
+                wanted = {b"": -1.0, **wanted}
+            assert stored == repr(dict(sorted(wanted.items()))).encode(), index
+        return observed
+
     def age(self, prefix: str = "seen") -> dict[bytes, tuple[bytes, int]]:
         """Give all keys the names of an earlier release; return what there was."""
         codec, old = KeyCodec(prefix), OldKeyCodec(prefix)
@@ -113,6 +147,17 @@ class Values:
             self.set(old.encode(*id_), value, expires)
         self.delete(codec.layout)
         return present
+
+
+def _value(client: redis.Redis, name: bytes) -> bytes:
+    """Return a value; of a sorted set, its members and their scores."""
+    if client.type(name) != b"zset":
+        value = client.get(name)
+        assert isinstance(value, bytes)
+        return value
+    found: Any = client.zrange(name, 0, -1, withscores=True)
+    members: dict[bytes, float] = dict(found)
+    return repr(dict(sorted(members.items()))).encode()
 
 
 class Killed(BaseException):

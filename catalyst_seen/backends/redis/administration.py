@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Cleanup(Forget):
-    """Remove a row last marked longer ago, unless it is held or under a live lease."""
+    """Remove a row last marked longer ago.
+
+    Not if it is held, under a live lease, or that of a key that was observed.
+    """
 
     verb = "cleanup"
 
@@ -32,13 +35,15 @@ class Select(Get):
     """Read a row and its note, if it was marked or claimed since, and has the state.
 
     The state is given by the verdict that it leads to; that of a released claim is
-    ``RETRY``, with or without a delay. ``None`` is any.
+    ``RETRY``, with or without a delay. ``None`` is any. ``is_pending`` selects the keys
+    that were observed, and not claimed yet, which no verdict does.
     """
 
     verb = "records"
 
     verdict: Verdict | None = None
     since: float | None = None
+    is_pending: bool = False
 
 
 @dataclass(slots=True)

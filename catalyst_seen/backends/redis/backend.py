@@ -29,15 +29,19 @@ from .health import check, check_server
 from .inspection import Inspection
 from .keys import KeyCodec
 from .layout import adopt, is_adopted
+from .listings import Listings
+from .observing import Observing
 from .renames import rename
 from .scan import scan_page
 from .session import Session
+from .sources import drop, lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..._types import CheckReport
     from ..base import BackendStats, BatchResult, Cursor, RecordPage, Selection
+    from ..listings import Fail, Observe, Observed, SourceRecord, WaitingPage
     from ..operations import Operation
     from .runs import Names
 
@@ -47,13 +51,16 @@ class _Connection(NamedTuple):
 
     session: Session
     inspection: Inspection
+    observing: Observing
+    listings: Listings
     client: OwnedClient | None
 
 
 class RedisBackend:
     """Keys in Redis 7 or Valkey 8, or newer.
 
-    Implements ``SupportsInspection``, ``SupportsNamespaces`` and ``SupportsForEach``.
+    Implements ``SupportsInspection``, ``SupportsNamespaces``, ``SupportsForEach`` and
+    ``SupportsListings``.
     """
 
     for_each: frozenset[type[Operation[Any]]] = each.SUPPORTED
@@ -139,7 +146,11 @@ class RedisBackend:
                 await owned.aclose()
             raise
         inspection = Inspection(session, self._codec, self.config.prefix)
-        return _Connection(session, inspection, owned), is_current
+        observing = Observing(session, self._codec)
+        listings = Listings(
+            observing, inspection, self._location, self.config.timeout_seconds
+        )
+        return _Connection(session, inspection, observing, listings, owned), is_current
 
     async def _check_servers(self, session: Session) -> bool:
         """Check the servers; return whether the names have the present layout.
@@ -212,22 +223,50 @@ class RedisBackend:
         cursor: Cursor | None,
         lock_timeout: float | None = None,
     ) -> PageResult:
-        """Remove the next rows, and the markers of the namespace among them."""
-        pattern = self._codec.everything(namespace)
-        session = self._connected()
+        """Remove the next rows, and the markers of the namespace among them.
+
+        Its source cannot be observed until the last page has removed it: what is seen
+        in a cleared namespace would be new, item by item.
+        """
+        codec, pattern = self._codec, self._codec.everything(namespace)
+        session, observing = self._connected(), self._opened().observing
+        if cursor is None and namespace:
+            await lock(observing, namespace)
         names, after = await scan_page(session, pattern, cursor, limit)
-        found = [name for name in names if self._codec.owns(name)]
+        sources = {space for name in names if (space := codec.sourced(name))}
+        if namespace is None:
+            for space in sources:
+                await lock(observing, space)
+        found = [name for name in names if codec.owns(name) and not codec.sourced(name)]
         clears = [Clear(*(self._codec.decode(name) or ("", ""))) for name in found]
         replies = await session.ask(clears, found)
         removed = sum(
             reply.is_done and self._codec.decode(name) is not None
             for name, reply in zip(found, replies, strict=True)
         )
+        if after is None:
+            await drop(observing, namespace)
         return PageResult(removed, after)
 
     async def rename(self, namespace: str, name: str) -> bool:
-        return await rename(
-            self._connected(), self._codec, self._inspect(), namespace, name
+        return await rename(self._opened().observing, self._inspect(), namespace, name)
+
+    async def observe(self, request: Observe) -> Observed | None:
+        """Record a listing, all or nothing.
+
+        While the slot of the namespace moves to another node of a cluster, that fails.
+        """
+        return await self._opened().listings.observe(request)
+
+    async def fail(self, failure: Fail) -> None:
+        await self._opened().listings.fail(failure)
+
+    async def source(self, namespace: str) -> SourceRecord | None:
+        return await self._opened().listings.source(namespace)
+
+    async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
+        return await self._opened().listings.waiting(
+            namespace, after=after, limit=limit
         )
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:

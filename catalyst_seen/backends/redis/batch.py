@@ -10,8 +10,6 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import TryAgainError
-
 from ..._errors import StoreUnavailableError
 from .._retry import TransientError, ambiguous, as_outcome_unknown
 from .._state_machine import to_result
@@ -21,7 +19,7 @@ from . import script
 from .each import EachResult
 from .each import results as results_of_each
 from .errors import foreign_key, not_replicated, translate
-from .pipeline import Command
+from .pipeline import Command, as_transient
 from .replies import EachReply, server_time, unpack
 from .runs import Each, Singles, divide
 
@@ -152,8 +150,10 @@ class Batch:
         failure = None
         for call in calls:
             reply = call.command.reply
-            if isinstance(reply, TryAgainError):
-                reply = call.command.reply = TransientError(reply, maybe_applied=False)
+            moving = isinstance(reply, Exception) and as_transient(reply)
+            if moving and moving is not reply:
+                reply = call.command.reply = moving
+                call.maybe_applied = call.maybe_applied or moving.maybe_applied
                 self._split(call)
             if isinstance(reply, TransientError):
                 was_applied = reply.maybe_applied and self.is_change

@@ -84,14 +84,17 @@ class Inspection:
         self, selection: Selection, limit: int, cursor: Cursor | None
     ) -> RecordPage:
         """Return a page of the selected records, with their notes."""
-        if selection.state == "pending":
-            return RecordPage([], None)
-        verdict = None if selection.state is None else _VERDICTS[selection.state]
+        verdict = _VERDICTS.get(selection.state) if selection.state else None
+        is_pending = selection.state == "pending"
         pattern = self._codec.pattern(selection.namespace, selection.prefix)
         names, after = await scan_page(self._session, pattern, cursor, limit)
         ids = {name: id_ for name in names if (id_ := self._codec.decode(name))}
         replies = await self._session.ask(
-            [Select(*id_, verdict, selection.since) for id_ in ids.values()], list(ids)
+            [
+                Select(*id_, verdict, selection.since, is_pending)
+                for id_ in ids.values()
+            ],
+            list(ids),
         )
         records = (
             to_record(id_, reply.verdict, reply.row)

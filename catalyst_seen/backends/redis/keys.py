@@ -87,6 +87,25 @@ class KeyCodec:
         head, tag, _ = name.partition(b"}")
         return head.startswith(self._bytes) and bool(tag)
 
+    def source(self, namespace: str) -> list[bytes]:
+        """Return the Redis keys of a source: its state, and the indexes of its keys.
+
+        The script derives them from the Redis key of a key; see ``rows.lua``.
+        """
+        head = _head(self._start, namespace).removesuffix(b":")
+        return [head + b">source", head + b">pending", head + b">listed"]
+
+    def sources(self) -> bytes:
+        """Return the pattern of the Redis keys of all sources."""
+        return self._bytes + b"*}>*"
+
+    def sourced(self, name: bytes) -> str | None:
+        """Return the namespace whose source has this Redis key, if that is one."""
+        head, _, kind = name.rpartition(b">")
+        if kind not in {b"source", b"pending", b"listed"}:
+            return None
+        return _namespace(self._start, head + b":")
+
     def renaming(self, namespace: str, name: str) -> bytes:
         """Return the Redis key of the marker that a namespace gets another name."""
         head = _head(self._start, name).removesuffix(b":")

@@ -22,6 +22,7 @@ from redis.exceptions import (
     MaxConnectionsError,
     NoScriptError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -46,6 +47,8 @@ PERMANENT_ERRORS = (AuthenticationError, AuthorizationError)
 
 TRANSIENT_ERRORS = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
 """Errors of a connection, that a retry may mend."""
+
+_ELSEWHERE = "to access a non local key"
 
 Arg = bytes | str | int
 
@@ -126,6 +129,22 @@ async def execute_pipeline(
     for command in commands:
         if command.reply is None:
             command.reply = failure
+
+
+def as_transient(reply: Exception) -> TransientError | None:
+    """Return the error of a script call whose slot moves to another node right now.
+
+    ``None`` if the reply is another error. Keys that a call declares are checked before
+    it begins, and those of a source when the first of them is needed: what the call has
+    done before that is done.
+    """
+    if isinstance(reply, TransientError):
+        return reply
+    if isinstance(reply, TryAgainError):
+        return TransientError(reply, maybe_applied=False)
+    if isinstance(reply, ResponseError) and _ELSEWHERE in str(reply):
+        return TransientError(reply, maybe_applied=True)
+    return None
 
 
 def _transient(exc: Exception, *, maybe_applied: bool) -> TransientError:

@@ -12,28 +12,33 @@ from ..._errors import StoreUnavailableError
 from ..operations import Get
 from .moves import moving
 from .scan import scan_pages
+from .sources import begin_move, check_movable, end_move, is_observed
 
 if TYPE_CHECKING:
     from .inspection import Inspection
-    from .keys import KeyCodec
-    from .session import Session
+    from .observing import Observing
 
 _PASSES = 5  # at most, while other programs mark keys under the old name
 
 
 async def rename(
-    session: Session, codec: KeyCodec, inspection: Inspection, old: str, new: str
+    observing: Observing, inspection: Inspection, old: str, new: str
 ) -> bool:
     """Rename a namespace, or complete a rename; false if the new name is occupied.
 
     Keys that others mark under the new name meanwhile stay, as those that are newer do.
 
     Raises:
+        InvalidKeyError: An observed namespace would become the default one.
         StoreUnavailableError: Another store renames it right now.
     """
+    session, codec = observing.session, observing.codec
+    await check_movable(observing, old, new)
     marker = codec.renaming(old, new)
     (state,) = await session.ask([Get(old, new)], [marker])
-    if state.row is None and await inspection.is_occupied(new):
+    if state.row is None and (
+        await is_observed(observing, new) or await inspection.is_occupied(new)
+    ):
         return False
     async with moving(session, marker, is_lasting=False) as mover:
         if mover is None:
@@ -42,6 +47,7 @@ async def rename(
                 "another store renames this namespace right now",
                 "Call again to learn whether it has completed that",
             )
+        await begin_move(observing, old, new)
         for _ in range(_PASSES):  # the last one finds none
             found = 0
             async for names in scan_pages(session, codec.pattern(old)):
@@ -53,4 +59,5 @@ async def rename(
                 )
             if not found:
                 break
+        await end_move(observing, old, new)
     return True

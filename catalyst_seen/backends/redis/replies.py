@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from ..._types import ON_ABANDONED, OnAbandoned
 from ..._verdict import Verdict
-from ..operations import Acquire, AllSeen, CheckAndMark, Operation, Row
+from ..operations import Acquire, AllSeen, CheckAndMark, Listed, Operation, Row
 from .runs import Each
 
 if TYPE_CHECKING:
@@ -23,14 +23,18 @@ _SIZE = Struct("<I")
 _NOW = Struct("<d")
 _RECORD = Struct("<BBddddIB")
 _DONE, _STORED, _FOREIGN, _REFUSED, _NOTED, _EXPORTED = 1, 2, 4, 8, 16, 32
+_LISTED, _WITH_ERROR = 64, 128
+_OBSERVED = Listed()  # the results do not need more
 _NONE = -1.0
-_REFUSALS = (
+REFUSALS = (
     OutOfMemoryError("command not allowed when used memory > 'maxmemory'"),
     ResponseError("MISCONF the server cannot write to its disk, and refuses changes"),
     ResponseError("NOREPLICAS not enough good replicas to write"),
 )
 """The error of a command, by the number in ``REFUSALS`` of the script."""
 VERDICTS = tuple(Verdict)
+PENDING = len(VERDICTS)
+"""The state of a key that was observed, and not claimed yet."""
 POLICIES: tuple[OnAbandoned | None, ...] = (None, *ON_ABANDONED)
 
 _EARLIEST = Struct("<d")
@@ -98,7 +102,7 @@ class EachReply(NamedTuple):
             bool(code & EACH_DONE),
             row,
             code == _EACH_FOREIGN,
-            _REFUSALS[code - _EACH_REFUSED] if code >= _EACH_REFUSED else None,
+            REFUSALS[code - _EACH_REFUSED] if code >= _EACH_REFUSED else None,
         )
 
     def all_seen(self, now: float) -> AllSeen | None:
@@ -164,9 +168,11 @@ def _unpack_singles(
         attempt,
         policy,
     ) in _RECORD.iter_unpack(memoryview(reply)[at : at + operations * _RECORD.size]):
-        row = text = None
+        row = text = error = None
         if flags & (_NOTED | _EXPORTED):
             text, texts = _unpack_text(reply, texts)
+        if flags & _WITH_ERROR:
+            error, texts = _unpack_text(reply, texts)
         if flags & _STORED:
             row = Row(
                 first_seen,
@@ -177,6 +183,8 @@ def _unpack_singles(
                 None if lease_until == _NONE else lease_until,
                 POLICIES[policy],
                 text.decode() if text and flags & _NOTED else None,
+                _OBSERVED if flags & _LISTED else None,
+                error.decode() if error else None,
             )
         replies.append(
             KeyReply(
@@ -184,7 +192,7 @@ def _unpack_singles(
                 bool(flags & _DONE),
                 row,
                 bool(flags & _FOREIGN),
-                _REFUSALS[verdict] if flags & _REFUSED else None,
+                REFUSALS[verdict] if flags & _REFUSED else None,
                 text if flags & _EXPORTED else None,
             )
         )

@@ -7,9 +7,12 @@
 -- texts of those records that have any.
 
 local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
+local PENDING = 5  -- the state of a key that was observed, and not claimed yet
 local RELEASED, HOLD = 0, 2
+local UNCOUNTED = 1  -- a release that takes the claim from the attempts
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
 local DONE, STORED, FOREIGN, REFUSED, WITH_NOTE, EXPORTED = 1, 2, 4, 8, 16, 32
+local LISTED, WITH_ERROR = 64, 128
 local EACH, TOKENS = 2147483648, 1073741824  -- added to the number of keys of a ForEach
 -- Added to the verdict on a key of a ForEach: the operation took effect; a claim, or the
 -- attempts, follow; a note follows. The last two replace it.
@@ -38,6 +41,7 @@ local function verdict_of(row)
   if not row then return NEW end
   if not row.lease then return DUPLICATE end
   if now < row.lease then return IN_FLIGHT end
+  if row.attempt == 0 and row.policy == RELEASED then return NEW end
   return ABANDONED[row.policy]
 end
 
@@ -75,8 +79,11 @@ local function is_released(row)  -- its token only recognises a repeated release
 end
 
 -- Does the state of a key have a number, which is the verdict that it leads to? But
--- that of a claim that was released with a delay is RETRY.
+-- that of a claim that was released with a delay is RETRY. NEW is any.
 local function has_state(row, verdict, number)
+  if is_released(row) and row.attempt == 0 then
+    return number == NEW or number == PENDING
+  end
   if verdict == IN_FLIGHT and is_released(row) then verdict = RETRY end
   return number == NEW or number == verdict
 end
@@ -90,7 +97,7 @@ end
 -- anew, which takes longer than all comparisons.
 local function administrate(verb, op, key, row, verdict)
   if verb == 'o' then  -- Cleanup
-    if not row or row.last >= now - op.span or verdict == IN_FLIGHT
+    if not row or row.listed or row.last >= now - op.span or verdict == IN_FLIGHT
       or (row.lease and row.policy == HOLD) then return false, row end
     return true, nil
   elseif verb == 'd' then  -- Discard
@@ -112,6 +119,7 @@ local function administrate(verb, op, key, row, verdict)
     local moved = read(source)
     if not moved then return false, row end
     if row and row.last >= moved.last then
+      reindex(source, moved, nil)
       call('DEL', source)
       return true, row, verdict
     end
@@ -164,7 +172,14 @@ local function transition(verb, op, key, row, verdict)
     return true, leased(row, op)
   elseif verb == 'r' then  -- Release
     if not is_owner(row, op) then return false, row end
+    if op.number == UNCOUNTED and not is_released(row) then
+      row.attempt = row.attempt - 1
+    end
     return true, released(row, now + op.span, op.ttl)
+  elseif verb == 'w' then  -- Hold
+    if not is_owner(row, op) or is_released(row) then return false, row end
+    row.lease, row.policy, row.expires = math.min(now, row.lease), HOLD, nil
+    return true, row
   elseif verb == 'e' then  -- Refresh
     if verdict ~= DUPLICATE then return false, row end
     local mark = marked(row, verdict, now, op.ttl)
@@ -182,6 +197,24 @@ local function transition(verb, op, key, row, verdict)
   return administrate(verb, op, key, row, verdict)
 end
 
+-- Keeps what the source knows of a key that was observed, which never expires by time,
+-- and waits in its order until it is seen; and the last error until then.
+local function keep(op, row, stored)
+  if row and row.listed then
+    if stored ~= row then
+      stored.listed, stored.poll, stored.clock = true, row.poll, row.clock
+      stored.kept, stored.alias, stored.digest = row.kept, row.alias, row.digest
+      if stored.lease then stored.seq = row.seq end
+    end
+    stored.expires = nil
+  end
+  if stored.lease then
+    stored.error = op.error or (row and row.error)
+  else
+    stored.error = nil
+  end
+end
+
 -- Returns the note of the row that an operation stores. One that an earlier attempt has
 -- applied keeps the note: it has been written, and may have been replaced since.
 local function note_after(op, key, row, is_repeated)
@@ -189,6 +222,7 @@ local function note_after(op, key, row, is_repeated)
   return row and read_note(key, row)
 end
 
+local HAS_ERROR = {g = true, l = true}
 local HAS_TEXT = {a = WITH_NOTE, g = WITH_NOTE, l = WITH_NOTE, x = EXPORTED}
 
 -- Returns the text that belongs to the result of such an operation.
@@ -217,7 +251,11 @@ local function execute_next()
     if stored and (op.text or (row and row.note_at)) then
       note = note_after(op, key, row, corrected)
     end
-    refusal, is_foreign = write(key, stored, note, is_absent)
+    if stored and (op.error or (row and row.listed ~= nil)) and verb ~= 'v' and verb ~= 'y'
+    then
+      keep(op, row, stored)
+    end
+    refusal, is_foreign = write(key, stored, note, is_absent, row)
     if is_foreign or refusal then return nil, refusal end
   end
   local text = text_flag and stored and text_of(verb, key, row, is_done, note)
@@ -235,6 +273,11 @@ local function execute_single()
   if verdict then
     flags = (is_done and DONE or 0) + (row and STORED or 0) + (text and text_flag or 0)
     if text then add_text(text) end
+    if row and row.listed then flags = flags + LISTED end
+    if row and row.error and HAS_ERROR[verb] then
+      flags = flags + WITH_ERROR
+      add_text(row.error)
+    end
   else
     verdict, flags, row = is_done or 0, is_done and REFUSED or FOREIGN, nil
   end
@@ -295,9 +338,11 @@ while at <= #packed do
   text_flag = HAS_TEXT[verb]
   op.token = sub(packed, at, at + size - 1)
   at, op.text = at + size, nil
+  op.error = nil
   if length ~= NO_TEXT then
     op.text = sub(packed, at, at + length - 1)
     at = at + length
+    if verb == 'r' or verb == 'w' then op.error, op.text = op.text, nil end
   end
   if keys >= EACH + TOKENS then
     keys = keys - EACH - TOKENS

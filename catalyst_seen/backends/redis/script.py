@@ -20,6 +20,7 @@ from ..operations import (
     Confirm,
     Forget,
     Get,
+    Hold,
     IsSeen,
     Mark,
     Operation,
@@ -38,7 +39,7 @@ from .administration import (
     Rename,
     Select,
 )
-from .replies import POLICIES, VERDICTS
+from .replies import PENDING, POLICIES, VERDICTS
 from .runs import Each
 
 if TYPE_CHECKING:
@@ -55,12 +56,13 @@ class Script:
         self.sha: str = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-SCRIPT = Script(
-    "\n".join(
-        resources.files(__package__).joinpath(name).read_text("utf-8")
-        for name in ("rows.lua", "script.lua")
-    )
-)
+def _load(*names: str) -> Script:
+    folder = resources.files(__package__)
+    return Script("\n".join(folder.joinpath(name).read_text("utf-8") for name in names))
+
+
+SCRIPT = _load("rows.lua", "script.lua")
+LISTINGS = _load("rows.lua", "listings.lua")
 
 # Verb; lease, delay, age or deadline; TTL; ts; on_abandoned or state; length of the
 # token, and of the text, both of which follow.
@@ -129,12 +131,22 @@ def _pack_renew(renew: Renew) -> bytes:
 
 
 def _pack_release(release: Release) -> bytes:
-    return _pack(b"r", span=release.delay, ttl=release.ttl, token=release.token)
+    return _pack(
+        b"r",
+        span=release.delay,
+        ttl=release.ttl,
+        number=not release.is_counted,
+        token=release.token,
+        text=release.error,
+    )
 
 
 def _pack_select(select: Select) -> bytes:
-    verdict = Verdict.NEW if select.verdict is None else select.verdict
-    return _pack(b"l", ts=select.since, number=VERDICTS.index(verdict))
+    number = PENDING
+    if not select.is_pending:
+        verdict = Verdict.NEW if select.verdict is None else select.verdict
+        number = VERDICTS.index(verdict)
+    return _pack(b"l", ts=select.since, number=number)
 
 
 def _pack_import(copy: Import) -> bytes:
@@ -151,6 +163,7 @@ _PACK: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
     Confirm: _pack_confirm,
     Renew: _pack_renew,
     Release: _pack_release,
+    Hold: lambda hold: _pack(b"w", token=hold.token, text=hold.error),
     Resolve: lambda resolve: _pack_without_token(
         b"h" if resolve.is_handled else b"u", resolve.ttl
     ),

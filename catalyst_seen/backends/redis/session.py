@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..._errors import StoreError
 from .batch import Batch
-from .errors import translated_errors
+from .errors import not_replicated, translated_errors
+from .pipeline import Command, as_transient
+from .replies import server_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .pipeline import Arg
     from .replies import KeyReply
     from .runs import Names
+    from .script import Script
 
 T = TypeVar("T")
 
@@ -119,6 +122,52 @@ class Session:
                 is_change=is_change,
                 timeout=timeout,
             )
+
+    async def call(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[bytes], Sequence[Arg]]],
+        *,
+        is_change: bool = False,
+    ) -> list[bytes]:
+        """Call a script, and return its replies, each without the time it begins with.
+
+        Args:
+            script: The script.
+            calls: Redis keys, and arguments; the third one will be the time.
+            is_change: Whether a call changes a key. Then it can be repeated.
+
+        Raises:
+            OutcomeUnknownError: It is not replicated as the settings demand.
+        """
+        replicas = self._replicas if is_change else 0
+        topology = self.topology
+        made = [
+            Command(
+                ["EVALSHA", script.sha, len(names), *names, *args],
+                topology.slot(names[0]),
+            )
+            for names, args in calls
+        ]
+
+        async def send(timeout: float) -> None:
+            override = self.clock.override()
+            for command, (names, _) in zip(made, calls, strict=True):
+                command.args[5 + len(names)] = (
+                    "" if override is None else repr(override)
+                )
+            sent = self.clock.monotonic()
+            await topology.send(made, script, replicas, timeout)
+            for command in made:
+                if not isinstance(command.reply, bytes):
+                    raise as_transient(command.reply) or command.reply
+                self.clock.observe(server_time(command.reply), sent)
+
+        await self.request(send, is_change=is_change)
+        acknowledged = min((command.replicas or 0 for command in made), default=0)
+        if acknowledged < replicas:
+            raise not_replicated(self.location, acknowledged, replicas)
+        return [command.reply for command in made]
 
     def batch(
         self,
