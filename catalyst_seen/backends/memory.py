@@ -194,7 +194,8 @@ class MemoryBackend:
     async def observe(self, request: Observe) -> Observed | None:
         await pause(0)
         name, stored = request.namespace, self._sources.get(request.namespace)
-        rows = {key: row for (space, key), row in self._rows.items() if space == name}
+        live = {id_ for id_, _ in self._verdicts(name, self.now())}
+        rows = {key: self._rows[name, key] for _, key in live}
         decision = Decision(request, stored, self.now())
         decision.match(rows)
         changes = None
@@ -206,8 +207,12 @@ class MemoryBackend:
         if not decision.is_repeated:
             if request.items is None and not decision.is_unchanged(len(listed)):
                 return None
-            live = any(self._verdicts(name, self.now()))
-            changes = decision.decide(listed, has_live_rows=live)
+            changes = decision.decide(listed, has_live_rows=bool(live))
+            self._write(
+                dict.fromkeys(
+                    id_ for id_ in self._rows if id_[0] == name and id_ not in live
+                )
+            )
             self._record(name, changes)
         waiting = [
             row.first_seen if row.attempt else row.last_seen

@@ -8,7 +8,7 @@
 
 local NEW, RETRY, IN_FLIGHT, DUPLICATE, HELD = 0, 1, 2, 3, 4
 local PENDING = 5  -- the state of a key that was observed, and not claimed yet
-local RELEASED, HOLD = 0, 2
+local RELEASED, ON_RETRY, HOLD, DROP = 0, 1, 2, 3
 local UNCOUNTED = 1  -- a release that takes the claim from the attempts
 local ABANDONED = {[0] = RETRY, RETRY, HELD, DUPLICATE}  -- released, retry, hold, drop
 local DONE, STORED, FOREIGN, REFUSED, WITH_NOTE, EXPORTED = 1, 2, 4, 8, 16, 32
@@ -60,6 +60,7 @@ end
 
 local function leased(row, op)
   row.lease, row.policy, row.token = now + op.span, op.number, op.token
+  if row.listed and op.number == DROP then row.policy = ON_RETRY end
   row.expires = nil
   if op.number ~= HOLD then row.expires = expiry(row.lease, op.ttl) end
   return row
@@ -158,7 +159,9 @@ local function transition(verb, op, key, row, verdict)
     if verdict <= RETRY then
       local first, attempt = now, 1
       if row then first, attempt = row.first, math.min(row.attempt + 1, MAX_ATTEMPT) end
-      return true, leased({first = first, last = now, attempt = attempt}, op)
+      local claim = {first = first, last = now, attempt = attempt}
+      claim.listed = row and row.listed
+      return true, leased(claim, op)
     end
     return false, row
   elseif verb == 'c' then  -- Confirm
