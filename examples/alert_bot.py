@@ -8,6 +8,8 @@ An entry that was not accepted stays pending, as does one whose bot was killed: 
 sent again after a pause, by this run or a later one, with the same Idempotency-Key.
 """
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import sys
@@ -25,6 +27,7 @@ HERE = sorted(map(str, (Path(__file__).parent / "feeds").glob("*.xml")))
 
 async def run(options: argparse.Namespace) -> None:
     """Poll once, or until interrupted, and send what is pending."""
+    sent = 0
     async with AsyncExitStack() as stack, aiohttp.ClientSession() as session:
         webhook = options.webhook or await stack.enter_async_context(flaky_webhook())
         store = await stack.enter_async_context(AsyncSeenStore(options.db))
@@ -37,8 +40,10 @@ async def run(options: argparse.Namespace) -> None:
                 print(f"{poll.feed.shown}: {poll.notice}", file=sys.stderr)
             async for claim in poll.store.pending(lease="1m"):
                 posted = await post(session, webhook, claim)
+                sent += bool(posted)
                 if not posted:
                     print(f"{claim.key}: {posted.error}", file=sys.stderr)
+    print(f"{sent} entries delivered", file=sys.stderr)
 
 
 if __name__ == "__main__":

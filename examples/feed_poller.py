@@ -22,7 +22,7 @@ HERE = sorted(map(str, (Path(__file__).parent / "feeds").glob("*.xml")))
 
 async def run(options: argparse.Namespace) -> int:
     """Poll once, or until interrupted; return the exit code."""
-    failed = polls = 0
+    failed = polls = entries = 0
     async with (
         AsyncSeenStore(options.db) as store,
         Poller(store, every=options.every or "15m", first=options.first) as poller,
@@ -40,6 +40,8 @@ async def run(options: argparse.Namespace) -> int:
                 async with claim:
                     entry = Entry.from_json(claim.note or "{}")
                     print(entry.feed, entry.title, entry.link, sep=" | ", flush=True)
+                    entries += 1
+    print(f"{polls} polls, {failed} failed; {entries} new entries", file=sys.stderr)
     return int(failed == polls)
 
 

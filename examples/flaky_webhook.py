@@ -1,7 +1,7 @@
 """A webhook to try things with: it prints what it gets, and fails now and then.
 
-    pip install ".[feeds]"
-    python examples/flaky_webhook.py              # until it is interrupted
+pip install ".[feeds]"
+python examples/flaky_webhook.py              # until it is interrupted
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 async def answer(request: web.Request) -> web.Response:
     """Print the title of an entry, or fail."""
-    if random.random() < 0.2:
+    if random.randrange(5) == 0:
         return web.Response(status=503)
     print((await request.json())["title"], flush=True)
     return web.Response(status=204)

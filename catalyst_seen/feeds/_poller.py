@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from catalyst_seen import AsyncSeenStore
 
+    from .._listings import First
     from ._poll import Poll
 
 USER_AGENT = (
@@ -81,6 +82,7 @@ class Poller:
         max_bytes: int = MAX_BYTES,
         per_host: float = 60.0,
         concurrency: int = 64,
+        first: First | None = None,
         tuning: FeedTuning | None = None,
     ) -> None:
         """Prepare a poller; ``async with`` starts it.
@@ -95,6 +97,8 @@ class Poller:
             max_bytes: The largest body, after unpacking.
             per_host: Requests to one host in a minute; the first ten need no pause.
             concurrency: Requests at the same time, to all hosts.
+            first: What happens to the items of a first listing, as in ``FeedRules``;
+                the default is the store's. That of a ``Feed`` comes first.
             tuning: Limits that are no settings, for tests.
 
         Raises:
@@ -107,6 +111,7 @@ class Poller:
             "User-Agent": user_agent,
             **(headers or {}),
         }
+        self._first = first
         self._every = seconds(every, "every")
         self._timeout = seconds(timeout, "timeout")
         self._session = session
@@ -174,7 +179,11 @@ class Poller:
         return await self._look(feed, self._every, is_forced=force)
 
     async def watch(
-        self, sources: Iterable[Feed | str], *, every: Duration | None = None
+        self,
+        sources: Iterable[Feed | str],
+        *,
+        every: Duration | None = None,
+        once: bool = False,
     ) -> AsyncGenerator[Poll, None]:
         """Poll sources for ever, each on its own schedule; no one delays another.
 
@@ -185,6 +194,7 @@ class Poller:
             sources: The sources, each with a namespace of its own.
             every: The time between two polls of a source that has none of its own; the
                 default is the poller's.
+            once: End after one poll of each source.
 
         Raises:
             ConfigurationError: Two different sources have one namespace.
@@ -196,7 +206,7 @@ class Poller:
             return await self._look(feed, interval, is_forced=False)
 
         self._opened()
-        watch = Watch(look, self._view, sources, interval, self._tuning)
+        watch = Watch(look, self._view, sources, interval, self._tuning, is_once=once)
         self._watches.add(watch)
         try:
             watch.start()
@@ -215,8 +225,9 @@ class Poller:
 
     def _view(self, feed: Feed) -> AsyncSeenStore:
         """Return the store bound to the namespace of a source."""
-        first = ... if feed.first is None else feed.first
-        return self._store.namespace(feed.namespace, first=first)
+        first = self._first if feed.first is None else feed.first
+        rule = ... if first is None else first
+        return self._store.namespace(feed.namespace, first=rule)
 
     def _opened(self) -> Means:
         if self._means is None:

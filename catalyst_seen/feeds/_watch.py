@@ -36,8 +36,10 @@ class Watch:
         sources: Iterable[Feed | str],
         every: float,
         tuning: FeedTuning,
+        *,
+        is_once: bool,
     ) -> None:
-        """Prepare the polls of sources.
+        """Prepare the polls of sources; ``is_once`` ends after one of each.
 
         Raises:
             ConfigurationError: Two different sources have one namespace.
@@ -47,6 +49,7 @@ class Watch:
         self._feeds = _distinct(sources)
         self._every = every
         self._tuning = tuning
+        self._is_once = is_once
         self._found: asyncio.Queue[Poll | Exception | None] = asyncio.Queue(_AHEAD)
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: asyncio.Task[None] | None = None
@@ -94,7 +97,7 @@ class Watch:
                     failures += 1
                     poll = self._without_store(feed, exc, failures)
                 await self._found.put(poll)
-                due = poll.next_at
+                due = None if self._is_once else poll.next_at
         except Exception as exc:  # noqa: BLE001 - it is raised where the polls are read
             await self._found.put(exc)
 

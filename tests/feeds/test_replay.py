@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -17,13 +16,13 @@ from catalyst_seen._tuning import Tuning
 
 from ..support.clock import DAY, Clock
 from ..support.feed_documents import rss, rss_of
+from ..support.feeds import REAL_FEEDS
 from ..support.replay import Replay, replay_at
 
 HOUR = 3_600.0
-FOLDER = Path(os.environ.get("CATALYST_SEEN_FEEDS", "."))
+FOLDER = REAL_FEEDS
 real = pytest.mark.skipif(
-    "CATALYST_SEEN_FEEDS" not in os.environ,
-    reason="CATALYST_SEEN_FEEDS names no folder of snapshots",
+    not REAL_FEEDS.is_dir(), reason=f"the real feeds are not in {REAL_FEEDS}"
 )
 
 

@@ -1,8 +1,7 @@
-"""Real feeds, where CATALYST_SEEN_FEEDS names a folder of their snapshots."""
+"""Real feeds, where their snapshots are beside the project."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,17 +9,16 @@ import pytest
 from catalyst_seen.feeds import FeedError, Listing, parse
 
 from ..support.feed_documents import with_faults
-from ..support.feeds import ids_of
+from ..support.feeds import REAL_FEEDS, ids_of
 
-FOLDER = Path(os.environ.get("CATALYST_SEEN_FEEDS", "."))
+FOLDER = REAL_FEEDS
 SOURCES = sorted(path.parent for path in FOLDER.glob("*/000.xml"))
 URL = "https://news.example/feed"
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        "CATALYST_SEEN_FEEDS" not in os.environ,
-        reason="CATALYST_SEEN_FEEDS names no folder of snapshots",
+        not REAL_FEEDS.is_dir(), reason=f"the real feeds are not in {REAL_FEEDS}"
     ),
 ]
 
