@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import Counter
 from email.utils import formatdate
 
 import pytest
@@ -11,7 +13,8 @@ from catalyst_seen.feeds import Feed, Poll, Poller
 
 from ..support.clock import DAY
 from ..support.feeds import rss
-from ..support.web import Web, answer
+from ..support.waiting import until
+from ..support.web import Asked, Web, answer
 from .conftest import MakePoller, Store, Time
 
 ONE = rss("<guid>1</guid><title>One</title>").encode()
@@ -123,7 +126,7 @@ class TestRetryAfter:
         assert poll.next_at is not None
         assert poll.next_at >= time() + 120
         time.advance(119)
-        for url in (busy, other):
+        for url in (other, busy):
             poll = await poller.poll(url)
             assert (poll.outcome, poll.notice) == ("held", None)
             assert poll.next_at is not None
@@ -132,6 +135,25 @@ class TestRetryAfter:
         time.advance(2)
         assert (await poller.poll(other)).outcome == "listing"
         assert (await poller.poll(busy)).outcome == "listing"
+
+    async def test_requests_that_wait(self, web: Web, poller: Poller) -> None:
+        """Requests that wait for their turn are not made either, and wait no more."""
+        respond = asyncio.Event()
+
+        async def slow(_: Asked, writer: asyncio.StreamWriter) -> None:
+            await respond.wait()
+            writer.write(answer(429, Retry_After="120"))
+
+        urls = [web.put(f"/{n}", slow) for n in range(8)]
+        polls = [asyncio.create_task(poller.poll(url)) for url in urls]
+        await until(lambda: web.at_once == 4)
+        poller._hosts.hold("127.0.0.1", 5e9)
+        assert (await poller.poll(web.put("/late", slow))).outcome == "held"
+        respond.set()
+        errors = [str((await poll).error) for poll in polls]
+        words = Counter(" ".join(error.split()[:2]) for error in errors)
+        assert words == {"HTTP 429": 4, "the server": 4}
+        assert len(web.asked) == 4
 
     async def test_other_hosts_go_on(self, web: Web, poller: Poller) -> None:
         """A pause of one host is none of the others."""

@@ -292,10 +292,11 @@ class TestEnd:
         urls = [web.put(f"/{n}", OK) for n in range(40)]
         async with aclosing(poller.watch(urls)) as watch:
             await anext(watch)
-            await until(lambda: len(web.asked) == 40)
-            for _ in range(5):
-                time.advance(1_000)
+            await until(lambda: len(web.asked) == 40 and time.waiting >= 17)
+            time.advance(1_000)  # one poll was read, and 16 wait in the queue
+            await until(lambda: len(web.asked) >= 57)
+            for _ in range(50):
                 await asyncio.sleep(0.01)
-            assert len(web.asked) <= 40 + 2 * 17
+            assert (len(web.asked), time.waiting) == (57, 0)
             for _ in range(39):
                 await anext(watch)
