@@ -109,7 +109,7 @@ class ObservingVerbs:
         meanwhile loses an item. The first listing of a namespace is its baseline,
         marked without handling, as the rule ``first`` says.
 
-        Keys of a namespace that was observed do not expire by their TTL. A key is kept
+        Keys that were observed do not expire by a TTL, whoever gave it. A key is kept
         while it is listed, and then until it has been absent for long, by the number of
         polls and by a clock that only passes at polls: after a pause of months, nothing
         is repeated. Nor is it dropped while it is pending, claimed, released or held.
