@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from catalyst_seen import AsyncSeenStore, Source
+from catalyst_seen.backends.base import SupportsListings
+from catalyst_seen.backends.listings import Item, Observe, Retention
 
 from ...support.clock import DAY, NOON, Clock
-from .support import baseline, handled, keys, observe, read
+from .support import Entry, baseline, handled, keys, observe, read
 
 
 class TestSource:
@@ -159,3 +161,21 @@ class TestUnchanged:
         await observe(feed, "ab", validators="w")
         assert await feed.observed_unchanged("w")
         assert await handled(feed) == ["b"]
+
+
+async def test_repeated_request(feed: AsyncSeenStore) -> None:
+    """A request that is sent again, because its answer was lost, changes nothing."""
+    await baseline(feed, [Entry("a", link="/1"), "b"])
+    items = [Item("b"), Item("new"), Item("c", alias="x")]
+    request = Observe("feed", "an id", items, Retention(), validators="v")
+    backend = feed._lifecycle.backend
+    assert isinstance(backend, SupportsListings)
+    first = await backend.observe(request)
+    assert first is not None
+    before = await read(feed)
+    again = await backend.observe(request)
+    assert again is not None
+    assert (again.summary, again.claimable) == (first.summary, first.claimable)
+    assert again.claimable == (1, 2)
+    assert await read(feed) == before
+    assert before.polls == 2
