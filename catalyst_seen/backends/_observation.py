@@ -385,6 +385,15 @@ def _pending(row: Row, listed: Listed, now: float, note: str | None) -> Row:
     return Row(row.first_seen, now, None, lease_until=now, note=note, listed=listed)
 
 
+def merged(before: Row | None, after: Row) -> Row:
+    """Return a row of ``Changes`` with the stored alias and digest, if it has none."""
+    if before is None or before.listed is None or after.listed is None:
+        return after
+    alias = after.listed.alias or before.listed.alias
+    digest = after.listed.digest or before.listed.digest
+    return after._replace(listed=after.listed._replace(alias=alias, digest=digest))
+
+
 def failed(stored: SourceState | None, failure: Fail) -> SourceState:
     """Return the state of a source that could not be polled."""
     before = stored or SourceState()

@@ -17,12 +17,11 @@ from .._config import SeenStoreConfig
 from .._pause import pause
 from .._types import ON_ABANDONED, CheckReport
 from .._verdict import Verdict
-from ._observation import Decision, failed
+from ._observation import Decision, failed, merged
 from ._settings import MEMORY, check_effective
 from ._state_machine import to_record, transition_batch, verdict_of
 from .base import BackendStats, PageResult, RecordPage
 from .listings import Observed, SourceRecord, Waiting, WaitingPage
-from .operations import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -306,7 +305,9 @@ class MemoryBackend:
         for old, new in changes.renamed:
             rows[namespace, new] = rows.pop((namespace, old))
         for key, row in changes.rows.items():
-            rows[namespace, key] = _merged(rows.get((namespace, key)), row)
+            before = rows.get((namespace, key))
+            note = before.note if before and row.note is None else row.note
+            rows[namespace, key] = merged(before, row)._replace(note=note)
         _, poll, clock, *_ = changes.listed
         for key in changes.left:
             row = rows[namespace, key]
@@ -370,15 +371,3 @@ class MemoryBackend:
 def _is_waiting(row: Row) -> bool:
     """Was the key observed, and is not handled yet?"""
     return row.listed is not None and row.listed.seq is not None
-
-
-def _merged(before: Row | None, after: Row) -> Row:
-    """Return a row whose missing texts are those that were stored."""
-    if before is None or after.listed is None:
-        return after
-    old = before.listed or Listed()
-    listed = after.listed._replace(
-        alias=after.listed.alias or old.alias, digest=after.listed.digest or old.digest
-    )
-    note = before.note if after.note is None else after.note
-    return after._replace(listed=listed, note=note)

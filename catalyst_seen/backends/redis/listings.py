@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 from ..._errors import StoreUnavailableError
 from ..._pause import pause
 from ..._verdict import Verdict
-from .._observation import Decision, failed
+from .._observation import Decision, failed, merged
 from .._state_machine import verdict_of
 from ..listings import Observed, SourceRecord, Waiting, WaitingPage
-from ..operations import Listed
 from .observing import Commit, Entry, Left
 from .values import ABSENT, encode, encode_source
 
@@ -196,11 +195,11 @@ class Listings:
             old = before if old_key is None else stored[old_key]
             row = changes.rows.get(key, old.row)
             assert row is not None  # noqa: S101 - it changes, or gets another key
-            merged = _merged(old.row, row)
-            seq = merged.listed.seq if merged.listed else None
+            whole = merged(old.row, row)
+            seq = whole.listed.seq if whole.listed else None
             moved = ABSENT if old_key is None else old
             entries.append(
-                Entry(key, before, encode(merged), seq, row.note, old_key, moved)
+                Entry(key, before, encode(whole), seq, row.note, old_key, moved)
             )
         _, poll, clock, *_ = changes.listed
         commit = Commit(
@@ -211,14 +210,3 @@ class Listings:
             changes.expiry,
         )
         return await self._observing.commit(namespace, commit)
-
-
-def _merged(before: Row | None, after: Row) -> Row:
-    """Return a row whose missing texts are those that were stored, but for the note."""
-    if before is None or after.listed is None:
-        return after
-    old = before.listed or Listed()
-    listed = after.listed._replace(
-        alias=after.listed.alias or old.alias, digest=after.listed.digest or old.digest
-    )
-    return after._replace(listed=listed)

@@ -71,6 +71,18 @@ class TestBaseline:
         clock.advance(2 * DAY)
         assert (await observe(feed, "abc")).baseline == 3
 
+    async def test_nothing_is_left_of_an_expired_mark(
+        self, feed: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """A key whose mark has expired begins anew, without its old note."""
+        await baseline(feed, "a")
+        await feed.mark_seen("b", ttl=60, note="old")
+        clock.advance(60)
+        await observe(feed, ["a", Entry("b")])
+        record = await feed.get("b")
+        assert record is not None
+        assert (record.note, record.first_seen) == (None, clock.now)
+
     async def test_clear_begins_anew(self, feed: AsyncSeenStore) -> None:
         """After a clear the next listing is a baseline again."""
         await baseline(feed, "ab")
@@ -236,6 +248,13 @@ class TestEdits:
         (record,) = await feed.held()
         assert (record.key, record.note, record.error) == ("b", "new", "refused")
 
+    async def test_edit_without_a_note(self, feed: AsyncSeenStore) -> None:
+        """It keeps the note that is there."""
+        await baseline(feed, "a")
+        await observe(feed, [Entry("b", "note", text="1")])
+        await observe(feed, [Entry("b", None, text="2")])
+        assert await handled(feed) == ["note"]
+
     async def test_first_digest_is_no_edit(self, store: AsyncSeenStore) -> None:
         """A poller that begins to give digests repeats nothing."""
         feed = store.namespace("feed", changes=1)
@@ -308,6 +327,16 @@ class TestReplacement:
         await observe(feed, ["x", "y"])
         seen = await observe(feed, [Entry("b", link="/1", title="t"), "x", "y"])
         assert keys(seen.new) == ["b"]
+
+    async def test_alias_outlives_handling(self, feed: AsyncSeenStore) -> None:
+        """An item without a note that was handled is recognised as well."""
+        await baseline(feed, "x")
+        await observe(feed, ["x", Entry("a", None, "/1", "t")])
+        assert await handled(feed) == [None]
+        await feed.mark_seen("a", note="text")
+        await feed.mark_seen("a", note="")
+        seen = await observe(feed, ["x", Entry("b", None, "/1", "t")])
+        assert keys(seen.replaced) == ["b"]
 
     async def test_alias_may_be_one_text(self, feed: AsyncSeenStore) -> None:
         """An alias without further texts decides alone."""

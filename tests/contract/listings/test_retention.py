@@ -206,6 +206,7 @@ class TestOtherVerbs:
         await feed.mark_many(["d", "e"])
         claims = await feed.claim_many(["f", "g", "h"])
         assert await feed.confirm_many(claims) == [True] * 3
+        assert (await read(feed)).pending == 0
         assert await feed.refresh(list("abcdefgh")) == 8
         clock.advance(100 * DAY)
         assert await feed.filter_new([*"abcdefgh", "i"]) == ["i"]
