@@ -4,8 +4,8 @@
     python examples/alert_bot.py                  # examples/feeds, and flaky_webhook.py
     python examples/alert_bot.py --webhook https://example.org/hook https://f.example/feed
 
-An entry that was not accepted stays pending, as does one whose bot was killed: it is
-sent again after a pause, by this run or a later one, with the same Idempotency-Key.
+An entry that could not be delivered stays pending, and is sent again after a pause; one
+that was refused for good is held until store.resolve(key, handled=...) decides.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ async def run(options: argparse.Namespace) -> None:
                 posted = await post(session, webhook, claim)
                 sent += bool(posted)
                 if not posted:
-                    print(f"{claim.key}: {posted.error}", file=sys.stderr)
+                    problem = f"{posted.outcome}, {posted.error}"
+                    print(f"{claim.key!r} is {problem}", file=sys.stderr)
     print(f"{sent} entries delivered", file=sys.stderr)
 
 

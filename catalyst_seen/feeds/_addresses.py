@@ -13,7 +13,7 @@ _SIGN_IN = re.compile(r"^([a-z][a-z0-9+.-]*:)?//[^/?#]*@", re.IGNORECASE)
 _SECRETS = re.compile(
     r"([?&;#](?:[^=&;#]*[_.-])?(?:access|api|auth|feed|id|private|rss|user)?"
     r"(?:auth|authorization|bearer|credential|hmac|jwt|key|passwd|password|pass|pwd"
-    r"|secret|session|sig|signature|token)=)[^&;#]+",
+    r"|secret|session|sid|sig|signature|token|auth_?code|passphrase)=)[^&;#]+",
     re.IGNORECASE,
 )
 """Values of parameters whose name says that they open a door."""

@@ -80,12 +80,31 @@ def decoded(body: bytes, content_type: str) -> Decoded:
     return Decoded(text, is_exact=False)
 
 
+_HEAD = 65_536
+"""Bytes in which a declaration is sought: other text may have got before it."""
+
+_WIDER = {
+    "gb2312": "gb18030",
+    "gb_2312-80": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "shift-jis": "cp932",
+    "x-sjis": "cp932",
+    "sjis": "cp932",
+    "euc-kr": "cp949",
+    "ks_c_5601-1987": "cp949",
+    "ks_c_5601": "cp949",
+    "iso-8859-8-i": "iso-8859-8",
+}
+"""What these names mean on the web, by the Encoding Standard of the WHATWG."""
+
+
 def _named(body: bytes, content_type: str) -> list[str]:
     """Return the encodings to try, in their order."""
     if body.startswith(codecs.BOM_UTF8):
         return ["utf-8"]
     by_server = _CHARSET.findall(content_type)[:1]
-    by_document = [name.decode() for name in _DECLARED.findall(body[:1_024])[:1]]
+    by_document = [name.decode() for name in _DECLARED.findall(body[:_HEAD])[:1]]
     named = [*map(_codec, by_server), *map(_codec, by_document), "utf-8"]
     if [*map(_codec, by_document)] == ["utf-8"]:
         named.insert(0, "utf-8")
@@ -95,7 +114,7 @@ def _named(body: bytes, content_type: str) -> list[str]:
 def _codec(name: str) -> str:
     """Return Python's name of an encoding; empty for one that cannot be it."""
     try:
-        codec = codecs.lookup(name)
+        codec = codecs.lookup(_WIDER.get(name.lower(), name))
         "".encode(codec.name)  # refuses codecs that are none of text
     except (LookupError, UnicodeError):
         return ""

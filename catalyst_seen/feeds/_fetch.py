@@ -179,7 +179,8 @@ class Fetcher:
     async def _read(self, response: aiohttp.ClientResponse, answer: Answer) -> Answer:
         """Read the body of a success.
 
-        A connection that breaks leaves what has come: the document may be complete.
+        A connection that breaks, or stays open for too long, leaves what has come: the
+        document may be complete.
         """
         if not answer.is_success:
             return answer
@@ -191,6 +192,8 @@ class Fetcher:
                     body.feed(chunk)
             except aiohttp.ClientError:
                 problem = "the connection ended before the answer did"
+            except TimeoutError:
+                problem = f"no complete answer within {self._timeout:g} seconds"
             content = body.end()
         except TooLargeError:
             raise FetchError(

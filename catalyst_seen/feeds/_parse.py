@@ -69,8 +69,7 @@ def parse(
         raise FeedError("empty", "the document has no text")
     source = _source(document, url)
     title = source.title or _host(url)
-    if len(source.items) > MAX_ENTRIES:
-        raise FeedError("too large", f"the document has over {MAX_ENTRIES:,} entries")
+    _check_number(source.items)
     own = {canonical_url(url), canonical_url(source.link)}
     entries = []
     for item in source.items:
@@ -95,6 +94,7 @@ def _source(document: Decoded, url: str) -> Source:
         return read_json_feed(document.text, url)
     root = tree_of(document.text)
     elements = entries_of(root)
+    _check_number(elements)  # what follows takes long
     named = [fields_of(element) for element in elements]
     feed, parsed = parsed_of(root, elements, document.shown)
     items = [
@@ -103,6 +103,11 @@ def _source(document: Decoded, url: str) -> Source:
         if fields != Fields()
     ]
     return Source(items, title_of(feed), link_of(feed, url), ttl_of(feed))
+
+
+def _check_number(entries: Sequence[object]) -> None:
+    if len(entries) > MAX_ENTRIES:
+        raise FeedError("too large", f"the document has over {MAX_ENTRIES:,} entries")
 
 
 def _identified(item: Item, recipe: Recipe, formerly: Sequence[Recipe]) -> Identity:

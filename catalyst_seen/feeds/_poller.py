@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from catalyst_seen import Duration, __version__
-
 from .._validation import seconds
+from ._agent import USER_AGENT
 from ._fetch import Fetcher
 from ._hosts import Hosts
 from ._look import Look, Means
@@ -22,15 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping
     from types import TracebackType
 
-    from catalyst_seen import AsyncSeenStore
+    from catalyst_seen import AsyncSeenStore, Duration
 
     from .._listings import First
     from ._poll import Poll
-
-USER_AGENT = (
-    f"catalyst-seen/{__version__} (+https://github.com/catalyst-seen/catalyst-seen)"
-)
-"""The name that a poller gives itself, with a way to its authors."""
 
 EVERY = 900.0
 """The default time between two polls of a source, in seconds."""

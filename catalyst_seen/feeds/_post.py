@@ -17,7 +17,9 @@ from catalyst_seen import ClaimNotOwnedError, Duration, StoreError
 
 from .._validation import seconds
 from ._addresses import joined, origin, sign_in, without_sign_in
+from ._agent import USER_AGENT
 from ._causes import FetchError, cause_of, phrase_of
+from ._text import one_line
 from ._tuning import DAY
 from ._wishes import retry_after
 
@@ -210,7 +212,7 @@ def _headers(
 ) -> CIMultiDict[str]:
     """Return the headers of a request; those of the caller come first."""
     name = hashlib.sha256(f"{claim.namespace}\0{claim.key}".encode()).hexdigest()
-    made = CIMultiDict({"Idempotency-Key": name})
+    made = CIMultiDict({"Idempotency-Key": name, "User-Agent": USER_AGENT})
     if authorization := sign_in(url, None):
         made["Authorization"] = authorization
     made.update(headers or {})
@@ -224,7 +226,7 @@ async def _settled(claim: Claim, place: str, answer: _Answer) -> Posted:
         await claim.confirm()
         return Posted("confirmed", status=status)
     error = f"{place}: HTTP {status} {phrase_of(status)}".rstrip()
-    if answer.target:
+    if answer.target and 300 <= status < 400:  # noqa: PLR2004
         error = f"{error} to {answer.target}, and a POST follows no redirect"
     if status in _COMES_AGAIN or status >= 500:  # noqa: PLR2004
         return await _released(claim, error, status=status, delay=answer.pause)
@@ -249,7 +251,7 @@ def _target(url: str, location: str | None) -> str | None:
     if not location:
         return None
     try:
-        return origin(joined(url, location)).place
+        return one_line(origin(joined(url, location)).place)
     except ValueError:
         return None
 

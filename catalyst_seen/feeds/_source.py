@@ -127,8 +127,12 @@ def _check_address(url: str) -> None:
     if is_web(url):
         try:
             origin(url)
-        except ValueError as exc:
-            raise ConfigurationError("url", f"{shown(url)!r}: {exc}") from None
+        except ValueError:
+            raise ConfigurationError(
+                "url",
+                "it is no address of the web: its host or port cannot be read."
+                " Characters such as / or # in a password have to be escaped",
+            ) from None
     elif mark and scheme.isalnum() and scheme.lower() != "file":
         raise ConfigurationError(
             "url",

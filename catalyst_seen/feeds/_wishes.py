@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,10})", re.IGNORECASE)
 _NOT_KEPT = re.compile(r"(?:^|[\s,])no-(?:cache|store)\b", re.IGNORECASE)
-_SECONDS = re.compile(r"\d{1,10}(?:\.\d*)?", re.ASCII)
+_SECONDS = re.compile(r"\d{1,300}(?:\.\d*)?", re.ASCII)
 
 
 def retry_after(headers: Mapping[str, str], now: float, most: float) -> float | None:

@@ -129,18 +129,28 @@ class TestFrames:
         assert text == "the server closed the connection without an answer"
         assert 3 <= len(web.asked) <= 6  # aiohttp repeats a request once by itself
 
-    async def test_timeout(self, web: Web, make_poller: MakePoller) -> None:
-        """A server that never ends is given up after the timeout, without a retry."""
+    @pytest.mark.parametrize("is_complete", [False, True])
+    async def test_timeout(
+        self, web: Web, make_poller: MakePoller, *, is_complete: bool
+    ) -> None:
+        """A server that never ends is given up after the timeout, without a retry.
+
+        What it has sent until then is read if it is a complete document.
+        """
         never = asyncio.Event()
+        sent = ONE if is_complete else ONE[:-20]
 
         async def hang(_: Asked, writer: asyncio.StreamWriter) -> None:
-            writer.write(answer(200, ONE, Content_Length="9999"))
+            writer.write(answer(200, sent, Content_Length="9999"))
             await writer.drain()
             await never.wait()
 
         url = web.put("/f", hang)
-        async with make_poller(timeout=0.05) as poller:
-            assert "within 0.05 seconds" in await error(poller, url)
+        async with make_poller(timeout=0.2) as poller:
+            if is_complete:
+                assert (await poller.poll(url)).outcome == "listing"
+            else:
+                assert "within 0.2 seconds" in await error(poller, url)
         assert len(web.asked) == 1
 
     async def test_cancelled(self, web: Web, poller: Poller) -> None:
