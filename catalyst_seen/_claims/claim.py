@@ -380,8 +380,11 @@ async def acquire_claims(
 
 
 def abandon(claim: Claim) -> bool:
-    """Release a claim that nothing has ended, without waiting; was that so?"""
-    if not claim._lease.needs_renewal:
+    """Release a claim that nothing has ended, without waiting; was that so?
+
+    The block of a claim ends it itself, in whatever task it runs.
+    """
+    if claim._is_entered or not claim._lease.needs_renewal:
         return False
     with suppress(StoreClosedError):  # then its lease ends by itself
         claim._lease.abandon()

@@ -89,14 +89,15 @@ class Decision:
         self._rules = rules
         self._before = before
         self._items = request.items or ()
-        self._now = max(now, before.last_poll or now)
+        self._now = now  # the clock may have been ahead at the last poll
+        self._at = max(now, before.last_poll or now)
         self._size = before.listed if request.items is None else len(self._items)
         usual = statistics.median(before.recent_sizes) if before.recent_sizes else 0
         self._is_small = self._size < rules.small_listing * usual
         self._polls, self._clock = before.polls, before.poll_clock
         if not self._is_small:
             self._polls += 1
-            gap = self._now - (before.last_poll or self._now)
+            gap = self._at - (before.last_poll or self._at)
             self._clock += min(gap, rules.longest_gap)
         self._known: dict[int, tuple[str, Row]] = {}
 
@@ -112,7 +113,8 @@ class Decision:
             listed: Number of rows that are listed; a key may have been forgotten.
         """
         return (
-            self._before.baseline_at is not None
+            (self._before.baseline_at is not None or not listed)
+            and self._before.polls > 0
             and self._request.validators is not None
             and self._before.validators == self._request.validators
             and self._before.listed == listed
@@ -155,9 +157,9 @@ class Decision:
     @property
     def needs_live(self) -> bool:
         """Does ``decide`` depend on whether there are live rows of other keys?"""
-        return (
-            bool(self._items) and not self._known and self._before.baseline_at is None
-        )
+        if not self._items or self._before.baseline_at is not None:
+            return False
+        return self._before.is_cleared or not self._known
 
     def decide(
         self, others: Mapping[str, Row] | None = None, *, has_live_rows: bool = False
@@ -181,7 +183,7 @@ class Decision:
         ]
         replaced: list[int] = []
         baseline: list[int] = []
-        if self.needs_live and not has_live_rows:
+        if self.needs_live and (self._before.is_cleared or not has_live_rows):
             first = self._rules.first
             baseline = [] if first is None else unknown[: max(len(unknown) - first, 0)]
         else:
@@ -330,12 +332,12 @@ class Decision:
         return SourceState(
             self._polls,
             self._clock,
-            self._now if before.first_poll is None else before.first_poll,
-            self._now,
+            self._at if before.first_poll is None else before.first_poll,
+            self._at,
             self._size + kept,
             max(before.largest, self._size),
             sizes[-self._rules.recent_listings :],
-            self._now
+            self._at
             if self._items and before.baseline_at is None
             else before.baseline_at,
             request.validators,
@@ -344,6 +346,7 @@ class Decision:
             request.id,
             summary,
             before.totals.plus(polls=1, duplicates=known, **counts),
+            before.is_cleared and not self._items,
         )
 
     def _expiry(self) -> Expiry | None:

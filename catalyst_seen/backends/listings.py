@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 
+CLEARED = "cleared"
+"""In the column ``recipe``: the namespace was cleared, and not observed since."""
+
 
 class Item(NamedTuple):
     """An item of a listing.
@@ -170,6 +173,11 @@ class Totals(NamedTuple):
     replaced: int = 0
     failed: int = 0
 
+    @property
+    def asked(self) -> int:
+        """How often the source was polled, with or without success."""
+        return self.polls + self.failed
+
     def plus(self, **counts: int) -> Totals:
         """Return the sums with some counts added."""
         return self._replace(
@@ -195,6 +203,8 @@ class SourceState(NamedTuple):
         observation: The id of the last observation.
         summary: What that changed.
         totals: Sums over all polls.
+        is_cleared: Whether the namespace was cleared, perhaps not to its end: then the
+            next listing is a baseline, whatever rows are left.
     """
 
     polls: int = 0
@@ -211,20 +221,23 @@ class SourceState(NamedTuple):
     observation: str | None = None
     summary: Summary = Summary()
     totals: Totals = Totals()
+    is_cleared: bool = False
 
     @classmethod
     def of(cls, columns: Sequence[Any]) -> SourceState | None:
         """Return the state in the columns of a row; ``None`` if there is none."""
         polls, clock, first, last, listed, largest, sizes, *texts = columns
-        baseline_at, validators, state, error, observation, summary, totals = texts
+        baseline_at, validators, state, error, observation, summary, *rest = texts
+        totals, recipe = rest
         if totals is None:
-            return None
+            return cls(is_cleared=True) if recipe == CLEARED else None
         return cls(
             polls, clock, first, last, listed or 0, largest or 0,
             tuple(json.loads(sizes)) if sizes else (),
             baseline_at, validators, state, error, observation,
             Summary.from_json(summary) if summary else Summary(),
             Totals(*json.loads(totals)),
+            recipe == CLEARED,
         )  # fmt: skip
 
     def columns(self) -> tuple[Any, ...]:
@@ -235,6 +248,7 @@ class SourceState(NamedTuple):
             *self[7:12],
             self.summary.to_json(),
             json.dumps(self.totals),
+            CLEARED if self.is_cleared else None,
         )
 
 
@@ -255,6 +269,6 @@ class SourceRecord(NamedTuple):
 COLUMNS = (
     "polls", "poll_clock", "first_poll", "last_poll", "listed", "largest",
     "recent_sizes", "baseline_at", "validators", "poller_state", "last_error",
-    "observation", "summary", "totals",
+    "observation", "summary", "totals", "recipe",
 )  # fmt: skip
 """The columns of a namespace that hold the state of its source."""

@@ -21,14 +21,14 @@ from ._observation import Decision, failed, merged
 from ._settings import MEMORY, check_effective
 from ._state_machine import to_record, transition_batch, verdict_of
 from .base import BackendStats, PageResult, RecordPage
-from .listings import Observed, SourceRecord, Waiting, WaitingPage
+from .listings import Observed, SourceRecord, SourceState, Waiting, WaitingPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ._observation import Changes, Expiry
     from .base import BatchResult, Cursor, Selection
-    from .listings import Fail, Observe, SourceState
+    from .listings import Fail, Observe
     from .operations import Id, Operation, Row
 
 _ENGINE = "Python dict"
@@ -174,13 +174,15 @@ class MemoryBackend:
         now = self.now()
         removed = sum(self._is_live(id_, now) for id_ in page)
         self._write(dict.fromkeys(page))
-        if len(page) < limit:
-            for name in [*self._sources] if namespace is None else [namespace]:
-                self._sources.pop(name, None)
+        left = {name for name, _ in self._rows}
+        for name in {*left, *self._sources} if namespace is None else {namespace}:
+            self._sources.pop(name, None)
+            if name in left:  # of what comes next nothing is handled
+                self._sources[name] = SourceState(is_cleared=True)
         return PageResult(removed, page[-1] if len(page) == limit else None)
 
     async def rename(self, namespace: str, name: str) -> bool:
-        if name in self._sources or any(self._verdicts(name, self.now())):
+        if self._is_source(name) or any(self._verdicts(name, self.now())):
             return False
         for id_ in [id_ for id_ in self._rows if id_[0] == name]:  # expired
             del self._rows[id_]
@@ -236,7 +238,7 @@ class MemoryBackend:
 
     async def source(self, namespace: str) -> SourceRecord | None:
         state = self._sources.get(namespace)
-        if state is None:
+        if state is None or not state.totals.asked:
             return None
         now = self.now()
         waiting = [
@@ -294,6 +296,9 @@ class MemoryBackend:
         for id_, row in self._rows.items():
             if namespace in {None, id_[0]} and self._is_live(id_, now):
                 yield id_, verdict_of(row, now)
+
+    def _is_source(self, name: str) -> bool:
+        return name in self._sources and bool(self._sources[name].totals.asked)
 
     def _is_live(self, id_: Id, now: float) -> bool:
         expires_at = self._rows[id_].expires_at

@@ -10,13 +10,14 @@ from urllib.parse import unquote, urljoin, urlsplit
 HIDDEN = "***"
 
 _SIGN_IN = re.compile(r"^([a-z][a-z0-9+.-]*:)?//[^/?#]*@", re.IGNORECASE)
-_SECRETS = re.compile(
-    r"([?&;#](?:[^=&;#]*[_.-])?(?:access|api|auth|feed|id|private|rss|user)?"
-    r"(?:auth|authorization|bearer|credential|hmac|jwt|key|passwd|password|pass|pwd"
-    r"|secret|session|sid|sig|signature|token|auth_?code|passphrase)=)[^&;#]+",
+_PARAMETER = re.compile(r"([?&;#])([^=&;#]+)=([^&;#]+)")
+_SECRET = re.compile(
+    r"(?:auth|authorization|bearer|credentials?|hmac|jwt|key(?:id)?|passwd|password"
+    r"|pass(?:phrase)?|pwd|secret|session(?:id)?|sig|signature|token"
+    r"|(?:^|[_.-])(?:sid|sign|pw|hash|code))\Z",
     re.IGNORECASE,
 )
-"""Values of parameters whose name says that they open a door."""
+"""How the names of parameters end whose values open a door."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -79,7 +80,14 @@ def shown(url: str) -> str:
     ``token``, ``sig`` and the like) are hidden. An address without such parts is
     returned as it is.
     """
-    return _SECRETS.sub(rf"\1{HIDDEN}", without_sign_in(url))
+    return _PARAMETER.sub(_without_secret, without_sign_in(url))
+
+
+def _without_secret(parameter: re.Match[str]) -> str:
+    """Hide the value of a parameter that opens a door, however its name is written."""
+    mark, name, _ = parameter.groups()
+    plain = unquote(name).rstrip("[]")
+    return f"{mark}{name}={HIDDEN}" if _SECRET.search(plain) else parameter[0]
 
 
 def has_secrets(url: str) -> bool:

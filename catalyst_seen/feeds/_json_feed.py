@@ -50,7 +50,9 @@ def read_json_feed(text: str, url: str) -> Source:
 def _item(item: Mapping[str, Any], url: str) -> Item:
     summary, title = _text(item, "summary"), _text(item, "title")
     content = _text(item, "content_text") or text_of(_text(item, "content_html"))
-    files = [f for f in item.get("attachments") or () if isinstance(f, dict)]
+    attachments = item.get("attachments")
+    given = attachments if isinstance(attachments, list) else []
+    files = [one for one in given if isinstance(one, dict)]
     date = _text(item, "date_published") or _text(item, "date_modified")
     link = _text(item, "url") or _text(item, "external_url")
     fields = Fields(

@@ -117,7 +117,9 @@ class Look:
         self._stored = known.validators
         self._validators = Validators.from_json(known.validators)
         if (rest := account.state.rest) is not None:  # perhaps of an earlier process
-            self._means.hosts.hold(rest.host, rest.until)
+            tuning = self._means.tuning  # the clock may have been ahead
+            until = min(rest.until, tuning.now() + tuning.longest_wait)
+            self._means.hosts.hold(rest.host, until)
 
     async def _take_over(self) -> None:
         """Rename the namespace of an older program, which may have had a password."""
@@ -199,6 +201,10 @@ class Look:
             )
         except FeedError as exc:
             return await self._failed(answer.problem or str(exc))
+        except Exception as exc:  # noqa: BLE001 - it must not end the other sources
+            problem = f"its document cannot be read: {type(exc).__name__}: {exc}"
+            log("error", "feed_unreadable", source=self._feed.namespace, error=problem)
+            return await self._failed(problem)
         state = self._account.well(answer, self._means.tuning.now())
         validators = Validators.of(self._recipe, digest, answer.headers)
         try:

@@ -134,9 +134,9 @@ async def post(
         answer = await _send(session, request.or_note(claim.note), limit)
     except FetchError as exc:
         return await _released(claim, f"{place}: {exc.problem}")
-    except BaseException:
+    except Exception as exc:
         with suppress(StoreError):  # the first error is the one to raise
-            await claim.release()
+            await claim.release(error=exc)
         raise
     if answer.pause is not None:
         pauses[url] = monotonic() + answer.pause

@@ -96,10 +96,16 @@ def _character(name: str) -> str | None:
     return html.escape(characters) if characters else None
 
 
+_MOST_UNBOUND = 50
+"""Prefixes without a namespace in one document; a real one has a few."""
+
+
 def with_prefixes(document: str) -> str:
     """Return a document with a namespace for each prefix that has none."""
     used = {first or second for first, second in _PREFIX.findall(document)}
     unbound = used - {"xml", "xmlns", *_BINDING.findall(document)}
+    if len(unbound) > _MOST_UNBOUND:
+        return document  # feedparser takes ever longer for more
     declared = "".join(
         f' xmlns:{prefix}="{_NAMESPACES.get(prefix, f"urn:prefix:{prefix}")}"'
         for prefix in sorted(unbound)

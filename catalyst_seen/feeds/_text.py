@@ -36,8 +36,11 @@ def text_of(markup: str) -> str:
     if len(markup) > _MAX_MARKUP:  # up to the last whole element
         markup = markup[:_MAX_MARKUP].rpartition("<")[0]
     reader = _Reader()
-    reader.feed(markup)
-    reader.close()
+    try:
+        reader.feed(markup)
+        reader.close()
+    except AssertionError:  # a declaration like <![3, on which the parser gives up
+        reader.texts.append(" " + reader.rawdata.partition("<!")[2])
     return one_line("".join(reader.texts))
 
 

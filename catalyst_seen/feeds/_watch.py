@@ -76,6 +76,9 @@ class Watch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while not self._found.empty():
+            self._found.get_nowait()
+        self._found.put_nowait(None)  # for who waits for the next poll
 
     async def _announce_end(self) -> None:
         if self._tasks:
@@ -88,8 +91,7 @@ class Watch:
         failures = 0
         try:
             while due is not None:
-                while (rest := due - self._tuning.now()) > 0:
-                    await self._tuning.pause(min(rest, _LONGEST_PAUSE))
+                await self._pause_until(due)
                 try:
                     poll = await self._look(feed)
                     failures = 0
@@ -100,6 +102,14 @@ class Watch:
                 due = None if self._is_once else poll.next_at
         except Exception as exc:  # noqa: BLE001 - it is raised where the polls are read
             await self._found.put(exc)
+
+    async def _pause_until(self, due: float) -> None:
+        """Pause until an instant; no longer than planned if the clock is set back."""
+        left = due - self._tuning.now()
+        while left > 0:
+            step = min(left, _LONGEST_PAUSE)
+            await self._tuning.pause(step)
+            left = min(left - step, due - self._tuning.now())
 
     def _without_store(self, feed: Feed, exc: StoreError, failures: int) -> Poll:
         """Return the result of a poll that the store could not record."""

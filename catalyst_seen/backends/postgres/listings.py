@@ -114,7 +114,9 @@ async def source(
         return None
     pending, held, _, *columns = found
     state = SourceState.of(columns)
-    return None if state is None else SourceRecord(state, pending, held)
+    if state is None or not state.totals.asked:
+        return None
+    return SourceRecord(state, pending, held)
 
 
 async def waiting(

@@ -101,6 +101,10 @@ async def clear(
     If one of them stays locked, the locked ones stay: they are about to be changed.
     """
     page: _Page = {"namespace": namespace, "limit": limit, "cursor": cursor}
+    if cursor is None:  # first, so that a listing meanwhile is a baseline
+        first, last = await _range(connection, tables, namespace)
+        statement = tables.render(scans.FORGET_SOURCES)
+        await connection.execute(statement, first - 1, last, _LAST_ID)
     is_nested = connection.is_in_transaction()
     if is_nested:
         await connection.execute("SAVEPOINT before")

@@ -16,6 +16,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ..listings import CLEARED
 from .details import delete_details, text_of
 from .queries import CLOCK, ROW, verdicts
 
@@ -101,19 +102,24 @@ _NULLABLE = (
     "baseline_at", "validators", "poller_state", "last_error", "observation", "summary",
     "totals",
 )  # fmt: skip
-_IS_PLAIN = f"polls = 0 AND poll_clock = 0 AND num_nonnulls({', '.join(_NULLABLE)}) = 0"
-_PLAIN = ", ".join(
-    f"{name} = {value}"
-    for name, value in {**_DEFAULTS, **dict.fromkeys(_NULLABLE, "NULL")}.items()
-)
+_STATE = ", ".join(name for name in _NULLABLE if name != "recipe")
+_IS_PLAIN = f"polls = 0 AND poll_clock = 0 AND num_nonnulls({_STATE}) = 0"
+# What is left when its source is gone must not make the next listing less a baseline.
+_FORGOTTEN = {
+    **_DEFAULTS,
+    **dict.fromkeys(_NULLABLE, "NULL"),
+    "recipe": f"'{CLEARED}'",
+}
 _HAS_NO_ROW = """NOT EXISTS (
         SELECT FROM {schema}.seen WHERE seen.namespace = names.id)"""
 _NAMES = """(
         SELECT * FROM {schema}.namespace
         WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3
     ) AS names"""
-FORGET_SOURCES = f"""UPDATE {{schema}}.namespace SET {_PLAIN}
-    WHERE id = ANY (ARRAY(SELECT id FROM {_NAMES} WHERE NOT ({_IS_PLAIN})))"""  # noqa: S608
+FORGET_SOURCES = f"""UPDATE {{schema}}.namespace
+    SET {", ".join(f"{name} = {value}" for name, value in _FORGOTTEN.items())}
+    WHERE id = ANY (ARRAY(SELECT id FROM {_NAMES}
+        WHERE recipe IS NULL OR NOT ({_IS_PLAIN})))"""  # noqa: S608
 EMPTY = f"""SELECT array_agg(id ORDER BY id)
             FILTER (WHERE {_IS_PLAIN} AND {_HAS_NO_ROW}) AS empty,
         CASE WHEN count(*) = $3 THEN max(id) END AS last

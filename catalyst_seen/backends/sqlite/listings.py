@@ -129,7 +129,7 @@ def read_source(
 ) -> SourceRecord | None:
     """Read the state of a source."""
     id_, state = _read_source(db, namespace)
-    if id_ is None or state is None:
+    if id_ is None or state is None or not state.totals.asked:
         return None
     pending, held, _ = _count_waiting(db, id_, now)
     return SourceRecord(state, pending, held)

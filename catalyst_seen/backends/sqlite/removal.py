@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ..listings import CLEARED
 from .conditions import LIVE, WITHOUT_STATE
 from .spans import cursor_behind, span
 
@@ -36,8 +37,10 @@ _REMOVE = f"DELETE FROM seen WHERE {_SPAN} AND {{}}"  # noqa: S608
 _EMPTY = """SELECT id FROM namespace WHERE id BETWEEN :first AND :last AND {}
     AND NOT EXISTS (SELECT 1 FROM seen WHERE namespace = namespace.id) LIMIT :limit"""
 _REMOVE_NAMESPACE = "DELETE FROM namespace WHERE id = ?"
-_RESET = f"""REPLACE INTO namespace (id, name) SELECT id, name FROM namespace
-    WHERE id BETWEEN :first AND :last AND NOT {WITHOUT_STATE}"""  # noqa: S608
+# What is left when its source is gone must not make the next listing less a baseline.
+_RESET = f"""REPLACE INTO namespace (id, name, recipe)
+    SELECT id, name, '{CLEARED}' FROM namespace WHERE id BETWEEN :first AND :last
+        AND (recipe IS NULL OR NOT {WITHOUT_STATE})"""  # noqa: S608
 
 
 class Removal(NamedTuple):

@@ -9,8 +9,10 @@ from catalyst_seen import (
     ConfigurationError,
     InvalidKeyError,
     StoreClosedError,
+    StoreUnavailableError,
     Verdict,
 )
+from catalyst_seen.backends.base import SupportsNamespaces
 
 from ...support.clock import DAY, Clock
 from ...support.targets import Target
@@ -89,6 +91,46 @@ class TestBaseline:
         assert await feed.clear() == 2
         assert await feed.source() is None
         assert (await observe(feed, "abc")).baseline == 3
+
+    @pytest.mark.parametrize("is_observed", [False, True])
+    async def test_clear_that_was_not_completed(
+        self, store: AsyncSeenStore, target: Target, *, is_observed: bool
+    ) -> None:
+        """After a part of a clear the next listing is a baseline, or it is refused."""
+        feed = store.namespace("feed")
+        listing = [f"key {number:02}" for number in range(40)]
+        await (observe(feed, listing) if is_observed else feed.mark_many(listing))
+        backend = feed._lifecycle.backend
+        assert isinstance(backend, SupportsNamespaces)
+        await backend.clear(namespace="feed", limit=10, cursor=None)
+        if target.expires_by_itself and is_observed:  # a server that forgets nothing
+            with pytest.raises(StoreUnavailableError, match="cleared"):
+                await observe(feed, listing)
+            await feed.clear()
+        if target.expires_by_itself and not is_observed:
+            return
+        seen = await observe(feed, listing)
+        assert not seen.new
+        await feed.clear()
+        assert await feed.source() is None
+        assert not (await observe(feed, listing)).new
+
+    async def test_listing_during_a_clear(
+        self, store: AsyncSeenStore, target: Target
+    ) -> None:
+        """Nor is what is observed while a clear runs handled, or what comes after."""
+        feed = store.namespace("feed")
+        listing = [f"key {number:02}" for number in range(40)]
+        await observe(feed, listing)
+        backend = feed._lifecycle.backend
+        assert isinstance(backend, SupportsNamespaces)
+        if target.expires_by_itself:
+            return  # it is refused; see above
+        page = await backend.clear(namespace="feed", limit=10, cursor=None)
+        assert not (await observe(feed, listing)).new
+        while page.cursor is not None:
+            page = await backend.clear(namespace="feed", limit=10, cursor=page.cursor)
+        assert not (await observe(feed, listing)).new
 
     async def test_namespaces_are_apart(self, store: AsyncSeenStore) -> None:
         """Each namespace has a source of its own."""

@@ -223,6 +223,20 @@ class TestFailures:
         clock.advance(DAY)
         assert await handled(feed) == ["b", "c", "d", None]
 
+    async def test_clock_that_was_ahead(self, target: Target, clock: Clock) -> None:
+        """What is observed after the clock was set right can be claimed at once."""
+        config = target.config(purge_interval=None)
+        if target.name in {"memory", "reference"}:
+            return  # a clock never runs backwards inside an open store
+        clock.advance(1_000 * DAY)
+        async with AsyncSeenStore(config) as store:
+            await baseline(store.namespace("feed"), "a")
+        clock.advance(-900 * DAY)
+        async with AsyncSeenStore(config) as store:
+            feed = store.namespace("feed")
+            assert keys((await observe(feed, "ab")).new) == ["b"]
+            assert await handled(feed) == ["b"]
+
     async def test_hold_ends_the_attempts(
         self, feed: AsyncSeenStore, clock: Clock
     ) -> None:
@@ -317,6 +331,21 @@ class TestLeaving:
             async with claim:
                 break
         assert await handled(feed) == ["c", "d"]
+
+    async def test_block_in_another_task(self, feed: AsyncSeenStore) -> None:
+        """A claim whose block runs belongs to it, whatever becomes of the loop."""
+        iteration = feed.pending()
+        claim = await anext(iteration)
+        async with claim:
+            following = await anext(iteration)
+            assert following.key == "c"
+            await following.release(delay=0)
+            del iteration, following
+            gc.collect()
+            record = await feed.get("b")
+            assert record is not None
+            assert record.state == "claimed"
+        assert await feed.is_seen("b")
 
     async def test_one_iteration_is_for_one_task(self, feed: AsyncSeenStore) -> None:
         """Two tasks cannot step at once."""

@@ -155,6 +155,12 @@ class TestUnchanged:
         assert not await feed.observed_unchanged("v")
         assert not (await observe(feed, "abc", validators="v")).new
 
+    async def test_empty_listing(self, feed: AsyncSeenStore) -> None:
+        """A source that lists nothing may be unchanged as well."""
+        await observe(feed, "", validators="v")
+        assert await feed.observed_unchanged("v")
+        assert (await observe(feed, "a", validators="w")).baseline == 1
+
     async def test_pending_stays(self, feed: AsyncSeenStore) -> None:
         """What is pending stays pending."""
         await observe(feed, "a", validators="v")
