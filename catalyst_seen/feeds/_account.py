@@ -46,13 +46,22 @@ class Account:
         """The address to ask."""
         return self.state.address.of(self.feed.address)
 
-    def well(self, answer: Answer, read_at: float | None) -> State:
-        """Return the state after an answer with a listing."""
+    def well(self, answer: Answer, read_at: float | None, ttl: float | None) -> State:
+        """Return the state after an answer with a listing.
+
+        ``ttl`` is what the listing says of the time until the next poll.
+        """
         tuning = self.tuning
         address = follow(
             self.state.address, answer.hops, tuning.now(), tuning.adopt_after
         )
-        return State(self.feed.shown, read_at=read_at, address=address)
+        return State(
+            self.feed.shown,
+            mark=self.feed.mark,
+            read_at=read_at,
+            ttl=ttl,
+            address=address,
+        )
 
     def good(
         self,
@@ -76,7 +85,7 @@ class Account:
             now,
             self.every,
             max_age=max_age(answer.headers),
-            ttl=listing.ttl if listing else None,
+            ttl=state.ttl,
             chance=self.tuning.chance(),
             longest=self.tuning.longest_wait,
         )

@@ -12,8 +12,9 @@ HIDDEN = "***"
 _SIGN_IN = re.compile(r"^([a-z][a-z0-9+.-]*:)?//[^/?#]*@", re.IGNORECASE)
 _PARAMETER = re.compile(r"([?&;#])([^=&;#]+)=([^&;#]+)")
 _SECRET = re.compile(
-    r"(?:auth|authorization|bearer|credentials?|hmac|jwt|key(?:id)?|passwd|password"
+    r"(?:auth|authorization|bearer|credentials?|hmac|jwt|passwd|password"
     r"|pass(?:phrase)?|pwd|secret|session(?:id)?|sig|signature|token"
+    r"|(?:^|[_.-]|access|api|auth|feed|id|pass|private|rss|secret|user)key(?:id)?"
     r"|(?:^|[_.-])(?:sid|sign|pw|hash|code))\Z",
     re.IGNORECASE,
 )

@@ -36,7 +36,7 @@ async def read_file(path: Path, max_bytes: int) -> Answer:
 
 def _read(path: Path, max_bytes: int) -> tuple[bytes, str]:
     """Return the content of a file, one byte over the limit at most, and its URI."""
-    if not path.is_file() and path.exists():
-        raise OSError(errno.EINVAL, "it is no regular file")  # a pipe may never end
+    if path.is_fifo() or path.is_char_device():
+        raise OSError(errno.EINVAL, "it is no file that ends")
     with path.open("rb") as file:
         return file.read(max_bytes + 1), path.absolute().as_uri()

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from ._tuning import FeedTuning
 
 _ASKS_FOR_A_PAUSE = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_ANOTHER = (
+    "its address differs from the one of the last poll in what is not shown: give a"
+    " source of its own a name, Feed(url, name=...); if it is the same with a new"
+    " secret, poll it once with force=True"
+)
 _GONE = "HTTP 410 Gone: it is polled no more; a poll with force=True asks again"
 
 
@@ -80,7 +85,8 @@ class Look:
         self._view = view
         self._is_forced = is_forced
         self._recipe = recipe_name(feed.recipe)
-        self._account = Account(feed, view, every, means.tuning, State(feed.shown))
+        state = State(feed.shown, mark=feed.mark)
+        self._account = Account(feed, view, every, means.tuning, state)
         self._stored: str | None = None
         self._validators: Validators | None = None
 
@@ -91,8 +97,11 @@ class Look:
             StoreError: The store failed.
         """
         await self._remember()
-        if self._account.state.is_gone and not self._is_forced:
+        state = self._account.state
+        if state.is_gone and not self._is_forced:
             return self._account.gone(_GONE)
+        if state.mark != self._feed.mark and not self._is_forced:
+            return self._account.bad(_ANOTHER, self._account.failing(None))
         conditions = self._conditions()
         for condition in (conditions, {}) if conditions else ({},):
             try:
@@ -117,9 +126,9 @@ class Look:
         self._stored = known.validators
         self._validators = Validators.from_json(known.validators)
         if (rest := account.state.rest) is not None:  # perhaps of an earlier process
-            tuning = self._means.tuning  # the clock may have been ahead
-            until = min(rest.until, tuning.now() + tuning.longest_wait)
-            self._means.hosts.hold(rest.host, until)
+            tuning = self._means.tuning
+            if rest.until <= tuning.now() + tuning.longest_wait:  # else the clock
+                self._means.hosts.hold(rest.host, rest.until)  # was ahead
 
     async def _take_over(self) -> None:
         """Rename the namespace of an older program, which may have had a password."""
@@ -182,7 +191,8 @@ class Look:
         """Record a poll of the listing that is stored; ``None`` if that is another."""
         if self._stored is None:
             return None
-        state = self._account.well(answer, read_at)
+        ttl = self._account.state.ttl
+        state = self._account.well(answer, read_at, ttl)
         if not await self._view.observed_unchanged(self._stored, state=state.to_json()):
             self._stored = None  # another poller has observed a listing meanwhile
             return None
@@ -205,7 +215,8 @@ class Look:
             problem = f"its document cannot be read: {type(exc).__name__}: {exc}"
             log("error", "feed_unreadable", source=self._feed.namespace, error=problem)
             return await self._failed(problem)
-        state = self._account.well(answer, self._means.tuning.now())
+        now = self._means.tuning.now()
+        state = self._account.well(answer, now, listing.ttl)
         validators = Validators.of(self._recipe, digest, answer.headers)
         try:
             seen = await self._view.observe(

@@ -84,18 +84,22 @@ class State:
 
     Attributes:
         url: The address or path that the user gave, as it may be shown.
+        mark: Tells two addresses apart that are shown alike; see ``Feed.mark``.
         failures: Number of failed polls in a row.
         rest: The pause that a server asked for at the last poll.
         is_gone: Whether the server said that the source is gone for ever.
         read_at: When the source was last read without conditions.
+        ttl: Seconds until the next poll that its last listing asked for.
         address: Where it is, by its redirects.
     """
 
     url: str
+    mark: str = ""
     failures: int = 0
     rest: Rest | None = None
     is_gone: bool = False
     read_at: float | None = None
+    ttl: float | None = None
     address: Address = field(default_factory=Address)
 
     def to_json(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -71,9 +72,10 @@ def parse(
     title = source.title or _host(url)
     _check_number(source.items)
     own = {canonical_url(url), canonical_url(source.link)}
+    shared = own | _shared_links(source.items)
     entries = []
     for item in source.items:
-        named = _identified(item, recipe, formerly)
+        named = _identified(_told_apart(item, shared, recipe), recipe, formerly)
         if not document.is_sure(_basis(item.fields, named)):
             raise FeedError("malformed", "an identity has bytes of another encoding")
         is_own = canonical_url(item.entry.link) in own
@@ -103,6 +105,27 @@ def _source(document: Decoded, url: str) -> Source:
         if fields != Fields()
     ]
     return Source(items, title_of(feed), link_of(feed, url), ttl_of(feed))
+
+
+def _shared_links(items: Sequence[Item]) -> set[str]:
+    """Return the links that name several entries without an id."""
+    links = [item.fields.link for item in items if not item.fields.guid.strip()]
+    counts = Counter(map(canonical_url, links))
+    return {link for link, count in counts.items() if count > 1}
+
+
+def _told_apart(item: Item, shared: set[str], recipe: Recipe) -> Item:
+    """Return an entry without a link that does not name it.
+
+    Its key is then a digest of what there is, unless the recipe wants the link.
+    """
+    fields = item.fields
+    if fields.guid.strip() or recipe not in {"guid", "strip_fragment"}:
+        return item
+    if canonical_url(fields.link) not in shared or fields.title == fields.content == "":
+        return item
+    plain, older = replace(fields, link=""), replace(item.older, link="")
+    return replace(item, fields=plain, older=older)
 
 
 def _check_number(entries: Sequence[object]) -> None:

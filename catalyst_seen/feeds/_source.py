@@ -99,6 +99,13 @@ class Feed:
         return str(self.path.absolute()) if self.is_file else shown(self.url)
 
     @property
+    def mark(self) -> str:
+        """A digest of an address that is not shown whole; empty for any other."""
+        if self.is_file or self.shown == self.address:
+            return ""
+        return hashlib.sha256(self.address.encode()).hexdigest()[:16]
+
+    @property
     def namespace(self) -> str:
         """The namespace of its items."""
         return storable(self.name or self.shown)

@@ -17,7 +17,7 @@ from catalyst_seen._tuning import Tuning
 from ..support.clock import DAY, Clock
 from ..support.feed_documents import rss, rss_of
 from ..support.feeds import REAL_FEEDS
-from ..support.replay import Replay, replay_at
+from ..support.replay import URL, Replay, replay_at
 
 HOUR = 3_600.0
 FOLDER = REAL_FEEDS
@@ -178,6 +178,14 @@ class TestSharedLinks:
             expected |= {*range(first, first + window)} - {*range(window)}
         assert sorted(replay.titles) == sorted(f"Title {n}" for n in expected)
         assert replay.replaced == []
+
+    @pytest.mark.parametrize("link", ["https://e.com/log", URL])
+    async def test_nothing_but_titles_differ(self, replay: Replay, link: str) -> None:
+        """So does every item without an id, by its title."""
+        for first in range(20):
+            numbers = range(first, first + 5)
+            await replay.poll(rss(*(item(n, link=link) for n in numbers)))
+        assert replay.titles == [f"Title {n}" for n in range(5, 24)]
 
     async def test_one_item_with_the_same_title(self, replay: Replay) -> None:
         """A source that shows one item each day, by its date alone, misses none."""

@@ -225,15 +225,17 @@ class TestTrouble:
         assert outcomes == [("failed", False), ("failed", True), ("listing", True)]
 
     async def test_recipe_that_fails(self, web: Web, poller: Poller) -> None:
-        """An error in one's own recipe is raised, and is no failure of the feed."""
+        """An error in one's own recipe fails its source, and no other."""
 
         def recipe(_: Fields) -> str:
-            raise LookupError("mine")
+            raise KeyError("mine")
 
-        url = web.put("/f", OK)
-        with pytest.raises(LookupError, match="mine"):
-            async for _ in poller.watch([Feed(url, recipe=recipe)]):
-                pass
+        failing = Feed(web.put("/a", OK), recipe=recipe)
+        sources = [failing, Feed(web.put("/b", OK))]
+        polls = [poll async for poll in poller.watch(sources, once=True)]
+        assert sorted(poll.outcome for poll in polls) == ["failed", "listing"]
+        (error,) = (poll.error for poll in polls if poll.error)
+        assert "KeyError: 'mine'" in error
 
     async def test_one_namespace_for_two(self, poller: Poller) -> None:
         """Two sources with one namespace would end each other's items."""
