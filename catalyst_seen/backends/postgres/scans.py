@@ -102,7 +102,7 @@ _NULLABLE = (
     "baseline_at", "validators", "poller_state", "last_error", "observation", "summary",
     "totals",
 )  # fmt: skip
-_STATE = ", ".join(name for name in _NULLABLE if name != "recipe")
+_STATE = ", ".join(_NULLABLE).replace("recipe", f"nullif(recipe, '{CLEARED}')")
 _IS_PLAIN = f"polls = 0 AND poll_clock = 0 AND num_nonnulls({_STATE}) = 0"
 # What is left when its source is gone must not make the next listing less a baseline.
 _FORGOTTEN = {
@@ -119,7 +119,7 @@ _NAMES = """(
 FORGET_SOURCES = f"""UPDATE {{schema}}.namespace
     SET {", ".join(f"{name} = {value}" for name, value in _FORGOTTEN.items())}
     WHERE id = ANY (ARRAY(SELECT id FROM {_NAMES}
-        WHERE recipe IS NULL OR NOT ({_IS_PLAIN})))"""  # noqa: S608
+        WHERE recipe IS DISTINCT FROM '{CLEARED}' OR NOT ({_IS_PLAIN})))"""  # noqa: S608
 EMPTY = f"""SELECT array_agg(id ORDER BY id)
             FILTER (WHERE {_IS_PLAIN} AND {_HAS_NO_ROW}) AS empty,
         CASE WHEN count(*) = $3 THEN max(id) END AS last

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..listings import CLEARED
+
 if TYPE_CHECKING:
     from ..._types import RecordState
 
@@ -23,7 +25,8 @@ STATES: dict[RecordState, str] = {
     "held": "(lease_until <= :now AND on_abandoned = 'hold')",
 }
 
-WITHOUT_STATE = """(polls = 0 AND poll_clock = 0 AND coalesce(first_poll, last_poll,
-    digest, listed, largest, recent_sizes, baseline_at, validators, poller_state,
-    last_error, observation, summary, totals) IS NULL)"""
+WITHOUT_STATE = f"""(polls = 0 AND poll_clock = 0
+    AND coalesce(nullif(recipe, '{CLEARED}'), first_poll, last_poll, digest, listed,
+        largest, recent_sizes, baseline_at, validators, poller_state, last_error,
+        observation, summary, totals) IS NULL)"""
 """The namespace has no state of a source: it is as it was made, or cleared."""

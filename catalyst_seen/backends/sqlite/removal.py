@@ -40,7 +40,7 @@ _REMOVE_NAMESPACE = "DELETE FROM namespace WHERE id = ?"
 # What is left when its source is gone must not make the next listing less a baseline.
 _RESET = f"""REPLACE INTO namespace (id, name, recipe)
     SELECT id, name, '{CLEARED}' FROM namespace WHERE id BETWEEN :first AND :last
-        AND (recipe IS NULL OR NOT {WITHOUT_STATE})"""  # noqa: S608
+        AND (recipe IS NOT '{CLEARED}' OR NOT {WITHOUT_STATE})"""  # noqa: S608
 
 
 class Removal(NamedTuple):
