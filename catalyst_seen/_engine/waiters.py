@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..backends.operations import Confirm, ForEach, Forget, Mark, Release
+from ..backends.operations import Confirm, ForEach, Forget, Hold, Mark, Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,7 +74,7 @@ class KeyWaiters:
             operation = each.operation if isinstance(each, ForEach) else each
             if isinstance(operation, Release | Forget):  # only one waiter acquires it
                 wake = self._wake_first
-            elif isinstance(operation, Confirm | Mark):
+            elif isinstance(operation, Confirm | Hold | Mark):
                 wake = self.wake_all
             else:
                 continue

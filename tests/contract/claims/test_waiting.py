@@ -33,6 +33,7 @@ class TestWait:
             ("release", Verdict.RETRY),
             ("mark", Verdict.DUPLICATE),
             ("forget", Verdict.NEW),
+            ("hold", Verdict.HELD),
         ],
     )
     async def test_waiter_is_woken_by_its_store(
@@ -51,6 +52,7 @@ class TestWait:
             "release": owner.release,
             "mark": lambda: unpolled.mark_many(["other", "k"]),
             "forget": lambda: unpolled.forget("k"),
+            "hold": owner.hold,
         }
         waiter = asyncio.create_task(unpolled.claim("k", wait=60))
         await operations(unpolled, "claim", 2)
