@@ -2,7 +2,7 @@
 
 A backend reads the state of the source and the rows of the listing's keys, in the
 transaction in which it writes the result; or it writes under the condition that nothing
-of that has changed since. The steps of one are these:
+of that has changed since. The steps of an observation are these:
 
 1. ``Decision`` is made of the request, the state and the time.
 2. ``is_repeated``: the request was executed before, and nothing is written.
@@ -151,8 +151,10 @@ class Decision:
     @property
     def needs_listed(self) -> bool:
         """Does ``decide`` depend on the listed rows of other keys?"""
+        if self._request.items is None:
+            return False
         listed = sum(_is_listed(row) for _, row in self._known.values())
-        return self._request.items is not None and listed != self._before.listed
+        return self._before.is_cleared or listed != self._before.listed
 
     @property
     def needs_live(self) -> bool:

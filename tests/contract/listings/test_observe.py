@@ -115,6 +115,23 @@ class TestBaseline:
         assert await feed.source() is None
         assert not (await observe(feed, listing)).new
 
+    async def test_keys_that_a_clear_left_are_absent(
+        self, store: AsyncSeenStore, target: Target
+    ) -> None:
+        """What a part of a clear left is listed no more, unless it is listed again."""
+        feed = store.namespace("feed")
+        await observe(feed, [f"key {number:02}" for number in range(40)])
+        backend = feed._lifecycle.backend
+        assert isinstance(backend, SupportsNamespaces)
+        await backend.clear(namespace="feed", limit=10, cursor=None)
+        if target.expires_by_itself:  # it refuses listings until that is completed
+            await feed.clear()
+        await observe(feed, ["other"], validators="v")
+        assert await feed.observed_unchanged("v")
+        source = await feed.source()
+        assert source is not None
+        assert source.listed == 1
+
     async def test_listing_during_a_clear(
         self, store: AsyncSeenStore, target: Target
     ) -> None:
