@@ -36,11 +36,8 @@ def text_of(markup: str) -> str:
     if len(markup) > _MAX_MARKUP:  # up to the last whole element
         markup = markup[:_MAX_MARKUP].rpartition("<")[0]
     reader = _Reader()
-    try:
-        reader.feed(markup)
-        reader.close()
-    except AssertionError:  # a declaration like <![3, on which the parser gives up
-        reader.texts.append(" " + reader.rawdata.partition("<!")[2])
+    reader.feed(markup)
+    reader.close()
     return one_line("".join(reader.texts))
 
 
@@ -75,6 +72,17 @@ class _Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._hidden is None:
             self.texts.append(data)
+
+    def parse_marked_section(
+        self,
+        i: int,
+        report: bool = True,  # noqa: FBT001, FBT002 - of the base class
+    ) -> int:
+        """Read a section as a comment if its name is none, as in ``<![3 x>``."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i, report)
 
     def _separate(self, tag: str) -> None:
         if tag not in _INLINE:

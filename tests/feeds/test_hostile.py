@@ -12,6 +12,7 @@ import pytest
 from catalyst_seen import AsyncSeenStore
 from catalyst_seen.feeds import Feed, FeedError, Poller, parse, post
 from catalyst_seen.feeds._addresses import shown
+from catalyst_seen.feeds._text import text_of
 
 from ..support.clock import DAY
 from ..support.feeds import rss
@@ -30,6 +31,11 @@ def test_odd_declarations(text: str) -> None:
     (entry,) = parse(rss(f"<guid>1</guid><title>{text}</title>").encode(), URL).entries
     assert entry.key == "1"
     assert entry.title
+
+
+def test_odd_declaration_is_a_comment() -> None:
+    """What follows a declaration of no known kind is read as usual."""
+    assert text_of("a <![3 b> c <b>d</b>") == "a c d"
 
 
 @pytest.mark.parametrize("attachments", ["1", "true", '"a"', "{}", "null"])
