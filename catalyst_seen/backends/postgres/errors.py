@@ -86,6 +86,23 @@ def is_locked(exc: StoreUnavailableError) -> bool:
     return isinstance(exc.__cause__, asyncpg.LockNotAvailableError)
 
 
+@contextmanager
+def wait_for_locks() -> Iterator[None]:
+    """Let the channel try again after a wait for a lock of another transaction.
+
+    Raises:
+        TransientError: Nothing was changed.
+    """
+    try:
+        yield
+    except StoreUnavailableError as exc:
+        if not is_locked(exc) or exc.__cause__ is None:
+            raise
+        raise TransientError(
+            exc.__cause__, maybe_applied=False, advice=exc.advice
+        ) from exc
+
+
 def _translate(
     exc: asyncpg.PostgresError, code: str, location: str, *, maybe_applied: bool
 ) -> TransientError | StoreUnavailableError:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from ..._errors import StoreUnavailableError
 from .._observation import failed
 from .._retry import TransientError
 from .._state_machine import verdict_of
 from ..listings import SourceRecord, SourceState, Waiting, WaitingPage
 from . import sources
-from .errors import is_locked
+from .errors import wait_for_locks
 from .observation import MovedError, Observation, lock_source
 from .results import to_row
 
@@ -89,18 +88,13 @@ class Listings:
 
         async def send(attempt: Attempt) -> T:
             try:
-                async with self._connections.acquire(
-                    timeout=attempt.timeout
-                ) as connection:
-                    return await change(connection, attempt)
+                with wait_for_locks():
+                    async with self._connections.acquire(
+                        timeout=attempt.timeout
+                    ) as connection:
+                        return await change(connection, attempt)
             except MovedError as exc:
                 raise TransientError(exc, maybe_applied=False, advice=_BUSY) from exc
-            except StoreUnavailableError as exc:
-                if not is_locked(exc) or exc.__cause__ is None:
-                    raise
-                raise TransientError(
-                    exc.__cause__, maybe_applied=False, advice=exc.advice
-                ) from exc
 
         return await self._channel.request(send, is_change=True)
 

@@ -6,11 +6,10 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from ..._errors import OutcomeUnknownError, StoreError, StoreUnavailableError
-from .._retry import TransientError
+from ..._errors import OutcomeUnknownError, StoreError
 from ..base import PageResult
 from . import maintenance
-from .errors import is_locked
+from .errors import wait_for_locks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -122,18 +121,12 @@ class Removals:
                     f"the connection broke, and {unknown}, nobody knows",
                     "Call it again to complete it",
                 )
-            try:
+            with wait_for_locks():
                 async with (
                     self._connections.acquire(in_transaction=in_transaction) as one,
                     asyncio.timeout(self._connections.request_timeout),
                 ):
                     return await change(one)
-            except StoreUnavailableError as exc:
-                if not is_locked(exc) or exc.__cause__ is None:
-                    raise
-                raise TransientError(
-                    exc.__cause__, maybe_applied=False, advice=exc.advice
-                ) from exc
 
         return await self._channel.request(send, is_change=True)
 
