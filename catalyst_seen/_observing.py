@@ -157,9 +157,9 @@ class ObservingVerbs:
         namespace: str | EllipsisType,
     ) -> Observation[Any]:
         """Record a listing whose items were read."""
-        name, items = self._source_name(namespace), listing.read_items()
-        request = self._request(name, items, validators, state)
-        observed = await self._record(request)
+        backend, name = self._source_of(namespace)
+        request = self._request(name, listing.read_items(), validators, state)
+        observed = await self._record(backend, request)
         assert observed is not None  # noqa: S101 - there was a listing
         summary = observed.summary
         return Observation(
@@ -193,9 +193,9 @@ class ObservingVerbs:
             StoreUnavailableError: The store failed; nothing was changed.
             OutcomeUnknownError: The commit failed.
         """
-        name = self._source_name(namespace)
+        backend, name = self._source_of(namespace)
         request = self._request(name, None, validators, state)
-        return await self._record(request) is not None
+        return await self._record(backend, request) is not None
 
     @verb
     async def failed(
@@ -217,11 +217,9 @@ class ObservingVerbs:
             StoreUnavailableError: The store failed; nothing was changed.
             OutcomeUnknownError: The commit failed.
         """
-        name = self._source_name(namespace)
+        backend, name = self._source_of(namespace)
         failure = Fail(name, error_text(error), _text(state, "state"))
-        await self._maintenance.change(
-            lambda: self._listings().fail(failure), lambda _: False
-        )
+        await self._maintenance.change(lambda: backend.fail(failure), lambda _: False)
 
     @verb
     async def source(self, *, namespace: str | EllipsisType = ...) -> Source | None:
@@ -232,8 +230,8 @@ class ObservingVerbs:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        name = self._source_name(namespace)
-        record = await self._lifecycle.read(lambda: self._listings().source(name))
+        backend, name = self._source_of(namespace)
+        record = await self._lifecycle.read(lambda: backend.source(name))
         if record is None:
             return None
         state, totals = record.state, record.state.totals
@@ -278,9 +276,10 @@ class ObservingVerbs:
         cancellation counts as no attempt. Any number of processes may iterate at once:
         each key has one owner at a time.
 
-        A step ends the right of the claim before it, if that was neither confirmed nor
-        released, and raises ``RuntimeError``. Leaving the loop releases the claim of
-        that step in the same case.
+        A claim that was neither confirmed nor released, and whose block was not
+        entered, is released by the next step, which raises ``RuntimeError``, and by
+        leaving the loop. While its block runs, such as in another task, it keeps its
+        lease, and the end of the block settles it.
 
         Args:
             lease: As in ``claim``.
@@ -293,7 +292,7 @@ class ObservingVerbs:
             StoreUnavailableError: The store failed.
             OutcomeUnknownError: The commit failed; the claim is released.
         """
-        name = self._source_name(namespace)
+        backend, name = self._source_of(namespace)
         check_flag(keep_alive, "keep_alive")
         check_flag(wait, "wait")
         rules = self._rules
@@ -304,7 +303,7 @@ class ObservingVerbs:
         )
         return PendingClaims(
             self._dispatcher,
-            self._listings(),
+            backend,
             name,
             lease=self._length(lease),
             on_abandoned=self._config.on_abandoned,
@@ -329,9 +328,11 @@ class ObservingVerbs:
             _text(state, "state"),
         )
 
-    async def _record(self, request: Observe) -> Observed | None:
+    async def _record(
+        self, backend: SupportsListings, request: Observe
+    ) -> Observed | None:
         observed = await self._maintenance.change(
-            lambda: self._listings().observe(request),
+            lambda: backend.observe(request),
             lambda observed: observed is not None and observed.has_ended,
         )
         if observed is not None:
@@ -355,8 +356,8 @@ class ObservingVerbs:
         else:
             failures.end_alarm(name)
 
-    def _source_name(self, namespace: str | EllipsisType) -> str:
-        """Return the namespace of a source, if it can have one."""
+    def _source_of(self, namespace: str | EllipsisType) -> tuple[SupportsListings, str]:
+        """Return the backend that records a source, and the source's namespace."""
         name = self._own(namespace)
         if not name:
             raise InvalidKeyError(
@@ -370,16 +371,12 @@ class ObservingVerbs:
                 "'drop' would lose a pending item whose handling crashes: use 'retry'"
                 " or 'hold' for a store that observes sources",
             )
-        self._listings()
-        return name
-
-    def _listings(self) -> SupportsListings:
         backend = self._lifecycle.backend
         if not isinstance(backend, SupportsListings):
             raise ConfigurationError(
                 "backend", f"{type(backend).__name__} cannot record listings"
             )
-        return backend
+        return backend, name
 
 
 def _retention(rules: FeedRules) -> Retention:
