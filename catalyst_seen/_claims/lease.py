@@ -44,7 +44,11 @@ async def acquire(
 ) -> ClaimState:
     """Acquire a claim; while it is in flight, retry until ``wait`` seconds are over.
 
-    Whether it counts as an attempt if its caller is cancelled, is ``is_counted``.
+    Args:
+        dispatcher: Sends the operation.
+        operation: The claim to acquire.
+        wait: Seconds; 0 tries once.
+        is_counted: Whether a claim whose caller is cancelled counts as an attempt.
     """
     if not wait:
         (state,) = await acquire_many(dispatcher, [operation], is_counted=is_counted)
