@@ -23,22 +23,24 @@ class Time(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.is_waited_for = False
+        self._passed = 0.0
         self._waiting: list[tuple[float, asyncio.Event]] = []
 
     async def pause(self, seconds: float) -> None:
-        """Pause until the clock has been moved so far."""
+        """Pause until so much time has passed; setting the clock passes none."""
         if self.is_waited_for:
             due = asyncio.Event()
-            self._waiting.append((self.now + seconds, due))
+            self._waiting.append((self._passed + seconds, due))
             await due.wait()
 
     def advance(self, seconds: float) -> None:
         """Move the clock, and end the pauses that are over."""
         super().advance(seconds)
+        self._passed += seconds
         for until, due in self._waiting:
-            if until <= self.now:
+            if until <= self._passed:
                 due.set()
-        self._waiting = [(u, due) for u, due in self._waiting if u > self.now]
+        self._waiting = [(u, due) for u, due in self._waiting if u > self._passed]
 
     @property
     def waiting(self) -> int:

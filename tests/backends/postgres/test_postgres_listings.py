@@ -377,6 +377,32 @@ class TestLocks:
                 assert await feed.source() is None
             assert keys((await observe(feed, "ab")).new) == ["b"]
 
+    @pytest.mark.parametrize("verb", ["observe", "failed", "clear"])
+    async def test_lock_that_ends_in_time(self, place: Target, verb: str) -> None:
+        """A change of a source that another transaction holds is tried again."""
+        patient = replace(place.settings.tuning, lock_patience=0.05)
+        table = f'"{place.settings.schema}".namespace'
+        async with (
+            at(place, timeout=20, tuning=patient) as store,
+            connected(place.settings.url) as own,
+        ):
+            feed = store.namespace("feed")
+            await baseline(feed, "a")
+            calls: dict[str, Callable[[], Awaitable[object]]] = {
+                "observe": lambda: observe(feed, "ab"),
+                "failed": lambda: feed.failed("down"),
+                "clear": feed.clear,
+            }
+            async with own.transaction():
+                await own.execute(f"SELECT FROM {table} FOR UPDATE")
+                call = asyncio.ensure_future(calls[verb]())
+                await asyncio.sleep(0.5)
+                assert not call.done()
+            await call
+            source = await feed.source()
+            counts = (source.polls, source.failed) if source else None
+            assert counts == {"observe": (2, 0), "failed": (1, 1), "clear": None}[verb]
+
     async def test_rename_waits_for_an_observation(self, place: Target) -> None:
         """A rename between the statements of an observation deadlocks neither."""
         deadlocks = places_log(place).count("deadlock")

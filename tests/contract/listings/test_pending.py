@@ -237,6 +237,25 @@ class TestFailures:
             assert keys((await observe(feed, "ab")).new) == ["b"]
             assert await handled(feed) == ["b"]
 
+    async def test_verdicts_after_the_clock_was_ahead(
+        self, target: Target, clock: Clock
+    ) -> None:
+        """A lease and a TTL go by the time of this poll, not of the last one."""
+        config = target.config(purge_interval=None)
+        if target.name in {"memory", "reference"}:
+            return  # a clock never runs backwards inside an open store
+        clock.advance(1_000 * DAY)
+        async with AsyncSeenStore(config) as store:
+            await baseline(store.namespace("feed"), "a")
+        clock.advance(-900 * DAY)
+        async with AsyncSeenStore(config) as store:
+            feed = store.namespace("feed")
+            await feed.mark_seen("marked", ttl=DAY)
+            await observe(feed, "ab")
+            claim = await feed.claim("b", lease=60)
+            assert not (await observe(feed, ["a", "b", "marked"])).new
+            await claim.confirm()
+
     async def test_hold_ends_the_attempts(
         self, feed: AsyncSeenStore, clock: Clock
     ) -> None:
