@@ -1,0 +1,78 @@
+"""How a command opens its store."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from catalyst_seen import AsyncSeenStore, ConfigurationError, SeenStoreConfig
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ._settings import Settings
+
+
+def configuration(target: str | None, *, create: bool) -> SeenStoreConfig:
+    """Return the configuration of a store that a command line names.
+
+    Args:
+        target: A path or a URL; the part of a URL after ``#`` is the prefix of a Redis
+            store, or the schema of one on PostgreSQL. ``None`` is the environment.
+        create: Is a store made where there is none? A server of Redis always has one.
+
+    Raises:
+        ConfigurationError: It names no store.
+    """
+    config = SeenStoreConfig.from_env()
+    if target is not None:
+        if not target.strip():
+            raise ConfigurationError("--store", "is empty: name a path or a URL")
+        is_url = "://" in target
+        config = replace(
+            config,
+            url=target if is_url else None,
+            path=config.path if is_url else target,
+        )
+    changes: dict[str, Any] = {}
+    scheme, _, rest = (config.url or "").partition("://")
+    is_redis = scheme.startswith(("redis", "valkey"))
+    address, mark, name = rest.partition("#")
+    if mark and scheme != "sqlite":
+        named = {"prefix" if is_redis else "schema": unquote(name)}
+        changes = {"url": f"{scheme}://{address}", **named}
+    if not is_redis:
+        changes["create"] = create
+    return replace(config, **changes)
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings,
+    *,
+    create: bool = False,
+    purges: bool = False,
+    target: str | None = None,
+    **options: Any,
+) -> AsyncIterator[AsyncSeenStore]:
+    """Open the store of a command, and say where it is.
+
+    Args:
+        settings: The options of every command.
+        create: Is a store made where there is none?
+        purges: Is this a command that runs for long, so that its store has to remove
+            what has expired?
+        target: Another store than that of the settings.
+        options: Further arguments of ``AsyncSeenStore``.
+    """
+    config = configuration(target or settings.store, create=create)
+    if not purges:
+        options["purge_interval"] = None
+    async with AsyncSeenStore(config, on_error="raise", **options) as store:
+        if create:
+            settings.explain(f"store: {store.location}")
+        else:
+            settings.say(f"store: {store.location}")
+        yield store

@@ -1,0 +1,114 @@
+"""The values of options and arguments, from their texts; and options of many commands.
+
+Each function is the ``type=`` of an option: it raises ``click.BadParameter`` with what
+is wrong, and what would be right.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from catalyst_seen import InvalidKeyError
+
+from .._validation import check_key, check_namespace, seconds
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+NEVER = "never"
+
+
+def duration(text: str) -> float:
+    """Return the seconds of a duration with its unit, such as ``7d`` or ``1h30m``."""
+    try:
+        return seconds(text, "it")
+    except ValueError:
+        raise click.BadParameter(_no_duration(text)) from None
+
+
+def duration_or_never(text: str) -> float | str:
+    """Return the seconds of a duration, or ``NEVER``."""
+    if text == NEVER:
+        return text
+    try:
+        return seconds(text, "it")
+    except ValueError:
+        raise click.BadParameter(f"{_no_duration(text)}; or {NEVER}") from None
+
+
+def _no_duration(text: str) -> str:
+    hint = f": did you mean {text}s?" if text.isdecimal() else ""
+    return f"{text!r} is not a time such as 90s, 15m, 1h30m, 7d{hint}"
+
+
+def ttl_of(given: float | str | None) -> float | EllipsisType | None:
+    """Return ``ttl=`` of a verb: ``...`` if none was given, ``None`` for never."""
+    if given is None:
+        return ...
+    return None if isinstance(given, str) else given
+
+
+def namespace(text: str) -> str:
+    """Return the name of a namespace."""
+    try:
+        return check_namespace(text)
+    except InvalidKeyError as exc:
+        raise click.BadParameter(exc.problem) from None
+
+
+def key(text: str) -> str:
+    """Return a key, as it is stored."""
+    try:
+        return check_key(text, may_end_in_break=True)
+    except InvalidKeyError as exc:
+        raise click.BadParameter(exc.problem) from None
+
+
+def instant(text: str) -> float:
+    """Return an instant in seconds since 1970.
+
+    It is a date, with the time of this machine where it says no other; seconds since
+    1970; or a time ago, such as ``3d``.
+    """
+    try:
+        return _instant(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not an instant such as 2026-11-28, 2026-11-28T06:30,"
+            " 1795824000, or 3d for three days ago"
+        ) from None
+
+
+def _instant(text: str) -> float:
+    if text.isdecimal():
+        return float(text)
+    try:
+        return time.time() - seconds(text, "it")
+    except ValueError:
+        return datetime.fromisoformat(text).timestamp()
+
+
+NAMESPACE = click.option(
+    "-n",
+    "--namespace",
+    type=namespace,
+    metavar="NAME",
+    help="The namespace of the keys.",
+)
+"""``-n NAME``; ``None`` if it is not given."""
+
+TTL = click.option(
+    "--ttl",
+    type=duration_or_never,
+    metavar="TIME",
+    help="How long a key stays seen, such as 7d; or never. Default: the store's.",
+)
+"""``--ttl TIME``; pass it through ``ttl_of``."""
+
+DRY_RUN = click.option(
+    "-d", "--dry-run", is_flag=True, help="Change nothing; show what would be done."
+)

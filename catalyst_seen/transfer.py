@@ -1,0 +1,3 @@
+"""Moves everything in a store to another database."""
+
+from __future__ import annotations

@@ -1,0 +1,127 @@
+"""The tool as a person runs it: a process, with pipes or on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pexpect
+
+PYTHON = [sys.executable, "-W", "error", "-m", "catalyst_seen"]
+_PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run of the tool came to.
+
+    Attributes:
+        code: Its exit code; negative is a signal.
+        out: What it wrote to standard output.
+        err: What it wrote to standard error, without the address of the store.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The JSON Lines on standard output."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass
+class Tool:
+    """Runs the tool in a folder, on one store.
+
+    Attributes:
+        folder: The working directory of every run.
+        store: The path or URL of the store, for ``SEEN_STORE_URL``.
+        environment: Further variables of every run.
+    """
+
+    folder: Path
+    store: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def variables(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment of a run."""
+        name = "SEEN_STORE_URL" if "://" in self.store else "SEEN_DB_PATH"
+        own = {name: self.store, "COLUMNS": "200", "TZ": "UTC"}
+        return {**os.environ, **own, **self.environment, **(extra or {})}
+
+    def run(
+        self,
+        *arguments: str,
+        given: str | bytes = b"",
+        env: Mapping[str, str] | None = None,
+        timeout: float = _PATIENCE,
+    ) -> Done:
+        """Run it to its end.
+
+        Args:
+            arguments: The words of the command line.
+            given: Its standard input.
+            env: Further variables.
+            timeout: Seconds after which it hangs.
+        """
+        done = subprocess.run(
+            [*PYTHON, *arguments],
+            input=given.encode() if isinstance(given, str) else given,
+            capture_output=True, check=False, cwd=self.folder,
+            env=self.variables(env), timeout=timeout,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout.decode(), talk(done.stderr.decode()))
+
+    def start(self, *arguments: str, **settings: Any) -> subprocess.Popen[bytes]:
+        """Start it with pipes; ``settings`` are further arguments of ``Popen``."""
+        settings = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **settings,
+        }
+        env = self.variables(settings.pop("env", None))
+        return subprocess.Popen(
+            [*PYTHON, *arguments], cwd=self.folder, env=env, **settings
+        )
+
+    def shell(self, line: str, timeout: float = _PATIENCE) -> Done:
+        """Run a line of a shell, in which ``catalyst-seen`` is the tool."""
+        words = " ".join(map(_quoted, PYTHON))
+        script = f'catalyst-seen() {{ {words} "$@"; }}\n{line}'
+        done = subprocess.run(
+            ["/bin/bash", "-c", script],
+            capture_output=True, check=False, cwd=self.folder,
+            env=self.variables(), timeout=timeout,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout.decode(), talk(done.stderr.decode()))
+
+    def terminal(
+        self, *arguments: str, size: tuple[int, int] = (24, 100)
+    ) -> pexpect.spawn[str]:
+        """Start it on a terminal of its own, of so many rows and columns."""
+        env = self.variables({"TERM": "xterm"})
+        del env["COLUMNS"]
+        return pexpect.spawn(
+            PYTHON[0], [*PYTHON[1:], *arguments], cwd=str(self.folder), env=env,
+            dimensions=size, encoding="utf-8", timeout=_PATIENCE,
+        )  # fmt: skip
+
+
+def talk(stderr: str) -> str:
+    """Return what was said, without where the store is and that it was made."""
+    skipped = ("catalyst-seen: store: ", "catalyst-seen: store_created ")
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(skipped))
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\\''") + "'"
