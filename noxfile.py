@@ -16,7 +16,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 
-DURATION = "about 35 minutes on two cores; `nox -s quick` takes about two"
+DURATION = "about 35 minutes on two cores; `nox -s quick` takes about one"
 OTHER_PYTHONS = ("3.12", "3.13", "3.14")
 
 IN_PARALLEL = ("--numprocesses=3", "--dist=worksteal")  # some only wait
@@ -27,6 +27,7 @@ WITHOUT_EXTRAS = tuple(
         "benchmarks",
         "feed_poller",
         "alert_bot",
+        "cli",
         "feeds",
         "servers",
         "redis",
@@ -36,8 +37,12 @@ WITHOUT_EXTRAS = tuple(
 IN_README = re.compile("readme|benchmarks")  # these need the packages of both
 FAST = ("-m", "not slow and not torture")
 SLOW = ("-m", "slow or torture")
-# Elsewhere the contract runs on one backend of a kind.
-WITHOUT_TWINS = ("-k", "not pysqlite3 and not cluster and not valkey")
+# Elsewhere the contract runs on a file alone: all backends run it in `tests`.
+ON_A_FILE = (
+    "-k",
+    "not contract or not (memory or reference or pysqlite3"
+    " or valkey or cluster or postgres)",
+)
 AT_ONCE = ("--numprocesses=2", "--dist=worksteal")  # each has others at work
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -70,10 +75,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session(default=False, reuse_venv=True)
 def quick(session: nox.Session) -> None:
-    """Check the style and run the fast tests on SQLite, in about two minutes."""
+    """Check the style and run the fast tests on a file, in about a minute."""
     session.install(*group("lint"), *group("tests"), "-e", ".")
     ruff(session)
-    session.run("pytest", *IN_PARALLEL, *FAST, *WITHOUT_EXTRAS, *session.posargs)
+    run_on_a_file(session)
 
 
 @nox.session
@@ -82,9 +87,7 @@ def minimal(session: nox.Session) -> None:
     oldest = [name.replace(">=", "==") for name in PYPROJECT["project"]["dependencies"]]
     session.install(*group("tests"), *oldest, ".")
     plugins = ("-p", "no:anyio")  # the oldest anyio's is too old for pytest
-    session.run(
-        "pytest", *plugins, *IN_PARALLEL, *FAST, *WITHOUT_EXTRAS, *session.posargs
-    )
+    run_on_a_file(session, *plugins)
 
 
 @nox.session
@@ -186,6 +189,12 @@ def everything(session: nox.Session, *options: str) -> None:
     run_tests(session, *options, *session.posargs)
 
 
+def run_on_a_file(session: nox.Session, *options: str) -> None:
+    """Run the fast tests that need no extra, the contract on a file alone."""
+    selected = (*FAST, *ON_A_FILE, *WITHOUT_EXTRAS)
+    session.run("pytest", *IN_PARALLEL, *selected, *options, *session.posargs)
+
+
 def run_tests(session: nox.Session, *options: str) -> None:
     """Run pytest in parallel, without what the session ``readme`` runs."""
     ignored = ("--ignore-glob=tests/*readme*", "--ignore-glob=tests/*benchmarks*")
@@ -262,7 +271,7 @@ def add_sessions(version: str) -> None:
     @nox.session(name=f"quick-{version}", python=python or False, reuse_venv=True)
     def fast(session: nox.Session) -> None:
         require_python(session)
-        everything(session, *FAST, *WITHOUT_TWINS)
+        everything(session, *FAST, *ON_A_FILE)
 
     @nox.session(name=f"others-{version}", python=python or False, default=False)
     def full(session: nox.Session) -> None:
