@@ -40,8 +40,10 @@ SLOW = ("-m", "slow or torture")
 # Elsewhere the contract runs on a file alone: all backends run it in `tests`.
 ON_A_FILE = (
     "-k",
-    "not contract or not (memory or reference or pysqlite3"
-    " or valkey or cluster or postgres)",
+    (
+        "not contract or not (memory or reference or pysqlite3"
+        " or valkey or cluster or postgres)"
+    ),
 )
 AT_ONCE = ("--numprocesses=2", "--dist=worksteal")  # each has others at work
 PYPROJECT = nox.project.load_toml("pyproject.toml")

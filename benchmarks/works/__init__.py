@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .blocking import BLOCKING
 from .busy_loop import BUSY_LOOP
 from .feeds import FEED_WORKS
-from .imports import IMPORT
+from .imports import IMPORT, START
 from .large import LARGE
 from .memory import MEMORY
 from .processes import PROCESSES
@@ -28,6 +28,7 @@ WORKS: tuple[Work, ...] = (
     PURGE,
     LARGE,
     IMPORT,
+    START,
     *SERVER_WORKS,
 )
 """All works, in the order in which they run."""

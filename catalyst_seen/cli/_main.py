@@ -12,7 +12,7 @@ import click
 
 import catalyst_seen
 
-from ._codes import Signalled, failure_of
+from ._codes import Code, Signalled, failure_of
 from ._commands import Commands
 from ._settings import Settings, common_options, talk
 
@@ -63,6 +63,9 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
         return exc.exit_code
     if isinstance(exc, Signalled):
         return exc.code
+    if isinstance(exc, click.exceptions.NoArgsIsHelpError):
+        click.echo(exc.message, err=True)
+        return Code.USAGE
     if isinstance(exc, KeyboardInterrupt | click.Abort):
         return Signalled(signal.SIGINT).code
     if isinstance(exc, BrokenPipeError):

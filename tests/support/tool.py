@@ -95,14 +95,17 @@ class Tool:
 
     def shell(self, line: str, timeout: float = _PATIENCE) -> Done:
         """Run a line of a shell, in which ``catalyst-seen`` is the tool."""
-        words = " ".join(map(_quoted, PYTHON))
-        script = f'catalyst-seen() {{ {words} "$@"; }}\n{line}'
         done = subprocess.run(
-            ["/bin/bash", "-c", script],
+            ["/bin/bash", "-c", self.script(line)],
             capture_output=True, check=False, cwd=self.folder,
             env=self.variables(), timeout=timeout,
         )  # fmt: skip
         return Done(done.returncode, done.stdout.decode(), talk(done.stderr.decode()))
+
+    def script(self, line: str) -> str:
+        """Return a script of a shell with such a line."""
+        words = " ".join(map(_quoted, PYTHON))
+        return f'catalyst-seen() {{ {words} "$@"; }}\n{line}'
 
     def terminal(
         self, *arguments: str, size: tuple[int, int] = (24, 100)
