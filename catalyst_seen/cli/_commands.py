@@ -47,10 +47,7 @@ class Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
-        with formatter.section("Examples"):
-            for example in self.examples:
-                formatter.write_text(f"# {example.meaning}")
-                formatter.write(f"{'':>{formatter.current_indent}}{example.line}\n")
+        _write_examples(formatter, self.examples)
 
 
 def command(
@@ -84,8 +81,34 @@ def command(
     return declare
 
 
+_EXAMPLES = (
+    Example(
+        "catalyst-seen watch --first 3 https://example.org/feed.xml",
+        "print the last three entries, then new ones as they come",
+    ),
+    Example(
+        "tail -F app.log | grep ERROR | catalyst-seen filter",
+        "pass only lines that never came before",
+    ),
+    Example(
+        "catalyst-seen once backup-$(date +%F) -- ./backup.sh",
+        "run a command once, however often this line runs",
+    ),
+)
+_CODES = (
+    ("0", "done"),
+    ("1", "the answer is no"),
+    ("2", "wrong usage"),
+    ("3", "the store is not there, or fails"),
+    ("4", "some feeds or lines failed"),
+    ("128 + n", "ended by signal n"),
+)
+
+
 class Commands(click.Group):
     """The commands; a module is imported when its command is asked for."""
+
+    examples: Sequence[Example] = _EXAMPLES
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the commands, section by section."""
@@ -128,3 +151,18 @@ class Commands(click.Group):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples and the exit codes."""
+        _write_examples(formatter, self.examples)
+        with formatter.section("Exit codes"):
+            formatter.write_dl(_CODES)
+
+
+def _write_examples(
+    formatter: click.HelpFormatter, examples: Sequence[Example]
+) -> None:
+    with formatter.section("Examples"):
+        for example in examples:
+            formatter.write_text(f"# {example.meaning}")
+            formatter.write(f"{'':>{formatter.current_indent}}{example.line}\n")

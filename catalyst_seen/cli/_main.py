@@ -25,21 +25,10 @@ from ._settings import Settings, common_options, talk
 @common_options
 @click.version_option(catalyst_seen.__version__, message="%(prog)s %(version)s")
 def tool() -> None:
-    r"""Remember what was handled: in pipes, in cron jobs, for feeds.
+    """Remember what was handled: in pipes, in cron jobs, for feeds.
 
-    \b
-    Examples:
-      catalyst-seen watch --first 3 https://example.org/feed.xml
-          print the last three entries, then new ones as they come
-      tail -F app.log | grep ERROR | catalyst-seen filter
-          pass only lines that never came before
-      catalyst-seen once backup-$(date +%F) -- ./backup.sh
-          run a command once, however often this line runs
-
-    \b
-    Exit codes: 0 done; 1 the answer is no; 2 wrong usage; 3 the store is not there or
-    fails; 4 some feeds or lines failed; 128 + n on signal n. "once" has the codes of
-    its command.
+    What is written to standard output is data; everything for a person goes to standard
+    error. "catalyst-seen COMMAND --help" explains a command.
     """
 
 
