@@ -155,8 +155,13 @@ def package(session: nox.Session) -> None:
     python = str(folder / "clean" / "bin" / "python")
     session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
     session.run(python, "-m", "pip", "check", external=True)
+    tool = str(folder / "clean" / "bin" / "catalyst-seen")
     with session.chdir(folder):
         session.run(python, "-c", _FIRST_USE, external=True)
+        session.run(tool, "--help", external=True, success_codes=[2])  # no click yet
+        extra = f"{wheel}[cli]"
+        session.run(python, "-m", "pip", "install", "--quiet", extra, external=True)
+        session.run(tool, "--help", external=True)
 
 
 _FIRST_USE = """
