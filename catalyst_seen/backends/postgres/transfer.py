@@ -3,7 +3,7 @@
 =====================  =============================================================
 ``PAGE`` and ``READ``  read rows with their details
 ``MAKE_NAMES``         makes namespaces, which then keep their ids
-``WRITE`` and others   write rows, their details, and the states of sources
+``write_statement``    writes rows; others their details and the states of sources
 =====================  =============================================================
 
 Rows are locked and written one by one in the order of batches, so that a program which
@@ -13,6 +13,7 @@ resolved.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..base import StoredPage, StoredRow
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .pool import Connections
     from .tables import Tables
 
+_PAGE = 1_000
+"""Rows per statement."""
 _NOTES = 4_000_000
 """Bytes of notes after which a page ends early."""
 
@@ -75,29 +78,61 @@ MAKE_NAMES = """INSERT INTO {schema}.namespace (name)
 
 _WRITTEN = f"{_ROW}, has_detail"
 _EXCLUDED = ", ".join(f"excluded.{column.strip()}" for column in _WRITTEN.split(","))
-# "inserted", which is read first, pulls the rows from "locked" one by one.
-WRITE = f"""WITH locked AS MATERIALIZED (
-        SELECT written.*, had_detail
-        FROM unnest($1::bigint[], $2::text[], $3::boolean[], $4::float8[],
-            $5::float8[], $6::float8[], $7::text[], $8::int[], $9::float8[],
-            $10::text[], $11::bigint[], $12::bigint[], $13::float8[], $14::float8[],
-            $15::boolean[]) AS written (namespace, key, is_gone, {_WRITTEN})
+_TYPES = {
+    "namespace": "bigint", "key": "text", "is_gone": "boolean", "first_seen": "float8",
+    "last_seen": "float8", "expires_at": "float8", "token": "text", "attempt": "int",
+    "lease_until": "float8", "on_abandoned": "text", "seq": "bigint",
+    "listed_poll": "bigint", "listed_at": "float8", "kept_until": "float8",
+    "has_detail": "boolean",
+}  # fmt: skip
+"""The columns that are sent, in their order."""
+
+
+@lru_cache(maxsize=64)
+def write_statement(shared: frozenset[str], *, may_remove: bool) -> str:
+    """Return the statement that writes rows.
+
+    It returns the rows that were there before and have no detail now; and those to be
+    removed, whose locks it holds.
+
+    Args:
+        shared: The columns that are equal in all rows, sent as arrays of one element:
+            to encode and decode the others is half of the time of a plain row.
+        may_remove: Are there rows to be removed?
+    """
+    arrays = {
+        name: f"${number}::{kind}[]"
+        for number, (name, kind) in enumerate(_TYPES.items(), start=1)
+    }
+    own = [name for name in _TYPES if name not in shared]
+    columns = ", ".join(
+        f"({arrays[name]})[1] AS {name}" if name in shared else name for name in _TYPES
+    )
+    rows = f"""SELECT {columns} FROM unnest({", ".join(arrays[name] for name in own)})
+        AS sent ({", ".join(own)})"""  # noqa: S608
+    locked = f"locked AS ({rows})"
+    if may_remove:
+        # "inserted", which is read first, pulls rows from "locked" one by one.
+        locked = f"""locked AS MATERIALIZED (
+        SELECT written.* FROM ({rows}) AS written
         LEFT JOIN LATERAL (
-            SELECT latest.has_detail AS had_detail FROM {{schema}}.seen AS latest
+            SELECT FROM {{schema}}.seen AS latest
             WHERE latest.namespace = written.namespace AND latest.key = written.key
             FOR UPDATE
         ) AS stored ON true
-    ),
+    )"""  # noqa: S608
+    gone = "SELECT namespace, key, true FROM locked WHERE is_gone"
+    return f"""WITH {locked},
     inserted AS (
         INSERT INTO {{schema}}.seen (namespace, key, {_WRITTEN})
         SELECT namespace, key, {_WRITTEN} FROM locked WHERE NOT is_gone
         ON CONFLICT (namespace, key) DO UPDATE SET ({_WRITTEN}) = ROW ({_EXCLUDED})
-        RETURNING true
+        RETURNING namespace, key, NOT has_detail AND xmax <> 0 AS is_undetailed
     )
-    SELECT namespace, key, is_gone FROM locked
-    WHERE (SELECT count(*) FROM inserted) >= 0
-        AND (is_gone OR had_detail AND NOT has_detail)"""  # noqa: S608
-"""Returns the keys to be removed, and those whose details are no more."""
+    SELECT namespace, key, false AS is_gone FROM inserted WHERE is_undetailed
+    {f"UNION ALL {gone}" if may_remove else ""}"""  # noqa: S608
+
+
 _REMOVE = """DELETE FROM {{schema}}.{table} WHERE ctid = ANY (ARRAY(
     SELECT found.ctid FROM unnest($1::bigint[], $2::text[]) AS gone (namespace, key)
     CROSS JOIN LATERAL (
@@ -223,21 +258,17 @@ class _Writing:
         known = [(ids[name], key, row) for (name, key), row in rows if name in ids]
         if not known:
             return
-        columns = zip(*(_columns(*one) for one in known), strict=True)
-        ended = await self._fetch(WRITE, *map(list, columns))
+        ended = []
+        for first in range(0, len(known), _PAGE):
+            ended += await self._write(known[first : first + _PAGE])
         details = [
             (id_, key, *texts)
             for id_, key, row in known
             if row is not None and any(texts := _texts(row))
         ]
-        if details:
-            await self._fetch(WRITE_DETAILS, *map(list, zip(*details, strict=True)))
-        if ended:
-            gone = [(id_, key) for id_, key, is_gone in ended if is_gone]
-            if gone:
-                await self._fetch(REMOVE, *map(list, zip(*gone, strict=True)))
-            keys = [(id_, key) for id_, key, _ in ended]
-            await self._fetch(REMOVE_DETAILS, *map(list, zip(*keys, strict=True)))
+        await self._fetch_for(WRITE_DETAILS, details)
+        await self._fetch_for(REMOVE, [one[:2] for one in ended if one["is_gone"]])
+        await self._fetch_for(REMOVE_DETAILS, [one[:2] for one in ended])
 
     async def write_states(self, states: Mapping[str, SourceState | None]) -> None:
         """Replace the states of sources."""
@@ -249,11 +280,33 @@ class _Writing:
             timeout=self._timeout,
         )
 
+    async def _write(
+        self, rows: Sequence[tuple[int, str, Row | None]]
+    ) -> list[asyncpg.Record]:
+        """Write rows, but for their details, of which the removed ones are returned."""
+        columns = zip(*(_columns(*row) for row in rows), strict=True)
+        shared, parameters = set(), []
+        may_remove = any(row is None for _, _, row in rows)
+        for name, column in zip(_TYPES, columns, strict=True):
+            is_shared = name != "key" and column.count(column[0]) == len(column)
+            if is_shared:
+                shared.add(name)
+            parameters.append(column[:1] if is_shared else column)
+        statement = write_statement(frozenset(shared), may_remove=may_remove)
+        return await self._fetch(statement, *parameters)
+
     async def _make(self, names: Iterable[str]) -> dict[str, int]:
         """Make those of the namespaces that are not there; return the ids of all."""
         ordered = sorted(names)
         await self._fetch(MAKE_NAMES, ordered)
         return await _ids(self._connection, self._tables, IDS, ordered)
+
+    async def _fetch_for(
+        self, template: str, rows: Sequence[tuple[object, ...]]
+    ) -> None:
+        """Execute a statement on the columns of rows, if there are any."""
+        if rows:
+            await self._fetch(template, *map(list, zip(*rows, strict=True)))
 
     async def _fetch(self, template: str, *parameters: object) -> list[asyncpg.Record]:
         records: list[asyncpg.Record] = await self._connection.fetch(
@@ -279,7 +332,7 @@ def _row(columns: Sequence[Any]) -> Row:
 
 
 def _columns(id_: int, key: str, row: Row | None) -> tuple[object, ...]:
-    """Return the parameters of ``WRITE`` that concern a row."""
+    """Return the parameters of ``write_statement`` that concern a row."""
     if row is None:
         return id_, key, True, *_NO_ROW, None, None, None, None, False
     listed = (None, None, None, None) if row.listed is None else row.listed[:4]
