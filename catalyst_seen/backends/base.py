@@ -435,6 +435,10 @@ class SupportsListings(Protocol):
         """Read the state of a source, beside other calls; ``None`` if there is none."""
         ...
 
+    async def sources(self) -> Mapping[str, SourceRecord]:
+        """Read the states of all sources, by namespace, beside other calls."""
+        ...
+
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         """Read the keys that were observed and can be claimed, beside other calls.
 
@@ -451,8 +455,12 @@ class SupportsTransfer(Protocol):
     """Reads and writes rows and the states of sources as they are stored.
 
     A move to another database reads them here and writes them there. All instants are
-    of the clock of this backend; the caller converts them. What was read comes back
-    equal after it was written, instants to a microsecond.
+    of the clock of this backend; the caller converts them. What was written is read
+    back equal; only Redis, which expires rows by itself, rounds their ``expires_at`` up
+    to a millisecond.
+
+    A cache of a store that is open on the same backend object does not learn of what is
+    written here.
     """
 
     async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:

@@ -249,6 +249,10 @@ class MemoryBackend:
         held = waiting.count(Verdict.HELD)
         return SourceRecord(state, len(waiting) - held, held)
 
+    async def sources(self) -> dict[str, SourceRecord]:
+        found = {name: await self.source(name) for name in self._sources}
+        return {name: record for name, record in found.items() if record is not None}
+
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         now = self.now()
         found = sorted(

@@ -19,6 +19,11 @@ _PLAIN, _WIDE = 197, 198
 _MARK, _SEEN, _CLAIM = Struct("<d"), Struct("<ddH"), Struct("<ddHdB")
 _KINDS = {b"m": _MARK, b"s": _SEEN, b"c": _CLAIM}
 _WIDE_HEAD = Struct("<BBBdIddIHH")
+_M, _S, _C = b"msc"
+_NOTED = 32
+"""The difference between a letter and its capital."""
+_MOST = 65_535
+"""Attempts have two bytes."""
 _NONE = -1.0
 _POLICY = {policy: number for number, policy in enumerate(POLICIES)}
 
@@ -111,23 +116,55 @@ def _numbers(
     return Row(first, last, expires_at, None, attempt, until, POLICIES[policy]), at
 
 
+def decode_whole(value: bytes, expires_at: float | None) -> Row:
+    """Decode a whole value, with its note.
+
+    Raises:
+        ForeignValueError: It is that of another program.
+    """
+    _, row, note_at = decode(value, expires_at)
+    assert row is not None  # noqa: S101 - there is a value
+    if not note_at:
+        return row
+    return row._replace(note=_text(value[note_at - 1 :]))
+
+
+def encode_whole(row: Row) -> bytes:
+    """Encode a row, with its note."""
+    note = (row.note or "").encode()
+    if row.listed is not None or row.error:
+        return encode(row) + note
+    letter, numbers = _packed_numbers(row)
+    token = (row.token or "").encode()
+    if not note:
+        return bytes((_PLAIN, letter)) + numbers + token
+    head = bytes((_PLAIN, letter - _NOTED))
+    return b"".join((head, numbers, bytes((len(token),)), token, note))
+
+
+def _packed_numbers(row: Row) -> tuple[int, bytes]:
+    """Return the letter of a row, and its numbers."""
+    first, last, attempt = row.first_seen, row.last_seen, min(row.attempt, _MOST)
+    if row.lease_until is not None:
+        policy = _POLICY[row.on_abandoned]
+        return _C, _CLAIM.pack(first, last, attempt, row.lease_until, policy)
+    if attempt or last != first:
+        return _S, _SEEN.pack(first, last, attempt)
+    return _M, _MARK.pack(first)
+
+
 def encode(row: Row) -> bytes:
-    """Encode the row of a key that was observed, but for the note, which follows."""
+    """Encode a row that has an error, or of a key that was observed.
+
+    The note, which follows, is not encoded.
+    """
     listed = row.listed or Listed()
     texts = [(text or "").encode() for text in (listed.alias, listed.digest, row.error)]
-    letter, numbers = b"m", _MARK.pack(row.first_seen)
-    if row.lease_until is not None:
-        letter, policy = b"c", _POLICY[row.on_abandoned]
-        numbers = _CLAIM.pack(
-            row.first_seen, row.last_seen, row.attempt, row.lease_until, policy
-        )
-    elif row.attempt or row.last_seen != row.first_seen:
-        letter = b"s"
-        numbers = _SEEN.pack(row.first_seen, row.last_seen, row.attempt)
+    letter, numbers = _packed_numbers(row)
     head = _WIDE_HEAD.pack(
         _WIDE,
-        letter[0],
-        1,
+        letter,
+        row.listed is not None,
         _NONE if listed.seq is None else listed.seq,
         listed.poll,
         _NONE if listed.clock is None else listed.clock,
