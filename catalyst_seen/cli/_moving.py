@@ -124,10 +124,9 @@ async def verify(
     settings: Settings, source: AsyncSeenStore, target: AsyncSeenStore
 ) -> bool:
     """Write every difference of two stores; true if there is none."""
-    columns = {"namespace": "text", "key": "text", "what": "text"}
     with (
         progress(settings, "compared") as advance,
-        Rows(settings, columns) as rows,
+        Rows(settings, {"namespace": "text", "key": "text", "what": "text"}) as rows,
     ):
 
         def report(found: Difference) -> None:
