@@ -188,20 +188,26 @@ def is_shared(path: str) -> bool:
     The sources are this process's own table, and the locks that Linux lists: SQLite
     holds one on the ``-shm`` file for as long as a connection is open.
     """
-    database = _identify(path)
-    if OpenFiles.count(database) > 1:
-        return True
+    return OpenFiles.count(_identify(path)) > 1 or len(_lock_owners(path)) > 1
+
+
+def is_open_elsewhere(path: str) -> bool:
+    """Does another process have the file open, whether this one has or not?"""
+    return bool(_lock_owners(path) - {str(os.getpid())})
+
+
+def _lock_owners(path: str) -> set[str]:
+    """Return the processes that have a lock on the ``-shm`` of a file."""
     shared = _identify(f"{path}-shm")
     try:
         locks = Path("/proc/locks").read_text().splitlines()
     except OSError:
-        return False
-    owners = {
+        return set()
+    return {
         owner
         for *_, owner, file, _, _ in (line.split() for line in locks)
         if shared is not None and file.endswith(f":{shared[1]}")
     }
-    return len(owners) > 1
 
 
 def size(path: str) -> int:

@@ -1,3 +1,0 @@
-"""Moves everything in a store to another database."""
-
-from __future__ import annotations

@@ -1,0 +1,271 @@
+"""The move of a store: passes that copy what differs, until nothing does."""
+
+from __future__ import annotations
+
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from .._errors import ConfigurationError, StoreUnavailableError
+from .._verdict import Verdict
+from ._comparison import Comparison, Difference
+from ._contents import Contents
+from ._passes import Passes
+from ._side import Side
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from .._store import AsyncSeenStore
+    from ._passes import FoundRow, FoundState, Sink
+
+MARKER = "catalyst-seen move"
+"""The namespace that a target has while a move to it is under way: its key is that of
+the source. It is no part of what is moved."""
+
+_LEASE = 10.0
+"""Seconds after which the move of a process that was killed can be continued."""
+
+_EXACT = 0.001  # seconds: what databases round
+_ABOUT = 1.0  # seconds: what makes no difference to a person
+_SAMPLE = 100  # rows of a target that is not empty
+
+
+@dataclass
+class Pass:
+    """The outcome of one pass over both stores.
+
+    Attributes:
+        source: What the source has.
+        changed: How many rows and states of sources differed.
+    """
+
+    source: Contents = field(default_factory=Contents)
+    changed: int = 0
+
+
+class Transfer:
+    """Moves every row, and the state of every source, from one store to another.
+
+    A pass reads all that the source has and writes what the target has not, then reads
+    the target and removes what the source has not. So the first pass copies, each later
+    one takes what has changed meanwhile, and one that finds no difference has verified
+    the copy. There is no log of changes, and no memory of keys: a move that was killed
+    is begun again, and its first pass finds what is left to do.
+
+    Rows are moved as they are: with the tokens of their claims, their notes and errors,
+    and what their sources list. A lease keeps what is left of it, by the clock of each
+    database; other instants stay. Rows that have expired, or will within five seconds,
+    are not moved. The source is only read.
+    """
+
+    def __init__(
+        self,
+        source: AsyncSeenStore,
+        target: AsyncSeenStore,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Use two open stores.
+
+        Args:
+            source: The store whose rows are read.
+            target: The store whose rows are written. Nothing else may use it.
+            advance: Is called with the number of rows that were compared, of the one
+                store or the other, again and again during a pass.
+
+        Raises:
+            ConfigurationError: The stores have the same database, or one of them a
+                backend that cannot move its rows.
+        """
+        self._store = target
+        self._origin = source
+        self._source, self._target = Side(source, MARKER), Side(target, MARKER)
+        self._advance = advance
+        self._is_complete = False
+        if _are_same(self._source, self._target):
+            raise ConfigurationError(
+                "target", f"{self._target.location} is the source itself: name another"
+            )
+
+    async def check(self) -> None:
+        """Check that the move can be begun, or continued, without writing anything.
+
+        Raises:
+            ConfigurationError: As in ``under_way``.
+        """
+        await self._check_marks(_name(self._source))
+
+    @asynccontextmanager
+    async def under_way(self) -> AsyncIterator[bool]:
+        """Mark the target while rows are written; yield whether it was marked before.
+
+        The mark is a claim with the source as its key, so that one process at a time
+        moves, and that a move whose process was killed goes on when the lease is over,
+        in ten seconds. Leaving the block before ``complete`` has succeeded keeps it.
+
+        Raises:
+            ConfigurationError: The target is not empty, or another source is moved to
+                it; or a move to the source is not complete.
+            StoreUnavailableError: Another process moves the same.
+        """
+        key = _name(self._source)
+        await self._check_marks(key)
+        async with self._store.claim(
+            key, namespace=MARKER, lease=_LEASE, ttl=None, wait=_LEASE + 1,
+            keep_alive=True, on_abandoned="retry", note=_shown(self._source.location),
+        ) as claim:  # fmt: skip
+            if not claim:
+                raise StoreUnavailableError(
+                    self._target.location,
+                    "another process moves the same store to it",
+                    "Wait for its end, or end it; then repeat this",
+                )
+            if claim.verdict is Verdict.NEW:
+                await self._check_empty(key)
+            yield claim.verdict is not Verdict.NEW
+            await claim.release()
+        if self._is_complete:
+            await self._store.clear(namespace=MARKER)
+
+    async def copy(self) -> Pass:
+        """Make a pass, and write what differs. Only where ``under_way``."""
+        return await self._run(_EXACT, _Writing(self._target))
+
+    async def complete(self) -> Pass:
+        """Copy the rest and verify it, now that no program uses the source.
+
+        Returns:
+            The last pass. If it has changed anything, somebody still writes to the
+            source, and the move is not complete; nothing is lost.
+        """
+        done = await self.copy()
+        if done.changed:
+            done = await self.copy()
+        self._is_complete = not done.changed
+        return done
+
+    async def compare(self, report: Callable[[Difference], None]) -> Pass:
+        """Make a pass that only compares; times to a second.
+
+        Args:
+            report: Is called with each difference.
+        """
+        return await self._run(_ABOUT, _Reporting(report))
+
+    async def _run(self, tolerance: float, sink: Sink) -> Pass:
+        comparison = Comparison.of(self._source.now(), self._target.now(), tolerance)
+        passes = Passes(self._source, self._target, comparison, self._advance)
+        return Pass(*await passes.run(sink))
+
+    async def _check_marks(self, key: str) -> None:
+        async for mark in self._origin.records(namespace=MARKER):
+            raise ConfigurationError(
+                "source",
+                f"{self._source.location} is incomplete: the move from {mark.note} to"
+                " it has not ended. Repeat that first",
+            )
+        is_marked = False
+        async for mark in self._store.records(namespace=MARKER):
+            is_marked = True
+            if mark.key != key:
+                raise ConfigurationError(
+                    "target",
+                    f"the move from {mark.note} to {self._target.location} has not"
+                    " ended. Repeat that, or name another target",
+                )
+        if not is_marked:
+            await self._check_empty(None)
+
+    async def _check_empty(self, key: str | None) -> None:
+        """Refuse a target with rows; remove the mark that was made meanwhile."""
+        problem = await self._occupied()
+        if problem is None:
+            return
+        if key is not None:
+            await self._store.forget(key, namespace=MARKER)
+        raise ConfigurationError("target", f"{self._target.location} {problem}")
+
+    async def _occupied(self) -> str | None:
+        async with aclosing(self._target.pages()) as pages:
+            page = await anext((page async for page in pages if page), None)
+            if page is not None:
+                ids = [(row.namespace, row.key) for row in page[:_SAMPLE]]
+                rows = await self._source.rows_of(ids)
+                if rows == [row.row for row in page[:_SAMPLE]]:
+                    return (
+                        "has the same rows as the source: it is the source by another"
+                        " name, or was moved before. Compare them by --verify, and"
+                        " clear neither"
+                    )
+                return "is not empty: name one that is, such as a new file"
+        if set(await self._target.states()) - {MARKER}:
+            return "has sources: name one that is empty, such as a new file"
+        return None
+
+
+async def count(
+    store: AsyncSeenStore, advance: Callable[[int], None] = lambda _: None
+) -> Contents:
+    """Count what a store has, as a move would move it; reads every row.
+
+    Args:
+        store: The open store.
+        advance: Is called with the number of rows that were read, again and again.
+
+    Raises:
+        ConfigurationError: Its backend cannot move its rows.
+    """
+    contents, side = Contents(), Side(store, MARKER)
+    async with aclosing(side.pages()) as pages:
+        async for page in pages:
+            contents.add((row.row for row in page), side.now())
+            advance(len(page))
+    contents.sources = len(await side.states())
+    return contents
+
+
+class _Writing:
+    """Writes what differs to the target."""
+
+    def __init__(self, target: Side) -> None:
+        self._target = target
+
+    async def rows(self, found: Sequence[FoundRow]) -> None:
+        await self._target.write([(one.id, one.wanted) for one in found])
+
+    async def states(self, found: Sequence[FoundState]) -> None:
+        await self._target.write_states({one.namespace: one.wanted for one in found})
+
+
+class _Reporting:
+    """Reports what differs."""
+
+    def __init__(self, report: Callable[[Difference], None]) -> None:
+        self._report = report
+
+    async def rows(self, found: Sequence[FoundRow]) -> None:
+        for one in found:
+            if one.lasts:
+                self._report(Difference(*one.id, one.what))
+
+    async def states(self, found: Sequence[FoundState]) -> None:
+        for one in found:
+            self._report(Difference(one.namespace, None, one.what))
+
+
+def _are_same(source: Side, target: Side) -> bool:
+    """Do two stores have the same database, as far as their addresses tell?"""
+    if source.database != target.database:
+        return False
+    return source.location == target.location or source.database.startswith("/")
+
+
+def _name(side: Side) -> str:
+    """Return the key of a source; a path may be too long for one, or no text."""
+    name = f"{side.location}\n{side.database}"
+    return sha256(name.encode(errors="surrogateescape")).hexdigest()
+
+
+def _shown(location: str) -> str:
+    return location.encode(errors="backslashreplace").decode()[:1_000]
