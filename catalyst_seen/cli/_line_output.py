@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import select
 import sys
-import threading
-from contextlib import suppress
+from functools import partial
+
+from ._threads import in_thread
 
 _AT_ONCE = 4_096
 """So many bytes go into a pipe that is ready, without a wait (``PIPE_BUF``)."""
@@ -35,7 +35,7 @@ class LineOutput:
         if len(data) <= _AT_ONCE and self._is_ready():
             self._write(data)
         else:
-            await self._in_thread(data)
+            await in_thread(partial(self._write, data))
 
     def _is_ready(self) -> bool:
         poll = select.poll()
@@ -49,27 +49,3 @@ class LineOutput:
                 rest = rest[os.write(self._file, rest) :]
             except BlockingIOError:  # another program made it non-blocking
                 select.select([], [self._file], [])
-
-    async def _in_thread(self, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[None] = loop.create_future()
-
-        def settle(error: OSError | None) -> None:
-            if outcome.done():
-                return
-            if error is None:
-                outcome.set_result(None)
-            else:
-                outcome.set_exception(error)
-
-        def run() -> None:
-            error = None
-            try:
-                self._write(data)
-            except OSError as exc:
-                error = exc
-            with suppress(RuntimeError):  # the loop is closed: the process ends
-                loop.call_soon_threadsafe(settle, error)
-
-        threading.Thread(target=run, name="catalyst-seen-output", daemon=True).start()
-        await outcome

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -15,6 +16,7 @@ from catalyst_seen.feeds import Feed
 
 from ._codes import Failure
 from ._output import printable
+from ._threads import in_thread
 from ._values import namespace
 
 if TYPE_CHECKING:
@@ -25,8 +27,14 @@ _HOST = re.compile(
 )
 """What an address looks like whose scheme was left out."""
 
-_MOST_BYTES = 16 * 1024 * 1024
-"""The largest list of sources."""
+_DOCUMENTS = {".atom", ".json", ".opml", ".rdf", ".rss", ".txt", ".xml"}
+"""What a name ends with that is rather a file than a host."""
+
+INPUT = "-"
+"""Standard input, in place of a file."""
+
+_MOST_BYTES = 33 * 1024 * 1024
+"""The most that is read of a list, and of a feed on standard input."""
 
 
 def source(word: str, name: str | None = None) -> Feed:
@@ -42,7 +50,8 @@ def source(word: str, name: str | None = None) -> Feed:
         raise Failure(f"a source: {printable(exc.problem)}") from None
     except (OSError, RuntimeError) as exc:  # a loop of links; the home of nobody
         raise Failure(f"{printable(word)}: {exc}") from None
-    if not is_there and _HOST.fullmatch(feed.url):
+    is_document = feed.path.suffix.lower() in _DOCUMENTS and "/" not in feed.url
+    if not is_there and not is_document and _HOST.fullmatch(feed.url):
         shown = printable(feed.url)
         raise Failure(f"there is no file {shown}: did you mean https://{shown}?")
     return feed
@@ -62,7 +71,14 @@ def check_file(feed: Feed) -> None:
         raise Failure(f"{printable(feed.url)} is a folder: name the files in it")
 
 
-def listed(path: str) -> list[Feed]:
+async def saved_input(folder: str) -> str:
+    """Save the feed on standard input in a folder, and return the path."""
+    path = Path(folder, "input")
+    await in_thread(lambda: path.write_bytes(_content(INPUT)))
+    return str(path)
+
+
+async def listed(path: str) -> list[Feed]:
     """Return the sources of a list: OPML, or a line each with an optional name.
 
     Args:
@@ -71,8 +87,8 @@ def listed(path: str) -> list[Feed]:
     Raises:
         Failure: It cannot be read, or names no source.
     """
-    where = "standard input" if path == "-" else printable(path)
-    text = _read(path, where)
+    where = "standard input" if path == INPUT else printable(path)
+    text = await in_thread(partial(_read, path, where))
     rows = _outlines(text, where) if text.lstrip().startswith("<") else _lines(text)
     feeds = []
     for place, word, name in rows:
@@ -111,11 +127,7 @@ def _place(feed: Feed) -> object:
 
 def _read(path: str, where: str) -> str:
     try:
-        if path == "-":
-            content = sys.stdin.buffer.read(_MOST_BYTES + 1)
-        else:
-            with Path(path).open("rb") as file:
-                content = file.read(_MOST_BYTES + 1)
+        content = _content(path)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or exc
         raise Failure(f"the list {where} cannot be read: {reason}") from None
@@ -125,6 +137,20 @@ def _read(path: str, where: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Failure(f"the list {where} is no text in UTF-8") from None
+
+
+def _content(path: str) -> bytes:
+    """Read a file, one byte over the limit at most.
+
+    Standard input has no buffer here, whose lock would be held when the process ends.
+    """
+    descriptor = 0 if path == INPUT else os.open(path, os.O_RDONLY)
+    is_own = path != INPUT
+    with open(descriptor, "rb", buffering=0, closefd=is_own) as file:
+        content = bytearray()
+        while chunk := file.read(min(_MOST_BYTES + 1 - len(content), 1_048_576)):
+            content += chunk
+    return bytes(content)
 
 
 def _lines(text: str) -> Iterator[tuple[str, str, str]]:

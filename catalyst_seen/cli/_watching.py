@@ -36,8 +36,7 @@ class Watching:
         self._settings = settings
         self._deliveries = deliveries
         self._polls = self._failed = 0
-        # Notices say the same once for a person.
-        logging.getLogger("catalyst_seen").addFilter(_is_of_no_feed)
+        quiet_feeds()
 
     async def follow(self, polls: AsyncGenerator[Poll, None]) -> None:
         """Deliver after each poll, and between polls what is due again."""
@@ -105,6 +104,11 @@ async def forced(poller: Poller, feeds: Iterable[Feed]) -> AsyncGenerator[Poll, 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def quiet_feeds() -> None:
+    """Log no events of feeds: a person is told the same by the polls, and once."""
+    logging.getLogger("catalyst_seen").addFilter(_is_of_no_feed)
 
 
 def name_of(feed: Feed) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._codes import Failure
 from .._commands import command as declare
 from .._entry_filter import EntryFilter
 from .._feeds_extra import feeds_needed
+from .._output import lasting
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import NAMESPACE, duration
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .._deliveries import Destination
 
 _EVERY = 900.0
+_INPUT = "-"
 
 
 def _first(text: str) -> str | int:
@@ -134,26 +137,30 @@ async def command(
     An entry is pending until its line is written, or its command has ended with 0: a
     crash, a closed pipe or a failed command loses none. A failed command runs again
     after 30s, then after twice as long, up to an hour; exit code 75 asks for that
-    without ever being held. Exit code 4: some feeds or commands failed.
+    without ever being held. A - is a feed on standard input. Exit code 4: some feeds
+    or commands failed.
     """
-    _check(options)
+    _check(sources, options)
     with feeds_needed():
         from catalyst_seen.feeds import Poller
 
         from .._deliveries import Deliveries
         from .._watching import Watching, forced
-    feeds = _feeds(sources, options["files"], options["namespace"])
     wanted = EntryFilter(options["include"], options["exclude"])
     destination = _destination(settings, options)
-    every, is_once = options["every"] or _EVERY, options["is_once"]
     deliveries = Deliveries(settings, destination, wanted, options["max_attempts"])
-    async with (
-        opened(settings, create=True, purges=not is_once) as store,
-        Poller(store, every=every, first=options["first"]) as poller,
-    ):
+    every, is_once = options["every"] or _EVERY, options["is_once"]
+    async with AsyncExitStack() as stack:
+        feeds = await _feeds(sources, options, stack)
+        store = await stack.enter_async_context(
+            opened(settings, create=True, purges=not is_once)
+        )
+        poller = await stack.enter_async_context(
+            Poller(store, every=every, first=options["first"])
+        )
         watching = Watching(settings, deliveries)
         if not is_once:
-            settings.explain(f"{len(feeds)} feeds, each every {every:g} seconds")
+            settings.say(f"{len(feeds):,} to watch, polled every {lasting(every)}")
         await watching.follow(
             forced(poller, feeds)
             if options["is_forced"]
@@ -162,34 +169,44 @@ async def command(
         await watching.finish()
 
 
-def _check(options: dict[str, Any]) -> None:
-    """Refuse options that have no effect."""
-    if options["is_once"] and options["every"]:
-        raise click.UsageError("--every has no effect with --once")
-    if options["is_forced"] and not options["is_once"]:
-        raise click.UsageError("--force goes with --once")
-    if options["program"] is None:
-        for name in ("max_attempts", "timeout"):
-            if options[name] is not None:
-                raise click.UsageError(f"--{name.replace('_', '-')} goes with --exec")
-    elif options["form"]:
-        raise click.UsageError("--format has no effect with --exec: nothing is printed")
+def _check(words: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Refuse what has no effect, or no meaning."""
+    name, is_once = options["namespace"], options["is_once"]
+    has_program = options["program"] is not None
+    has_limits = options["max_attempts"] is not None or options["timeout"] is not None
+    is_alone = len(words) == 1 and not options["files"]
+    refused = {
+        "name a feed: URL, FILE, or --file with a list": not (
+            words or options["files"]
+        ),
+        "--namespace goes with one URL or FILE": name is not None and not is_alone,
+        "--namespace: the entries of a feed need a name": name == "",
+        "standard input needs --once and --namespace NAME": _INPUT in words
+        and not (name and is_once),
+        "--every has no effect with --once": is_once and options["every"],
+        "--force goes with --once": options["is_forced"] and not is_once,
+        "--format has no effect with --exec": has_program and options["form"],
+        "--max-attempts and --timeout go with --exec": has_limits and not has_program,
+    }
+    for problem, is_so in refused.items():
+        if is_so:
+            raise click.UsageError(problem)
 
 
-def _feeds(
-    words: tuple[str, ...], files: tuple[str, ...], name: str | None
+async def _feeds(
+    words: tuple[str, ...], options: dict[str, Any], stack: AsyncExitStack
 ) -> list[Feed]:
-    from .._sources import check_file, distinct, listed, source
+    """Return the sources, each once."""
+    from .._sources import check_file, distinct, listed, saved_input, source
 
-    typed = [source(word, name) for word in words]
-    for feed in typed:
+    if _INPUT in words:
+        words = (await saved_input(stack.enter_context(TemporaryDirectory())),)
+    feeds = [source(word, options["namespace"]) for word in words]
+    for feed in feeds:
         check_file(feed)
-    feeds = distinct([*typed, *(feed for file in files for feed in listed(file))])
-    if not feeds:
-        raise click.UsageError("name a feed: URL, FILE, or --file with a list")
-    if name is not None and (len(feeds) > 1 or files):
-        raise Failure("--namespace goes with one URL or FILE: others need their own")
-    return feeds
+    for file in options["files"]:
+        feeds += await listed(file)
+    return distinct(feeds)
 
 
 def _destination(settings: Settings, options: dict[str, Any]) -> Destination:
