@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from catalyst_seen import LeaseLostError, StoreError
 
 from ._entries import entry_of
-from ._output import lasting, printable
+from ._output import span, printable
 
 if TYPE_CHECKING:
     from catalyst_seen import AsyncSeenStore, Claim
@@ -152,7 +152,7 @@ class Deliveries:
             await claim.release(pause, error=exc.problem)
             self._plan(claim.namespace, pause)
             say = self._settings.explain if exc.is_later else self._settings.say
-            say(f"{what}: {exc.problem}; again in {lasting(pause)}")
+            say(f"{what}: {exc.problem}; again in {span(pause)}")
         else:
             await claim.hold(exc.problem)
             self._settings.say(

@@ -15,7 +15,7 @@ import click
 
 from ._deliveries import DeliveryError
 from ._entries import as_json, data_of
-from ._output import lasting
+from ._output import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ class EntryCommand:
             async with asyncio.timeout(self._timeout):
                 code = await process.wait()
         except TimeoutError:
-            problem = f"not done within {lasting(self._timeout)}"
+            problem = f"not done within {span(self._timeout)}"
             raise DeliveryError(problem) from None
         finally:
             await _end(process)

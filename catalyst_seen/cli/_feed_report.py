@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ._output import lasting, printable
+from ._output import span, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def report(poll: Poll, asks: float) -> Iterator[str]:
         yield f"address: {printable(listing.url)}, after redirects"
     yield from _keys(listing)
     if asks:
-        yield f"it asks for at least {lasting(asks)} between two polls"
+        yield f"it asks for at least {span(asks)} between two polls"
     yield from _warnings(listing)
 
 

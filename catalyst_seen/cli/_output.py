@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from itertools import compress
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 from .._durations import format_duration
+from ._notes import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from rich.console import Console
+
     from ._settings import Settings
 
-Kind = Literal["text", "number", "instant", "duration"]
-"""What a column has: instants are seconds since 1970, durations are seconds."""
+Kind = Literal["text", "number", "count", "instant", "duration", "flag", "note"]
+"""What a column has: instants are seconds since 1970, durations are seconds; a count
+is a number whose zero says nothing, a flag is true or false, and a note is a long text,
+shown in short."""
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # dumps makes one a call
+_PAGE = 1_000  # rows of one table on a terminal
+_INSTANT, _NUMBER, _TEXT = 19, 9, 16
+"""The least widths of columns in a table; a narrower terminal has a block for a row."""
 
 
 class Rows:
@@ -29,12 +41,14 @@ class Rows:
 
     In a pipe each row is written as it is added, as a JSON object: instants as RFC 3339
     in UTC, durations in seconds, and what is ``None`` as null. On a terminal they form
-    a table, with the time of this machine.
+    a table, with the time of this machine and without columns that are empty; on a
+    narrow one each row is a block of lines.
     """
 
     def __init__(self, settings: Settings, columns: Mapping[str, Kind]) -> None:
         self._columns = columns
-        self._is_table = sys.stdout.isatty() and not settings.is_json
+        self._instants = [n for n, kind in columns.items() if kind == "instant"]
+        self._is_table = is_for_person(settings)
         self._rows: list[list[str]] = []
         self.count: int = 0
 
@@ -52,32 +66,88 @@ class Rows:
         if self._is_table:
             shown = [_shown(values.get(n), kind) for n, kind in self._columns.items()]
             self._rows.append(shown)
+            if len(self._rows) == _PAGE:
+                self._write_table()
         else:
-            data = {n: _datum(values.get(n), kind) for n, kind in self._columns.items()}
+            data: dict[str, Any] = {name: values.get(name) for name in self._columns}
+            for name in self._instants:
+                if data[name] is not None:
+                    data[name] = rfc3339(data[name])
             write_json(data)
 
     def _write_table(self) -> None:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        filled = [any(row[n] for row in self._rows) for n in range(len(self._columns))]
+        columns = dict(compress(self._columns.items(), filled))
+        rows = [list(compress(row, filled)) for row in self._rows]
+        self._rows.clear()
+        console = console_of(sys.stdout)
+        if console.width < sum(_least(kind) + 1 for kind in columns.values()):
+            for row in rows:
+                write_block(dict(zip(columns, row, strict=True)))
+                console.print()
+        else:
+            _print_table(console, columns, rows)
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, kind in self._columns.items():
-            is_number = kind in {"number", "duration"}
-            table.add_column(
-                name.replace("_", " "),
-                justify="right" if is_number else "left",
-                overflow="fold",
-                no_wrap=kind == "instant",
-            )
-        for row in self._rows:
-            table.add_row(*map(Text, row))
-        Console(highlight=False).print(table)
+
+def _least(kind: Kind) -> int:
+    if kind == "instant":
+        return _INSTANT
+    return _TEXT if kind in {"text", "note"} else _NUMBER
+
+
+def _print_table(
+    console: Console, columns: Mapping[str, Kind], rows: list[list[str]]
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, kind in columns.items():
+        table.add_column(
+            name.replace("_", " "),
+            justify="right" if kind in {"number", "count", "duration"} else "left",
+            overflow="fold",
+            no_wrap=kind == "instant",
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def write_block(fields: Mapping[str, str]) -> None:
+    """Write labels with their texts on a terminal; those without a text are left out.
+
+    A text may have the characters of others: each that controls a terminal is shown.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    block = Table.grid(padding=(0, 2, 0, 0))
+    block.add_column(no_wrap=True, style="bold")
+    block.add_column(overflow="fold")
+    for label, text in fields.items():
+        if text:
+            block.add_row(Text(label.replace("_", " ")), Text(printable(text)))
+    console_of(sys.stdout).print(block)
+
+
+def console_of(stream: TextIO) -> Console:
+    """Return what writes tables to a stream; without any style under ``NO_COLOR``."""
+    from rich.console import Console
+
+    if os.environ.get("NO_COLOR"):
+        return Console(file=stream, highlight=False, color_system=None)
+    return Console(file=stream, highlight=False)
+
+
+def is_for_person(settings: Settings) -> bool:
+    """Is data shown to a person, and not written for a program?"""
+    return sys.stdout.isatty() and not settings.is_json
 
 
 def write_json(data: Mapping[str, Any]) -> None:
     """Write an object as one line of JSON."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.write(f"{_encode(data)}\n")
 
 
 def rfc3339(instant: float) -> str:
@@ -100,25 +170,24 @@ def local(instant: float) -> str:
     return datetime.fromtimestamp(instant).isoformat(" ", "seconds")  # noqa: DTZ006
 
 
-def lasting(seconds: float) -> str:
-    """Return a duration as a text such as ``1h30m``."""
+def span(seconds: float) -> str:
+    """Return a duration as a text, such as ``1h30m``."""
     return format_duration(seconds)
 
 
-def _datum(value: Any, kind: Kind) -> Any:
-    return rfc3339(value) if kind == "instant" and value is not None else value
-
-
 def _shown(value: Any, kind: Kind) -> str:
-    if value is None:
-        return ""
-    if kind == "instant":
-        return local(value)
-    if kind == "duration":
-        return format_duration(round(value))
-    if kind == "number":
-        return f"{value:,}"
-    return printable(str(value))
+    return "" if value is None else printable(_TEXTS[kind](value))
+
+
+_TEXTS: Mapping[Kind, Callable[[Any], str]] = {
+    "text": str,
+    "number": "{:,}".format,
+    "count": lambda count: f"{count:,}" if count else "",
+    "instant": local,
+    "duration": lambda seconds: format_duration(round(seconds)),
+    "flag": lambda flag: "yes" if flag else "",
+    "note": shortened,
+}
 
 
 @contextmanager

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from catalyst_seen import AsyncSeenStore, ConfigurationError, SeenStoreConfig
+from catalyst_seen import (
+    AsyncSeenStore,
+    ConfigurationError,
+    SeenStoreConfig,
+    StoreUnavailableError,
+)
+
+from ._codes import Code, Failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,9 +77,26 @@ async def opened(
     config = configuration(target or settings.store, create=create)
     if not purges:
         options["purge_interval"] = None
-    async with AsyncSeenStore(config, on_error="raise", **options) as store:
+    store = AsyncSeenStore(config, on_error="raise", **options)
+    try:
+        await store.open()
+    except StoreUnavailableError as exc:
+        raise (exc if create or config.create else _absent(exc)) from None
+    async with aclosing(store):
         if create:
             settings.explain(f"store: {store.location}")
         else:
             settings.say(f"store: {store.location}")
         yield store
+
+
+def _absent(exc: StoreUnavailableError) -> Exception:
+    """Return what a person is told if there is no store, in the words of the tool."""
+    if "create=False" not in exc.cause:
+        return exc
+    what = exc.cause.partition(", and")[0].removesuffix(" of a store")
+    return Failure(
+        f"{exc.location}: {what}: name the store with --store, or make one:"
+        " filter, each, once, watch and import do",
+        Code.UNAVAILABLE,
+    )

@@ -14,7 +14,7 @@ import click
 
 from catalyst_seen import InvalidKeyError
 
-from .._validation import check_key, check_namespace, seconds
+from .._validation import check_key, check_namespace, check_prefix, seconds, timestamp
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -68,6 +68,14 @@ def key(text: str) -> str:
         raise click.BadParameter(exc.problem) from None
 
 
+def prefix(text: str) -> str:
+    """Return how keys begin, or a pattern of them."""
+    try:
+        return check_prefix(text)
+    except InvalidKeyError as exc:
+        raise click.BadParameter(exc.problem) from None
+
+
 def instant(text: str) -> float:
     """Return an instant in seconds since 1970.
 
@@ -75,8 +83,8 @@ def instant(text: str) -> float:
     1970; or a time ago, such as ``3d``.
     """
     try:
-        return _instant(text)
-    except ValueError:
+        return timestamp(_instant(text), time.time)
+    except (ValueError, OverflowError):
         raise click.BadParameter(
             f"{text!r} is not an instant such as 2026-11-28, 2026-11-28T06:30,"
             " 1795824000, or 3d for three days ago"

@@ -11,7 +11,7 @@ import click
 from .._commands import command as declare
 from .._entry_filter import EntryFilter
 from .._feeds_extra import feeds_needed
-from .._output import lasting
+from .._output import span
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import NAMESPACE, duration
@@ -160,7 +160,7 @@ async def command(
         )
         watching = Watching(settings, deliveries)
         if not is_once:
-            settings.say(f"{len(feeds):,} to watch, polled every {lasting(every)}")
+            settings.say(f"{len(feeds):,} to watch, polled every {span(every)}")
         await watching.follow(
             forced(poller, feeds)
             if options["is_forced"]

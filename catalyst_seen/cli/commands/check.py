@@ -1,0 +1,61 @@
+"""``check``: the health of a store, as an exit code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from .._codes import Code
+from .._commands import command as declare
+from .._output import is_for_person, printable, write_json
+from .._settings import Settings, pass_settings
+from .._stores import opened
+
+if TYPE_CHECKING:
+    from catalyst_seen import CheckReport
+
+_LONGEST = 300
+
+
+@declare(
+    "check",
+    examples=[
+        ("catalyst-seen check || echo 'the store needs somebody'", "for a monitor"),
+        ("catalyst-seen check --full", "compare every row with every index"),
+    ],
+)
+@click.option(
+    "--full", is_flag=True, help="Compare every row with every index; takes longer."
+)
+@pass_settings
+async def command(settings: Settings, *, full: bool) -> None:
+    """Check the health of the store, while other programs use it.
+
+    On SQLite it reads the whole file for damage; on a server, the settings that would
+    break a promise. A terminal gets lines, a pipe one JSON object.
+
+    Exit code: 0 if all is well, 1 if there is a problem, each on a line; 3 if the store
+    cannot be opened.
+    """
+    async with opened(settings) as store:
+        report = await store.check(full=full)
+    if is_for_person(settings):
+        _show(report)
+    else:
+        write_json(asdict(report))
+        for problem in report.problems:
+            settings.say(f"problem: {_in_one_line(problem)}")
+    settings.code = Code.DONE if report else Code.NO
+
+
+def _show(report: CheckReport) -> None:
+    for line in str(report).splitlines():
+        click.echo(printable(line))
+
+
+def _in_one_line(problem: str) -> str:
+    """Return a problem in one line; the data has all of it."""
+    line = " ".join(problem.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

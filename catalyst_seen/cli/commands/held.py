@@ -1,0 +1,29 @@
+"""``held``: the keys that a person has to decide about."""
+
+from __future__ import annotations
+
+from .._commands import command as declare
+from .._settings import Settings, pass_settings
+from .._values import NAMESPACE
+from .._waiting import list_waiting
+
+
+@declare(
+    "held",
+    examples=[
+        ("catalyst-seen held", "what waits for a decision, the oldest first"),
+        (
+            "catalyst-seen held -n news && catalyst-seen resolve -n news '*' --again",
+            "show it, then have all of it handled again",
+        ),
+    ],
+)
+@NAMESPACE
+@pass_settings
+async def command(settings: Settings, namespace: str | None) -> None:
+    """List the keys that are held, the oldest first; resolve decides about them.
+
+    A key is held if the lease of a claim with the policy "hold" has ended, or its last
+    allowed attempt failed. The exit code is 0, also if there are none.
+    """
+    await list_waiting(settings, namespace, ("held",), "nothing is held")

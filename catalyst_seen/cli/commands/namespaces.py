@@ -1,0 +1,49 @@
+"""``namespaces``: what namespaces there are, and how many keys each has."""
+
+from __future__ import annotations
+
+from .._commands import command as declare
+from .._output import Rows
+from .._settings import Settings, pass_settings
+from .._states import STATES, counted_by_state
+from .._stores import opened
+
+
+@declare(
+    "namespaces",
+    examples=[
+        ("catalyst-seen namespaces", "show what the store has"),
+        (
+            "catalyst-seen namespaces --json | wc -l",
+            "count the namespaces",
+        ),
+    ],
+)
+@pass_settings
+async def command(settings: Settings) -> None:
+    """List the namespaces: keys by their state, and the source that was polled.
+
+    The default namespace has no name. One without a key is not listed; feeds lists
+    every source.
+    """
+    async with opened(settings) as store:
+        counts = await counted_by_state(store, None)
+        with Rows(
+            settings,
+            {
+                "namespace": "text",
+                **dict.fromkeys(STATES, "number"),
+                "has_source": "flag",
+                "last_poll": "instant",
+            },
+        ) as rows:
+            for name in sorted(counts):
+                source = await store.source(namespace=name) if name else None
+                rows.add(
+                    namespace=name,
+                    **{state: counts[name][state] for state in STATES},
+                    has_source=source is not None,
+                    last_poll=source.last_poll if source else None,
+                )
+    if not rows.count:
+        settings.say("there are no keys")

@@ -1,0 +1,174 @@
+"""``why``: everything that a store knows of a key."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .._answers import Answer, answer_for, expiry_of
+from .._codes import Code
+from .._commands import command as declare
+from .._lookup import find, names_of
+from .._near import tell_near
+from .._notes import entry_of, shortened
+from .._output import is_for_person, rfc3339, write_block, write_json
+from .._settings import Settings, pass_settings
+from .._spoken import in_namespace, quoted, when
+from .._stores import opened
+from .._values import NAMESPACE, key
+
+if TYPE_CHECKING:
+    from catalyst_seen import AsyncSeenStore, Record, Source
+
+_INSTANTS = ("first_seen", "last_seen", "expires_at", "until")
+
+
+@declare(
+    "why",
+    examples=[
+        ("catalyst-seen why order-17", "show what is known, in every namespace"),
+        (
+            "catalyst-seen why -n news https://example.org/1 --json",
+            "the same of one namespace, for a program",
+        ),
+    ],
+)
+@NAMESPACE
+@click.argument("keyword", metavar="KEY", type=key)
+@pass_settings
+async def command(settings: Settings, namespace: str | None, keyword: str) -> None:
+    """Show everything that the store knows of a key, and what follows.
+
+    Without -n it looks in every namespace. It changes nothing: the answers of
+    check_and_mark and claim are foretold from the state of the key. For a key that is
+    unseen, it names keys that are near: in another case, namespace or spelling.
+
+    Exit code: 0 if the key is known, 1 if it is unseen.
+    """
+    async with opened(settings) as store:
+        names = await names_of(store, namespace)
+        records = await find(store, keyword, names)
+        now = time.time()
+        for record in records:
+            _show(settings, record, await _source(store, record.namespace), now)
+        if not records:
+            settings.code = Code.NO
+            await _tell_unseen(settings, store, keyword, namespace, len(names))
+        elif namespace is None:
+            settings.say(f"{_where(len(records))} of {len(names):,}")
+
+
+def _where(count: int) -> str:
+    return f"known in {count:,} namespace{'' if count == 1 else 's'}"
+
+
+async def _tell_unseen(
+    settings: Settings,
+    store: AsyncSeenStore,
+    keyword: str,
+    namespace: str | None,
+    count: int,
+) -> None:
+    where = f"in each of the {count:,} namespaces"
+    if namespace is not None:
+        where = in_namespace(namespace)
+    elif count == 1:
+        where = "in the only namespace"
+    elif not count:
+        where = "(the store has no keys)"
+    reason = answer_for(None, 0, has_source=False).because
+    settings.say(f"{quoted(keyword)} is unseen {where}")
+    settings.say(f"check_and_mark would answer NEW: {reason}")
+    await tell_near(settings, store, keyword, namespace)
+
+
+async def _source(store: AsyncSeenStore, namespace: str) -> Source | None:
+    return await store.source(namespace=namespace) if namespace else None
+
+
+def _show(
+    settings: Settings, record: Record, source: Source | None, now: float
+) -> None:
+    answer = answer_for(record, now, has_source=source is not None)
+    if not is_for_person(settings):
+        write_json(_data(record, source, answer))
+        return
+    write_block(
+        {
+            **_state(record, source, now),
+            **_note(record),
+            "last_error": record.error or "",
+            "source": _spoken(source, now) if source else "",
+            **_answers(answer),
+        }
+    )
+    click.echo()
+
+
+def _state(record: Record, source: Source | None, now: float) -> dict[str, str]:
+    is_claimed = record.state == "claimed"
+    until = when(record.until, now) if record.until is not None else ""
+    return {
+        "key": record.key,
+        "namespace": record.namespace or "the default one",
+        "state": record.state,
+        "first_seen": when(record.first_seen, now),
+        "last_seen": when(record.last_seen, now),
+        "lease until" if is_claimed else "claimable from": until,
+        "attempts": str(record.attempt or ""),
+        "expires": expiry_of(record, now, has_source=source is not None),
+    }
+
+
+def _note(record: Record) -> dict[str, str]:
+    if not record.note:
+        return {}
+    entry = entry_of(record.note)
+    if entry is None:
+        return {"note": shortened(record.note)}
+    return {name: str(entry.get(name, "")) for name in ("title", "link")}
+
+
+def _answers(answer: Answer) -> dict[str, str]:
+    verdict = answer.verdict.name
+    attempt = f", as attempt {answer.attempt}" if answer.attempt else ""
+    return {
+        "check_and_mark": f"would answer {verdict}, because {answer.because}",
+        "claim": f"would answer {verdict}{attempt}",
+    }
+
+
+def _spoken(source: Source, now: float) -> str:
+    """Return what is known of a source, in a sentence."""
+    last = when(source.last_poll, now) if source.last_poll is not None else "never"
+    failed = f"; the last poll failed: {source.error}" if source.error else ""
+    return (
+        f"{source.polls:,} polls, the last one {last}; {source.listed:,} listed,"
+        f" {source.pending:,} pending, {source.held:,} held{failed}"
+    )
+
+
+def _data(record: Record, source: Source | None, answer: Answer) -> dict[str, Any]:
+    """Return everything of a record, for a program."""
+    data = asdict(record)
+    for name in _INSTANTS:
+        data[name] = None if data[name] is None else rfc3339(data[name])
+    verdict = {"verdict": answer.verdict.value, "retry_after": answer.retry_after}
+    return {
+        **data,
+        "source": _source_data(source) if source else None,
+        "check_and_mark": {**verdict, "because": answer.because},
+        "claim": {**verdict, "attempt": answer.attempt},
+    }
+
+
+def _source_data(source: Source) -> dict[str, Any]:
+    shown = ("polls", "first_poll", "last_poll", "listed", "pending", "held", "error")
+    instants = ("first_poll", "last_poll")
+    data = {name: getattr(source, name) for name in shown}
+    for name in instants:
+        data[name] = None if data[name] is None else rfc3339(data[name])
+    return data
