@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from catalyst_seen import LeaseLostError, StoreError
 
 from ._entries import entry_of
-from ._output import span, printable
+from ._output import printable, span
 
 if TYPE_CHECKING:
     from catalyst_seen import AsyncSeenStore, Claim

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ._output import span, printable
+from ._output import printable, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
