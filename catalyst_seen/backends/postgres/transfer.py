@@ -24,7 +24,7 @@ from .queries import ROW
 from .sources import WRITE_SOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     import asyncpg
 
@@ -215,29 +215,28 @@ class Transfer:
         if not ordered:
             return
 
-        async def send(attempt: Attempt) -> None:
-            with wait_for_locks():
-                async with self._connections.acquire(
-                    timeout=attempt.timeout
-                ) as connection:
-                    writing = _Writing(connection, self._tables, attempt.timeout)
-                    await writing.write(ordered)
-
-        await self._channel.request(send, is_change=True)
+        await self._change(lambda writing: writing.write(ordered))
 
     async def write_states(self, states: Mapping[str, SourceState | None]) -> None:
         """Replace states in one transaction; ``None`` removes one."""
-
-        async def send(attempt: Attempt) -> None:
-            with wait_for_locks():
-                async with self._connections.acquire(
-                    timeout=attempt.timeout
-                ) as connection:
-                    writing = _Writing(connection, self._tables, attempt.timeout)
-                    await writing.write_states(states)
-
         if states:
-            await self._channel.request(send, is_change=True)
+            await self._change(lambda writing: writing.write_states(states))
+
+    async def _change(self, change: Callable[[_Writing], Awaitable[None]]) -> None:
+        """Write in one transaction.
+
+        Each statement may take longer than a wait for a lock, however little is left of
+        the time: else the outcome of one that waits would be unknown.
+        """
+
+        async def send(_: Attempt) -> None:
+            connections = self._connections
+            with wait_for_locks():
+                async with connections.acquire() as connection:
+                    timeout = connections.request_timeout
+                    await change(_Writing(connection, self._tables, timeout))
+
+        await self._channel.request(send, is_change=True)
 
 
 class _Writing:
@@ -305,8 +304,9 @@ class _Writing:
         self, template: str, rows: Sequence[tuple[object, ...]]
     ) -> None:
         """Execute a statement on the columns of rows, if there are any."""
-        if rows:
-            await self._fetch(template, *map(list, zip(*rows, strict=True)))
+        for first in range(0, len(rows), _PAGE):
+            columns = zip(*rows[first : first + _PAGE], strict=True)
+            await self._fetch(template, *map(list, columns))
 
     async def _fetch(self, template: str, *parameters: object) -> list[asyncpg.Record]:
         records: list[asyncpg.Record] = await self._connection.fetch(
