@@ -144,3 +144,23 @@ async def test_values_of_other_programs_are_untouched(server: Server) -> None:
             with pytest.raises(SchemaError, match="another program"):
                 await transfer(store).read_source_states()
             assert values.all() == before
+
+
+async def test_full_server(server: Server) -> None:
+    """A server that refuses writes says what to do, and a removal is still done."""
+    async with to(server) as store:
+        now = store._lifecycle.backend.now()
+        (one, other) = ((("n", key), Row(now, now, None)) for key in "ab")
+        await transfer(store).write_rows([one])
+        nodes = server.nodes if isinstance(server, ValkeyCluster) else [server]
+        for limit in (1, 0):
+            for node in nodes:
+                with node.client() as client:
+                    client.config_set("maxmemory", limit)
+            if limit:
+                with pytest.raises(StoreUnavailableError, match="Raise maxmemory"):
+                    await transfer(store).write_rows([other])
+                with pytest.raises(StoreUnavailableError, match="Raise maxmemory"):
+                    await transfer(store).write_source_states({"n": STATE})
+                await transfer(store).write_rows([(one[0], None)])
+        assert await rows_of(store) == {}
