@@ -73,7 +73,9 @@ def _fill(store: str, keys: int) -> None:
         for claim in released:
             claim.release(delay=60, error="an error")
         feed = made.namespace("feed", first="all")
-        feed.observe([f"entry {n}" for n in others], note=lambda key: f"note of {key}")
+        feed.observe(
+            [f"entry {n}" for n in others], key=str, note=lambda key: f"note of {key}"
+        )
 
 
 def _move(source: str, target: str) -> None:
