@@ -54,7 +54,9 @@ class Move:
             else:
                 await self._copy_until(few)
                 await self._wait_for_stop()
-            done = await self._step("last pass", self._transfer.complete)
+            done = await self._step(
+                "the rest, and a comparison", self._transfer.complete
+            )
         if done.changed:
             raise Failure(
                 f"{done.changed:,} rows changed during the comparison: a program still"
@@ -71,8 +73,8 @@ class Move:
             self._passes += 1
             done = await self._step(f"pass {self._passes}", self._transfer.copy)
             self._keys = done.source.keys
-            if done.changed <= few or (before is not None and done.changed >= before):
-                return
+            if done.changed <= few or (before and done.changed > before / 2):
+                return  # the rest is what changes during a pass
             before = done.changed
 
     async def _step(self, name: str, work: Callable[[], Awaitable[Pass]]) -> Pass:

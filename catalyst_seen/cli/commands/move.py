@@ -83,7 +83,7 @@ async def command(
                 return
             move = Move(settings, origin, other)
             write_contents(settings, await move.run(few=few, is_stopped=stopped))
-    settings.say(f"moved, and equal: programs can use {target} now")
+    settings.say(f"moved, and equal: programs can use {other.location} now")
 
 
 def _check(settings: Settings, source: str, target: str) -> None:
