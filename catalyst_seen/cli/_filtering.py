@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._passing import Passing
 
 Keyed = tuple[str, bytes]
-"""A key and its line."""
+"""A key and its line, without the line feed."""
 
 _AT_ONCE, _BYTES_AT_ONCE = 1_000, 64 * 1024
 """Lines, and their bytes, that are claimed at once: as much as a pipe holds."""

@@ -142,12 +142,14 @@ async def _run(settings: Settings, sieve: Sieve, keys: LineKeys) -> None:
 
 def _keyed(block: list[bytes], keys: LineKeys) -> tuple[list[Keyed], list[bytes]]:
     """Return the keys and lines of a block, and the lines without a key."""
-    of = keys.of
-    keyed = [(key, line + b"\n") for line in block if (key := of(line)) is not None]
-    if len(keyed) == len(block):
-        return keyed, []
-    lines = (line for line in block if line and not line.isspace())
-    return keyed, [line for line in lines if of(line) is None]
+    keyed: list[Keyed] = []
+    without: list[bytes] = []
+    for key, line in zip(keys.of_all(block), block, strict=True):
+        if key is not None:
+            keyed.append((key, line))
+        elif line and not line.isspace():
+            without.append(line)
+    return keyed, without
 
 
 def _report(
