@@ -59,10 +59,14 @@ class Outlet:
 
         Its exception is ``BrokenPipeError`` if there is no reader, else a ``Failure``.
         """
+        return self.start_pieces(self._pieces(lines))
+
+    def start_pieces(self, pieces: list[bytes]) -> asyncio.Future[None]:
+        """Begin to write bytes as they are."""
         if not self._thread.is_alive():
             self._thread.start()
         done: asyncio.Future[None] = self._loop.create_future()
-        self._jobs.put((self._pieces(lines), done))
+        self._jobs.put((pieces, done))
         return done
 
     def arrived(self) -> int:
