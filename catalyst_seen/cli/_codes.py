@@ -26,6 +26,10 @@ class Code(IntEnum):
     """``once``: another process has the key (``EX_TEMPFAIL`` of ``sysexits.h``)."""
     OWN_ERROR = 125
     """``once``: an error of the tool, not of the command that it runs."""
+    NOT_EXECUTABLE = 126
+    """``once``: its command cannot be executed."""
+    NOT_FOUND = 127
+    """``once``: its command is not there."""
 
 
 class Failure(click.ClickException):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from ._running import asynchronous
-from ._settings import common_options
+from ._settings import Settings, common_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -40,10 +40,20 @@ class Command(click.Command):
     """A command with examples at the end of its help."""
 
     def __init__(
-        self, *args: Any, examples: Sequence[tuple[str, str]] = (), **kwargs: Any
+        self,
+        *args: Any,
+        examples: Sequence[tuple[str, str]] = (),
+        error_code: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.error_code: int | None = error_code
         self.examples: list[Example] = [Example(*one) for one in examples]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse its words; what is wrong with them has the code of its errors."""
+        ctx.ensure_object(Settings).error_code = self.error_code
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
@@ -68,7 +78,8 @@ def command(
         examples: At least two: a command line, and what it does.
         has_data: Does it write data, so that it has ``--json``?
         has_volume: Has it ``-q`` and ``-v`` for what is said?
-        settings: Further arguments of ``click.command``.
+        settings: Further arguments of ``Command``: ``error_code`` is the exit code of
+            each of its errors.
     """
     add = partial(common_options, has_data=has_data, has_volume=has_volume)
 

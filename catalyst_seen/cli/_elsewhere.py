@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _LONGEST_WAIT = 60.0
 _SLACK = 0.5
+_PARTS = 20
 _ROOM = 10_000
 
 
@@ -49,7 +50,8 @@ class Elsewhere:
         now, left = self._time(), retry_after or 0.0
         rest = self._pauses.get(key, _FIRST_PAUSE)
         self._pauses[key] = min(2 * rest, _LONGEST_PAUSE)
-        self._kept[key] = _Kept(line, now + min(rest, left), now + left)
+        rest = min(max(rest, left / _PARTS), left)
+        self._kept[key] = _Kept(line, now + rest, now + left)
 
     def pause(self) -> float | None:
         """Return the seconds until the next one is to be tried; ``None`` is never."""
@@ -72,15 +74,18 @@ class Elsewhere:
     ) -> None:
         """Try them until none is left, or the leases of now should be over.
 
+        What is put off for more than a minute is not waited for.
         An owner who has renewed one meanwhile is alive, and answers for its line.
         """
         await take(self.due())
         if not self._kept:
             return
-        wait = max(kept.until for kept in self._kept.values()) - self._time()
-        wait = min(max(wait, 0.0), _LONGEST_WAIT)
-        say(f"waits up to {wait:.0f}s for {lines(len(self))} that another process has")
-        end = self._time() + wait + _SLACK
+        latest = self._time() + _LONGEST_WAIT
+        near = [kept.until for kept in self._kept.values() if kept.until <= latest]
+        end = max(near, default=0.0) + _SLACK
+        if near:
+            wait = max(1.0, end - self._time())
+            say(f"waits up to {wait:.0f}s for {lines(len(near))} in flight")
         while self._kept and self._time() < end:
             await pause(self.pause() or 0.0)
             await take(self.due())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from catalyst_seen import AsyncSeenStore, Sighting, Verdict
 
 from ._elsewhere import Elsewhere
+from ._reading import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,40 +17,20 @@ if TYPE_CHECKING:
     from catalyst_seen import Claim
 
     from ._passing import Passing
-
-Keyed = tuple[str, bytes]
-"""A key and its line."""
+    from ._reading import Keyed
 
 _AT_ONCE, _BYTES_AT_ONCE = 1_000, 64 * 1024
 """Lines, and their bytes, that are claimed at once: as much as a pipe holds."""
 
 
-@dataclass
-class Tally:
-    """What became of the lines.
-
-    Attributes:
-        chosen: How many passed, or would have.
-        held: How many are held, until a person decides.
-    """
-
-    chosen: int = 0
-    held: int = 0
-
-
-class Sieve(Protocol):
+class Sieve(Sink, Protocol):
     """Decides on lines.
 
     Attributes:
-        tally: What became of them.
-        elsewhere: Those that another process has.
+        chosen: How many passed, or would have.
     """
 
-    tally: Tally
-    elsewhere: Elsewhere
-
-    async def take(self, lines: Sequence[Keyed]) -> None:
-        """Decide on lines, and be done with them, or keep them."""
+    chosen: int
 
 
 @dataclass
@@ -59,12 +40,13 @@ class Claiming:
     store: AsyncSeenStore
     passing: Passing
     ttl: float | EllipsisType | None
-    tally: Tally = field(default_factory=Tally)
+    chosen: int = 0
+    held: int = 0
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
     async def take(self, lines: Sequence[Keyed]) -> None:
         """Pass the lines that can be claimed."""
-        fresh = await _fresh(self.store, lines)
+        fresh = await fresh_of(self.store, lines)
         while fresh:
             size = 0
             part: dict[str, bytes] = {}
@@ -82,7 +64,7 @@ class Claiming:
                     owned.append((claim, line))
                 else:
                     _keep(self, claim.verdict, key, line, claim.retry_after)
-            self.tally.chosen += await self.passing.pass_on(owned)
+            self.chosen += await self.passing.pass_on(owned)
 
 
 @dataclass
@@ -91,7 +73,8 @@ class Marking:
 
     store: AsyncSeenStore
     ttl: float | EllipsisType | None
-    tally: Tally = field(default_factory=Tally)
+    chosen: int = 0
+    held: int = 0
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
     async def take(self, lines: Sequence[Keyed]) -> None:
@@ -101,7 +84,7 @@ class Marking:
             return  # the common case is a read
         for sighting, (key, line) in zip(await self._mark(keys), lines, strict=True):
             if sighting:
-                self.tally.chosen += 1
+                self.chosen += 1
             else:
                 _keep(self, sighting.verdict, key, line, sighting.retry_after)
 
@@ -116,7 +99,8 @@ class Looking:
     store: AsyncSeenStore
     passing: Passing | None
     is_inverted: bool
-    tally: Tally = field(default_factory=Tally)
+    chosen: int = 0
+    held: int = 0
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
     _passed: set[str] = field(default_factory=set)
 
@@ -126,15 +110,15 @@ class Looking:
             fresh = {*await self.store.filter_new([key for key, _ in lines])}
             chosen = [line for key, line in lines if key not in fresh]
         else:
-            new = await _fresh(self.store, lines)
+            new = await fresh_of(self.store, lines)
             chosen = [line for key, line in new.items() if key not in self._passed]
             self._passed |= new.keys()
-        self.tally.chosen += len(chosen)
+        self.chosen += len(chosen)
         if self.passing is not None and chosen:
             await self.passing.write(chosen)
 
 
-async def _fresh(store: AsyncSeenStore, lines: Sequence[Keyed]) -> dict[str, bytes]:
+async def fresh_of(store: AsyncSeenStore, lines: Sequence[Keyed]) -> dict[str, bytes]:
     """Return the keys that are not seen, each with its first line."""
     keys = [key for key, _ in lines]
     fresh = {*await store.filter_new(keys)}
@@ -158,4 +142,4 @@ def _keep(
     if verdict is Verdict.IN_FLIGHT:
         sieve.elsewhere.keep(key, line, retry_after)
     elif verdict is Verdict.HELD:
-        sieve.tally.held += 1
+        sieve.held += 1

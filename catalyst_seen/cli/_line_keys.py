@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import click
 
 from catalyst_seen.keys import storable
+
+_PLAIN_LENGTH = 2_048
+_FIRST, _LAST = itemgetter(0), itemgetter(-1)
 
 Part = Callable[[str], str | None]
 """Finds the part of a line that identifies it; ``None`` if the line has none."""
@@ -50,6 +54,25 @@ class LineKeys:
         if self._trims:
             text = text.strip()
         return storable(text.casefold() if self._ignores_case else text)
+
+    def of_all(self, lines: list[bytes]) -> list[str | None]:
+        """Return the keys of lines; fast if each is its own key."""
+        if self._part is None and not self._ignores_case and lines:
+            joined = b"\n".join(lines)
+            if joined.isascii() and b"\r" not in joined and b"\0" not in joined:
+                keys = joined.decode("ascii").split("\n")
+                if _are_plain(keys):
+                    return [*keys]
+        return [self.of(line) for line in lines]
+
+
+def _are_plain(keys: list[str]) -> bool:
+    """Is each key storable, and neither blank nor with a blank at its ends?"""
+    return (
+        all(keys)
+        and max(map(len, keys)) <= _PLAIN_LENGTH
+        and min(map(_FIRST, keys)) > " " < min(map(_LAST, keys))
+    )
 
 
 def text_of(line: bytes) -> str:

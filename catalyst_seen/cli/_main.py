@@ -34,6 +34,7 @@ def tool() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line; return the exit code."""
+    _keep_closed_files_closed()
     _log_to_stderr()
     settings = Settings()
     try:
@@ -73,6 +74,23 @@ def _closed_pipe() -> int:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())  # the flush at the exit finds no error
     return Signalled(signal.SIGPIPE).code
+
+
+def _keep_closed_files_closed() -> None:
+    """Keep the numbers of standard files that are closed from the files of a store.
+
+    Each is opened so that using it fails, as if it were closed.
+    """
+    for number, name, opposite in (
+        (0, "stdin", os.O_WRONLY),
+        (1, "stdout", os.O_RDONLY),
+        (2, "stderr", os.O_WRONLY),
+    ):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, opposite)  # the lowest number that is free
+            setattr(sys, name, open(number, "r" if number == 0 else "w"))  # noqa: PTH123, SIM115
 
 
 def _log_to_stderr() -> None:

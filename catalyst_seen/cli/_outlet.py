@@ -55,14 +55,18 @@ class Outlet:
         self._thread = threading.Thread(target=self._work, name="outlet", daemon=True)
 
     def start(self, lines: Sequence[bytes]) -> asyncio.Future[None]:
-        """Begin to write lines; the future is done when all are written.
+        """Begin to write lines, each with a line feed; done when all are written.
 
         Its exception is ``BrokenPipeError`` if there is no reader, else a ``Failure``.
         """
+        return self.start_pieces(self._pieces(lines))
+
+    def start_pieces(self, pieces: list[bytes]) -> asyncio.Future[None]:
+        """Begin to write bytes as they are."""
         if not self._thread.is_alive():
             self._thread.start()
         done: asyncio.Future[None] = self._loop.create_future()
-        self._jobs.put((self._pieces(lines), done))
+        self._jobs.put((pieces, done))
         return done
 
     def arrived(self) -> int:
@@ -91,11 +95,11 @@ class Outlet:
         pieces: list[bytes] = []
         start = size = 0
         for index, line in enumerate(lines):
-            if size and size + len(line) > self._piece:
-                pieces.append(b"".join(lines[start:index]))
+            if size and size + len(line) >= self._piece:
+                pieces.append(b"\n".join([*lines[start:index], b""]))
                 start, size = index, 0
-            size += len(line)
-        return [*pieces, b"".join(lines[start:])]
+            size += len(line) + 1
+        return [*pieces, b"\n".join([*lines[start:], b""])]
 
     def _work(self) -> None:
         while True:

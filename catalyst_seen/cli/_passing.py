@@ -74,7 +74,7 @@ class Passing:
         self._waiting = [claim for claim, _ in owned]
         self._ends = []
         for _, line in owned:
-            self._sent += len(line)
+            self._sent += len(line) + 1
             self._ends.append(self._sent)
         writing = self.outlet.start([line for _, line in owned])
         try:

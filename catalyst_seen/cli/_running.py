@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ._codes import Signalled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
+
+    Handle = Callable[[signal.Signals], None]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_handlers: ContextVar[list[Handle]] = ContextVar("handlers")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -30,11 +36,16 @@ def asynchronous(
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         received: list[int] = []
+        handlers: list[Handle] = []
+        _handlers.set(handlers)
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
             task = loop.create_task(function(*args, **kwargs))
 
             def end(number: signal.Signals) -> None:
+                if handlers:
+                    handlers[-1](number)
+                    return
                 received.append(number)
                 for each in _handled:
                     loop.remove_signal_handler(each)
@@ -51,6 +62,17 @@ def asynchronous(
                 raise Signalled(received[0]) from None
 
     return run
+
+
+@contextmanager
+def signals_to(handle: Handle) -> Iterator[None]:
+    """Give the signals to a function, instead of cancelling the command."""
+    handlers = _handlers.get()
+    handlers.append(handle)
+    try:
+        yield
+    finally:
+        handlers.remove(handle)
 
 
 def _is_ignored(number: signal.Signals) -> bool:

@@ -8,37 +8,18 @@ import click
 
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._elsewhere import lines as counted
 from .._filtering import Claiming, Looking, Marking
-from .._line_keys import LineKeys, Part, part, text_of
-from .._lines import MAX_LINE, Lines, hint_at_terminal
+from .._line_keys import LineKeys, Part
+from .._line_options import IGNORE_CASE, KEY, TRIM
 from .._outlet import Outlet
-from .._output import printable
 from .._passing import Passing
+from .._reading import handle_lines
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE, TTL, ttl_of
 
 if TYPE_CHECKING:
-    from .._filtering import Keyed, Sieve
-
-_EXAMPLE = 60
-
-KEY = click.option(
-    "-k",
-    "--key",
-    "part_of",
-    type=part,
-    metavar="EXPR",
-    help="The part of a line that identifies it: a JSON pointer, such as /id or"
-    " /user/name; or a regular expression: its first group, else the match.",
-)
-IGNORE_CASE = click.option(
-    "-i", "--ignore-case", is_flag=True, help="Upper and lower case are the same."
-)
-TRIM = click.option(
-    "-t", "--trim", is_flag=True, help="Blanks at the ends of a key do not count."
-)
+    from .._filtering import Sieve
 
 
 @declare(
@@ -98,8 +79,6 @@ async def command(
     if is_silent and (count or invert):
         raise Failure("filter: -q writes nothing: it goes with neither -c nor -v")
     changes = not (dry_run or invert)
-    if hint := hint_at_terminal():
-        settings.say(hint)
     async with opened(settings, create=changes, purges=changes) as opened_store:
         store = opened_store.namespace(namespace or "")
         passing = None
@@ -113,60 +92,8 @@ async def command(
         else:
             sieve = Claiming(store, passing, ttl_of(ttl))
         keys = LineKeys(part_of, ignores_case=ignore_case, trims=trim)
-        await _run(settings, sieve, keys)
+        await handle_lines(settings, keys, sieve)
     if count:
-        click.echo(sieve.tally.chosen)
-    if is_silent and not sieve.tally.chosen:
+        click.echo(sieve.chosen)
+    if is_silent and not sieve.chosen:
         settings.code = settings.code or Code.NO
-
-
-async def _run(settings: Settings, sieve: Sieve, keys: LineKeys) -> None:
-    lines = Lines()
-    keyless: list[bytes] = []
-    elsewhere, number = sieve.elsewhere, 0
-    while True:
-        if elsewhere.is_full:
-            await elsewhere.try_to_the_end(sieve.take, settings.say)
-        block = await lines.next(elsewhere.pause())
-        if block is None:
-            break
-        await sieve.take(elsewhere.due())
-        keyed, without = _keyed(block, keys)
-        number += len(without)
-        keyless += without[: 1 - len(keyless)]
-        if keyed:
-            await sieve.take(keyed)
-    await elsewhere.try_to_the_end(sieve.take, settings.say)
-    _report(settings, sieve, lines, keyless, number)
-
-
-def _keyed(block: list[bytes], keys: LineKeys) -> tuple[list[Keyed], list[bytes]]:
-    """Return the keys and lines of a block, and the lines without a key."""
-    of = keys.of
-    keyed = [(key, line + b"\n") for line in block if (key := of(line)) is not None]
-    if len(keyed) == len(block):
-        return keyed, []
-    lines = (line for line in block if line and not line.isspace())
-    return keyed, [line for line in lines if of(line) is None]
-
-
-def _report(
-    settings: Settings, sieve: Sieve, lines: Lines, keyless: list[bytes], number: int
-) -> None:
-    """Say which lines did not pass although they are not seen; set the exit code."""
-    reports = [
-        (number, "without a key, such as", keyless[0] if keyless else b""),
-        (lines.too_long, f"longer than {MAX_LINE >> 20} MiB:", lines.first_too_long),
-    ]
-    said = [
-        f"{counted(count)} {what} {printable(text_of(example[:_EXAMPLE]))}"
-        for count, what, example in reports
-        if count
-    ]
-    if sieve.tally.held:
-        said.append(f"{counted(sieve.tally.held)} held: catalyst-seen held shows them")
-    if sieve.elsewhere:
-        said.append(f"{counted(len(sieve.elsewhere))} that another process has")
-    for text in said:
-        settings.say(f"not passed: {text}")
-        settings.code = Code.SOME_FAILED

@@ -1,0 +1,101 @@
+"""The commands that others write, as child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+from contextlib import suppress
+from functools import partial
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GRACE = 5.0
+"""Seconds between ``SIGTERM`` and ``SIGKILL``."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def missing(word: str) -> str | None:
+    """Return what is wrong with the first word of a command; ``None`` if nothing is.
+
+    What is wrong with a file that exists is that it "cannot be executed".
+    """
+    if shutil.which(word):
+        return None
+    if os.sep in word and os.path.exists(word):  # noqa: PTH110 - the word as given
+        return f"{word}: cannot be executed"
+    return f"{word}: command not found"
+
+
+async def start(
+    words: Sequence[str | bytes],
+    *,
+    stdin: int | IO[bytes] | None = None,
+    stdout: IO[bytes] | None = None,
+    is_leader: bool = False,
+) -> asyncio.subprocess.Process:
+    """Start a command; never through a shell. ``None`` is a file of this process.
+
+    If this process is killed, the child gets ``SIGTERM`` from the system.
+
+    Args:
+        words: The command and its arguments.
+        stdin: Its input.
+        stdout: Its output.
+        is_leader: Has it a process group of its own, to which a Ctrl-C at the terminal
+            does not go?
+
+    Raises:
+        OSError: It cannot be executed.
+    """
+    return await asyncio.create_subprocess_exec(
+        *words,
+        stdin=stdin,
+        stdout=stdout,
+        process_group=0 if is_leader else None,
+        preexec_fn=partial(_die_with_parent, _libc(), os.getpid()),
+    )
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End a process that leads a group, and the group: politely, then surely."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), GRACE)
+
+
+def how(code: int) -> str:
+    """Return how a process ended, in words, from its return code."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def _libc() -> ctypes.CDLL | None:
+    """Load the C library before a fork, after which nothing may be loaded."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.prctl  # noqa: B018 - found now; only Linux has it
+        return libc
+    return None
+
+
+def _die_with_parent(libc: ctypes.CDLL | None, parent: int) -> None:
+    """Ask the system, in the child, for ``SIGTERM`` when the parent ends."""
+    if libc is None:
+        return
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before
+        os.kill(os.getpid(), signal.SIGTERM)
