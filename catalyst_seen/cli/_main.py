@@ -45,6 +45,7 @@ def tool() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line; return the exit code."""
+    _hold_closed_descriptors()
     _log_to_stderr()
     settings = Settings()
     try:
@@ -71,6 +72,7 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
         raise exc
     if os.environ.get("CATALYST_SEEN_DEBUG"):
         traceback.print_exception(exc)
+    _drop_output()
     failure = failure_of(exc)
     talk(failure.message)
     return settings.error_code or failure.code
@@ -78,9 +80,33 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
 
 def _closed_pipe() -> int:
     """End quietly when the reader of the output has ended, as ``head`` does."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())  # the flush at the exit finds no error
+    _drop_output()
     return Signalled(signal.SIGPIPE).code
+
+
+def _drop_output() -> None:
+    """Write what is left of the output, or drop it, so that the exit finds no error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+
+
+def _hold_closed_descriptors() -> None:
+    """Open what the caller has closed, so that no file of a store gets its number.
+
+    Writes to a closed standard output fail as they would.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            flag = os.O_RDWR if name == "stderr" else os.O_RDONLY
+            descriptor = os.open(os.devnull, flag)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _log_to_stderr() -> None:
