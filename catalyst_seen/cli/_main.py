@@ -64,6 +64,7 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
         raise exc
     if os.environ.get("CATALYST_SEEN_DEBUG"):
         traceback.print_exception(exc)
+    _drop_output()
     failure = failure_of(exc)
     talk(failure.message)
     return settings.error_code or failure.code
@@ -71,9 +72,17 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
 
 def _closed_pipe() -> int:
     """End quietly when the reader of the output has ended, as ``head`` does."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())  # the flush at the exit finds no error
+    _drop_output()
     return Signalled(signal.SIGPIPE).code
+
+
+def _drop_output() -> None:
+    """Write what is left of the output, or drop it, so that the exit finds no error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
 
 
 def _keep_closed_files_closed() -> None:

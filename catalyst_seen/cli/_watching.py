@@ -62,9 +62,9 @@ class Watching:
         counts = self._deliveries.counts
         waiting, held = await self._deliveries.pending()
         parts = [
-            _counted(self._polls, "poll"),
+            counted(self._polls, "poll"),
             f"{self._failed} failed",
-            _counted(counts["delivered"], "entry", "entries"),
+            counted(counts["delivered"], "entry", "entries"),
         ]
         further = {
             "not matching": counts["skipped"],
@@ -123,7 +123,8 @@ def advice(problem: str) -> str:
     return printable(problem)
 
 
-def _counted(number: int, one: str, many: str | None = None) -> str:
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 

@@ -145,7 +145,7 @@ async def command(
         from catalyst_seen.feeds import Poller
 
         from .._deliveries import Deliveries
-        from .._watching import Watching, forced
+        from .._watching import Watching, counted, forced
     wanted = EntryFilter(options["include"], options["exclude"])
     destination = _destination(settings, options)
     deliveries = Deliveries(settings, destination, wanted, options["max_attempts"])
@@ -160,7 +160,8 @@ async def command(
         )
         watching = Watching(settings, deliveries)
         if not is_once:
-            settings.say(f"{len(feeds):,} to watch, polled every {span(every)}")
+            what = counted(len(feeds), "feed")
+            settings.say(f"{what}, polled every {span(every)}; Ctrl-C ends it")
         await watching.follow(
             forced(poller, feeds)
             if options["is_forced"]
