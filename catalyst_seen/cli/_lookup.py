@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from catalyst_seen import AsyncSeenStore, Record
 
-CHUNK = 1_000
-"""Keys of one call."""
+T = TypeVar("T")
+
+_CHUNK = 1_000  # keys of one call
 
 
 async def names_of(store: AsyncSeenStore, namespace: str | None) -> list[str]:
@@ -37,12 +38,10 @@ async def find_many(
     return found
 
 
-def chunks(
-    pairs: Sequence[tuple[str, str]], size: int = CHUNK
-) -> Iterator[Sequence[tuple[str, str]]]:
+def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """Yield the parts of a sequence that go into one call each."""
-    for first in range(0, len(pairs), size):
-        yield pairs[first : first + size]
+    for first in range(0, len(items), _CHUNK):
+        yield items[first : first + _CHUNK]
 
 
 async def _get(store: AsyncSeenStore, namespace: str, key: str) -> Record | None:

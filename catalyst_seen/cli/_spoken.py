@@ -50,4 +50,6 @@ def keys(count: int) -> str:
 
 def by_state(counts: Mapping[str, int]) -> str:
     """Return what a number of keys consists of: ``2 seen, 1 claimed``."""
-    return ", ".join(f"{number:,} {state}" for state, number in counts.items())
+    return ", ".join(
+        f"{number:,} {state}" for state, number in counts.items() if number
+    )

@@ -14,7 +14,14 @@ import click
 
 from catalyst_seen import InvalidKeyError
 
-from .._validation import check_key, check_namespace, check_prefix, seconds, timestamp
+from .._validation import (
+    check_key,
+    check_namespace,
+    check_note,
+    check_prefix,
+    seconds,
+    timestamp,
+)
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -76,6 +83,24 @@ def prefix(text: str) -> str:
         raise click.BadParameter(exc.problem) from None
 
 
+def note(text: str) -> str | None:
+    """Return a note."""
+    try:
+        return check_note(text)
+    except InvalidKeyError as exc:
+        raise click.BadParameter(exc.problem) from None
+
+
+def scope(name: str | None, *, has_all: bool) -> str | None:
+    """Return the namespace of a change, by default the one without a name.
+
+    ``None`` is every namespace, which has to be said.
+    """
+    if name is not None and has_all:
+        raise click.UsageError("--namespace and --all-namespaces exclude each other")
+    return None if has_all else name or ""
+
+
 def instant(text: str) -> float:
     """Return an instant in seconds since 1970.
 
@@ -109,6 +134,11 @@ NAMESPACE = click.option(
 )
 """``-n NAME``; ``None`` if it is not given."""
 
+ALL_NAMESPACES = click.option(
+    "--all-namespaces", is_flag=True, help="The keys of every namespace."
+)
+"""``--all-namespaces``; pass it through ``scope`` with ``-n``."""
+
 TTL = click.option(
     "--ttl",
     type=duration_or_never,
@@ -120,3 +150,5 @@ TTL = click.option(
 DRY_RUN = click.option(
     "-d", "--dry-run", is_flag=True, help="Change nothing; show what would be done."
 )
+
+YES = click.option("-y", "--yes", is_flag=True, help="Ask nothing.")

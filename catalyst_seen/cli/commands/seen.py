@@ -23,7 +23,11 @@ from .._values import NAMESPACE, key
 @click.argument("keyword", metavar="KEY", type=key)
 @pass_settings
 async def command(settings: Settings, namespace: str | None, keyword: str) -> None:
-    """Say by the exit code whether a key is seen: 0 if it is, 1 if not."""
+    """Say by the exit code whether a key is seen: 0 if it is, 1 if not.
+
+    A key that is claimed, released, pending or held is not seen; why says more. For
+    many keys, filter passes those that are not seen.
+    """
     async with opened(settings) as store:
         is_seen = await store.is_seen(keyword, namespace=namespace or "")
     settings.say("seen" if is_seen else "not seen")

@@ -1,0 +1,69 @@
+"""``clear``: everything of a namespace is removed."""
+
+from __future__ import annotations
+
+import click
+
+from .._asking import confirmed
+from .._codes import Code
+from .._commands import command as declare
+from .._settings import Settings, pass_settings
+from .._spoken import keys, quoted
+from .._stores import opened
+from .._values import DRY_RUN, NAMESPACE, YES
+from .._whole import counted, in_words, show_all, source_of, tell_names
+
+_AFTER = "the next listing of a source will be a baseline"
+
+
+@declare(
+    "clear",
+    examples=[
+        ("catalyst-seen clear -n news --dry-run", "show what would be removed"),
+        ("catalyst-seen clear -n news --yes", "remove it, from a script"),
+    ],
+)
+@NAMESPACE
+@click.option("--all", "has_all", is_flag=True, help="Every namespace of the store.")
+@YES
+@DRY_RUN
+@pass_settings
+async def command(
+    settings: Settings,
+    /,
+    *,
+    namespace: str | None,
+    has_all: bool,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """Remove every key of a namespace, with its source: as if it had never been used.
+
+    What it had handled is new again, claims are lost, and its source begins anew: the
+    next listing is a baseline. Name the namespace with -n; -n '' is the default one.
+    Without a terminal it needs --yes.
+
+    Exit code: 0 if it was cleared, 1 if there was nothing.
+    """
+    if (namespace is None) is not has_all:
+        raise click.UsageError("name what to clear: -n NAME (-n '' too), or --all")
+    async with opened(settings) as store:
+        total, states = await counted(store, namespace)
+        source = None if namespace is None else await source_of(store, namespace)
+        if not total and not source and namespace is not None:
+            await tell_names(settings, store, namespace)
+            settings.code = Code.NO
+            return
+        where = "every namespace" if namespace is None else _called(namespace)
+        what = f"{in_words(total, states)} of {where}"
+        if dry_run:
+            await show_all(settings, store, namespace)
+            settings.say(f"would clear {what}")
+            return
+        await confirmed(f"clear {what}, so that {_AFTER}", has_yes=yes)
+        done = await store.clear(namespace=namespace)
+    settings.say(f"cleared {keys(done)} of {where}; {_AFTER}")
+
+
+def _called(namespace: str) -> str:
+    return f"the namespace {quoted(namespace)}" if namespace else "the default one"

@@ -1,0 +1,131 @@
+"""``mark``: keys become seen."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .._codes import Failure
+from .._commands import command as declare
+from .._key_lines import STDIN, all_keys
+from .._lookup import chunks, find_many
+from .._matching import Chosen, show
+from .._output import progress
+from .._settings import Settings, pass_settings
+from .._spoken import keys
+from .._stores import opened
+from .._values import DRY_RUN, NAMESPACE, TTL, instant, key, note, ttl_of
+
+if TYPE_CHECKING:
+    from catalyst_seen import AsyncSeenStore
+
+_UNSEEN = "unseen"
+_LOST = {"claimed": "claimed, and that claim is lost", "seen": "seen already"}
+
+
+def _key_or_stdin(text: str) -> str:
+    return text if text == STDIN else key(text).strip("\r\n")
+
+
+@declare(
+    "mark",
+    examples=[
+        ("catalyst-seen mark order-17 order-18", "these are handled"),
+        (
+            "catalyst-seen mark -n news --ttl never - < urls.txt",
+            "so is every line of a file, for ever",
+        ),
+    ],
+)
+@NAMESPACE
+@TTL
+@click.option("--note", type=note, help="A text that is kept with each key.")
+@click.option(
+    "--ts", type=instant, metavar="WHEN",
+    help="When they were seen: a date, or 3d for 3 days ago. Default: now.",
+)  # fmt: skip
+@DRY_RUN
+@click.argument("words", metavar="KEY...", nargs=-1, required=True, type=_key_or_stdin)
+@pass_settings
+async def command(
+    settings: Settings,
+    /,
+    *,
+    namespace: str | None,
+    words: tuple[str, ...],
+    dry_run: bool,
+    ttl: float | str | None,
+    note: str | None,
+    ts: float | None,
+) -> None:
+    """Mark keys as seen, in any state; - reads them from standard input, one a line.
+
+    A claim on such a key is lost, and a key that is seen already stays seen for another
+    TTL. All lines are checked before the first key is marked. It never makes a store.
+    """
+    lasting = ttl_of(ttl)
+    names = await all_keys(settings, words)
+    async with opened(settings) as store:
+        _refuse_expired(store, ts, lasting)
+        found = await _before(store, namespace or "", names)
+        if dry_run:
+            show(settings, found)
+        elif names:
+            options = {"ts": ts, "ttl": lasting, "note": note}
+            await _mark(settings, store, found, options)
+    _report(settings, found, "would be marked" if dry_run else "marked")
+
+
+def _refuse_expired(
+    store: AsyncSeenStore, ts: float | None, ttl: float | EllipsisType | None
+) -> None:
+    """Raise if the keys would be unseen at once, which no one wants."""
+    length = store.cfg.ttl if isinstance(ttl, EllipsisType) else ttl
+    if ts is not None and length is not None and ts + length <= time.time():
+        raise Failure(
+            "a TTL that counts from --ts is over, so that the keys would be unseen:"
+            " pass a longer --ttl, or --ttl never"
+        )
+
+
+async def _before(
+    store: AsyncSeenStore, namespace: str, names: list[str]
+) -> list[Chosen]:
+    """Return the keys with their state before they are marked."""
+    pairs = [(namespace, name) for name in names]
+    records = await find_many(store, pairs)
+    states = [record.state if record else _UNSEEN for record in records]
+    return [Chosen(*pair, state) for pair, state in zip(pairs, states, strict=True)]
+
+
+async def _mark(
+    settings: Settings,
+    store: AsyncSeenStore,
+    found: list[Chosen],
+    options: dict[str, Any],
+) -> None:
+    done = 0
+    try:
+        with progress(settings, "marking", len(found)) as advance:
+            for chunk in chunks(found):
+                names = [one.key for one in chunk]
+                await store.mark_many(names, namespace=chunk[0].namespace, **options)
+                done += len(chunk)
+                advance(len(chunk))
+    except BaseException:
+        settings.say(f"ended after {done:,} of {keys(len(found))}: begin again")
+        raise
+
+
+def _report(settings: Settings, found: list[Chosen], what: str) -> None:
+    before = Counter(one.state for one in found)
+    before.pop(_UNSEEN, None)
+    parts = [f"{len(found):,} {what}"]
+    for state, count in before.items():
+        verb = "was" if count == 1 else "were"
+        parts.append(f"{count:,} {verb} {_LOST.get(state, state)}")
+    settings.say(", ".join(parts))
