@@ -100,6 +100,11 @@ def local(instant: float) -> str:
     return datetime.fromtimestamp(instant).isoformat(" ", "seconds")  # noqa: DTZ006
 
 
+def span(seconds: float) -> str:
+    """Return a duration as a text, such as ``7d``."""
+    return format_duration(seconds)
+
+
 def _datum(value: Any, kind: Kind) -> Any:
     return rfc3339(value) if kind == "instant" and value is not None else value
 

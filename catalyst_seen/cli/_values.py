@@ -14,7 +14,7 @@ import click
 
 from catalyst_seen import InvalidKeyError
 
-from .._validation import check_key, check_namespace, seconds
+from .._validation import check_key, check_namespace, check_note, seconds
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -66,6 +66,17 @@ def key(text: str) -> str:
         return check_key(text, may_end_in_break=True)
     except InvalidKeyError as exc:
         raise click.BadParameter(exc.problem) from None
+
+
+def problem_of(name: str, text: str, note: str | None) -> str | None:
+    """Return why a store would refuse a key in a namespace with a note, if it would."""
+    try:
+        check_namespace(name)
+        check_key(text)
+        check_note(note)
+    except InvalidKeyError as exc:
+        return exc.problem
+    return None
 
 
 def instant(text: str) -> float:
