@@ -101,6 +101,17 @@ def scope(name: str | None, *, has_all: bool) -> str | None:
     return None if has_all else name or ""
 
 
+def problem_of(name: str, text: str, note: str | None) -> str | None:
+    """Return why a store would refuse a key in a namespace with a note, if it would."""
+    try:
+        check_namespace(name)
+        check_key(text)
+        check_note(note)
+    except InvalidKeyError as exc:
+        return exc.problem
+    return None
+
+
 def instant(text: str) -> float:
     """Return an instant in seconds since 1970.
 

@@ -1,0 +1,3 @@
+"""What ``import`` reads, in every form, and how it comes into a store."""
+
+from __future__ import annotations
