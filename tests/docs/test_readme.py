@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ..support.scripts import Run, complaints
+from ..support.scripts import Run
 from ..support.targets import Places
+from ..support.tool import Tool
 
 ROOT = Path(__file__).parents[2]
+FEEDS = "examples/feeds"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall(README)
@@ -48,24 +50,27 @@ def test_python_blocks_print_what_follows(
 
 
 def test_first_screen(tmp_path: Path) -> None:
-    """The poller prints what the first screen shows, and nothing the second time.
+    """The tool prints on a terminal what the first screen shows, and nothing twice.
 
     Feed by feed: which of them answers first may differ.
     """
-    screen = BLOCKS[0][1].splitlines()
-    assert screen[0] == '$ pip install ".[feeds]" && python examples/feed_poller.py'
-    again = screen.index("$ python examples/feed_poller.py")
-    for *entries, summary in (screen[1:again], screen[again + 1 :]):
-        done = run_example("feed_poller.py", tmp_path)
-        lines = [line.rstrip() for line in done.stdout.splitlines()]
-        assert by_feed(lines) == by_feed(entries)
-        assert complaints(done.stderr, "store_created") == f"{summary}\n"
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    tool = Tool(tmp_path, str(tmp_path / "seen.db"))
+    screen = BLOCKS[0][1]
+    _, first, second = re.split(r"^\$ .*\n", screen, flags=re.MULTILINE)
+    line = f"$ catalyst-seen watch --once --first 3 {FEEDS}/*.xml\n"
+    assert screen.count(line) == 2
+    feeds = sorted(str(path) for path in (tmp_path / FEEDS).glob("*.xml"))
+    for shown in (first, second):
+        terminal = tool.terminal("watch", "--once", "--first", "3", *feeds)
+        printed = re.sub(r"(?m)^.* store_created .*\n", "", terminal.read())
+        assert by_feed(printed.replace("\r\n", "\n")) == by_feed(shown)
 
 
-def by_feed(lines: list[str]) -> set[tuple[str, ...]]:
-    """Put the lines of each feed together; they come together."""
-    groups = itertools.groupby(lines, key=lambda line: line.split(" | ")[0])
-    return {tuple(group) for _, group in groups}
+def by_feed(text: str) -> list[str]:
+    """Return the entries, each with its link, in any order, and the summary."""
+    *entries, summary = re.sub(r"\n    (?=\S)", " ", text).splitlines()
+    return [*sorted(line.rstrip() for line in entries), summary]
 
 
 @pytest.mark.parametrize("backend", ["valkey", "cluster", "postgres"])

@@ -53,6 +53,7 @@ def furnish(folder: Path) -> Tool:
         for claim in news.pending():
             claim.hold("the channel is gone")
             break
+        store.backup(folder / "copy.db")
     return Tool(folder, str(folder / "seen.db"))
 
 

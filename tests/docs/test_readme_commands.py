@@ -1,0 +1,90 @@
+"""Every command line that the help and the documents show works as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from catalyst_seen.cli._commands import SECTIONS, Command
+from catalyst_seen.cli._main import tool as group
+
+from ..support.feeds import ROOT, Site
+from ..support.showcase import furnish, real
+from ..support.targets import Places
+
+COMMANDS = [name for names in SECTIONS.values() for name in names]
+DOCUMENTS = [
+    "README.md",
+    *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+]
+_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LASTING = re.compile(r"tail -[fF]|catalyst-seen watch(?!.*--once)")
+"""Lines that end by a signal."""
+
+_ALLOWED = {0, 1}
+"""Done, and "the answer is no": both are what a line shows."""
+
+
+def command(name: str) -> Command:
+    """Return a command."""
+    found = group.get_command(group.make_context("catalyst-seen", ["-q"]), name)
+    assert isinstance(found, Command), name
+    return found
+
+
+def lines_of(document: str) -> Iterator[str]:
+    """Yield the command lines of the tool in a document."""
+    for block in _BLOCK.findall((ROOT / document).read_text(encoding="utf-8")):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("$ ") and "catalyst-seen" in line:
+                yield line.removeprefix("$ ")
+
+
+EXAMPLES = [(name, one.line) for name in COMMANDS for one in command(name).examples]
+SHOWN = [(name, line) for name in DOCUMENTS for line in lines_of(name)]
+
+
+@pytest.mark.parametrize(("where", "line"), [*EXAMPLES, *SHOWN])
+def test_documented_line(
+    tmp_path: Path, places: Places, site: Site, where: str, line: str
+) -> None:
+    """A documented command line runs, and ends without an error."""
+    tool = furnish(tmp_path)
+    if "backup copy.db" in line:  # it is a new file there
+        (tmp_path / "copy.db").unlink()
+    line = real(line, places, site)
+    if _LASTING.search(line):
+        lasting(tool.script(line), tool.variables(), tmp_path)
+        return
+    done = tool.shell(line)
+    assert done.code in _ALLOWED, (where, line, done.err)
+    assert "a fault of" not in done.err
+
+
+def lasting(script: str, environment: dict[str, str], folder: Path) -> None:
+    """Run a line that does not end by itself; it works until it is interrupted."""
+    with subprocess.Popen(
+        ["/bin/bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=folder, env=environment, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline(), process.communicate()[1]
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name: str) -> None:
+    """The help of a command has two examples, and a text for each option."""
+    found = command(name)
+    assert len(found.examples) >= 2
+    assert found.get_short_help_str(200).endswith(".")
+    options = [one for one in found.params if isinstance(one, click.Option)]
+    assert [one.name for one in options if not one.help] == []
