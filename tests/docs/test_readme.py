@@ -62,7 +62,8 @@ def test_first_screen(tmp_path: Path) -> None:
     assert screen.count(line) == 2
     feeds = sorted(str(path) for path in (tmp_path / FEEDS).glob("*.xml"))
     for shown in (first, second):
-        terminal = tool.terminal("watch", "--once", "--first", "3", *feeds)
+        words = ("watch", "--once", "--first", "3", *feeds)
+        terminal = tool.terminal(*words, size=(24, 80))
         printed = re.sub(r"(?m)^.* store_created .*\n", "", terminal.read())
         assert by_feed(printed.replace("\r\n", "\n")) == by_feed(shown)
 
