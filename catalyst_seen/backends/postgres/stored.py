@@ -6,8 +6,8 @@
 ``write_statement``    writes rows; others their details and the states of sources
 =====================  =============================================================
 
-Rows are locked and written one by one in the order of batches. A batch that inserts keys
-which are removed meanwhile may deadlock with a move nevertheless: the server ends that,
+Rows are locked and written one by one in the order of batches. A batch that inserts
+keys which are removed meanwhile may still deadlock with a move: the server ends that,
 and the channel repeats the request. See ``queries`` for how names stay resolved.
 """
 
