@@ -6,9 +6,9 @@
 ``write_statement``    writes rows; others their details and the states of sources
 =====================  =============================================================
 
-Rows are locked and written one by one in the order of batches, so that a program which
-is still at work cannot deadlock with a move. See ``queries`` for how names stay
-resolved.
+Rows are locked and written one by one in the order of batches. A batch that inserts
+keys which are removed meanwhile may still deadlock with a move: the server ends that,
+and the channel repeats the request. See ``queries`` for how names stay resolved.
 """
 
 from __future__ import annotations
@@ -93,14 +93,15 @@ def write_statement(shared: frozenset[str], *, may_remove: bool) -> str:
     if may_remove:
         # "inserted", which is read first, pulls rows from "locked" one by one.
         locked = f"""locked AS MATERIALIZED (
-        SELECT written.* FROM ({rows}) AS written
+        SELECT written.*, is_there FROM ({rows}) AS written
         LEFT JOIN LATERAL (
-            SELECT FROM {{schema}}.seen AS latest
+            SELECT true AS is_there FROM {{schema}}.seen AS latest
             WHERE latest.namespace = written.namespace AND latest.key = written.key
             FOR UPDATE
         ) AS stored ON true
     )"""  # noqa: S608
-    gone = "SELECT namespace, key, true FROM locked WHERE is_gone"
+    # What another transaction has inserted since is not locked, and stays.
+    gone = "SELECT namespace, key, true FROM locked WHERE is_gone AND is_there"
     return f"""WITH {locked},
     inserted AS (
         INSERT INTO {{schema}}.seen (namespace, key, {_WRITTEN})

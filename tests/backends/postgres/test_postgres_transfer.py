@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
@@ -18,7 +19,7 @@ from ...support.transfer import rows_of, transfer
 STATE = SourceState(totals=Totals(polls=1))
 
 
-def rows_at(store: AsyncSeenStore, keys: str) -> list[tuple[Id, Row | None]]:
+def rows_at(store: AsyncSeenStore, keys: Iterable[str]) -> list[tuple[Id, Row | None]]:
     """Return marks of keys."""
     now = store._lifecycle.backend.now()
     return [(("n", key), Row(now, now, None, note=key)) for key in keys]
@@ -64,7 +65,7 @@ async def test_lock_that_ends_in_time(place: Target) -> None:
 
 
 async def test_beside_batches(place: Target) -> None:
-    """Writes and removals lock keys as batches do, and none ends as a deadlock."""
+    """Writes, removals and batches on the same keys all complete."""
     keys = [f"k{number}" for number in range(300)]
     async with at(place, timeout=60) as store, at(place, timeout=60) as other:
         now = store._lifecycle.backend.now()
@@ -80,3 +81,18 @@ async def test_beside_batches(place: Target) -> None:
                 other.check_and_mark_many(keys, namespace="m"),
             )
         assert await other.count(namespace="n") >= 200
+
+
+async def test_pages_are_bounded(place: Target) -> None:
+    """A page ends early when its notes are long, and the next one goes on there."""
+    async with at(place) as store:
+        rows = [
+            (id_, row and row._replace(note="n" * 65_000))
+            for number in range(50)
+            for id_, row in rows_at(store, [f"{number} a", f"{number} b"])
+        ]
+        await transfer(store).write_rows(rows)
+        page = await transfer(store).read_rows(limit=1_000, cursor=None)
+        assert 0 < len(page.rows) < 100
+        assert page.cursor is not None
+        assert await rows_of(store) == dict(rows)
