@@ -302,16 +302,18 @@ def test_no_source(on_file: Tool, tmp_path: Path, last: str) -> None:
 
 def test_usage(on_file: Tool, last: str) -> None:
     """What makes no sense is refused in one line."""
-    open_store(on_file).close()
+    with open_store(on_file) as store:
+        fill(store)
     for words in (
-        [],
-        [on_file.store],
-        [on_file.store, ":memory:"],
-        ["--store", "x.db", on_file.store, last],
-        ["--pass-until", "-1", on_file.store, last],
-        [on_file.store, "localhost:6379"],
+        ["move"],
+        ["move", on_file.store],
+        ["move", on_file.store, ":memory:"],
+        ["move", "--store", "x.db", on_file.store, last],
+        ["--store", "x.db", "move", on_file.store, last],
+        ["move", "--pass-until", "-1", on_file.store, last],
+        ["move", on_file.store, "localhost:6379"],
     ):
-        done = on_file.run("move", *words)
+        done = on_file.run(*words)
         assert (done.code, done.out) == (2, ""), words
         assert len(done.err.splitlines()) == 1
 
