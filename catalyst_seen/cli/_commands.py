@@ -66,6 +66,7 @@ def command(
     examples: Sequence[tuple[str, str]],
     has_data: bool = True,
     has_volume: bool = True,
+    has_store: bool = True,
     **settings: Any,
 ) -> Callable[[Callable[..., Coroutine[None, None, None]]], Command]:
     """Declare a command: its callback is a coroutine function.
@@ -78,10 +79,13 @@ def command(
         examples: At least two: a command line, and what it does.
         has_data: Does it write data, so that it has ``--json``?
         has_volume: Has it ``-q`` and ``-v`` for what is said?
+        has_store: Has it ``--store``, or names it its stores otherwise?
         settings: Further arguments of ``Command``: ``error_code`` is the exit code of
             each of its errors.
     """
-    add = partial(common_options, has_data=has_data, has_volume=has_volume)
+    add = partial(
+        common_options, has_data=has_data, has_volume=has_volume, has_store=has_store
+    )
 
     def declare(function: Callable[..., Coroutine[None, None, None]]) -> Command:
         made: Command = click.command(name, cls=Command, examples=examples, **settings)(

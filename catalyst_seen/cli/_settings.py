@@ -85,16 +85,23 @@ _QUIET = _option("is_quiet", "-q", "--quiet", is_flag=True, help="Say only error
 _VERBOSE = _option("is_verbose", "-v", "--verbose", is_flag=True, help="Say more.")
 
 
-def common_options(function: F, *, has_data: bool = True, has_volume: bool = True) -> F:
+def common_options(
+    function: F,
+    *,
+    has_data: bool = True,
+    has_volume: bool = True,
+    has_store: bool = True,
+) -> F:
     """Add the options of every command.
 
     Args:
         function: The callback of the command.
         has_data: Is ``--json`` one of them?
         has_volume: Are ``-q`` and ``-v``? ``filter`` has its own.
+        has_store: Is ``--store``? ``move`` names two.
     """
     if has_volume:
         function = _QUIET(_VERBOSE(function))
     if has_data:
         function = _JSON(function)
-    return _STORE(function)
+    return _STORE(function) if has_store else function

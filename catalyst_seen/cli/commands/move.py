@@ -27,6 +27,7 @@ _FEW = 300  # rows that a pass may change, so that the last one is near
             "show what differs, if anything",
         ),
     ],
+    has_store=False,
 )
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")

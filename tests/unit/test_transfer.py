@@ -1,0 +1,202 @@
+"""``Transfer``: clocks, what changes meanwhile, and one process at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from catalyst_seen import (
+    AsyncSeenStore,
+    ConfigurationError,
+    SeenStoreConfig,
+    Verdict,
+)
+from catalyst_seen.backends.memory import MemoryBackend
+from catalyst_seen.transfer import MARKER, Contents, Difference, Transfer, count
+
+from ..support.clock import DAY, Clock
+
+HOUR = 3_600.0
+
+
+class Pair:
+    """Two empty stores in memory, each with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.clocks = Clock(), Clock()
+        self.backends = [
+            MemoryBackend(SeenStoreConfig(clock=clock, purge_interval=None))
+            for clock in self.clocks
+        ]
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[tuple[AsyncSeenStore, AsyncSeenStore]]:
+        """Open both."""
+        async with AsyncExitStack() as stack:
+            source, target = [
+                await stack.enter_async_context(AsyncSeenStore(one, ttl=DAY))
+                for one in self.backends
+            ]
+            yield source, target
+
+
+@pytest.fixture
+def pair() -> Pair:
+    """Two empty stores."""
+    return Pair()
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, 0.0, HOUR])
+async def test_leases_keep_what_is_left(pair: Pair, ahead: float) -> None:
+    """A lease and a delay end after the same time, by the clock of each database."""
+    pair.clocks[1].advance(ahead)
+    async with pair.opened() as (source, target):
+        await source.claim("claimed", lease=60)
+        released = await source.claim("released")
+        await released.release(delay=60)
+        given_back = await source.claim("given back")
+        await given_back.release()
+        transfer = Transfer(source, target)
+        async with transfer.under_way():
+            assert (await transfer.copy()).changed == 3
+            assert (await transfer.complete()).changed == 0
+        for clock in pair.clocks:
+            clock.advance(59)
+        claims = [await target.claim(key) for key in ("claimed", "released")]
+        assert [one.verdict for one in claims] == [Verdict.IN_FLIGHT] * 2
+        assert (await target.claim("given back")).attempt == 2
+        for clock in pair.clocks:
+            clock.advance(2)
+        claims = [await target.claim(key) for key in ("claimed", "released")]
+        assert [one.attempt for one in claims] == [2, 2]
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, HOUR])
+async def test_other_instants_stay(pair: Pair, ahead: float) -> None:
+    """When a key was marked, and expires, is the same; what has expired stays."""
+    pair.clocks[1].advance(ahead)
+    async with pair.opened() as (source, target):
+        await source.mark_seen("kept")
+        await source.mark_seen("soon", ttl=HOUR / 2)
+        transfer = Transfer(source, target)
+        async with transfer.under_way():
+            await transfer.complete()
+        assert await target.get("kept") == await source.get("kept")
+        soon = await target.get("soon")
+        assert (soon is None) == (ahead > 0)
+
+
+async def test_ends_meanwhile_are_no_difference(pair: Pair) -> None:
+    """A key that expires between two readings is neither copied nor counted."""
+    async with pair.opened() as (source, target):
+        await source.mark_seen("short", ttl=60)
+        transfer = Transfer(source, target)
+        async with transfer.under_way():
+            await transfer.copy()
+            pair.clocks[0].advance(58)
+            pair.clocks[1].advance(62)
+            assert (await transfer.complete()).changed == 0
+
+
+async def test_changes_during_the_last_pass(pair: Pair) -> None:
+    """A move beside which somebody writes to the end is not complete; nothing is lost.
+
+    It can go on later.
+    """
+    async with pair.opened() as (source, target):
+        await source.mark_seen("a")
+
+        def write(_: int) -> None:
+            pair.backends[0]._rows["", f"late {len(late)}"] = row
+            late.append(1)
+
+        late: list[int] = []
+        row = pair.backends[0]._rows["", "a"]
+        transfer = Transfer(source, target, write)
+        async with transfer.under_way() as is_continued:
+            assert not is_continued
+            assert (await transfer.complete()).changed > 0
+        assert await target.namespaces() == ["", MARKER]
+        transfer = Transfer(source, target)
+        async with transfer.under_way() as is_continued:
+            assert is_continued
+            assert (await transfer.complete()).changed == 0
+        assert await target.namespaces() == [""]
+        assert await target.count() == await source.count() == len(late) + 1
+
+
+async def test_what_is_gone_is_removed(pair: Pair) -> None:
+    """Rows and sources that the source has lost since are lost by the target too."""
+    async with pair.opened() as (source, target):
+        await source.mark_seen("a")
+        feed = source.namespace("feed", first="all")
+        await feed.observe(["b", "c"])
+        transfer = Transfer(source, target)
+        async with transfer.under_way():
+            await transfer.copy()
+            await source.forget("a")
+            await source.clear(namespace="feed")
+            await transfer.complete()
+        assert await target.namespaces() == []
+        assert await target.namespace("feed").source() is None
+
+
+async def test_the_owner_can_confirm(pair: Pair) -> None:
+    """A claim in flight goes with its token: only its owner can confirm it there."""
+    async with pair.opened() as (source, target):
+        await source.claim("a", lease=60)
+        transfer = Transfer(source, target)
+        async with transfer.under_way():
+            await transfer.complete()
+        assert pair.backends[1]._rows["", "a"] == pair.backends[0]._rows["", "a"]
+
+
+async def test_one_at_a_time(pair: Pair) -> None:
+    """While a move is under way another is refused, until it has ended."""
+    async with pair.opened() as (source, target):
+        await source.mark_seen("a")
+        first = Transfer(source, target)
+        async with first.under_way():
+            mark = [one async for one in target.records(namespace=MARKER)]
+            assert [one.state for one in mark] == ["claimed"]
+            with pytest.raises(ConfigurationError, match="not ended"):
+                await Transfer(target, source).check()
+        second = Transfer(source, target)
+        async with second.under_way() as is_continued:
+            assert is_continued
+            await second.complete()
+        with pytest.raises(ConfigurationError, match="same rows"):
+            await Transfer(source, target).check()
+
+
+async def test_compare(pair: Pair) -> None:
+    """A comparison reports differences, not what differs by less than a second."""
+    async with pair.opened() as (source, target):
+        await source.mark_seen("about")
+        await source.mark_seen("missing")
+        await target.mark_seen("extra", namespace="other")
+        pair.clocks[1].advance(0.4)
+        await target.mark_seen("about")
+        found: list[Difference] = []
+        done = await Transfer(source, target).compare(found.append)
+        assert sorted(found) == [
+            ("", "missing", "missing"),
+            ("other", "extra", "extra"),
+        ]
+        assert done.changed == 2
+
+
+async def test_count(pair: Pair) -> None:
+    """A count has the number of keys in each state, of sources and of notes."""
+    async with pair.opened() as (source, _):
+        await source.mark_seen("a", note="a note")
+        await source.claim("b", lease=60)
+        await source.namespace("feed", first="all").observe(["c", "d"])
+        found = await count(source)
+        assert isinstance(found, Contents)
+        assert found.keys == 4
+        assert {name: n for name, n in found.as_dict().items() if n} == {
+            "seen": 1, "claimed": 1, "pending": 2, "sources": 1, "notes": 1,
+        }  # fmt: skip
