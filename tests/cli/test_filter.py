@@ -47,7 +47,7 @@ def test_looking_marks_nothing(tool: Tool) -> None:
 
 
 def test_only_marking(tool: Tool) -> None:
-    """``-q`` and ``-c`` mark and pass nothing; the code of ``-q`` says if any is new."""
+    """``-q`` and ``-c`` only mark; the code of ``-q`` says whether any is new."""
     silent = tool.run("filter", "-q", given=LINES)
     assert (silent.code, silent.out, silent.err) == (0, "", "")
     assert tool.run("filter", "-q", given=LINES).code == 1
