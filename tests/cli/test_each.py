@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_outputs_are_not_mixed(on_file: Tool) -> None:
 
 
 def test_arguments(on_file: Tool) -> None:
-    """No shell reads a line; ``--stdin`` gives it as input, which is empty otherwise."""
+    """No shell reads a line; ``--stdin`` gives it as the input, else empty."""
     evil = "; echo $HOME `id` *\n"
     assert on_file.run("each", "--", "echo", given=evil).out == evil
     assert on_file.run("each", "--stdin", "-n", "x", "cat", given=evil).out == evil
@@ -110,7 +111,7 @@ def test_signal(tool: Tool, number: signal.Signals) -> None:
 
 
 def test_killed(on_file: Tool) -> None:
-    """After ``kill -9`` the command is ended by the system; the line waits its lease."""
+    """After ``kill -9`` the system ends the command; the line waits its lease."""
     script = "echo $$ > pid; exec sleep 60"
     words = ("each", "--lease", "2s", "--", "sh", "-c", script)
     with on_file.start(*words, bufsize=0) as process:
@@ -139,7 +140,7 @@ def is_gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "Z"
+        state = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return True
+    return state.rpartition(")")[2].split()[0] == "Z"

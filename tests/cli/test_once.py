@@ -79,13 +79,14 @@ def test_lease_is_renewed_and_lost(tool: Tool) -> None:
 
     The command is not ended for it.
     """
-    script = "echo $$ > pid; sleep 1.5; echo end"
-    with tool.start("once", "--lease", "600ms", "k", "--", "sh", "-c", script) as first:
+    script = "echo $$ > pid; until test -e go; do sleep 0.05; done; echo end"
+    with tool.start("once", "--lease", "1s", "k", "--", "sh", "-c", script) as first:
         pid_in(tool)
-        busy = tool.run("once", "k", "true")
+        busy = tool.run("once", "--wait", "2s", "k", "true")
         assert busy.code == 75
         with open_store(tool) as store:
             store.mark_seen("k")
+        (tool.folder / "go").touch()
         out, err = first.communicate()
     assert (first.returncode, out) == (125, b"end\n")
     assert b"not marked" in err
@@ -106,7 +107,7 @@ def test_stopped_for_longer_than_its_lease(on_file: Tool) -> None:
 
 
 def test_killed(on_file: Tool) -> None:
-    """After ``kill -9`` the command is ended, and the next call runs after the lease."""
+    """After ``kill -9`` the command is ended; the next call waits for the lease."""
     with on_file.start("once", "--lease", "2s", "k", "--", *LONG) as first:
         child = pid_in(on_file)
         first.kill()
