@@ -9,6 +9,8 @@ import sys
 import threading
 from contextlib import suppress
 
+from ._codes import Failure
+
 BLOCK = 256 * 1024
 """Bytes that are read at once, if they are there."""
 
@@ -49,7 +51,7 @@ class Lines:
             timeout: Seconds after which it returns no lines; ``None`` waits for ever.
 
         Raises:
-            OSError: The input cannot be read.
+            Failure: The input cannot be read.
         """
         if self._has_ended:
             return None
@@ -59,7 +61,7 @@ class Lines:
             return []
         self._may_read.release()
         if isinstance(data, OSError):
-            raise data
+            raise Failure(f"standard input: {data.strerror}")
         if data:
             return self._split(data)
         self._has_ended = True

@@ -91,22 +91,22 @@ class Passing:
     async def _confirm_what_arrives(self, writing: asyncio.Future[None]) -> None:
         rest, renewal = _FIRST_PAUSE, self._time() + _RENEWAL
         while True:
-            is_over = writing.done() or self.outlet.has_no_reader()
+            has_no_reader = self.outlet.has_no_reader()
+            if has_no_reader:  # then the write ends now, and all is counted
+                await asyncio.wait({writing})
+            is_over = writing.done()
             if await self._confirm_arrived():
                 rest = _FIRST_PAUSE
             if not self._waiting:
                 return await writing
-            if is_over and writing.done():
+            if is_over:
                 await writing  # raises what it ended with
-            if is_over and self.outlet.has_no_reader():
+            if has_no_reader:
                 raise BrokenPipeError
             if self._time() > renewal:
                 await self._renew(self._waiting)
                 renewal = self._time() + _RENEWAL
-            if writing.done():
-                await pause(rest)
-            else:
-                await asyncio.wait({writing}, timeout=rest)
+            await (pause(rest) if is_over else asyncio.wait({writing}, timeout=rest))
             rest = min(2 * rest, _LONGEST_PAUSE)
 
     async def _confirm_arrived(self) -> bool:

@@ -102,9 +102,8 @@ def _report(
     if sink.held:
         said.append(f"{counted(sink.held)} held: catalyst-seen held shows them")
     if sink.elsewhere:
-        said.append(
-            f"{counted(len(sink.elsewhere))} in flight: another process has them, or they are put off"
-        )
+        kept = counted(len(sink.elsewhere))
+        said.append(f"{kept} in flight, in another process, or put off")
     for text in said:
         settings.say(f"not handled: {text}")
         settings.code = Code.SOME_FAILED

@@ -81,15 +81,17 @@ async def command(
     store, and if another process took the key meanwhile: CMD is never ended for that.
     """
     if problem := missing(words[0]):
-        return _not_started(settings, problem)
+        _not_started(settings, problem)
+        return
     async with opened(settings, create=True, purges=True) as opened_store:
         store = opened_store.namespace(namespace or "")
         claim = await store.claim(
             keyword, lease=lease, ttl=ttl_of(ttl), wait=wait or 0.0
         )
-        if not claim:
-            return await _refuse(settings, store, claim)
-        await _run(settings, claim, words, lease)
+        if claim:
+            await _run(settings, claim, words, lease)
+        else:
+            await _refuse(settings, store, claim)
 
 
 def _not_started(settings: Settings, problem: str) -> None:

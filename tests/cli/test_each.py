@@ -1,0 +1,146 @@
+"""``each``: a command for each new line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ..support.tool import Tool
+from .conftest import open_store
+
+FAILS_ON_2 = "echo out $0; test $0 != 2"
+
+
+def test_marks_what_succeeds(tool: Tool) -> None:
+    """A line is marked when its command ends with 0; the next run takes what failed.
+
+    ``why`` it failed is kept; a line that is seen runs nothing.
+    """
+    done = tool.run("each", "--", "sh", "-c", FAILS_ON_2, given="1\n2\n3\n")
+    assert (done.code, done.out) == (4, "out 1\nout 2\nout 3\n")
+    assert done.err == "catalyst-seen: failed: 2: exit code 1\n"
+    with open_store(tool) as store:
+        record = store.get("2")
+    assert record is not None
+    assert (record.state, record.error) == ("released", "exit code 1")
+    again = tool.run("each", "--", "echo", "<{}>", "{}", given="1\n2\n3\n")
+    assert (again.code, again.out, again.err) == (0, "<2> 2\n", "")
+
+
+def test_outputs_are_not_mixed(on_file: Tool) -> None:
+    """Of commands that run at once, each output is written whole."""
+    script = "echo begin $0; sleep 0.05; seq 3000; echo end $0"
+    given = "".join(f"{number}\n" for number in range(8))
+    done = on_file.run("each", "-j", "4", "--", "sh", "-c", script, given=given)
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert len(lines) == 8 * 3002
+    for start in range(0, len(lines), 3002):
+        name = lines[start].removeprefix("begin ")
+        assert lines[start + 3001] == f"end {name}"
+
+
+def test_arguments(on_file: Tool) -> None:
+    """No shell reads a line; ``--stdin`` gives it as the input, else empty."""
+    evil = "; echo $HOME `id` *\n"
+    assert on_file.run("each", "--", "echo", given=evil).out == evil
+    assert on_file.run("each", "--stdin", "-n", "x", "cat", given=evil).out == evil
+    assert on_file.run("each", "-n", "y", "--", "cat", "-", given="-\n").out == ""
+    odd = on_file.run("each", "-n", "z", "--", "echo", given=b"a\0b\n" + b"x" * 200_000)
+    assert (odd.code, odd.out, len(odd.err.splitlines())) == (4, "", 2)
+
+
+def test_command_not_found(on_file: Tool) -> None:
+    """A command that is not there is an error of usage, before anything is claimed."""
+    done = on_file.run("each", "--", "no-such-command", given="a\n")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert not list(on_file.folder.iterdir())
+
+
+def test_retries_and_timeout(on_file: Tool) -> None:
+    """``--retries`` runs a command again; ``--timeout`` ends it, with its children."""
+    (on_file.folder / "n").write_text("")
+    script = "echo >> n; test $(wc -l < n) = 2"
+    done = on_file.run("each", "--retries", "1", "--", "sh", "-c", script, given="a\n")
+    assert (done.code, done.err) == (0, "")
+    slow = on_file.run(
+        "each", "--timeout", "200ms", "--", "sh", "-c", "sleep 60 | cat", given="b\n"
+    )
+    assert slow.code == 4
+    assert slow.err.startswith("catalyst-seen: failed: b: ended after ")
+
+
+def test_later(on_file: Tool) -> None:
+    """A command that ends with 75 is put off: later runs leave it until its time."""
+    done = on_file.run("each", "--later", "1h", "--", "sh", "-c", "exit 75", given="a")
+    assert (done.code, done.out) == (4, "")
+    again = on_file.run("each", "--", "echo", given="a\nb\n")
+    assert (again.code, again.out) == (4, "b\n")
+    with open_store(on_file) as store:
+        record = store.get("a")
+    assert record is not None
+    assert record.until is not None
+    assert record.until > time.time() + 3000
+
+
+def test_output_that_fails(on_file: Tool) -> None:
+    """A line whose output cannot be written is not marked."""
+    done = on_file.shell("seq 9 | catalyst-seen each -- echo > /dev/full")
+    assert (done.code, len(done.err.splitlines())) == (4, 1)
+    ended = on_file.shell("seq 9 | catalyst-seen each -- echo | true; echo $PIPESTATUS")
+    assert ended.err == ""
+    assert len(on_file.run("each", "--", "echo", given="1\n9\n").out.split()) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal(tool: Tool, number: signal.Signals) -> None:
+    """A signal ends the commands and gives their lines back; code 128 + n."""
+    script = "echo $$ > pid; exec sleep 60"
+    with tool.start("each", "--", "sh", "-c", script, bufsize=0) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"a\nb\n")
+        child = pid_in(tool)
+        process.send_signal(number)
+        assert process.wait() == 128 + number
+    assert is_gone(child)
+    assert tool.run("each", "--", "echo", given="a\nb\n").out == "a\nb\n"
+
+
+def test_killed(on_file: Tool) -> None:
+    """After ``kill -9`` the system ends the command; the line waits its lease."""
+    script = "echo $$ > pid; exec sleep 60"
+    words = ("each", "--lease", "2s", "--", "sh", "-c", script)
+    with on_file.start(*words, bufsize=0) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"a\n")
+        child = pid_in(on_file)
+        process.kill()
+    while not is_gone(child):
+        time.sleep(0.01)
+    again = on_file.run("each", "--", "echo", given="a\n")
+    assert (again.code, again.out) == (0, "a\n")
+
+
+def pid_in(tool: Tool) -> int:
+    """Wait for the number of a process that its script writes."""
+    path = tool.folder / "pid"
+    while not path.exists() or not path.read_text().strip():
+        time.sleep(0.01)
+    return int(path.read_text())
+
+
+def is_gone(pid: int) -> bool:
+    """Has a process ended?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return state.rpartition(")")[2].split()[0] == "Z"
