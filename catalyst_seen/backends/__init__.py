@@ -15,6 +15,8 @@ from .base import (
     PageResult,
     RecordPage,
     Selection,
+    StoredPage,
+    StoredRow,
     SupportsBackup,
     SupportsInspection,
     SupportsMaintenance,
@@ -22,7 +24,9 @@ from .base import (
     SupportsPurge,
     SupportsReadAside,
     SupportsTransactions,
+    SupportsTransfer,
 )
+from .listings import SourceState
 from .operations import (
     Acquire,
     CheckAndMark,
@@ -30,6 +34,7 @@ from .operations import (
     Forget,
     Get,
     IsSeen,
+    Listed,
     Mark,
     Noted,
     Operation,
@@ -52,6 +57,7 @@ __all__ = [
     "Forget",
     "Get",
     "IsSeen",
+    "Listed",
     "Mark",
     "Noted",
     "Operation",
@@ -64,6 +70,9 @@ __all__ = [
     "Resolve",
     "Row",
     "Selection",
+    "SourceState",
+    "StoredPage",
+    "StoredRow",
     "SupportsBackup",
     "SupportsInspection",
     "SupportsMaintenance",
@@ -71,4 +80,5 @@ __all__ = [
     "SupportsPurge",
     "SupportsReadAside",
     "SupportsTransactions",
+    "SupportsTransfer",
 ]

@@ -17,6 +17,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 ``SupportsTransactions``   confirm inside the caller's own transaction
 ``SupportsBackup``         copy the database to a file
 ``SupportsListings``       record the listings of sources
+``SupportsTransfer``       read and write rows as stored, for a move elsewhere
 =========================  ========================================================
 """
 
@@ -33,7 +34,14 @@ if TYPE_CHECKING:
 
     from .._config import SeenStoreConfig
     from .._types import CheckReport, OnAbandoned, Record, RecordState
-    from .listings import Fail, Observe, Observed, SourceRecord, WaitingPage
+    from .listings import (
+        Fail,
+        Observe,
+        Observed,
+        SourceRecord,
+        SourceState,
+        WaitingPage,
+    )
     from .operations import AllSeen, Confirm, Id, Operation, Row
 
 Cursor = tuple[str, str]
@@ -130,6 +138,32 @@ class RecordPage(NamedTuple):
     cursor: Cursor | None
 
 
+class StoredRow(NamedTuple):
+    """A row, and the key that it is of.
+
+    Attributes:
+        namespace: That of the key.
+        key: The key.
+        row: The whole row, with its note, its last error and what is listed.
+    """
+
+    namespace: str
+    key: str
+    row: Row
+
+
+class StoredPage(NamedTuple):
+    """A page of all rows.
+
+    Attributes:
+        rows: The rows of the page, in no promised order; possibly none.
+        cursor: Argument of the next page; ``None`` when all rows were read.
+    """
+
+    rows: list[StoredRow]
+    cursor: Cursor | None
+
+
 @dataclass(frozen=True, slots=True)
 class BackendStats:
     """The part of ``StoreStats`` that the backend measures."""
@@ -151,7 +185,7 @@ class Backend(Protocol):
     """Stores keys. A store owns one backend and runs one batch at a time on it.
 
     Calls that only read may run beside a batch: those of ``SupportsInspection``,
-    ``SupportsReadAside`` and ``SupportsBackup``.
+    ``SupportsReadAside`` and ``SupportsBackup``, and the calls that say so.
 
     Callers pass durations, never instants: a backend owns its clock, and all stores on
     one backend share that clock. The only instant that a caller may pass is
@@ -401,6 +435,10 @@ class SupportsListings(Protocol):
         """Read the state of a source, beside other calls; ``None`` if there is none."""
         ...
 
+    async def sources(self) -> Mapping[str, SourceRecord]:
+        """Read the states of all sources, by namespace, beside other calls."""
+        ...
+
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         """Read the keys that were observed and can be claimed, beside other calls.
 
@@ -408,6 +446,63 @@ class SupportsListings(Protocol):
             namespace: The namespace of the keys.
             after: Only keys with a later ``seq`` than this.
             limit: Number of keys at most, in the order of their ``seq``.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsTransfer(Protocol):
+    """Reads and writes rows and the states of sources as they are stored.
+
+    A move to another database reads them here and writes them there. All instants are
+    of the clock of this backend; the caller converts them. What was written is read
+    back equal; only Redis, which expires rows by itself, rounds their ``expires_at`` up
+    to a millisecond.
+
+    A cache of a store that is open on the same backend object does not learn of what is
+    written here.
+    """
+
+    async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
+        """Return a page of the rows of all namespaces, beside other calls.
+
+        Rows that have expired are not returned. A row that is stored from the first
+        page to the last is returned at least once. A page examines about ``limit``
+        rows, so that no page takes long.
+        """
+        ...
+
+    async def read_rows_of(self, ids: Sequence[Id]) -> list[Row | None]:
+        """Return the rows of keys, in order, beside other calls.
+
+        ``None`` where there is no row, or one that has expired.
+        """
+        ...
+
+    async def write_rows(self, rows: Sequence[tuple[Id, Row | None]]) -> None:
+        """Replace rows, whatever is there; never beside a batch.
+
+        ``None`` removes a row; of a key that occurs twice, the last row is written. All
+        or nothing where the database has transactions; a repetition changes nothing
+        more. What is derived from a row, such as an index of what is pending or a
+        native expiry, is as if the store had made the row itself.
+        """
+        ...
+
+    async def read_source_states(self) -> dict[str, SourceState]:
+        """Return the states of all namespaces that have one, beside other calls.
+
+        Those of sources that only failed, and of namespaces that were cleared, are
+        among them.
+        """
+        ...
+
+    async def write_source_states(
+        self, states: Mapping[str, SourceState | None]
+    ) -> None:
+        """Replace the states of sources, whatever is there; never beside a batch.
+
+        ``None`` removes a state. All or nothing where the database has transactions.
         """
         ...
 

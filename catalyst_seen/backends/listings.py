@@ -252,6 +252,18 @@ class SourceState(NamedTuple):
         )
 
 
+def columns_of(state: SourceState | None) -> tuple[Any, ...]:
+    """Return the columns of ``COLUMNS`` of any state, as the store itself writes them.
+
+    Those of no state, and of one that only says that the namespace was cleared, do not
+    make it the namespace of a source.
+    """
+    if state not in {None, SourceState(is_cleared=True)}:
+        assert state is not None  # noqa: S101 - see the condition
+        return state.columns()
+    return 0, 0.0, *[None] * (len(COLUMNS) - 3), None if state is None else CLEARED
+
+
 class SourceRecord(NamedTuple):
     """The state of a source, and how many of its keys are not handled.
 

@@ -20,7 +20,7 @@ from .._verdict import Verdict
 from ._observation import Decision, failed, merged
 from ._settings import MEMORY, check_effective
 from ._state_machine import to_record, transition_batch, verdict_of
-from .base import BackendStats, PageResult, RecordPage
+from .base import BackendStats, PageResult, RecordPage, StoredPage, StoredRow
 from .listings import Observed, SourceRecord, SourceState, Waiting, WaitingPage
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ _ENGINE = "Python dict"
 class MemoryBackend:
     """Stores rows in a dict.
 
-    It implements ``SupportsInspection``, ``SupportsNamespaces``, ``SupportsPurge`` and
-    ``SupportsListings``.
+    It implements ``SupportsInspection``, ``SupportsNamespaces``, ``SupportsPurge``,
+    ``SupportsListings`` and ``SupportsTransfer``.
 
     The rows belong to this object: a closed store leaves them in place, and the next
     store on the same object finds them. One store at a time may be open on it.
@@ -249,6 +249,10 @@ class MemoryBackend:
         held = waiting.count(Verdict.HELD)
         return SourceRecord(state, len(waiting) - held, held)
 
+    async def sources(self) -> dict[str, SourceRecord]:
+        found = {name: await self.source(name) for name in self._sources}
+        return {name: record for name, record in found.items() if record is not None}
+
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         now = self.now()
         found = sorted(
@@ -269,6 +273,36 @@ class MemoryBackend:
         later = min((end for end in ends if end > 0), default=None)
         cursor = found[-1][0] if len(found) == limit else None
         return WaitingPage(keys, cursor, later)
+
+    async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
+        now = self.now()
+        page = self._page(None, limit, cursor)
+        rows = [StoredRow(*id_, self._rows[id_]) for id_ in page]
+        return StoredPage(
+            [row for row in rows if self._is_live(row[:2], now)],
+            page[-1] if len(page) == limit else None,
+        )
+
+    async def read_rows_of(self, ids: Sequence[Id]) -> list[Row | None]:
+        now = self.now()
+        return [
+            self._rows[id_] if id_ in self._rows and self._is_live(id_, now) else None
+            for id_ in ids
+        ]
+
+    async def write_rows(self, rows: Sequence[tuple[Id, Row | None]]) -> None:
+        self._write(dict(rows))
+
+    async def read_source_states(self) -> dict[str, SourceState]:
+        return dict(self._sources)
+
+    async def write_source_states(
+        self, states: Mapping[str, SourceState | None]
+    ) -> None:
+        for name, state in states.items():
+            self._sources.pop(name, None)
+            if state is not None:
+                self._sources[name] = state
 
     async def stats(self, namespace: str | None) -> BackendStats:
         now = self.now()

@@ -27,7 +27,7 @@ from .._retry import (
 )
 from .._settings import POSTGRES, check_effective
 from ..base import KeysLockedError
-from . import for_each, inspection, listings
+from . import for_each, inspection, listings, transfer
 from .batch import Batch
 from .dsn import quote_identifier, redact, server_location
 from .errors import LOCKED as LOCKED_ADVICE
@@ -44,6 +44,7 @@ from .schema import (
     find_version,
 )
 from .tables import Tables
+from .transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,9 +57,17 @@ if TYPE_CHECKING:
         PageResult,
         RecordPage,
         Selection,
+        StoredPage,
     )
-    from ..listings import Fail, Observe, Observed, SourceRecord, WaitingPage
-    from ..operations import Confirm, Id, Operation
+    from ..listings import (
+        Fail,
+        Observe,
+        Observed,
+        SourceRecord,
+        SourceState,
+        WaitingPage,
+    )
+    from ..operations import Confirm, Id, Operation, Row
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,8 +79,8 @@ class PostgresBackend:
     """A backend on PostgreSQL 14 or newer.
 
     Besides ``Backend`` it implements ``SupportsInspection``, ``SupportsNamespaces``,
-    ``SupportsPurge``, ``SupportsForEach``, ``SupportsListings`` and
-    ``SupportsTransactions``.
+    ``SupportsPurge``, ``SupportsForEach``, ``SupportsListings``, ``SupportsTransfer``
+    and ``SupportsTransactions``.
 
     Attributes:
         for_each: The operations that a ``ForEach`` may repeat.
@@ -111,7 +120,7 @@ class PostgresBackend:
         self._read_channel = RetryingChannel("", timeout)
         batches = self._connections, self._batch_channel, self._tables
         self._locked, self._removals = LockedKeys(*batches), Removals(*batches)
-        self._source_changes = Listings(*batches)
+        self._source_changes, self._transfer = Listings(*batches), Transfer(*batches)
         self._set_location(
             redact(target, schema)
             if isinstance(target, str)
@@ -325,8 +334,28 @@ class PostgresBackend:
     async def source(self, namespace: str) -> SourceRecord | None:
         return await self._probe(listings.source, namespace)
 
+    async def sources(self) -> Mapping[str, SourceRecord]:
+        return await self._probe(listings.all_sources)
+
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         return await self._probe(listings.waiting, namespace, after=after, limit=limit)
+
+    async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
+        return await self._probe(transfer.read_page, limit=limit, cursor=cursor)
+
+    async def read_rows_of(self, ids: Sequence[Id]) -> list[Row | None]:
+        return await self._probe(transfer.read, ids)
+
+    async def write_rows(self, rows: Sequence[tuple[Id, Row | None]]) -> None:
+        await self._transfer.write(rows)
+
+    async def read_source_states(self) -> dict[str, SourceState]:
+        return await self._probe(transfer.read_states)
+
+    async def write_source_states(
+        self, states: Mapping[str, SourceState | None]
+    ) -> None:
+        await self._transfer.write_states(states)
 
     async def _scan(self, read: OnTables[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Scan the tables on the channel of the reads, beside a batch."""

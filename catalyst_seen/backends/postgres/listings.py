@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._observation import failed
 from .._retry import TransientError
@@ -14,7 +14,7 @@ from .observation import MovedError, Observation, lock_source
 from .results import to_row
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     import asyncpg
 
@@ -104,10 +104,21 @@ async def source(
 ) -> SourceRecord | None:
     """Read the state of a source."""
     found = await connection.fetchrow(tables.render(sources.SOURCE), namespace)
-    if found is None:
-        return None
-    pending, held, _, *columns = found
-    state = SourceState.of(columns)
+    return None if found is None else _source(found)
+
+
+async def all_sources(
+    connection: asyncpg.Connection, tables: Tables
+) -> dict[str, SourceRecord]:
+    """Read the states of all sources, by namespace."""
+    found = await connection.fetch(tables.render(sources.SOURCES))
+    made = {name: _source(columns) for name, *columns in found}
+    return {name: record for name, record in made.items() if record is not None}
+
+
+def _source(columns: Sequence[Any]) -> SourceRecord | None:
+    pending, held, _, *state_columns = columns
+    state = SourceState.of(state_columns)
     if state is None or not state.totals.asked:
         return None
     return SourceRecord(state, pending, held)

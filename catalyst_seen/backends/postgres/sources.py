@@ -4,7 +4,7 @@
 ``LOCK_SOURCE``        begins an observation, and excludes all others of the source
 ``READ`` and others    read what an observation depends on
 ``WRITE`` and others   write what it changes
-``SOURCE``             reads the state of a source
+``SOURCE``             reads the state of a source; ``SOURCES`` those of all
 ``WAITING``            reads the keys that can be claimed
 =====================  =============================================================
 
@@ -179,6 +179,13 @@ SOURCE = f"""SELECT waiting.*, {_COLUMNS}
         WHERE seen.namespace = names.id AND seq IS NOT NULL
     ) AS waiting
     WHERE names.name = $1"""  # noqa: S608
+SOURCES = f"""SELECT names.name, waiting.*, {_COLUMNS}
+    FROM {{schema}}.namespace AS names
+    CROSS JOIN LATERAL (
+        SELECT {_COUNTS} FROM {{schema}}.seen
+        WHERE seen.namespace = names.id AND seq IS NOT NULL
+    ) AS waiting
+    WHERE names.totals IS NOT NULL"""  # noqa: S608
 WAITING = f"""SELECT {{now}} AS now, seq, key, {ROW} FROM {{schema}}.seen
     WHERE namespace = (SELECT id FROM {{schema}}.namespace WHERE name = $1)
         AND seq > $2::bigint

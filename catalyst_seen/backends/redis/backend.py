@@ -35,14 +35,29 @@ from .renames import rename
 from .scan import scan_page
 from .session import Session
 from .sources import drop, lock
+from .transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..._types import CheckReport
-    from ..base import BackendStats, BatchResult, Cursor, RecordPage, Selection
-    from ..listings import Fail, Observe, Observed, SourceRecord, WaitingPage
-    from ..operations import Operation
+    from ..base import (
+        BackendStats,
+        BatchResult,
+        Cursor,
+        RecordPage,
+        Selection,
+        StoredPage,
+    )
+    from ..listings import (
+        Fail,
+        Observe,
+        Observed,
+        SourceRecord,
+        SourceState,
+        WaitingPage,
+    )
+    from ..operations import Id, Operation, Row
     from .runs import Names
 
 
@@ -53,14 +68,15 @@ class _Connection(NamedTuple):
     inspection: Inspection
     observing: Observing
     listings: Listings
+    transfer: Transfer
     client: OwnedClient | None
 
 
 class RedisBackend:
     """Keys in Redis 7 or Valkey 8, or newer.
 
-    Implements ``SupportsInspection``, ``SupportsNamespaces``, ``SupportsForEach`` and
-    ``SupportsListings``.
+    Implements ``SupportsInspection``, ``SupportsNamespaces``, ``SupportsForEach``,
+    ``SupportsListings`` and ``SupportsTransfer``.
     """
 
     for_each: frozenset[type[Operation[Any]]] = each.SUPPORTED
@@ -150,7 +166,9 @@ class RedisBackend:
         listings = Listings(
             observing, inspection, self._location, self.config.timeout_seconds
         )
-        return _Connection(session, inspection, observing, listings, owned), is_current
+        transfer = Transfer(observing)
+        parts = session, inspection, observing, listings, transfer
+        return _Connection(*parts, owned), is_current
 
     async def _check_servers(self, session: Session) -> bool:
         """Check the servers; return whether the names have the present layout.
@@ -264,10 +282,32 @@ class RedisBackend:
     async def source(self, namespace: str) -> SourceRecord | None:
         return await self._opened().listings.source(namespace)
 
+    async def sources(self) -> Mapping[str, SourceRecord]:
+        return await self._opened().listings.sources()
+
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         return await self._opened().listings.waiting(
             namespace, after=after, limit=limit
         )
+
+    async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
+        """Return a page of rows; see ``records`` for a key that moves meanwhile."""
+        return await self._opened().transfer.read_rows(limit, cursor)
+
+    async def read_rows_of(self, ids: Sequence[Id]) -> list[Row | None]:
+        return await self._opened().transfer.read_rows_of(ids)
+
+    async def write_rows(self, rows: Sequence[tuple[Id, Row | None]]) -> None:
+        """Replace rows, some hundred at once, all or nothing."""
+        await self._opened().transfer.write_rows(rows)
+
+    async def read_source_states(self) -> dict[str, SourceState]:
+        return await self._opened().transfer.read_source_states()
+
+    async def write_source_states(
+        self, states: Mapping[str, SourceState | None]
+    ) -> None:
+        await self._opened().transfer.write_source_states(states)
 
     async def count(self, namespace: str | None) -> Mapping[str, int]:
         return await self._inspect().count(namespace)

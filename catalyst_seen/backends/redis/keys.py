@@ -99,6 +99,10 @@ class KeyCodec:
         """Return the pattern of the Redis keys of all sources."""
         return self._bytes + b"*}>*"
 
+    def states(self) -> bytes:
+        """Return the pattern of the states of all sources, and of their renames."""
+        return self._bytes + b"*}[<>]*"
+
     def sourced(self, name: bytes) -> str | None:
         """Return the namespace whose source has this Redis key, if that is one."""
         head, _, kind = name.rpartition(b">")
@@ -110,6 +114,13 @@ class KeyCodec:
         """Return the Redis key of the marker that a namespace gets another name."""
         head = _head(self._start, name).removesuffix(b":")
         return head + b"<" + namespace.encode()
+
+    def renamed(self, name: bytes) -> str | None:
+        """Return the new name that a namespace gets, if this is such a marker."""
+        head, tag, rest = name.partition(b"}")
+        if not rest.startswith(b"<"):
+            return None
+        return _namespace(self._start, head + tag + b":")
 
 
 class OldKeyCodec:

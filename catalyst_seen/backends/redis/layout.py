@@ -78,6 +78,11 @@ def is_adopted(marker: KeyReply, location: str) -> bool:
     return marker.verdict is Verdict.DUPLICATE
 
 
+async def is_marked(session: Session, codec: KeyCodec) -> bool:
+    """Is this layout in use, and no other store at the move to it?"""
+    return is_adopted(await _read_marker(session, codec), session.location)
+
+
 async def _read_marker(session: Session, codec: KeyCodec) -> KeyReply:
     (marker,) = await session.ask([Get("", "layout")], [codec.layout])
     return marker

@@ -23,19 +23,22 @@ from .observing import Commit, Entry, Left
 from .values import ABSENT, encode, encode_source
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from .._observation import Changes
     from ..listings import Fail, Observe
     from ..operations import Row
     from .inspection import Inspection
-    from .observing import Observing, State, Waits
+    from .observing import Member, Observing, State, Waits
     from .values import Stored
 
 T = TypeVar("T")
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.001, 0.1
 """Seconds before an observation that another program has overtaken begins again."""
+
+_SOURCES = 100
+"""Sources that are read in one round trip, where all of them are."""
 
 _COUNTED = 1_000
 """Pending keys that are read at once, where all of them are counted."""
@@ -81,19 +84,34 @@ class Listings:
     async def source(self, namespace: str) -> SourceRecord | None:
         """Read the state of a source."""
         read = await self._observing.state(namespace)
-        if read.state is None:
+        if read.state is None or not read.state.totals.asked:
             return None
         pending, held, after = 0, 0, -1
         while True:
             members, now = await self._observing.page(namespace, after, _COUNTED)
-            for member in members:
-                row = member.stored.row
-                is_held = row is not None and verdict_of(row, now) is Verdict.HELD
-                held += is_held
-                pending += row is not None and not is_held
+            counted = _counted(members, now)
+            pending, held = pending + counted[0], held + counted[1]
             if len(members) < _COUNTED:
                 return SourceRecord(read.state, pending, held)
             after = members[-1].seq
+
+    async def sources(self) -> dict[str, SourceRecord]:
+        """Read the states of all sources, many in a round trip."""
+        found: dict[str, SourceRecord] = {}
+        names = await self._observing.names()
+        for first in range(0, len(names), _SOURCES):
+            some = names[first : first + _SOURCES]
+            states = await self._observing.states(some)
+            pages = await self._observing.first_pages(some, _COUNTED)
+            for name, read, page in zip(some, states, pages, strict=True):
+                record = None
+                if len(page[0]) == _COUNTED:
+                    record = await self.source(name)
+                elif read.state is not None and read.state.totals.asked:
+                    record = SourceRecord(read.state, *_counted(*page))
+                if record is not None:
+                    found[name] = record
+        return found
 
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         """Read the keys that were observed and can be claimed."""
@@ -210,3 +228,12 @@ class Listings:
             changes.expiry,
         )
         return await self._observing.commit(namespace, commit)
+
+
+def _counted(members: Sequence[Member], now: float) -> tuple[int, int]:
+    """Count the keys that wait to be handled, and those that are held."""
+    verdicts = [
+        verdict_of(one.stored.row, now) for one in members if one.stored.row is not None
+    ]
+    held = verdicts.count(Verdict.HELD)
+    return len(verdicts) - held, held

@@ -9,6 +9,7 @@ from ..._errors import SchemaError
 from ..._pause import pause
 from .errors import foreign_key, translate
 from .replies import REFUSALS, server_time
+from .scan import scan_pages
 from .script import LISTINGS
 from .values import ABSENT, ForeignValueError, decode, decode_source
 
@@ -179,6 +180,25 @@ class Observing:
         state, _, _ = await self.read(namespace, ())
         return state
 
+    async def names(self) -> list[str]:
+        """List the namespaces that have a source, by a scan of all keys."""
+        found: dict[str, None] = {}
+        async for names in scan_pages(self.session, self.codec.sources()):
+            spaces = map(self.codec.sourced, names)
+            found |= dict.fromkeys(space for space in spaces if space)
+        return list(found)
+
+    async def states(self, namespaces: Sequence[str]) -> list[State]:
+        """Read some sources in one round trip."""
+        return list(map(self._state, await self._ask_all(namespaces, "state")))
+
+    async def first_pages(
+        self, namespaces: Sequence[str], limit: int
+    ) -> list[tuple[list[Member], float]]:
+        """Read the first page of each of some sources in one round trip."""
+        replies = await self._ask_all(namespaces, "page", _PAGE.pack(-1, limit))
+        return list(map(self._members, replies))
+
     async def listed(self, namespace: str) -> list[str]:
         """Read the keys that are listed."""
         keys: list[str] = []
@@ -194,7 +214,10 @@ class Observing:
         self, namespace: str, after: int, limit: int
     ) -> tuple[list[Member], float]:
         """Read keys that wait to be handled, in their order; and the time."""
-        reply = await self._ask(namespace, "page", _PAGE.pack(after, limit))
+        numbers = _PAGE.pack(after, limit)
+        return self._members(await self._ask(namespace, "page", numbers))
+
+    def _members(self, reply: bytes) -> tuple[list[Member], float]:
         members, at = [], _TIME
         while at < len(reply):
             seq, size = _MEMBER.unpack_from(reply, at)
@@ -248,9 +271,15 @@ class Observing:
         return _waits(pending, oldest)
 
     async def _ask(self, namespace: str, task: str, numbers: bytes = b"") -> bytes:
-        names = self.codec.source(namespace)
-        (reply,) = await self.session.call(LISTINGS, [(names, _args(task, numbers))])
+        (reply,) = await self._ask_all([namespace], task, numbers)
         return reply
+
+    async def _ask_all(
+        self, namespaces: Sequence[str], task: str, numbers: bytes = b""
+    ) -> list[bytes]:
+        source = self.codec.source
+        calls = [(source(name), _args(task, numbers)) for name in namespaces]
+        return await self.session.call(LISTINGS, calls)
 
     def _state(self, reply: bytes) -> State:
         (listed,) = _SIZE.unpack_from(reply, _TIME)

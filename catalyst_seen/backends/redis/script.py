@@ -63,6 +63,7 @@ def _load(*names: str) -> Script:
 
 SCRIPT = _load("rows.lua", "script.lua")
 LISTINGS = _load("rows.lua", "listings.lua")
+TRANSFER = _load("rows.lua", "transfer.lua")
 
 # Verb; lease, delay, age or deadline; TTL; ts; on_abandoned or state; length of the
 # token, and of the text, both of which follow.

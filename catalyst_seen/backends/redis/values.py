@@ -9,16 +9,24 @@ from __future__ import annotations
 import json
 import struct
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..listings import SourceState
 from ..operations import Listed, Row
 from .replies import POLICIES
 
+if TYPE_CHECKING:
+    from ..._types import OnAbandoned
+
 _PLAIN, _WIDE = 197, 198
 _MARK, _SEEN, _CLAIM = Struct("<d"), Struct("<ddH"), Struct("<ddHdB")
 _KINDS = {b"m": _MARK, b"s": _SEEN, b"c": _CLAIM}
 _WIDE_HEAD = Struct("<BBBdIddIHH")
+_M, _S, _C = b"msc"
+_NOTED = 32
+"""The difference between a letter and its capital."""
+_MOST = 65_535
+"""Attempts have two bytes."""
 _NONE = -1.0
 _POLICY = {policy: number for number, policy in enumerate(POLICIES)}
 
@@ -72,16 +80,20 @@ def decode(raw: bytes, expires_at: float | None) -> Stored:
 
 def _decode_plain(raw: bytes, expires_at: float | None) -> Stored:
     letter = raw[1:2]
-    row, at = _numbers(raw, letter.lower(), 2, expires_at)
+    (first, last, attempt, until, policy), at = _numbers(raw, letter.lower(), 2)
+    note_at = 0
     if letter.islower():
-        return Stored(raw, row._replace(token=_text(raw[at:])), 0)
-    end = at + 1 + raw[at]
-    return Stored(raw, row._replace(token=_text(raw[at + 1 : end])), end + 1)
+        token = raw[at:]
+    else:
+        note_at = at + 2 + raw[at]
+        token = raw[at + 1 : note_at - 1]
+    row = Row(first, last, expires_at, _text(token), attempt, until, policy)
+    return Stored(raw, row, note_at)
 
 
 def _decode_wide(raw: bytes, expires_at: float | None) -> Stored:
     _, _, flag, seq, poll, clock, kept, *sizes = _WIDE_HEAD.unpack_from(raw)
-    row, at = _numbers(raw, raw[1:2], _WIDE_HEAD.size, expires_at)
+    (first, last, attempt, until, policy), at = _numbers(raw, raw[1:2], _WIDE_HEAD.size)
     end = at + 1 + raw[at]
     texts = [raw[at + 1 : end]]
     for size in sizes:
@@ -92,42 +104,78 @@ def _decode_wide(raw: bytes, expires_at: float | None) -> Stored:
     if flag:
         number = None if seq == _NONE else int(seq)
         listed = Listed(number, poll, _opt(clock), _opt(kept), alias, digest)
-    return Stored(raw, row._replace(token=token, listed=listed, error=error), end + 1)
+    row = Row(
+        first, last, expires_at, token, attempt, until, policy, None, listed, error
+    )
+    return Stored(raw, row, end + 1)
 
 
-def _numbers(
-    raw: bytes, letter: bytes, at: int, expires_at: float | None
-) -> tuple[Row, int]:
-    """Return a row with the numbers of a letter, and where they end."""
+_Numbers = tuple[float, float, int, float | None, "OnAbandoned | None"]
+"""First and last instant, attempt, lease, and policy."""
+
+
+def _numbers(raw: bytes, letter: bytes, at: int) -> tuple[_Numbers, int]:
+    """Return the numbers of a letter, and where they end."""
     kind = _KINDS[letter]
-    first, *rest = kind.unpack_from(raw, at)
+    numbers = kind.unpack_from(raw, at)
     at += kind.size
-    if not rest:
-        return Row(first, first, expires_at), at
-    last, attempt, *lease = rest
-    if not lease:
-        return Row(first, last, expires_at, None, attempt), at
-    until, policy = lease
-    return Row(first, last, expires_at, None, attempt, until, POLICIES[policy]), at
+    if kind is _MARK:
+        return (numbers[0], numbers[0], 0, None, None), at
+    if kind is _SEEN:
+        return (*numbers, None, None), at
+    *others, policy = numbers
+    return (*others, POLICIES[policy]), at
+
+
+def decode_whole(value: bytes, expires_at: float | None) -> Row:
+    """Decode a whole value, with its note.
+
+    Raises:
+        ForeignValueError: It is that of another program.
+    """
+    _, row, note_at = decode(value, expires_at)
+    assert row is not None  # noqa: S101 - there is a value
+    if not note_at:
+        return row
+    return row._replace(note=_text(value[note_at - 1 :]))
+
+
+def encode_whole(row: Row) -> bytes:
+    """Encode a row, with its note."""
+    note = (row.note or "").encode()
+    if row.listed is not None or row.error:
+        return encode(row) + note
+    letter, numbers = _packed_numbers(row)
+    token = (row.token or "").encode()
+    if not note:
+        return bytes((_PLAIN, letter)) + numbers + token
+    head = bytes((_PLAIN, letter - _NOTED))
+    return b"".join((head, numbers, bytes((len(token),)), token, note))
+
+
+def _packed_numbers(row: Row) -> tuple[int, bytes]:
+    """Return the letter of a row, and its numbers."""
+    first, last, attempt = row.first_seen, row.last_seen, min(row.attempt, _MOST)
+    if row.lease_until is not None:
+        policy = _POLICY[row.on_abandoned]
+        return _C, _CLAIM.pack(first, last, attempt, row.lease_until, policy)
+    if attempt or last != first:
+        return _S, _SEEN.pack(first, last, attempt)
+    return _M, _MARK.pack(first)
 
 
 def encode(row: Row) -> bytes:
-    """Encode the row of a key that was observed, but for the note, which follows."""
+    """Encode a row that has an error, or of a key that was observed.
+
+    The note, which follows, is not encoded.
+    """
     listed = row.listed or Listed()
     texts = [(text or "").encode() for text in (listed.alias, listed.digest, row.error)]
-    letter, numbers = b"m", _MARK.pack(row.first_seen)
-    if row.lease_until is not None:
-        letter, policy = b"c", _POLICY[row.on_abandoned]
-        numbers = _CLAIM.pack(
-            row.first_seen, row.last_seen, row.attempt, row.lease_until, policy
-        )
-    elif row.attempt or row.last_seen != row.first_seen:
-        letter = b"s"
-        numbers = _SEEN.pack(row.first_seen, row.last_seen, row.attempt)
+    letter, numbers = _packed_numbers(row)
     head = _WIDE_HEAD.pack(
         _WIDE,
-        letter[0],
-        1,
+        letter,
+        row.listed is not None,
         _NONE if listed.seq is None else listed.seq,
         listed.poll,
         _NONE if listed.clock is None else listed.clock,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from ..._clock import read_clock
 from ..._targets import expanded
 from .._settings import SQLITE, check_effective
-from . import driver, for_each
+from . import driver, for_each, transfer
 from .connections import Connections
 from .database import Database
 from .files import MEMORY
@@ -29,9 +29,17 @@ if TYPE_CHECKING:
         PageResult,
         RecordPage,
         Selection,
+        StoredPage,
     )
-    from ..listings import Fail, Observe, Observed, SourceRecord, WaitingPage
-    from ..operations import Operation
+    from ..listings import (
+        Fail,
+        Observe,
+        Observed,
+        SourceRecord,
+        SourceState,
+        WaitingPage,
+    )
+    from ..operations import Id, Operation, Row
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -182,6 +190,9 @@ class SqliteBackend:
     async def source(self, namespace: str) -> SourceRecord | None:
         return await self._connections.run(Database.source, namespace)
 
+    async def sources(self) -> Mapping[str, SourceRecord]:
+        return await self._connections.read(Database.sources)
+
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         return await self._connections.run(
             Database.waiting, namespace, after=after, limit=limit
@@ -211,6 +222,34 @@ class SqliteBackend:
 
     async def backup(self, path: str) -> None:
         await self._connections.read(Database.backup, path)
+
+    async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
+        return await self._connections.read(
+            Database.query, transfer.read_page, self.now, limit, cursor
+        )
+
+    async def read_rows_of(self, ids: Sequence[Id]) -> list[Row | None]:
+        return await self._connections.read(
+            Database.query, transfer.read, self.now, ids
+        )
+
+    async def write_rows(self, rows: Sequence[tuple[Id, Row | None]]) -> None:
+        """Replace rows; see ``SupportsTransfer``.
+
+        Rows in no order change the same pages of the file again and again, so that a
+        checkpoint at each turn would take longer than the writes.
+        """
+        await self._connections.run(Database.change, transfer.write, rows)
+        if self._shared.wal.is_overgrown:
+            await self.maintain()
+
+    async def read_source_states(self) -> dict[str, SourceState]:
+        return await self._connections.read(Database.query, transfer.read_states)
+
+    async def write_source_states(
+        self, states: Mapping[str, SourceState | None]
+    ) -> None:
+        await self._run(Database.change, transfer.write_states, states)
 
     async def _run(
         self,

@@ -156,6 +156,30 @@ class Database:
         )
         return result.results
 
+    def query(
+        self,
+        function: Callable[Concatenate[driver.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function that only reads, on one snapshot."""
+        with self._guarded() as db:
+            return retry_while_busy(
+                self._deadline(), lambda: in_snapshot(db, function, *args, **kwargs)
+            )
+
+    def change(
+        self,
+        function: Callable[Concatenate[driver.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function that writes, in one transaction; perhaps twice."""
+        with self._guarded() as db:
+            return in_transaction(
+                db, self.location, self._deadline(), function, *args, **kwargs
+            )
+
     def purge(
         self,
         *,
@@ -195,36 +219,28 @@ class Database:
 
     def rename(self, namespace: str, name: str) -> bool:
         """Rename a namespace; false if the new name is occupied."""
-        with self._guarded() as db:
-            return in_transaction(
-                db, self.location, self._deadline(),
-                namespaces.rename, namespace, name, self.shared.now,
-            )  # fmt: skip
+        return self.change(namespaces.rename, namespace, name, self.shared.now)
 
     def observe(self, request: Observe) -> Observed | None:
         """Record the listing of a source."""
-        with self._guarded() as db:
-            return in_transaction(
-                db, self.location, self._deadline(),
-                listings.observe, request, self.shared.now,
-            )  # fmt: skip
+        return self.change(listings.observe, request, self.shared.now)
 
     def fail(self, failure: Fail) -> None:
         """Record that a source could not be polled."""
-        with self._guarded() as db:
-            in_transaction(db, self.location, self._deadline(), listings.fail, failure)
+        self.change(listings.fail, failure)
 
     def source(self, namespace: str) -> SourceRecord | None:
         """Read the state of a source."""
-        now = self.shared.now()
-        return self._retried(in_snapshot, listings.read_source, namespace, now)
+        return self.query(listings.read_source, namespace, self.shared.now())
+
+    def sources(self) -> dict[str, SourceRecord]:
+        """Read the states of all sources."""
+        return self.query(listings.read_sources, self.shared.now())
 
     def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         """Read the keys that were observed and can be claimed."""
         now = self.shared.now()
-        return self._retried(
-            in_snapshot, listings.read_waiting, namespace, now, after, limit
-        )
+        return self.query(listings.read_waiting, namespace, now, after, limit)
 
     def count(self, namespace: str | None) -> Mapping[str, int]:
         """Count the seen keys of each namespace that has any."""
@@ -243,9 +259,7 @@ class Database:
     ) -> RecordPage:
         """Read a page of records."""
         now = self.shared.now()
-        return self._retried(
-            in_snapshot, records.read_page, selection, now, limit, cursor
-        )
+        return self.query(records.read_page, selection, now, limit, cursor)
 
     def stats(self, namespace: str | None) -> BackendStats:
         """Measure the database."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from . import driver
 
 _SOURCE = f"SELECT id, {', '.join(COLUMNS)} FROM namespace WHERE name = ?"  # noqa: S608
+_SOURCES = f"""SELECT id, name, {", ".join(COLUMNS)} FROM namespace
+    WHERE totals IS NOT NULL"""  # noqa: S608
 _UPDATE_SOURCE = f"""UPDATE namespace SET ({", ".join(COLUMNS)})
     = ({", ".join("?" * len(COLUMNS))}) WHERE id = ?"""  # noqa: S608
 _ROW = """first_seen, last_seen, expires_at, token, attempt, lease_until,
@@ -75,6 +77,9 @@ _COUNT_WAITING = f"""SELECT count(*) FILTER (WHERE NOT {_IS_HELD}),
         count(*) FILTER (WHERE {_IS_HELD}),
         min(iif(attempt, first_seen, last_seen)) FILTER (WHERE NOT {_IS_HELD})
     {_WAITING}"""
+_COUNT_ALL_WAITING = f"""SELECT namespace, count(*) FILTER (WHERE NOT {_IS_HELD}),
+        count(*) FILTER (WHERE {_IS_HELD})
+    FROM seen INDEXED BY seen_pending WHERE seq IS NOT NULL GROUP BY namespace"""  # noqa: S608
 _READ_WAITING = f"""SELECT seq, key, {_ROW} {_WAITING} AND seq > :after
     ORDER BY seq LIMIT :limit"""
 
@@ -133,6 +138,20 @@ def read_source(
         return None
     pending, held, _ = _count_waiting(db, id_, now)
     return SourceRecord(state, pending, held)
+
+
+def read_sources(db: driver.Connection, now: float) -> dict[str, SourceRecord]:
+    """Read the states of all sources, by namespace."""
+    counts = {
+        id_: (pending, held)
+        for id_, pending, held in db.execute(_COUNT_ALL_WAITING, {"now": now})
+    }
+    found = {}
+    for id_, name, *columns in db.execute(_SOURCES):
+        state = SourceState.of(columns)
+        if state is not None and state.totals.asked:
+            found[name] = SourceRecord(state, *counts.get(id_, (0, 0)))
+    return found
 
 
 def read_waiting(

@@ -77,6 +77,11 @@ class WriteAheadLog:
         return size(f"{self._file.real_path}-wal") if self._is_used else 0
 
     @property
+    def is_overgrown(self) -> bool:
+        """Is the log so large that a checkpoint should make others wait?"""
+        return self.bytes > _OVERGROWN * self.limit
+
+    @property
     def pinned(self) -> float:
         """Seconds for which a reader has blocked checkpoints; 0 if none does."""
         since = self._pinned_since  # another thread may be about to change it
@@ -112,12 +117,12 @@ class WriteAheadLog:
             return
         started = time.monotonic()
         if self.is_due or (self._has_frames and started >= self._next_checkpoint):
-            truncates = self._is_overgrown() and started >= self._next_truncation
+            truncates = self.is_overgrown and started >= self._next_truncation
             self._checkpoint(db, "TRUNCATE" if truncates else "PASSIVE")
             ended = time.monotonic()
             pause = max(INTERVAL, _TIME_SHARE * (ended - started))
             self._next_checkpoint = ended + pause
-            if truncates and self._is_overgrown():
+            if truncates and self.is_overgrown:
                 self._next_truncation = self._next_checkpoint
         self.is_due = False
         self._log_alarm()
@@ -126,9 +131,6 @@ class WriteAheadLog:
         """Run a checkpoint and truncate the log, before the connection is closed."""
         if self.bytes:
             self._checkpoint(db, "TRUNCATE")
-
-    def _is_overgrown(self) -> bool:
-        return self.bytes > _OVERGROWN * self.limit
 
     def _checkpoint(self, db: driver.Connection, mode: str) -> None:
         try:
