@@ -31,7 +31,7 @@ def numbers(of: range) -> list[str]:
 
 
 def test_each_entry_once(tool: Tool, site: Site) -> None:
-    """The last entries of a new feed are printed, the others marked; then what comes."""
+    """Of a new feed the last entries are printed, the others marked."""
     url = site.put("feed", numbered(range(43)))
     words = (*ONCE, "--first", "3", "--format", "{title}", url)
     done = tool.run(*words)
@@ -49,15 +49,23 @@ def test_the_feeds_of_the_examples(on_file: Tool) -> None:
     form = "{feed} | {title} | {link}"
     done = on_file.run(*ONCE, "--first", "3", "--format", form, *EXAMPLES)
     assert sorted(done.out.splitlines()) == [
-        "Release Notes | Version 2.0: a new file format"
-        " | https://tool.example/releases/2.0",
+        (
+            "Release Notes | Version 2.0: a new file format"
+            " | https://tool.example/releases/2.0"
+        ),
         "Release Notes | Version 2.1: faster start | https://tool.example/releases/2.1",
-        "Town News | Library stays open until nine"
-        " | https://town.example/news/library?utm_source=rss",
-        "Town News | The bridge opens again on Monday"
-        " | https://town.example/news/bridge",
-        "Weather Notes | Frost in the valleys tonight"
-        " | https://weather.example/notes/frost",
+        (
+            "Town News | Library stays open until nine"
+            " | https://town.example/news/library?utm_source=rss"
+        ),
+        (
+            "Town News | The bridge opens again on Monday"
+            " | https://town.example/news/bridge"
+        ),
+        (
+            "Weather Notes | Frost in the valleys tonight"
+            " | https://weather.example/notes/frost"
+        ),
         "Weather Notes | River level: 2.4 m | ",
     ]
     assert done.err == "catalyst-seen: 3 polls, 0 failed, 6 entries\n"
@@ -238,7 +246,7 @@ def test_terminal(on_file: Tool, site: Site) -> None:
         rss(
             "<guid>1</guid><title>Short</title><link>https://x.example/1</link>"
             "<pubDate>Thu, 19 Nov 2026 08:00:00 +0000</pubDate>",
-            "<guid>2</guid><title>&#27;[31m漢字漢字漢字漢字漢字漢字漢字漢字漢字 &amp;c</title>"
+            ff"<guid>2</guid><title>&#27;[31m{'漢字' * 9} &amp;c</title>"
             "<link>https://x.example/long</link>"
             "<pubDate>Thu, 19 Nov 2026 09:00:00 +0000</pubDate>",
         ),
