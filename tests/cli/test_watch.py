@@ -246,7 +246,7 @@ def test_terminal(on_file: Tool, site: Site) -> None:
         rss(
             "<guid>1</guid><title>Short</title><link>https://x.example/1</link>"
             "<pubDate>Thu, 19 Nov 2026 08:00:00 +0000</pubDate>",
-            ff"<guid>2</guid><title>&#27;[31m{'漢字' * 9} &amp;c</title>"
+            f"<guid>2</guid><title>&#27;[31m{'漢字' * 9} &amp;c</title>"
             "<link>https://x.example/long</link>"
             "<pubDate>Thu, 19 Nov 2026 09:00:00 +0000</pubDate>",
         ),
