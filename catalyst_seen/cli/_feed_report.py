@@ -19,12 +19,16 @@ _SOURCES_OF_KEYS = {
 }
 
 
-def report(poll: Poll, asks: float) -> Iterator[str]:
+_SHORT = 30.0
+"""Seconds under which a pause is not worth a word."""
+
+
+def report(poll: Poll, pause: float) -> Iterator[str]:
     """Yield what a listing is, and what is unusual about it.
 
     Args:
         poll: A poll of a new source, with a listing.
-        asks: Seconds between two polls that the source asks for; 0 for none.
+        pause: Seconds until the next poll, of a poller with no wish of its own.
     """
     listing = poll.listing
     assert listing is not None  # noqa: S101 - there is no error
@@ -33,9 +37,15 @@ def report(poll: Poll, asks: float) -> Iterator[str]:
     if not poll.feed.is_file and listing.url != poll.feed.shown:
         yield f"address: {printable(listing.url)}, after redirects"
     yield from _keys(listing)
-    if asks:
-        yield f"it asks for at least {span(asks)} between two polls"
+    if pause >= _SHORT:
+        yield f"it asks for about {_rounded(pause)} between two polls"
     yield from _warnings(listing)
+
+
+def _rounded(pause: float) -> str:
+    """Return a pause without what a poller leaves to chance, a tenth at most."""
+    step = 3_600 if pause > 1.5 * 3_600 else 300 if pause > 900 else 60  # noqa: PLR2004
+    return span(max(round(pause / 1.05 / step), 1) * step)
 
 
 def _keys(listing: Listing) -> Iterator[str]:

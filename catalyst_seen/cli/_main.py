@@ -52,6 +52,7 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
     if isinstance(exc, click.exceptions.Exit):
         return exc.exit_code
     if isinstance(exc, Signalled):
+        _drop_output()
         return exc.code
     if isinstance(exc, click.exceptions.NoArgsIsHelpError):
         click.echo(exc.message, err=True)

@@ -85,9 +85,10 @@ def state_of(source: Source, now: float) -> str:
 
 
 async def _sources(store: AsyncSeenStore, namespace: str | None) -> list[Source]:
-    names = [namespace] if namespace is not None else await store.namespaces()
-    found = [await store.source(namespace=name) for name in sorted(names) if name]
-    return [source for source in found if source]
+    if namespace is None:
+        return await store.sources()
+    source = await store.source(namespace=namespace) if namespace else None
+    return [source] if source else []
 
 
 def _add(rows: Rows, source: Source, state: str) -> None:

@@ -60,7 +60,7 @@ async def command(settings: Settings, word: str) -> None:
         problem = f"{name_of(feed)}: {advice(poll.error or 'there is no listing')}"
         raise Failure(problem, Code.SOME_FAILED)
     pause = poll.next_at - poll.at if poll.next_at else 0.0
-    for line in report(poll, round(pause / 60) * 60.0):
+    for line in report(poll, pause):
         settings.say(line)
     with Rows(settings, _COLUMNS) as rows:
         for entry in poll.listing.entries:

@@ -1,0 +1,196 @@
+"""``watch --exec``: a command for each entry."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from catalyst_seen import AsyncSeenStore, Claim, Record, SeenStore
+from catalyst_seen.cli import _deliveries
+from catalyst_seen.cli._deliveries import Deliveries, DeliveryError
+from catalyst_seen.cli._entry_filter import EntryFilter
+from catalyst_seen.cli._settings import Settings
+from catalyst_seen.feeds import Entry
+
+from ..support.feeds import Site, numbered, rss
+from ..support.tool import Tool
+from .conftest import open_store
+
+ONCE = ("watch", "--once", "--first", "all", "-n", "news")
+
+
+def script(tool: Tool, text: str) -> str:
+    """Write a script of a shell, and return its path."""
+    path = tool.folder / "command.sh"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+def record(tool: Tool, key: str) -> Record:
+    """Return what the store knows of an entry."""
+    with open_store(tool) as store:
+        found = store.get(key, namespace="news")
+    assert found is not None
+    return found
+
+
+def test_each_entry_once(tool: Tool, site: Site) -> None:
+    """The command has the entry on its input and in variables, and 0 confirms."""
+    item = "<guid>k 1</guid><title>$(id) 'é'</title><link>https://x.example/1</link>"
+    url = site.put("feed", rss(item))
+    names = "$ENTRY_TITLE|$ENTRY_LINK|$ENTRY_KEY|$ENTRY_FEED|$ENTRY_SOURCE"
+    program = script(tool, f'cat; echo "{names}|$ENTRY_ATTEMPT|$*"')
+    done = tool.run(*ONCE, "--exec", f"{program} a 'b c'", url)
+    first, second = done.out.splitlines()
+    assert done.code == 0
+    assert json.loads(first)["title"] == "$(id) 'é'"
+    assert second == "$(id) 'é'|https://x.example/1|k 1|T|news|1|a b c"
+    assert tool.run(*ONCE, "--exec", program, url).out == ""
+
+
+def test_failed(tool: Tool, site: Site) -> None:
+    """A failed command is said, kept with the entry, and stops no other entry."""
+    url = site.put("feed", numbered(range(3)))
+    program = script(tool, 'echo "$ENTRY_KEY"; [ "$ENTRY_KEY" != "id 1" ] || exit 7')
+    done = tool.run(*ONCE, "--exec", program, url)
+    assert (done.code, done.out) == (4, "id 0\nid 1\nid 2\n")
+    assert "news: Title 1: exit code 7; again in 30s\n" in done.err
+    assert "2 entries, 1 failed deliveries, 1 waiting" in done.err
+    found = record(tool, "id 1")
+    assert (found.state, found.error) == ("released", "exit code 7")
+
+
+def test_later_and_held(on_file: Tool, site: Site) -> None:
+    """After --max-attempts an entry is held, which is said; 75 never holds it."""
+    url = site.put("feed", numbered(range(2)))
+    program = script(on_file, '[ "$ENTRY_KEY" = "id 1" ] && exit 75; kill -9 $$')
+    words = (*ONCE, "--max-attempts", "1", "--exec", program, url)
+    done = on_file.run(*words)
+    assert done.code == 4
+    assert "news: Title 0: ended by SIGKILL; held after 1 attempts" in done.err
+    states = [record(on_file, key).state for key in ("id 0", "id 1")]
+    assert states == ["held", "released"]
+    assert "news: 1 held, see catalyst-seen held -n news" in on_file.run(*words).err
+
+
+def test_timeout(on_file: Tool, site: Site) -> None:
+    """A command that takes too long is ended, with what it has started."""
+    url = site.put("feed", numbered(range(1)))
+    program = script(on_file, "sleep 3600 & echo $!; wait")
+    done = on_file.run(*ONCE, "--timeout", "200ms", "--exec", program, url)
+    assert done.code == 4
+    assert "not done within 200ms" in done.err
+    assert is_ended(int(done.out))
+
+
+def test_signal(on_file: Tool, site: Site) -> None:
+    """Ctrl-C ends the command, and the entry comes again at once."""
+    url = site.put("feed", numbered(range(1)))
+    program = script(on_file, "echo $$; exec sleep 3600")
+    started = on_file.start(*ONCE, "--exec", program, url)
+    assert started.stdout is not None
+    child = int(started.stdout.readline())
+    started.send_signal(signal.SIGINT)
+    started.communicate()
+    assert started.returncode == 130
+    assert is_ended(child)
+    assert on_file.run(*ONCE, "--exec", "cat", url).rows[0]["key"] == "id 0"
+
+
+@pytest.fixture
+def orphans() -> Iterator[list[int]]:
+    """End the processes whose parent a test has killed."""
+    made: list[int] = []
+    yield made
+    for each in made:
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+
+
+def test_killed(on_file: Tool, site: Site, orphans: list[int]) -> None:
+    """What a killed process was at comes again when its lease is over; no other."""
+    url = site.put("feed", numbered(range(2)))
+    program = script(
+        on_file, '[ "$ENTRY_KEY" = "id 0" ] || { echo $$; exec sleep 3600; }'
+    )
+    started = on_file.start(*ONCE, "--exec", program, url)
+    assert started.stdout is not None
+    orphans.append(int(started.stdout.readline()))
+    started.kill()
+    started.wait()
+    for pipe in (started.stdin, started.stdout, started.stderr):
+        assert pipe is not None
+        pipe.close()
+    done = on_file.run(*ONCE, "--exec", "cat", url)
+    assert (done.out, done.code) == ("", 0)
+    assert "1 waiting" in done.err
+    with SeenStore(on_file.store, clock=lambda: time.time() + 3_600) as store:
+        again = []
+        for claim in store.pending(namespace="news"):
+            with claim:
+                again.append((claim.key, claim.attempt))
+    assert again == [("id 1", 2)]
+
+
+def test_no_program(on_file: Tool, site: Site) -> None:
+    """A command that cannot be run is refused before anything is polled."""
+    url = site.put("feed", numbered(range(1)))
+    for program in ("", "no-such-program x", "./missing", "sh -c 'open"):
+        done = on_file.run(*ONCE, "--exec", program, url)
+        assert (done.code, done.out) == (2, "")
+        assert len(done.err.splitlines()) == 1
+    assert on_file.run(*ONCE, "--timeout", "1s", url).code == 2
+    assert on_file.run(*ONCE, "--format", "text", "--exec", "cat", url).code == 2
+    assert not site.pages["feed"].answers
+    assert not list(on_file.folder.iterdir())
+
+
+def test_input_that_is_not_read(on_file: Tool, site: Site) -> None:
+    """A command need not read the entry, however long that is."""
+    about = f"<guid>1</guid><description>{'x ' * 40_000}</description>"
+    url = site.put("feed", rss(about, "<guid>2</guid><title>&#0;</title>"))
+    done = on_file.run(*ONCE, "--exec", "true", url)
+    assert done.code in {0, 4}  # the second one makes the feed malformed, as NUL does
+    url = site.put("feed", rss(about))
+    assert on_file.run(*ONCE, "--exec", "true", url).code == 0
+
+
+async def test_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run that goes on, a failed entry comes again after its pause."""
+    monkeypatch.setattr(_deliveries, "_FIRST_PAUSE", 0.05)
+    attempts: list[int] = []
+
+    class Failing:
+        async def deliver(self, entry: Entry, claim: Claim) -> None:
+            attempts.append(claim.attempt)
+            if claim.attempt < 3:
+                raise DeliveryError(entry.key)
+
+    async with AsyncSeenStore(":memory:") as store:
+        view = store.namespace("news", first="all")
+        await view.observe(["a"], key=str)
+        deliveries = Deliveries(Settings(), Failing(), EntryFilter(), None)
+        await deliveries.deliver(view, "news", "news")
+        while (pause := deliveries.pause()) is not None and len(attempts) < 3:
+            await asyncio.sleep(pause)
+            await deliveries.deliver_again()
+        assert attempts == [1, 2, 3]
+        assert await view.is_seen("a")
+
+
+def is_ended(process: int) -> bool:
+    """Has a process ended, or is about to be reaped?"""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return state.rpartition(")")[2].split()[0] == "Z"
