@@ -62,7 +62,7 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
     if isinstance(exc, click.exceptions.Exit):
         return exc.exit_code
     if isinstance(exc, Signalled):
-        return exc.code
+        return _closed_pipe() if exc.number == signal.SIGPIPE else exc.code
     if isinstance(exc, KeyboardInterrupt | click.Abort):
         return Signalled(signal.SIGINT).code
     if isinstance(exc, BrokenPipeError):

@@ -45,6 +45,8 @@ def asynchronous(
                 loop.add_signal_handler(each, end, each)
             try:
                 return loop.run_until_complete(task)
+            except BrokenPipeError:  # click would make it an exit code of its own
+                raise Signalled(signal.SIGPIPE) from None
             except asyncio.CancelledError:
                 if not received:
                     raise

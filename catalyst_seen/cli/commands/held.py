@@ -21,9 +21,9 @@ from .._waiting import list_waiting
 @NAMESPACE
 @pass_settings
 async def command(settings: Settings, namespace: str | None) -> None:
-    """List the keys that are held, the oldest first; resolve decides about them.
+    """List the keys that are held, the oldest first.
 
     A key is held if the lease of a claim with the policy "hold" has ended, or its last
-    allowed attempt failed. The exit code is 0, also if there are none.
+    allowed attempt failed; resolve decides about it. The exit code is 0, also if there are none.
     """
     await list_waiting(settings, namespace, ("held",), "nothing is held")
