@@ -50,7 +50,7 @@ def test_no_store(on_file: Tool, words: list[str]) -> None:
 
 
 def test_mark(tool: Tool) -> None:
-    """Keys of words and lines become seen, with the TTL, the note and the time given."""
+    """Words and lines become seen, with the TTL, the note and the time given."""
     with open_store(tool) as store:
         fill(store, "news")
     given = "line\r\n\n  \nseen\nclaimed"

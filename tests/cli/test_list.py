@@ -104,10 +104,11 @@ def test_reader_ends(on_file: Tool) -> None:
 
 
 _PEAK = """
-import resource, sys
+import pathlib, re, sys
 from catalyst_seen.cli import main
 code = main(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+status = pathlib.Path("/proc/self/status").read_text()
+print(re.search(r"VmHWM:\\s+(\\d+)", status)[1], file=sys.stderr)
 sys.exit(code)
 """
 

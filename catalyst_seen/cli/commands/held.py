@@ -24,6 +24,7 @@ async def command(settings: Settings, namespace: str | None) -> None:
     """List the keys that are held, the oldest first.
 
     A key is held if the lease of a claim with the policy "hold" has ended, or its last
-    allowed attempt failed; resolve decides about it. The exit code is 0, also if there are none.
+    allowed attempt failed; resolve decides about it. The exit code is 0, also if there
+    are none.
     """
     await list_waiting(settings, namespace, ("held",), "nothing is held")
