@@ -12,10 +12,7 @@ from .._waiting import list_waiting
     "held",
     examples=[
         ("catalyst-seen held", "what waits for a decision, the oldest first"),
-        (
-            "catalyst-seen held -n news && catalyst-seen resolve -n news '*' --again",
-            "show it, then have all of it handled again",
-        ),
+        ("catalyst-seen held -n news --json", "the same of one feed, as JSON Lines"),
     ],
 )
 @NAMESPACE

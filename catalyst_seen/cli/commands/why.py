@@ -43,7 +43,7 @@ async def command(settings: Settings, namespace: str | None, keyword: str) -> No
     """Show everything that the store knows of a key, and what follows.
 
     Without -n it looks in every namespace. It changes nothing: the answers of
-    check_and_mark and claim are foretold from the state of the key. For a key that is
+    check_and_mark and claim are predicted from the state of the key. For a key that is
     unseen, it names keys that are near: in another case, namespace or spelling.
 
     Exit code: 0 if the key is known, 1 if it is unseen.
