@@ -60,7 +60,9 @@ async def _keys_of_stdin(settings: Settings) -> list[str]:
         keys: list[str] = []
         problem: Exception | None = None
         try:
-            keys += _keys_in(_lines(sys.stdin.buffer))
+            # The end of the process would wait for the lock of sys.stdin's own buffer.
+            with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
+                keys += _keys_in(_lines(stream))
         except (Failure, OSError) as exc:
             problem = exc
         loop.call_soon_threadsafe(settle, keys, problem)

@@ -14,7 +14,7 @@ from .._durations import format_duration
 from ._notes import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from rich.console import Console
 
@@ -27,8 +27,9 @@ shown in short."""
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode  # dumps makes one a call
 _PAGE = 1_000  # rows of one table on a terminal
-_INSTANT, _NUMBER, _TEXT = 19, 9, 16
-"""The least widths of columns in a table; a narrower terminal has a block for a row."""
+_READABLE = 19
+"""Characters of a text that a column has at least, as many as an instant. On a narrower
+terminal each row is a block of lines."""
 
 
 class Rows:
@@ -77,22 +78,27 @@ class Rows:
 
     def _write_table(self) -> None:
         filled = [any(row[n] for row in self._rows) for n in range(len(self._columns))]
-        columns = dict(compress(self._columns.items(), filled))
+        columns = {
+            name.replace("_", " "): kind
+            for name, kind in compress(self._columns.items(), filled)
+        }
         rows = [list(compress(row, filled)) for row in self._rows]
         self._rows.clear()
         console = console_of(sys.stdout)
-        if console.width < sum(_least(kind) + 1 for kind in columns.values()):
-            for row in rows:
-                write_block(dict(zip(columns, row, strict=True)))
-                console.print()
-        else:
+        if console.width >= _least_width(columns, rows):
             _print_table(console, columns, rows)
+            return
+        for row in rows:
+            write_block(dict(zip(columns, row, strict=True)))
+            console.print()
 
 
-def _least(kind: Kind) -> int:
-    if kind == "instant":
-        return _INSTANT
-    return _TEXT if kind in {"text", "note"} else _NUMBER
+def _least_width(columns: Iterable[str], rows: list[list[str]]) -> int:
+    """Return the width of a table whose texts are still readable."""
+    return sum(
+        max(len(name), min(max(len(row[n]) for row in rows), _READABLE)) + 1
+        for n, name in enumerate(columns)
+    )
 
 
 def _print_table(
@@ -104,7 +110,7 @@ def _print_table(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, kind in columns.items():
         table.add_column(
-            name.replace("_", " "),
+            name,
             justify="right" if kind in {"number", "count", "duration"} else "left",
             overflow="fold",
             no_wrap=kind == "instant",
@@ -127,7 +133,7 @@ def write_block(fields: Mapping[str, str]) -> None:
     block.add_column(overflow="fold")
     for label, text in fields.items():
         if text:
-            block.add_row(Text(label.replace("_", " ")), Text(printable(text)))
+            block.add_row(Text(label), Text(printable(text)))
     console_of(sys.stdout).print(block)
 
 

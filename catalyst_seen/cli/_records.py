@@ -52,11 +52,10 @@ def row_of(record: Record, columns: Mapping[str, Kind]) -> dict[str, Any]:
 def waiting_since(record: Record) -> float:
     """Return since when a key that is pending, released or held has been waiting.
 
-    Without a claim it waits since it was last listed as new. A claim moves
-    ``last_seen``, so that a released one waits since it was first known; and a held one
-    waits for a person since its last claim.
+    It waits to be handled since it was first known, as claims that come to nothing move
+    ``last_seen``; and a held key waits for a person since its last claim.
     """
-    return record.first_seen if record.state == "released" else record.last_seen
+    return record.last_seen if record.state == "held" else record.first_seen
 
 
 def waiting_row(record: Record, now: float) -> dict[str, Any]:

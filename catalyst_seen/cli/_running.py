@@ -35,35 +35,53 @@ def asynchronous(
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        received: list[int] = []
         handlers: list[Handle] = []
         _handlers.set(handlers)
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
             task = loop.create_task(function(*args, **kwargs))
-
-            def end(number: signal.Signals) -> None:
-                if handlers:
-                    handlers[-1](number)
-                    return
-                received.append(number)
-                for each in _handled:
-                    loop.remove_signal_handler(each)
-                task.cancel()
-
-            _handled = [each for each in _SIGNALS if not _is_ignored(each)]
-            for each in _handled:
-                loop.add_signal_handler(each, end, each)
+            signals = _Signals(loop, task, handlers)
             try:
                 return loop.run_until_complete(task)
             except BrokenPipeError:  # click would make it an exit code of its own
                 raise Signalled(signal.SIGPIPE) from None
             except asyncio.CancelledError:
-                if not received:
+                if signals.first is None:
                     raise
-                raise Signalled(received[0]) from None
+                raise Signalled(signals.first) from None
 
     return run
+
+
+class _Signals:
+    """Gives a signal to the last handler; without one, the first cancels the task.
+
+    Attributes:
+        first: The signal that has cancelled the task.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        task: asyncio.Task[T],
+        handlers: list[Handle],
+    ) -> None:
+        self.first: signal.Signals | None = None
+        self._loop = loop
+        self._cancel = task.cancel
+        self._handlers = handlers
+        self._caught = [number for number in _SIGNALS if not _is_ignored(number)]
+        for number in self._caught:
+            loop.add_signal_handler(number, self._receive, number)
+
+    def _receive(self, number: signal.Signals) -> None:
+        if self._handlers:
+            self._handlers[-1](number)
+            return
+        self.first = number
+        for each in self._caught:
+            self._loop.remove_signal_handler(each)
+        self._cancel()
 
 
 @contextmanager

@@ -33,7 +33,7 @@ async def list_waiting(
         ]
     now = time.time()
     with Rows(settings, WAITING_COLUMNS) as rows:
-        for record in sorted(found, key=waiting_since):
+        for record in sorted(found, key=lambda one: (waiting_since(one), one.key)):
             rows.add(**waiting_row(record, now))
     if not found:
         settings.say(nothing)

@@ -37,11 +37,11 @@ async def command(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    """Remove every key of a namespace, with its source: as if it had never been used.
+    """Remove every key of a namespace, with its source.
 
-    What it had handled is new again, claims are lost, and its source begins anew: the
-    next listing is a baseline. Name the namespace with -n; -n '' is the default one.
-    Without a terminal it needs --yes.
+    It is as if it had never been used: what it had handled is new again, claims are
+    lost, and the next listing of its source is a baseline. Name the namespace with -n;
+    -n '' is the default one. Without a terminal it needs --yes.
 
     Exit code: 0 if it was cleared, 1 if there was nothing.
     """

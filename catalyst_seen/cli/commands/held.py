@@ -12,18 +12,16 @@ from .._waiting import list_waiting
     "held",
     examples=[
         ("catalyst-seen held", "what waits for a decision, the oldest first"),
-        (
-            "catalyst-seen held -n news && catalyst-seen resolve -n news '*' --again",
-            "show it, then have all of it handled again",
-        ),
+        ("catalyst-seen held -n news --json", "the same of one feed, as JSON Lines"),
     ],
 )
 @NAMESPACE
 @pass_settings
 async def command(settings: Settings, namespace: str | None) -> None:
-    """List the keys that are held, the oldest first; resolve decides about them.
+    """List the keys that are held, the oldest first.
 
     A key is held if the lease of a claim with the policy "hold" has ended, or its last
-    allowed attempt failed. The exit code is 0, also if there are none.
+    allowed attempt failed; resolve decides about it. The exit code is 0, also if there
+    are none.
     """
     await list_waiting(settings, namespace, ("held",), "nothing is held")

@@ -55,11 +55,11 @@ async def command(
     has_all: bool,
     **which: Any,
 ) -> None:
-    """List keys with their state, in no order: of all namespaces, or of one.
+    """List keys with their state, of all namespaces or of one.
 
     GLOB is a pattern for the whole key, in quotes: * is any text, ? one character,
     [ab] one of them. A terminal gets 100 rows, unless --all or --limit is given; a pipe
-    gets all, as JSON Lines. Expired keys are unseen, and in no list.
+    gets all, as JSON Lines, in no order. Expired keys are unseen, and in no list.
     """
     if limit is None and not has_all and is_for_person(settings):
         limit = _ON_TERMINAL

@@ -62,10 +62,11 @@ async def command(
     note: str | None,
     ts: float | None,
 ) -> None:
-    """Mark keys as seen, in any state; - reads them from standard input, one a line.
+    """Mark keys as seen, in any state; - reads them from standard input.
 
-    A claim on such a key is lost, and a key that is seen already stays seen for another
-    TTL. All lines are checked before the first key is marked. It never makes a store.
+    Each line is a key, without its line end; all are checked before the first is
+    marked. A claim on a key is lost, and one that is seen already stays seen for
+    another TTL. Without -n they are keys of the default namespace.
     """
     lasting = ttl_of(ttl)
     names = await all_keys(settings, words)

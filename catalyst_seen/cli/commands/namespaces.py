@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._commands import command as declare
-from .._output import Rows
+from .._output import Rows, is_for_person
 from .._settings import Settings, pass_settings
 from .._states import STATES, counted_by_state
 from .._stores import opened
@@ -21,11 +21,12 @@ from .._stores import opened
 )
 @pass_settings
 async def command(settings: Settings) -> None:
-    """List the namespaces: keys by their state, and the source that was polled.
+    """List the namespaces, with their keys by state and their source.
 
     The default namespace has no name. One without a key is not listed; feeds lists
     every source.
     """
+    nameless = "(default)" if is_for_person(settings) else ""
     async with opened(settings) as store:
         counts = await counted_by_state(store, None)
         with Rows(
@@ -40,7 +41,7 @@ async def command(settings: Settings) -> None:
             for name in sorted(counts):
                 source = await store.source(namespace=name) if name else None
                 rows.add(
-                    namespace=name,
+                    namespace=name or nameless,
                     **{state: counts[name][state] for state in STATES},
                     has_source=source is not None,
                     last_poll=source.last_poll if source else None,

@@ -25,10 +25,11 @@ from .._whole import counted, in_words, show_all, source_of, tell_names
 @click.argument("new", type=namespace)
 @pass_settings
 async def command(settings: Settings, /, *, old: str, new: str, dry_run: bool) -> None:
-    """Give the namespace OLD the name NEW: its keys and its source keep their states.
+    """Give the namespace OLD the name NEW.
 
-    '' is the default namespace. A NEW that has keys is refused, and nothing is changed.
-    Claims are lost, as their owners know the old name: end the programs that use it.
+    Its keys and its source keep their states. '' is the default namespace. A NEW that
+    has keys is refused, and nothing is changed. Claims are lost, as their owners know
+    the old name: end the programs that use it.
 
     Exit code: 0 if it was renamed, 1 if there is no OLD, or NEW has keys.
     """

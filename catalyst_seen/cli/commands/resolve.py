@@ -53,7 +53,7 @@ async def command(
     exact: bool,
     dry_run: bool,
 ) -> None:
-    """Decide about keys that are held: their items were handled, or are to be again.
+    """Decide about held keys: handled, or to be handled again.
 
     Only a person knows whether a receiver got an item whose attempt broke off; held
     lists what waits. Keys in another state are not changed. Without -n it is about the

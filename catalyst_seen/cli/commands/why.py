@@ -43,7 +43,7 @@ async def command(settings: Settings, namespace: str | None, keyword: str) -> No
     """Show everything that the store knows of a key, and what follows.
 
     Without -n it looks in every namespace. It changes nothing: the answers of
-    check_and_mark and claim are foretold from the state of the key. For a key that is
+    check_and_mark and claim are predicted from the state of the key. For a key that is
     unseen, it names keys that are near: in another case, namespace or spelling.
 
     Exit code: 0 if the key is known, 1 if it is unseen.
@@ -100,7 +100,7 @@ def _show(
         {
             **_state(record, source, now),
             **_note(record),
-            "last_error": record.error or "",
+            "last error": record.error or "",
             "source": _spoken(source, now) if source else "",
             **_answers(answer),
         }
@@ -115,8 +115,8 @@ def _state(record: Record, source: Source | None, now: float) -> dict[str, str]:
         "key": record.key,
         "namespace": record.namespace or "the default one",
         "state": record.state,
-        "first_seen": when(record.first_seen, now),
-        "last_seen": when(record.last_seen, now),
+        "first seen": when(record.first_seen, now),
+        "last seen": when(record.last_seen, now),
         "lease until" if is_claimed else "claimable from": until,
         "attempts": str(record.attempt or ""),
         "expires": expiry_of(record, now, has_source=source is not None),
@@ -145,8 +145,9 @@ def _spoken(source: Source, now: float) -> str:
     """Return what is known of a source, in a sentence."""
     last = when(source.last_poll, now) if source.last_poll is not None else "never"
     failed = f"; the last poll failed: {source.error}" if source.error else ""
+    polls = "1 poll" if source.polls == 1 else f"{source.polls:,} polls"
     return (
-        f"{source.polls:,} polls, the last one {last}; {source.listed:,} listed,"
+        f"{polls}, the last one {last}; {source.listed:,} listed,"
         f" {source.pending:,} pending, {source.held:,} held{failed}"
     )
 

@@ -1,0 +1,77 @@
+"""``stats`` and ``check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..support.servers import free_port
+from ..support.tool import Tool
+from .conftest import open_store
+from .states import STATES, fill
+
+
+def test_stats(tool: Tool) -> None:
+    """The numbers are one object in a pipe, without counters of the process."""
+    with open_store(tool) as store:
+        fill(store, "news")
+        store.mark_seen("a")
+        expected = store.stats()
+    (data,) = tool.run("stats").rows
+    seen = [*STATES.values()].count("seen")
+    assert data["keys"] == expected.keys == seen + 1
+    assert data["keys_by_namespace"] == {"": 1, "news": seen}
+    assert data["abandoned_hold"] == 1
+    assert data["engine"] == expected.engine
+    assert not {"operations", "batches", "purge_runs"} & data.keys()
+    (data,) = tool.run("stats", "-n", "").rows
+    assert data["keys"] == 1
+
+
+def test_stats_on_terminal(on_file: Tool) -> None:
+    """A terminal gets a row for each number."""
+    with open_store(on_file) as store:
+        store.mark_many(map(str, range(2_000)))
+    with on_file.terminal("stats") as shown:
+        words = shown.read().split()
+    assert words[words.index("keys") + 1] == "2,000"
+
+
+def test_check(tool: Tool) -> None:
+    """A healthy store is 0 and a report: lines on a terminal, else an object."""
+    with open_store(tool) as store:
+        fill(store, "news")
+    for words in (["check"], ["check", "--full"]):
+        done = tool.run(*words)
+        (report,) = done.rows
+        assert (done.code, done.err, report["problems"]) == (0, "", [])
+        assert report["is_full"] == ("--full" in words)
+    with tool.terminal("check") as shown:
+        assert "all is well" in shown.read()
+
+
+def test_damage(on_file: Tool) -> None:
+    """Damage is 1, with each problem on a line; a file that is no store is 3."""
+    with open_store(on_file) as store:
+        store.mark_many([f"https://example.org/{n}" for n in range(5_000)])
+    path = Path(on_file.store)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200_000] + bytes(8_192) + whole[208_192:])
+    done = on_file.run("check")
+    assert done.code == 1
+    lines = done.err.splitlines()
+    assert all("problem: the file is damaged" in line for line in lines)
+    assert done.rows[0]["problems"]
+    for content in (whole[:9_000], b"a text of another program\n" * 100):
+        path.write_bytes(content)
+        done = on_file.run("check")
+        assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
+        assert on_file.store in done.err
+
+
+def test_unreachable(on_file: Tool) -> None:
+    """A server that is not there is 3, in one line with its address."""
+    port = free_port()
+    for url in (f"valkey://127.0.0.1:{port}", f"postgresql://127.0.0.1:{port}/db"):
+        done = on_file.run("check", "--store", url)
+        assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
+        assert str(port) in done.err

@@ -1,0 +1,135 @@
+"""``why``."""
+
+from __future__ import annotations
+
+import pytest
+
+from catalyst_seen import SeenStore
+from catalyst_seen.feeds import Entry
+
+from ..support.tool import Tool
+from .conftest import open_store
+from .states import STATES, fill, records_of
+
+
+def test_every_cell(tool: Tool) -> None:
+    """Why foretells what both verbs answer in every state, and changes nothing."""
+    with open_store(tool) as store:
+        fill(store, "news")
+        fill(store, "copy")
+        before = records_of(store)
+    told = {key: tool.run("why", "-n", "news", key).rows[0] for key in STATES}
+    assert {key: row["state"] for key, row in told.items()} == STATES
+    with open_store(tool) as store:
+        assert records_of(store) == before
+        for key, row in told.items():
+            sighting = store.check_and_mark(key, namespace="news")
+            claim = store.claim(key, namespace="copy")
+            assert row["check_and_mark"]["verdict"] == sighting.verdict
+            assert row["claim"]["verdict"] == claim.verdict
+            if claim:
+                assert row["claim"]["attempt"] == claim.attempt
+            assert (row["claim"]["retry_after"] is None) == (claim.retry_after is None)
+
+
+def test_everything_known(tool: Tool) -> None:
+    """A record has all that the store knows, with its error, note and source."""
+    with open_store(tool) as store:
+        fill(store, "news")
+        record = store.get("failed", namespace="news")
+        store.mark_seen("failed")
+    assert record
+    done = tool.run("why", "failed")
+    assert done.code == 0
+    assert "known in 2 namespaces of 2" in done.err
+    default, row = sorted(done.rows, key=lambda row: str(row["namespace"]))
+    assert default["namespace"] == ""
+    assert default["source"] is None
+    assert row["note"] == "the note of failed"
+    assert row["error"] == record.error == "the receiver is away"
+    assert row["attempt"] == 1
+    source = row["source"]
+    assert (source["polls"], source["listed"], source["pending"]) == (1, 3, 2)
+    assert row["first_seen"].endswith("Z")
+
+
+def test_unseen(tool: Tool) -> None:
+    """For an unseen key the exit code is 1, and another namespace or case is said."""
+    with open_store(tool) as store:
+        store.mark_seen("Order", namespace="news")
+    for words, reason in ((["-n", "", "Order"], "another"), (["order"], "in another")):
+        done = tool.run("why", *words)
+        assert (done.code, done.out) == (1, "")
+        assert "check_and_mark would answer NEW" in done.err
+        assert f"near: 'Order' in the namespace 'news' ({reason}" in done.err
+    assert "nothing near is there" in tool.run("why", "else").err
+
+
+def test_near(on_file: Tool) -> None:
+    """Other spellings of an unseen key are said, with what the difference is."""
+    tool = on_file
+    near = {
+        "order-17": ("ORDER-17", "in another case"),
+        "order-18": (" order-18", "a blank or a line break"),
+        "https://example.org/a": ("https://example.org/a/", "a slash"),
+        "https://example.org/b?utm_source=x": ("http://example.org/b", "same address"),
+        "prefix": ("prefix-of-it", "begins with it"),
+    }
+    with open_store(tool) as store:
+        store.mark_many([key for key, _ in near.values()], namespace="news")
+    for key, (found, reason) in near.items():
+        done = tool.run("why", key)
+        assert (done.code, done.out) == (1, "")
+        (line,) = (line for line in done.err.splitlines() if "near:" in line)
+        assert repr(found) in line
+        assert reason in line
+
+
+def test_old_key(on_file: Tool) -> None:
+    """A key with a line break, which only older versions made, is found and near."""
+    with open_store(on_file) as store:
+        store.mark_seen("line")
+    _rename_row(on_file, "line", "line\n")
+    assert on_file.run("why", "line\n").rows[0]["state"] == "seen"
+    done = on_file.run("why", "line")
+    assert done.code == 1
+    assert "'line\\n' in the default namespace (a blank or a line break" in done.err
+
+
+def _rename_row(tool: Tool, old: str, new: str) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(tool.store)) as db:
+        db.execute("UPDATE seen SET key = ? WHERE key = ?", (new, old))
+        db.commit()
+
+
+@pytest.mark.parametrize("width", [40, 200])
+def test_terminal(on_file: Tool, width: int) -> None:
+    """A terminal gets labels and sentences, and no character that drives it."""
+    key = "evil\x1b[2J\u202e"
+    entry = Entry(key=key, title="A title", link="https://example.org/1")
+    with open_store(on_file) as store:
+        _observe(store, key, entry.to_json())
+    on_file.environment["NO_COLOR"] = "1"
+    with on_file.terminal("why", key, size=(60, width)) as shown:
+        text = shown.read()
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert all(len(line) <= width for line in lines if "catalyst-seen:" not in line)
+    assert [line.split("  ")[0] for line in lines if line[:1].islower()][:3] == [
+        next(line for line in lines if "store:" in line),
+        "key",
+        "namespace",
+    ]
+    words = " ".join(text.split())
+    assert "title A title link https://example.org/1" in words
+    assert "would answer NEW, because it was listed" in words
+    assert "\\x1b[2J\\u202e" in words
+
+
+def _observe(store: SeenStore, key: str, note: str) -> None:
+    feed = store.namespace("news", first="all")
+    feed.observe([key], key=str, note=lambda _: note)
