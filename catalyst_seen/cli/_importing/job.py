@@ -106,7 +106,7 @@ class Job:
             say(_left_out(state, count))
         if findings.undatable:
             say(
-                f"{findings.undatable:,} have a date that is none, such as"
+                f"{findings.undatable:,} have no date that can be used, such as"
                 f" {findings.example}: they count from now"
             )
         if findings.over:

@@ -1,0 +1,59 @@
+"""The reference of the commands, in docs/cli.md and as a man page."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from catalyst_seen.cli import _reference
+from catalyst_seen.cli._commands import SECTIONS, Command
+from catalyst_seen.cli._main import tool
+
+DOCS = Path(__file__).parents[2] / "docs"
+GROFF = shutil.which("groff")
+CONTEXT = click.Context(tool, info_name="catalyst-seen")
+NAMES = [
+    name
+    for names in SECTIONS.values()
+    for name in names
+    if tool.get_command(CONTEXT, name)
+]
+
+
+def test_files_are_as_made(tmp_path: Path) -> None:
+    """The committed reference is what the help says now: run cli._reference if not."""
+    _reference.write(tmp_path)
+    for name in ("cli.md", "catalyst-seen.1"):
+        made = (tmp_path / name).read_text(encoding="utf-8")
+        assert made == (DOCS / name).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_is_explained(name: str) -> None:
+    """A command has two examples, and each of its options a help text."""
+    command = tool.get_command(CONTEXT, name)
+    assert isinstance(command, Command)
+    assert len(command.examples) >= 2
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.hidden:
+            assert option.help, option.name
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
+    for example in command.examples:
+        assert example.line in page
+        assert example.meaning in page
+
+
+@pytest.mark.skipif(GROFF is None, reason="groff checks the page")
+def test_man_page_is_roff() -> None:
+    """The man page has nothing that groff warns of, and shows lines as they are."""
+    page = DOCS / "catalyst-seen.1"
+    done = subprocess.run(
+        [str(GROFF), "-man", "-ww", "-Tascii", page],
+        capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    assert not done.stderr
+    assert "catalyst-seen seen order-17 && echo handled" in done.stdout
