@@ -11,14 +11,13 @@ from typing import IO, TYPE_CHECKING
 
 from catalyst_seen import AsyncSeenStore, LeaseLostError, Verdict
 
-from .._durations import format_duration
 from .._pause import pause
 from ._children import end, how, start
 from ._codes import Code
 from ._elsewhere import Elsewhere
 from ._filtering import fresh_of
 from ._line_keys import text_of
-from ._output import printable
+from ._output import printable, span
 from ._settings import talk
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class Jobs:
             async with asyncio.timeout(self.job.timeout):
                 return await process.wait()
         except TimeoutError:
-            return f"ended after {format_duration(self.job.timeout or 0)}"
+            return f"ended after {span(self.job.timeout or 0)}"
         finally:
             await end(process)
 
