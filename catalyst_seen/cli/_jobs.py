@@ -11,7 +11,6 @@ from typing import IO, TYPE_CHECKING
 
 from catalyst_seen import AsyncSeenStore, LeaseLostError, Verdict
 
-from .._durations import format_duration
 from .._pause import pause
 from ._children import end, how, start
 from ._codes import Code
@@ -163,7 +162,7 @@ class Jobs:
             async with asyncio.timeout(self.job.timeout):
                 return await process.wait()
         except TimeoutError:
-            return f"ended after {format_duration(self.job.timeout or 0)}"
+            return f"ended after {self.job.timeout:g}s"
         finally:
             await end(process)
 
