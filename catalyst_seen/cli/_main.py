@@ -63,7 +63,7 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
     if isinstance(exc, click.exceptions.Exit):
         return exc.exit_code
     if isinstance(exc, Signalled):
-        return exc.code
+        return _closed_pipe() if exc.number == signal.SIGPIPE else exc.code
     if isinstance(exc, KeyboardInterrupt | click.Abort):
         return Signalled(signal.SIGINT).code
     if isinstance(exc, BrokenPipeError):
@@ -98,7 +98,8 @@ def _keep_closed_files_closed() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, opposite)  # the lowest number that is free
-            setattr(sys, name, open(number, "r" if number == 0 else "w"))  # noqa: PTH123, SIM115
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def _log_to_stderr() -> None:

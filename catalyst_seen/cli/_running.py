@@ -60,6 +60,8 @@ def asynchronous(
                 if not received:
                     raise
                 raise Signalled(received[0]) from None
+            except BrokenPipeError:  # click would exit with 1
+                raise Signalled(signal.SIGPIPE) from None
 
     return run
 
