@@ -54,16 +54,22 @@ def asynchronous(
             _handled = [each for each in _SIGNALS if not _is_ignored(each)]
             for each in _handled:
                 loop.add_signal_handler(each, end, each)
-            try:
-                return loop.run_until_complete(task)
-            except asyncio.CancelledError:
-                if not received:
-                    raise
-                raise Signalled(received[0]) from None
-            except BrokenPipeError:  # click would exit with 1
-                raise Signalled(signal.SIGPIPE) from None
+            return _result(loop, task, received)
 
     return run
+
+
+def _result(
+    loop: asyncio.AbstractEventLoop, task: asyncio.Task[T], received: list[int]
+) -> T:
+    try:
+        return loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        raise Signalled(received[0]) from None
+    except BrokenPipeError:  # click would exit with 1
+        raise Signalled(signal.SIGPIPE) from None
 
 
 @contextmanager
