@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._engine.maintenance import Maintenance
     from ._listings import FeedRules
     from ._validation import Duration
-    from .backends.listings import Item, Observed
+    from .backends.listings import Item, Observed, SourceRecord
 
 T = TypeVar("T")
 
@@ -232,27 +232,21 @@ class ObservingVerbs:
         """
         backend, name = self._source_of(namespace)
         record = await self._lifecycle.read(lambda: backend.source(name))
-        if record is None:
-            return None
-        state, totals = record.state, record.state.totals
-        return Source(
-            namespace=name,
-            polls=totals.polls,
-            first_poll=state.first_poll,
-            last_poll=state.last_poll,
-            listed=state.listed,
-            pending=record.pending,
-            held=record.held,
-            baseline_at=state.baseline_at,
-            validators=state.validators,
-            state=state.state,
-            error=state.error,
-            new=totals.new,
-            duplicates=totals.duplicates,
-            changed=totals.changed,
-            replaced=totals.replaced,
-            failed=totals.failed,
-        )
+        return None if record is None else _source(name, record)
+
+    @verb
+    async def sources(self) -> list[Source]:
+        """Return what is known of the sources of all namespaces, sorted by namespace.
+
+        They are those that ``source`` returns: that were observed, or failed. On Redis,
+        this scans all keys.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
+        backend = self._listings_of_backend()
+        records = await self._lifecycle.read(backend.sources)
+        return [_source(name, records[name]) for name in sorted(records)]
 
     def pending(
         self,
@@ -371,12 +365,37 @@ class ObservingVerbs:
                 "'drop' would lose a pending item whose handling crashes: use 'retry'"
                 " or 'hold' for a store that observes sources",
             )
+        return self._listings_of_backend(), name
+
+    def _listings_of_backend(self) -> SupportsListings:
         backend = self._lifecycle.backend
         if not isinstance(backend, SupportsListings):
             raise ConfigurationError(
                 "backend", f"{type(backend).__name__} cannot record listings"
             )
-        return backend, name
+        return backend
+
+
+def _source(namespace: str, record: SourceRecord) -> Source:
+    state, totals = record.state, record.state.totals
+    return Source(
+        namespace=namespace,
+        polls=totals.polls,
+        first_poll=state.first_poll,
+        last_poll=state.last_poll,
+        listed=state.listed,
+        pending=record.pending,
+        held=record.held,
+        baseline_at=state.baseline_at,
+        validators=state.validators,
+        state=state.state,
+        error=state.error,
+        new=totals.new,
+        duplicates=totals.duplicates,
+        changed=totals.changed,
+        replaced=totals.replaced,
+        failed=totals.failed,
+    )
 
 
 def _retention(rules: FeedRules) -> Retention:

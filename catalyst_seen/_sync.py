@@ -540,6 +540,9 @@ class SeenStore:
     def source(self, *, namespace: str | EllipsisType = ...) -> Source | None:
         return self._call(self._store.source, namespace=namespace)
 
+    def sources(self) -> list[Source]:
+        return self._call(self._store.sources)
+
     def pending(
         self,
         *,

@@ -26,6 +26,7 @@ from catalyst_seen import (
     SeenStore,
     SeenStoreConfig,
     Sighting,
+    Source,
     StoreStats,
     Unawaited,
     UnawaitedClaim,
@@ -100,6 +101,7 @@ async def asynchronous(items: Iterator[tuple[str, int]]) -> None:
         assert_type(await store.forget("k"), bool)
         assert_type(await store.get("k"), Record | None)
         assert_type(await store.count(), int)
+        assert_type(await store.sources(), list[Source])
         assert_type(await store.stats(), StoreStats)
         assert_type((await store.stats()).alarms, tuple[str, ...])
         assert_type((await store.stats()).failures["read"], CallFailures)
@@ -151,6 +153,7 @@ def blocking(items: Iterator[tuple[str, int]]) -> None:
             assert_type(owned, list[BlockingClaim])
         assert_type(store.once("k", lambda: 42), Once[int])
         assert_type(store.refresh(["k"]), int)
+        assert_type(store.sources(), list[Source])
         assert_type(store.namespace("n", ttl=60, lease="5s"), SeenStore)
         assert_type(store.confirm_many(claims), list[bool])
         assert_type(store.filter_new(["k"]), list[str])

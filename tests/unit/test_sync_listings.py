@@ -40,6 +40,7 @@ def test_observe_and_handle(feed: SeenStore) -> None:
     source = feed.source()
     assert source is not None
     assert (source.polls, source.pending, source.error) == (4, 1, "HTTP 500")
+    assert feed.sources() == [source]
 
 
 def test_rules_of_a_view(path: Path) -> None:

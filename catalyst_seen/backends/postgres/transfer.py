@@ -1,30 +1,18 @@
-"""Rows and the states of sources as they are stored, for a move to another database.
-
-=====================  =============================================================
-``PAGE`` and ``READ``  read rows with their details
-``MAKE_NAMES``         makes namespaces, which then keep their ids
-``write_statement``    writes rows; others their details and the states of sources
-=====================  =============================================================
-
-Rows are locked and written one by one in the order of batches, so that a program which
-is still at work cannot deadlock with a move. See ``queries`` for how names stay
-resolved.
-"""
+"""Rows and the states of sources as they are stored, for a move to another database."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..base import StoredPage, StoredRow
-from ..listings import CLEARED, COLUMNS, SourceState, columns_of
+from ..listings import SourceState, columns_of
 from ..operations import Listed, Row
+from . import stored
 from .errors import wait_for_locks
-from .queries import ROW
 from .sources import WRITE_SOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     import asyncpg
 
@@ -39,117 +27,6 @@ _PAGE = 1_000
 _NOTES = 4_000_000
 """Bytes of notes after which a page ends early."""
 
-_ROW = f"{ROW}, seq, listed_poll, listed_at, kept_until"
-_DETAIL = "note, alias, digest, last_error"
-_JOIN_DETAIL = f"""LEFT JOIN LATERAL (
-        SELECT {_DETAIL} FROM {{schema}}.detail
-        WHERE stored.has_detail AND detail.namespace = stored.namespace
-            AND detail.key = stored.key OFFSET 0
-    ) AS detail ON true"""  # noqa: S608
-_IS_LIVE = "(expires_at IS NULL OR expires_at > {now})"
-PAGE = f"""SELECT page.*, names.name FROM (
-        SELECT stored.namespace, stored.key, {_IS_LIVE} AS is_live, {_ROW}, {_DETAIL},
-            sum(octet_length(note)) OVER (
-                ORDER BY stored.namespace, stored.key
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-            ) AS notes_before
-        FROM (
-            SELECT * FROM {{schema}}.seen WHERE (namespace, key) > ($1::bigint, $2)
-            ORDER BY namespace, key LIMIT $3
-        ) AS stored {_JOIN_DETAIL}
-    ) AS page LEFT JOIN {{schema}}.namespace AS names ON names.id = page.namespace
-    WHERE coalesce(notes_before, 0) < $4
-    ORDER BY page.namespace, page.key"""  # noqa: S608
-READ = f"""SELECT position, {_ROW}, {_DETAIL}
-    FROM unnest($1::bigint[], $2::text[])
-        WITH ORDINALITY AS wanted (namespace, key, position)
-    CROSS JOIN LATERAL (
-        SELECT * FROM {{schema}}.seen
-        WHERE seen.namespace = wanted.namespace AND seen.key = wanted.key
-            AND {_IS_LIVE} OFFSET 0
-    ) AS stored {_JOIN_DETAIL}"""  # noqa: S608
-IDS = "SELECT name, id FROM {schema}.namespace WHERE name = ANY ($1::text[])"
-# The INSERT gets its lock on the table in any case, so that the ids stay what they are
-# until the transaction ends.
-MAKE_NAMES = """INSERT INTO {schema}.namespace (name)
-    SELECT name FROM unnest($1::text[]) AS wanted (name)
-    WHERE NOT EXISTS (SELECT FROM {schema}.namespace WHERE name = wanted.name)
-    ON CONFLICT (name) DO NOTHING"""
-
-_WRITTEN = f"{_ROW}, has_detail"
-_EXCLUDED = ", ".join(f"excluded.{column.strip()}" for column in _WRITTEN.split(","))
-_TYPES = {
-    "namespace": "bigint", "key": "text", "is_gone": "boolean", "first_seen": "float8",
-    "last_seen": "float8", "expires_at": "float8", "token": "text", "attempt": "int",
-    "lease_until": "float8", "on_abandoned": "text", "seq": "bigint",
-    "listed_poll": "bigint", "listed_at": "float8", "kept_until": "float8",
-    "has_detail": "boolean",
-}  # fmt: skip
-"""The columns that are sent, in their order."""
-
-
-@lru_cache(maxsize=64)
-def write_statement(shared: frozenset[str], *, may_remove: bool) -> str:
-    """Return the statement that writes rows.
-
-    It returns the rows that were there before and have no detail now; and those to be
-    removed, whose locks it holds.
-
-    Args:
-        shared: The columns that are equal in all rows, sent as arrays of one element:
-            to encode and decode the others is half of the time of a plain row.
-        may_remove: Are there rows to be removed?
-    """
-    arrays = {
-        name: f"${number}::{kind}[]"
-        for number, (name, kind) in enumerate(_TYPES.items(), start=1)
-    }
-    own = [name for name in _TYPES if name not in shared]
-    columns = ", ".join(
-        f"({arrays[name]})[1] AS {name}" if name in shared else name for name in _TYPES
-    )
-    rows = f"""SELECT {columns} FROM unnest({", ".join(arrays[name] for name in own)})
-        AS sent ({", ".join(own)})"""  # noqa: S608
-    locked = f"locked AS ({rows})"
-    if may_remove:
-        # "inserted", which is read first, pulls rows from "locked" one by one.
-        locked = f"""locked AS MATERIALIZED (
-        SELECT written.* FROM ({rows}) AS written
-        LEFT JOIN LATERAL (
-            SELECT FROM {{schema}}.seen AS latest
-            WHERE latest.namespace = written.namespace AND latest.key = written.key
-            FOR UPDATE
-        ) AS stored ON true
-    )"""  # noqa: S608
-    gone = "SELECT namespace, key, true FROM locked WHERE is_gone"
-    return f"""WITH {locked},
-    inserted AS (
-        INSERT INTO {{schema}}.seen (namespace, key, {_WRITTEN})
-        SELECT namespace, key, {_WRITTEN} FROM locked WHERE NOT is_gone
-        ON CONFLICT (namespace, key) DO UPDATE SET ({_WRITTEN}) = ROW ({_EXCLUDED})
-        RETURNING namespace, key, NOT has_detail AND xmax <> 0 AS is_undetailed
-    )
-    SELECT namespace, key, false AS is_gone FROM inserted WHERE is_undetailed
-    {f"UNION ALL {gone}" if may_remove else ""}"""  # noqa: S608
-
-
-_REMOVE = """DELETE FROM {{schema}}.{table} WHERE ctid = ANY (ARRAY(
-    SELECT found.ctid FROM unnest($1::bigint[], $2::text[]) AS gone (namespace, key)
-    CROSS JOIN LATERAL (
-        SELECT ctid FROM {{schema}}.{table} AS stored
-        WHERE stored.namespace = gone.namespace AND stored.key = gone.key
-    ) AS found))"""
-REMOVE, REMOVE_DETAILS = (_REMOVE.format(table=name) for name in ("seen", "detail"))
-WRITE_DETAILS = f"""INSERT INTO {{schema}}.detail (namespace, key, {_DETAIL})
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bytea[],
-        $6::text[]) AS written
-    ON CONFLICT (namespace, key) DO UPDATE SET ({_DETAIL})
-        = ROW (excluded.note, excluded.alias, excluded.digest, excluded.last_error)"""  # noqa: S608
-STATES = f"""SELECT name, {", ".join(COLUMNS)} FROM {{schema}}.namespace
-    WHERE totals IS NOT NULL OR recipe = '{CLEARED}'"""  # noqa: S608
-LOCK_NAMES = """SELECT name, id FROM {schema}.namespace WHERE name = ANY ($1::text[])
-    ORDER BY name FOR UPDATE"""
-
 
 async def read_page(
     connection: asyncpg.Connection,
@@ -160,7 +37,7 @@ async def read_page(
 ) -> StoredPage:
     """Read those of the next ``limit`` rows that have not expired."""
     after = (int(cursor[0]), cursor[1]) if cursor else (0, "")
-    found = await connection.fetch(tables.render(PAGE), *after, limit, _NOTES)
+    found = await connection.fetch(tables.render(stored.PAGE), *after, limit, _NOTES)
     rows = [
         StoredRow(name, key, _row(columns))
         for _, key, is_live, *columns, _, name in found
@@ -175,10 +52,10 @@ async def read(
     connection: asyncpg.Connection, tables: Tables, ids: Sequence[Id]
 ) -> list[Row | None]:
     """Read the rows of keys, in order; ``None`` where there is none that lives."""
-    names = await _ids(connection, tables, IDS, {name for name, _ in ids})
+    names = await _ids(connection, tables, stored.IDS, {name for name, _ in ids})
     found: list[Row | None] = [None] * len(ids)
     records = await connection.fetch(
-        tables.render(READ),
+        tables.render(stored.READ),
         [names.get(name) for name, _ in ids],
         [key for _, key in ids],
     )
@@ -191,7 +68,7 @@ async def read_states(
     connection: asyncpg.Connection, tables: Tables
 ) -> dict[str, SourceState]:
     """Read the states of all namespaces that have one."""
-    records = await connection.fetch(tables.render(STATES))
+    records = await connection.fetch(tables.render(stored.STATES))
     found = {name: SourceState.of(columns) for name, *columns in records}
     return {name: state for name, state in found.items() if state is not None}
 
@@ -215,29 +92,28 @@ class Transfer:
         if not ordered:
             return
 
-        async def send(attempt: Attempt) -> None:
-            with wait_for_locks():
-                async with self._connections.acquire(
-                    timeout=attempt.timeout
-                ) as connection:
-                    writing = _Writing(connection, self._tables, attempt.timeout)
-                    await writing.write(ordered)
-
-        await self._channel.request(send, is_change=True)
+        await self._change(lambda writing: writing.write(ordered))
 
     async def write_states(self, states: Mapping[str, SourceState | None]) -> None:
         """Replace states in one transaction; ``None`` removes one."""
-
-        async def send(attempt: Attempt) -> None:
-            with wait_for_locks():
-                async with self._connections.acquire(
-                    timeout=attempt.timeout
-                ) as connection:
-                    writing = _Writing(connection, self._tables, attempt.timeout)
-                    await writing.write_states(states)
-
         if states:
-            await self._channel.request(send, is_change=True)
+            await self._change(lambda writing: writing.write_states(states))
+
+    async def _change(self, change: Callable[[_Writing], Awaitable[None]]) -> None:
+        """Write in one transaction.
+
+        Each statement may take longer than a wait for a lock, however little is left of
+        the time: else the outcome of one that waits would be unknown.
+        """
+
+        async def send(_: Attempt) -> None:
+            connections = self._connections
+            with wait_for_locks():
+                async with connections.acquire() as connection:
+                    timeout = connections.request_timeout
+                    await change(_Writing(connection, self._tables, timeout))
+
+        await self._channel.request(send, is_change=True)
 
 
 class _Writing:
@@ -254,7 +130,7 @@ class _Writing:
         """Replace rows, which are sorted as batches lock them."""
         ids = await self._make({name for (name, _), row in rows if row is not None})
         missing = {name for (name, _), _ in rows} - ids.keys()
-        ids |= await _ids(self._connection, self._tables, IDS, missing)
+        ids |= await _ids(self._connection, self._tables, stored.IDS, missing)
         known = [(ids[name], key, row) for (name, key), row in rows if name in ids]
         if not known:
             return
@@ -266,14 +142,16 @@ class _Writing:
             for id_, key, row in known
             if row is not None and any(texts := _texts(row))
         ]
-        await self._fetch_for(WRITE_DETAILS, details)
-        await self._fetch_for(REMOVE, [one[:2] for one in ended if one["is_gone"]])
-        await self._fetch_for(REMOVE_DETAILS, [one[:2] for one in ended])
+        await self._fetch_for(stored.WRITE_DETAILS, details)
+        await self._fetch_for(
+            stored.REMOVE, [one[:2] for one in ended if one["is_gone"]]
+        )
+        await self._fetch_for(stored.REMOVE_DETAILS, [one[:2] for one in ended])
 
     async def write_states(self, states: Mapping[str, SourceState | None]) -> None:
         """Replace the states of sources."""
         await self._make({name for name, state in states.items() if state is not None})
-        ids = await _ids(self._connection, self._tables, LOCK_NAMES, states)
+        ids = await _ids(self._connection, self._tables, stored.LOCK_NAMES, states)
         await self._connection.executemany(
             self._tables.render(WRITE_SOURCE),
             [(id_, *columns_of(states[name])) for name, id_ in ids.items()],
@@ -287,26 +165,27 @@ class _Writing:
         columns = zip(*(_columns(*row) for row in rows), strict=True)
         shared, parameters = set(), []
         may_remove = any(row is None for _, _, row in rows)
-        for name, column in zip(_TYPES, columns, strict=True):
+        for name, column in zip(stored.TYPES, columns, strict=True):
             is_shared = name != "key" and column.count(column[0]) == len(column)
             if is_shared:
                 shared.add(name)
             parameters.append(column[:1] if is_shared else column)
-        statement = write_statement(frozenset(shared), may_remove=may_remove)
+        statement = stored.write_statement(frozenset(shared), may_remove=may_remove)
         return await self._fetch(statement, *parameters)
 
     async def _make(self, names: Iterable[str]) -> dict[str, int]:
         """Make those of the namespaces that are not there; return the ids of all."""
         ordered = sorted(names)
-        await self._fetch(MAKE_NAMES, ordered)
-        return await _ids(self._connection, self._tables, IDS, ordered)
+        await self._fetch(stored.MAKE_NAMES, ordered)
+        return await _ids(self._connection, self._tables, stored.IDS, ordered)
 
     async def _fetch_for(
         self, template: str, rows: Sequence[tuple[object, ...]]
     ) -> None:
         """Execute a statement on the columns of rows, if there are any."""
-        if rows:
-            await self._fetch(template, *map(list, zip(*rows, strict=True)))
+        for first in range(0, len(rows), _PAGE):
+            columns = zip(*rows[first : first + _PAGE], strict=True)
+            await self._fetch(template, *map(list, columns))
 
     async def _fetch(self, template: str, *parameters: object) -> list[asyncpg.Record]:
         records: list[asyncpg.Record] = await self._connection.fetch(

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import struct
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..listings import SourceState
 from ..operations import Listed, Row
 from .replies import POLICIES
+
+if TYPE_CHECKING:
+    from ..._types import OnAbandoned
 
 _PLAIN, _WIDE = 197, 198
 _MARK, _SEEN, _CLAIM = Struct("<d"), Struct("<ddH"), Struct("<ddHdB")
@@ -77,16 +80,20 @@ def decode(raw: bytes, expires_at: float | None) -> Stored:
 
 def _decode_plain(raw: bytes, expires_at: float | None) -> Stored:
     letter = raw[1:2]
-    row, at = _numbers(raw, letter.lower(), 2, expires_at)
+    (first, last, attempt, until, policy), at = _numbers(raw, letter.lower(), 2)
+    note_at = 0
     if letter.islower():
-        return Stored(raw, row._replace(token=_text(raw[at:])), 0)
-    end = at + 1 + raw[at]
-    return Stored(raw, row._replace(token=_text(raw[at + 1 : end])), end + 1)
+        token = raw[at:]
+    else:
+        note_at = at + 2 + raw[at]
+        token = raw[at + 1 : note_at - 1]
+    row = Row(first, last, expires_at, _text(token), attempt, until, policy)
+    return Stored(raw, row, note_at)
 
 
 def _decode_wide(raw: bytes, expires_at: float | None) -> Stored:
     _, _, flag, seq, poll, clock, kept, *sizes = _WIDE_HEAD.unpack_from(raw)
-    row, at = _numbers(raw, raw[1:2], _WIDE_HEAD.size, expires_at)
+    (first, last, attempt, until, policy), at = _numbers(raw, raw[1:2], _WIDE_HEAD.size)
     end = at + 1 + raw[at]
     texts = [raw[at + 1 : end]]
     for size in sizes:
@@ -97,23 +104,27 @@ def _decode_wide(raw: bytes, expires_at: float | None) -> Stored:
     if flag:
         number = None if seq == _NONE else int(seq)
         listed = Listed(number, poll, _opt(clock), _opt(kept), alias, digest)
-    return Stored(raw, row._replace(token=token, listed=listed, error=error), end + 1)
+    row = Row(
+        first, last, expires_at, token, attempt, until, policy, None, listed, error
+    )
+    return Stored(raw, row, end + 1)
 
 
-def _numbers(
-    raw: bytes, letter: bytes, at: int, expires_at: float | None
-) -> tuple[Row, int]:
-    """Return a row with the numbers of a letter, and where they end."""
+_Numbers = tuple[float, float, int, float | None, "OnAbandoned | None"]
+"""First and last instant, attempt, lease, and policy."""
+
+
+def _numbers(raw: bytes, letter: bytes, at: int) -> tuple[_Numbers, int]:
+    """Return the numbers of a letter, and where they end."""
     kind = _KINDS[letter]
-    first, *rest = kind.unpack_from(raw, at)
+    numbers = kind.unpack_from(raw, at)
     at += kind.size
-    if not rest:
-        return Row(first, first, expires_at), at
-    last, attempt, *lease = rest
-    if not lease:
-        return Row(first, last, expires_at, None, attempt), at
-    until, policy = lease
-    return Row(first, last, expires_at, None, attempt, until, POLICIES[policy]), at
+    if kind is _MARK:
+        return (numbers[0], numbers[0], 0, None, None), at
+    if kind is _SEEN:
+        return (*numbers, None, None), at
+    *others, policy = numbers
+    return (*others, POLICIES[policy]), at
 
 
 def decode_whole(value: bytes, expires_at: float | None) -> Row:

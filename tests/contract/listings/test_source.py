@@ -64,6 +64,52 @@ class TestSource:
         assert source.validators == source.state == text
 
 
+class TestSources:
+    """The sources of all namespaces."""
+
+    async def test_sorted_and_as_each_one_says(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """Each source is there as ``source`` returns it, sorted by namespace."""
+        names = ["ä☃", "feed", "{b}>source", "a", "n" * 2_048]
+        for name in names:
+            feed = store.namespace(name, max_attempts=1)
+            await observe(feed, "a", validators=name)
+            clock.advance(60)
+            await observe(feed, "abc")
+        await (await store.claim("b", namespace="a")).hold("no")
+        await store.namespace("failing").failed("HTTP 503")
+        await store.mark_seen("k", namespace="no source")
+        await store.mark_seen("k")
+        found = await store.sources()
+        assert [one.namespace for one in found] == sorted([*names, "failing"])
+        assert found == [await store.source(namespace=one.namespace) for one in found]
+        assert [(one.pending, one.held) for one in found[:2]] == [(1, 1), (0, 0)]
+        assert await store.namespace("a").sources() == found
+
+    async def test_rename_and_clear(self, store: AsyncSeenStore) -> None:
+        """A source has the name of its namespace, and ends with that."""
+        assert await store.sources() == []
+        for name in ("a", "b", "c"):
+            await observe(store.namespace(name), "ab")
+        await store.rename("z", namespace="a")
+        assert [one.namespace for one in await store.sources()] == ["b", "c", "z"]
+        await store.clear(namespace="b")
+        assert [one.namespace for one in await store.sources()] == ["c", "z"]
+        await store.clear(namespace=None)
+        assert await store.sources() == []
+
+    async def test_more_than_a_round_trip_has(self, store: AsyncSeenStore) -> None:
+        """All of many sources are there, and all that waits in one of them."""
+        for number in range(120):
+            await store.namespace(f"f{number:03}").failed("HTTP 503")
+        many = store.namespace("many", first="all")
+        await observe(many, map(str, range(1_500)))
+        found = await store.sources()
+        assert len(found) == 121
+        assert (found[-1].namespace, found[-1].pending) == ("many", 1_500)
+
+
 class TestFailed:
     """Polls that fail."""
 
