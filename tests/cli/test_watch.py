@@ -285,7 +285,7 @@ def test_passwords_are_not_shown(on_file: Tool, site: Site) -> None:
 def test_formats(on_file: Tool) -> None:
     """There is text, JSON and a template; a wrong one is refused before any poll."""
     for form, message in {
-        "{titel}": "there is no {titel}, but {published}",
+        "{headline}": "there is no {headline}, but {published}",
         "{title": "no template",
         "{title.__class__}": "there is no {title.__class__}",
         "{}": "there is no {}",
