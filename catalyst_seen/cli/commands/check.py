@@ -27,7 +27,7 @@ _LONGEST = 300
     ],
 )
 @click.option(
-    "--full", is_flag=True, help="Compare every row with every index; takes longer."
+    "--full", is_flag=True, help="On SQLite, compare every row with every index."
 )
 @pass_settings
 async def command(settings: Settings, *, full: bool) -> None:
