@@ -65,7 +65,8 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
         return exc.code
     if isinstance(exc, KeyboardInterrupt | click.Abort):
         return Signalled(signal.SIGINT).code
-    if isinstance(exc, BrokenPipeError):
+    # click makes an exit of it.
+    if isinstance(exc, BrokenPipeError) or isinstance(exc.__context__, BrokenPipeError):
         return _closed_pipe()
     if not isinstance(exc, Exception):
         raise exc
