@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ._codes import Signalled
 from ._running import asynchronous
 from ._settings import common_options
 
@@ -85,6 +87,13 @@ def command(
 
 class Commands(click.Group):
     """The commands; a module is imported when its command is asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; of a closed pipe, click would make exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise Signalled(signal.SIGPIPE) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the commands, section by section."""

@@ -61,12 +61,11 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
     """Return the exit code of what has ended a command, and say what went wrong."""
     if isinstance(exc, click.exceptions.Exit):
         return exc.exit_code
-    if isinstance(exc, Signalled):
+    if isinstance(exc, Signalled) and exc.number is not signal.SIGPIPE:
         return exc.code
     if isinstance(exc, KeyboardInterrupt | click.Abort):
         return Signalled(signal.SIGINT).code
-    # click makes an exit of it.
-    if isinstance(exc, BrokenPipeError) or isinstance(exc.__context__, BrokenPipeError):
+    if isinstance(exc, BrokenPipeError | Signalled):
         return _closed_pipe()
     if not isinstance(exc, Exception):
         raise exc
