@@ -134,10 +134,7 @@ class Commands(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         module = f"{cmd_name}_" if cmd_name == "import" else cmd_name
-        try:  # until all of them are there
-            found = import_module(f"{__package__}.commands.{module}")
-        except ModuleNotFoundError:
-            return None
+        found = import_module(f"{__package__}.commands.{module}")
         made: click.Command = found.command
         return made
 
@@ -163,9 +160,8 @@ class Commands(click.Group):
                 for name, found in commands
                 if found
             ]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples and the exit codes."""

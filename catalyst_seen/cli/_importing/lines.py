@@ -93,6 +93,9 @@ class Picker:
             refuse_fields(value)
             yield Found(value, value, 0)
             return
+        if isinstance(value, list) and not self._is_named:
+            yield from (Found(element, element, 0) for element in value)
+            return
         yield from find(value, self._key, is_record=is_record)
 
     def entry(self, place: int, found: Found) -> Entry:
