@@ -7,7 +7,7 @@ import stat
 import time
 from pathlib import Path
 
-from catalyst_seen.cli._sorted_lines import SortedLines
+from catalyst_seen.cli._moving.sorted_lines import SortedLines
 
 from ..support.tool import Tool
 from .conftest import open_store

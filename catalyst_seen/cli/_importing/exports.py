@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .._codes import Failure
-from .._export_lines import HEADER, VERSION
+from .._moving.export_lines import HEADER, VERSION
 from .entries import Entry
 from .lines import decode
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from .._commands import command as declare
-from .._matching import Chosen
 from .._output import Rows
-from .._records import CHANGE_COLUMNS
+from .._records.matching import Chosen
+from .._records.rows import CHANGE_COLUMNS
+from .._records.whole import source_of
 from .._settings import Settings, pass_settings
 from .._spoken import keys
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE
-from .._whole import source_of
 
 if TYPE_CHECKING:
     from catalyst_seen import AsyncSeenStore, Record

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._children import missing
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._jobs import Job, Jobs
-from .._line_keys import LineKeys, Part
-from .._line_options import IGNORE_CASE, KEY, TRIM
-from .._outlet import Outlet
-from .._reading import handle_lines
+from .._lines.children import missing
+from .._lines.jobs import Job, Jobs
+from .._lines.keys import LineKeys, Part
+from .._lines.options import IGNORE_CASE, KEY, TRIM
+from .._lines.outlet import Outlet
+from .._lines.reading import handle_lines
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import NAMESPACE, TTL, duration, ttl_of

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal, TextIO, get_args
 
 import click
 
-from .. import _export_lines
 from .._codes import Failure
 from .._commands import command as declare
-from .._new_file import new_file
+from .._moving import export_lines
+from .._moving.new_file import new_file
+from .._moving.sorted_lines import SortedLines
 from .._output import progress
 from .._settings import Settings, pass_settings
-from .._sorted_lines import SortedLines
 from .._stores import opened
 from .._values import NAMESPACE
 
@@ -67,12 +67,12 @@ async def command(
         with SortedLines() as lines, progress(settings, "reading") as advance:
             count = 0
             async for record in store.records(namespace=namespace, state=state):
-                line = _export_lines.line_of(record)
+                line = export_lines.line_of(record)
                 lines.add(record.namespace, record.key, line)
                 count += 1
                 advance(1)
             with _opened(output) as file:
-                file.write(_export_lines.header() + "\n")
+                file.write(export_lines.header() + "\n")
                 file.writelines(f"{line}\n" for line in lines)
     settings.say(f"exported: {count:,} keys")
 

@@ -8,18 +8,18 @@ import click
 
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._filtering import Claiming, Looking, Marking
-from .._line_keys import LineKeys, Part
-from .._line_options import IGNORE_CASE, KEY, TRIM
-from .._outlet import Outlet
-from .._passing import Passing
-from .._reading import handle_lines
+from .._lines.filtering import Claiming, Looking, Marking
+from .._lines.keys import LineKeys, Part
+from .._lines.options import IGNORE_CASE, KEY, TRIM
+from .._lines.outlet import Outlet
+from .._lines.passing import Passing
+from .._lines.reading import handle_lines
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE, TTL, ttl_of
 
 if TYPE_CHECKING:
-    from .._filtering import Sieve
+    from .._lines.filtering import Sieve
 
 
 @declare(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from .._commands import command as declare
-from .._globs import literal_prefix
 from .._output import Rows, is_for_person
-from .._records import RECORD_COLUMNS, row_of
+from .._records.globs import literal_prefix
+from .._records.rows import RECORD_COLUMNS, row_of
+from .._records.states import STATES
 from .._settings import Settings, pass_settings
-from .._states import STATES
 from .._stores import opened
 from .._values import NAMESPACE, instant, prefix
 

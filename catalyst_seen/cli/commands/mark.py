@@ -11,10 +11,10 @@ import click
 
 from .._codes import Failure
 from .._commands import command as declare
-from .._key_lines import STDIN, all_keys
-from .._lookup import chunks, find_many
-from .._matching import Chosen, show
 from .._output import progress
+from .._records.key_lines import STDIN, all_keys
+from .._records.lookup import chunks, find_many
+from .._records.matching import Chosen, show
 from .._settings import Settings, pass_settings
 from .._spoken import keys
 from .._stores import opened

@@ -6,7 +6,7 @@ import click
 
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._moving import Move, check_not_empty, rehearse, verify, write_contents
+from .._moving.move import Move, check_not_empty, rehearse, verify, write_contents
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import DRY_RUN

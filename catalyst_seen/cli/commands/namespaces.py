@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .._commands import command as declare
 from .._output import Rows, is_for_person
+from .._records.states import STATES, counted_by_state
 from .._settings import Settings, pass_settings
-from .._states import STATES, counted_by_state
 from .._stores import opened
 
 

@@ -12,10 +12,10 @@ import click
 
 from catalyst_seen import LeaseLostError, SeenError, StoreError, Verdict
 
-from .._children import how, missing, start
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._leases import confirmed, renewed
+from .._lines.children import how, missing, start
+from .._lines.leases import confirmed, renewed
 from .._output import local, printable
 from .._running import signals_to
 from .._settings import Settings, pass_settings, talk

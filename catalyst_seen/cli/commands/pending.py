@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .._commands import command as declare
+from .._records.waiting import list_waiting
 from .._settings import Settings, pass_settings
 from .._values import NAMESPACE
-from .._waiting import list_waiting
 
 
 @declare(

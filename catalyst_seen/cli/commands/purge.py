@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .._commands import command as declare
+from .._records.whole import counted, in_words
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE
-from .._whole import counted, in_words
 
 
 @declare(

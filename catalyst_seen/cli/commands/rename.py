@@ -6,11 +6,11 @@ import click
 
 from .._codes import Code, Failure
 from .._commands import command as declare
+from .._records.whole import counted, in_words, show_all, source_of, tell_names
 from .._settings import Settings, pass_settings
 from .._spoken import quoted
 from .._stores import opened
 from .._values import DRY_RUN, namespace
-from .._whole import counted, in_words, show_all, source_of, tell_names
 
 
 @declare(

@@ -8,7 +8,7 @@ import click
 
 from .._codes import Code
 from .._commands import command as declare
-from .._matching import Chosen, chosen, show
+from .._records.matching import Chosen, chosen, show
 from .._settings import Settings, pass_settings
 from .._spoken import keys
 from .._stores import opened

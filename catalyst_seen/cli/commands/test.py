@@ -11,7 +11,7 @@ from catalyst_seen import AsyncSeenStore
 
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._feeds_extra import feeds_needed
+from .._feeds.extra import feeds_needed
 from .._output import Kind, Rows
 from .._settings import Settings, pass_settings
 
@@ -42,9 +42,9 @@ async def command(settings: Settings, word: str) -> None:
     with feeds_needed():
         from catalyst_seen.feeds import Poller
 
-        from .._feed_report import report
-        from .._sources import INPUT, saved_input, source
-        from .._watching import advice, name_of, quiet_feeds
+        from .._feeds.report import report
+        from .._feeds.sources import INPUT, saved_input, source
+        from .._feeds.watching import advice, name_of, quiet_feeds
     quiet_feeds()
     async with AsyncExitStack() as stack:
         if word == INPUT:

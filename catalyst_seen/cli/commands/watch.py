@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._commands import command as declare
-from .._entry_filter import EntryFilter
-from .._feeds_extra import feeds_needed
+from .._feeds.extra import feeds_needed
+from .._feeds.wanted import EntryFilter
 from .._output import span
 from .._settings import Settings, pass_settings
 from .._stores import opened
@@ -19,7 +19,7 @@ from .._values import NAMESPACE, duration
 if TYPE_CHECKING:
     from catalyst_seen.feeds import Feed
 
-    from .._deliveries import Destination
+    from .._feeds.deliveries import Destination
 
 _EVERY = 900.0
 _INPUT = "-"
@@ -39,7 +39,7 @@ def _format(text: str) -> Any:
     if text in {"text", "json"}:
         return text
     with feeds_needed():
-        from .._entries import template
+        from .._feeds.entries import template
     return template(text)
 
 
@@ -144,8 +144,8 @@ async def command(
     with feeds_needed():
         from catalyst_seen.feeds import Poller
 
-        from .._deliveries import Deliveries
-        from .._watching import Watching, counted, forced
+        from .._feeds.deliveries import Deliveries
+        from .._feeds.watching import Watching, counted, forced
     wanted = EntryFilter(options["include"], options["exclude"])
     destination = _destination(settings, options)
     deliveries = Deliveries(settings, destination, wanted, options["max_attempts"])
@@ -198,7 +198,7 @@ async def _feeds(
     words: tuple[str, ...], options: dict[str, Any], stack: AsyncExitStack
 ) -> list[Feed]:
     """Return the sources, each once."""
-    from .._sources import check_file, distinct, listed, saved_input, source
+    from .._feeds.sources import check_file, distinct, listed, saved_input, source
 
     if _INPUT in words:
         words = (await saved_input(stack.enter_context(TemporaryDirectory())),)
@@ -211,8 +211,8 @@ async def _feeds(
 
 
 def _destination(settings: Settings, options: dict[str, Any]) -> Destination:
-    from .._entry_command import EntryCommand, words
-    from .._printer import Printer
+    from .._feeds.command import EntryCommand, words
+    from .._feeds.printer import Printer
 
     if options["program"] is None:
         return Printer("json" if settings.is_json else options["form"])

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._answers import Answer, answer_for, expiry_of
 from .._codes import Code
 from .._commands import command as declare
-from .._lookup import find, names_of
-from .._near import tell_near
 from .._notes import entry_of, shortened
 from .._output import is_for_person, rfc3339, write_block, write_json
+from .._records.answers import Answer, answer_for, expiry_of
+from .._records.lookup import find, names_of
+from .._records.near import tell_near
 from .._settings import Settings, pass_settings
 from .._spoken import in_namespace, quoted, when
 from .._stores import opened

@@ -1,0 +1,3 @@
+"""What the commands on feeds are made of."""
+
+from __future__ import annotations

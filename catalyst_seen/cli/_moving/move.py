@@ -1,0 +1,172 @@
+"""A move from one store to another, as a person sees it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from catalyst_seen import StoreUnavailableError
+from catalyst_seen.transfer import Difference, Transfer, count
+
+from .._codes import Code, Failure
+from .._output import Rows, progress
+from .._settings import talk
+from .._stores import opened
+from .enter import enter_pressed, is_a_person_there
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from catalyst_seen import AsyncSeenStore
+    from catalyst_seen.transfer import Contents, Pass
+
+    from .._settings import Settings
+
+_MISSING = "there is no "  # how the cause of an error begins: no store, no schema
+
+
+class Move:
+    """A move, pass by pass, with what is said about it."""
+
+    def __init__(
+        self, settings: Settings, source: AsyncSeenStore, target: AsyncSeenStore
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._transfer = Transfer(source, target, self._advance)
+        self._show: Callable[[int], None] = lambda _: None
+        self._rows = 0
+        self._passes = 0
+        self._keys: int | None = None
+
+    async def run(self, *, few: int, is_stopped: bool) -> Contents:
+        """Move everything; return what was moved.
+
+        Args:
+            few: A pass that changes no more rows than this is followed by the last.
+            is_stopped: Are the programs that use the source stopped already?
+        """
+        async with self._transfer.under_way() as is_continued:
+            if is_continued:
+                self._settings.say("an earlier move goes on")
+            if is_stopped:
+                await self._check_alone()
+            else:
+                await self._copy_until(few)
+                await self._wait_for_stop()
+            done = await self._step(
+                "the rest, and a comparison", self._transfer.complete
+            )
+        if done.changed:
+            raise Failure(
+                f"{done.changed:,} rows changed during the comparison: a program still"
+                f" writes to {self._source.location}. Stop it, and repeat this with"
+                " --stopped; nothing is lost",
+                Code.NO,
+            )
+        return done.source
+
+    async def _copy_until(self, few: int) -> None:
+        """Make passes while each leaves much less to do than the one before."""
+        before = None
+        while True:
+            self._passes += 1
+            done = await self._step(f"pass {self._passes}", self._transfer.copy)
+            self._keys = done.source.keys
+            if done.changed <= few or (before and done.changed > before / 2):
+                return  # the rest is what changes during a pass
+            before = done.changed
+
+    async def _step(self, name: str, work: Callable[[], Awaitable[Pass]]) -> Pass:
+        started, self._rows = time.monotonic(), 0
+        total = None if self._keys is None else 2 * self._keys
+        with progress(self._settings, name, total) as self._show:
+            done = await work()
+        seconds = time.monotonic() - started
+        self._settings.say(
+            f"{name}: {done.source.keys:,} keys, {done.changed:,} changes"
+            f" in {seconds:.1f} s ({self._rows / max(seconds, 0.001):,.0f} rows/s)"
+        )
+        return done
+
+    def _advance(self, rows: int) -> None:
+        self._rows += rows
+        self._show(rows)
+
+    async def _wait_for_stop(self) -> None:
+        where = self._source.location
+        if not is_a_person_there():
+            raise Failure(
+                f"nearly all is moved. Stop every program that uses {where}, then"
+                " repeat this command with --stopped",
+                Code.NO,
+            )
+        while True:
+            # Also with --quiet: who is not asked, does not answer.
+            talk(f"stop every program that uses {where}, then press Enter")
+            if not await enter_pressed():
+                raise Failure("not confirmed; the same command goes on later", Code.NO)
+            if not await self._is_shared():
+                return
+            talk(f"another program still has {where} open")
+
+    async def _check_alone(self) -> None:
+        if await self._is_shared():
+            raise Failure(
+                f"another program still has {self._source.location} open: end it"
+                " (fuser names it), and repeat this with --stopped",
+                Code.NO,
+            )
+
+    async def _is_shared(self) -> bool:
+        return (await self._source.check()).is_shared
+
+
+async def verify(
+    settings: Settings, source: AsyncSeenStore, target: AsyncSeenStore
+) -> bool:
+    """Write every difference of two stores; true if there is none."""
+    with (
+        progress(settings, "compared") as advance,
+        Rows(settings, {"namespace": "text", "key": "text", "what": "text"}) as rows,
+    ):
+
+        def report(found: Difference) -> None:
+            rows.add(**found._asdict())
+
+        done = await Transfer(source, target, advance).compare(report)
+    what = f"{done.source.keys:,} keys and {done.source.sources:,} sources"
+    how = f"{done.changed:,} differences" if done.changed else "equal"
+    settings.say(f"{what}: {how}")
+    return not done.changed
+
+
+async def rehearse(settings: Settings, source: AsyncSeenStore, to: str) -> Contents:
+    """Count what would be moved, after a look at the target, if there is one."""
+    try:
+        async with opened(settings, target=to) as target:
+            await Transfer(source, target).check()
+    except StoreUnavailableError as exc:
+        if not exc.cause.startswith(_MISSING):
+            raise
+        settings.say(f"{exc.location} would be made")
+    with progress(settings, "counted") as advance:
+        return await count(source, advance)
+
+
+async def check_not_empty(source: AsyncSeenStore) -> None:
+    """Refuse a source without a key: a wrong name has none, and would be moved."""
+    async for _ in source.records():
+        return
+    raise Failure(
+        f"{source.location} has no key to move; a # and a name after a URL is the"
+        " prefix on Redis, the schema on PostgreSQL",
+        Code.NO,
+    )
+
+
+def write_contents(settings: Settings, contents: Contents) -> None:
+    """Write how many keys of each kind were moved."""
+    with Rows(settings, {"what": "text", "count": "number"}) as rows:
+        for what, number in contents.as_dict().items():
+            rows.add(what=what, count=number)
