@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from catalyst_seen import AsyncSeenStore, Claim, Record, SeenStore
-from catalyst_seen.cli._feeds import deliveries
+from catalyst_seen.cli._feeds import deliveries as module
 from catalyst_seen.cli._feeds.deliveries import Deliveries, DeliveryError
 from catalyst_seen.cli._feeds.wanted import EntryFilter
 from catalyst_seen.cli._settings import Settings
@@ -166,7 +166,7 @@ def test_input_that_is_not_read(on_file: Tool, site: Site) -> None:
 
 async def test_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a run that goes on, a failed entry comes again after its pause."""
-    monkeypatch.setattr(deliveries, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.05)
     attempts: list[int] = []
 
     class Failing:
