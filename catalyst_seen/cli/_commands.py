@@ -110,7 +110,7 @@ _EXAMPLES = (
         "run a command once, however often this line runs",
     ),
 )
-_CODES = (
+CODES = (
     ("0", "done"),
     ("1", "the answer is no"),
     ("2", "wrong usage"),
@@ -118,6 +118,7 @@ _CODES = (
     ("4", "some feeds or lines failed"),
     ("128 + n", "ended by signal n"),
 )
+"""The exit codes, for people; see ``Code``."""
 
 
 class Commands(click.Group):
@@ -167,7 +168,7 @@ class Commands(click.Group):
         """Write the examples and the exit codes."""
         _write_examples(formatter, self.examples)
         with formatter.section("Exit codes"):
-            formatter.write_dl(_CODES)
+            formatter.write_dl(CODES)
 
 
 def _write_examples(

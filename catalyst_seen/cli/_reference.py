@@ -8,18 +8,14 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
-from textwrap import dedent
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from ._commands import SECTIONS, Command, Commands
+from ._commands import CODES, SECTIONS, Command, Commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_AS_IT_IS = ("\b\n", "\\b\n")  # before a paragraph whose lines stay
-_COMMON = ("--store", "--json", "--quiet", "--verbose", "--help")
+    from collections.abc import Iterator, Sequence
 
 
 class Text(NamedTuple):
@@ -29,8 +25,7 @@ class Text(NamedTuple):
         name: Its name.
         usage: How it is called.
         lead: What it does, in a line.
-        paragraphs: What else a user must know; one that is verbatim begins with two
-            blanks.
+        paragraphs: What else a user must know.
         options: Its options, each with its help.
         examples: Command lines, each with its meaning.
     """
@@ -57,15 +52,17 @@ def texts() -> dict[str, list[Text]]:
 
 def markdown() -> str:
     """Return the reference as Markdown."""
-    whole, sections = _tool(), texts()
-    parts = ["# catalyst-seen: the commands", whole.lead, *_markdown_body(whole)]
-    parts += ["Every command has these options:", _table(_common(sections))]
-    for title, commands in sections.items():
-        if commands:
-            parts.append(f"## {title}")
+    whole = _tool()
+    parts = ["# catalyst-seen: the commands", whole.lead, *whole.paragraphs]
+    parts += ["Commands have these options:", _table("option", whole.options)]
+    parts.append(_table("exit code", CODES))
+    for title, commands in texts().items():
+        parts.append(f"## {title}")
         for one in commands:
             parts += [f"### {one.name}", one.lead, f"```text\n{one.usage}\n```"]
-            parts += [*_markdown_body(one), *_markdown_options(one)]
+            parts += one.paragraphs
+            if own := _own(one, whole):
+                parts.append(_table("option", own))
             parts.append(f"```sh\n{_lines(one)}\n```")
     return "\n\n".join(parts) + "\n"
 
@@ -82,16 +79,14 @@ def man_page() -> str:
         ".SH DESCRIPTION",
         *_roff_paragraphs(whole.paragraphs),
     ]
-    sections = texts()
-    lines += [".SH OPTIONS", "Every command has these:"]
-    lines += _roff_options(_common(sections))
-    for title, commands in sections.items():
-        if commands:
-            lines.append(f".SH {title.upper()}")
+    lines += [".SH OPTIONS", "Commands have these:", *_roff_options(whole.options)]
+    lines += [".SH EXIT STATUS", *_roff_options(CODES)]
+    for title, commands in texts().items():
+        lines.append(f".SH {title.upper()}")
         for one in commands:
             lines += [f".SS {_roff(one.usage)}", _roff(one.lead)]
             lines += _roff_paragraphs(one.paragraphs)
-            lines += _roff_options(_own(one))
+            lines += _roff_options(_own(one, whole))
             for line, meaning in one.examples:
                 lines += [".PP", _roff(f"Example: {meaning}"), ".PP", ".nf"]
                 lines += [".RS", _roff(line), ".RE", ".fi"]
@@ -138,56 +133,25 @@ def _text(
         command.name or "",
         usage,
         _flat(lead),
-        [_paragraph(one) for one in rest],
+        [_flat(one) for one in rest],
         options,
         examples,
     )
-
-
-def _paragraph(text: str) -> str:
-    if not text.startswith(_AS_IT_IS):
-        return _flat(text)
-    lines = text.split("\n")[1:]
-    return "\n".join(f"  {line}" for line in lines)
 
 
 def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def _is_common(names: str) -> bool:
-    return any(common in names.split() for common in _COMMON)
+def _own(one: Text, whole: Text) -> list[tuple[str, str]]:
+    """Return the options of a command that are not those of the tool."""
+    return [record for record in one.options if record not in whole.options]
 
 
-def _markdown_body(one: Text) -> list[str]:
-    return [
-        f"```text\n{dedent(text)}\n```" if text.startswith("  ") else text
-        for text in one.paragraphs
-    ]
-
-
-def _markdown_options(one: Text) -> list[str]:
-    own = _own(one)
-    return [_table(own)] if own else []
-
-
-def _own(one: Text) -> list[tuple[str, str]]:
-    return [record for record in one.options if not _is_common(record[0])]
-
-
-def _common(sections: dict[str, list[Text]]) -> list[tuple[str, str]]:
-    """Return the options that every command has, or nearly every one."""
-    found: dict[str, str] = {}
-    for commands in sections.values():
-        for one in commands:
-            found.update(record for record in one.options if _is_common(record[0]))
-    return sorted(found.items())
-
-
-def _table(records: list[tuple[str, str]]) -> str:
+def _table(what: str, records: Sequence[tuple[str, str]]) -> str:
     cells = ((names.replace("|", "\\|"), text) for names, text in records)
     rows = [f"| `{names}` | {text} |" for names, text in cells]
-    return "\n".join(["| option | meaning |", "|---|---|", *rows])
+    return "\n".join([f"| {what} | meaning |", "|---|---|", *rows])
 
 
 def _lines(one: Text) -> str:
@@ -200,17 +164,14 @@ def _roff(text: str) -> str:
     return f"\\&{safe}" if safe.startswith((".", "'")) else safe
 
 
-def _roff_options(records: list[tuple[str, str]]) -> Iterator[str]:
+def _roff_options(records: Sequence[tuple[str, str]]) -> Iterator[str]:
     for names, text in records:
         yield from (".TP", f".B {_roff(names)}", _roff(text))
 
 
 def _roff_paragraphs(paragraphs: list[str]) -> Iterator[str]:
     for paragraph in paragraphs:
-        if paragraph.startswith("  "):
-            yield from (".PP", ".nf", *map(_roff, paragraph.split("\n")), ".fi")
-        else:
-            yield from (".PP", _roff(paragraph))
+        yield from (".PP", _roff(paragraph))
 
 
 if __name__ == "__main__":

@@ -47,13 +47,27 @@ def test_every_command_is_explained(name: str) -> None:
         assert example.meaning in page
 
 
-@pytest.mark.skipif(GROFF is None, reason="groff checks the page")
 def test_man_page_is_roff() -> None:
-    """The man page has nothing that groff warns of, and shows lines as they are."""
+    """Each line of the page is text, or a macro of man pages; groff has no warning."""
     page = DOCS / "catalyst-seen.1"
-    done = subprocess.run(
-        [str(GROFF), "-man", "-ww", "-Tascii", page],
-        capture_output=True, check=True, text=True,
-    )  # fmt: skip
-    assert not done.stderr
-    assert "catalyst-seen seen order-17 && echo handled" in done.stdout
+    lines = page.read_text(encoding="utf-8").splitlines()
+    macros = {line.split()[0] for line in lines if line.startswith((".", "'"))}
+    assert macros == {
+        ".TH",
+        ".SH",
+        ".SS",
+        ".B",
+        ".PP",
+        ".TP",
+        ".nf",
+        ".fi",
+        ".RS",
+        ".RE",
+    }
+    if GROFF is not None:  # it says the same of more
+        done = subprocess.run(
+            [GROFF, "-man", "-ww", "-Tascii", page],
+            capture_output=True, check=True, text=True,
+        )  # fmt: skip
+        assert not done.stderr
+        assert "catalyst-seen seen order-17 && echo handled" in done.stdout

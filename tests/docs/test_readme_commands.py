@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from catalyst_seen.cli._commands import SECTIONS, Command
@@ -78,13 +77,3 @@ def lasting(script: str, environment: dict[str, str], folder: Path) -> None:
         assert process.stdout.readline(), process.communicate()[1]
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help(name: str) -> None:
-    """The help of a command has two examples, and a text for each option."""
-    found = command(name)
-    assert len(found.examples) >= 2
-    assert found.get_short_help_str(200).endswith(".")
-    options = [one for one in found.params if isinstance(one, click.Option)]
-    assert [one.name for one in options if not one.help] == []
