@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from enum import IntEnum
 
@@ -12,6 +13,9 @@ from catalyst_seen import (
     SeenError,
     StoreError,
 )
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""The output could not be written to its end, however right the usage was."""
 
 
 class Code(IntEnum):
@@ -70,7 +74,8 @@ def failure_of(exc: Exception) -> Failure:
         return Failure(str(exc))
     if isinstance(exc, OSError):
         what = f"{exc.filename}: " if exc.filename else ""
-        return Failure(f"{what}{exc.strerror or exc}")
+        code = Code.SOME_FAILED if exc.errno in _NO_ROOM else Code.USAGE
+        return Failure(f"{what}{exc.strerror or exc}", code)
     return Failure(
         f"a fault of catalyst-seen, please report it: {type(exc).__name__}: {exc}"
         " (CATALYST_SEEN_DEBUG=1 shows where)",

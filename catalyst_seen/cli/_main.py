@@ -15,6 +15,7 @@ import catalyst_seen
 from ._codes import Code, Signalled, failure_of
 from ._commands import Commands
 from ._settings import Settings, common_options, talk
+from ._standard_files import drop_output, keep_closed_files_closed
 
 
 @click.group(
@@ -34,7 +35,7 @@ def tool() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line; return the exit code."""
-    _keep_closed_files_closed()
+    keep_closed_files_closed()
     _log_to_stderr()
     settings = Settings()
     try:
@@ -52,7 +53,7 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
     if isinstance(exc, click.exceptions.Exit):
         return exc.exit_code
     if isinstance(exc, Signalled):
-        _drop_output()
+        drop_output()
         return exc.code
     if isinstance(exc, click.exceptions.NoArgsIsHelpError):
         click.echo(exc.message, err=True)
@@ -65,7 +66,7 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
         raise exc
     if os.environ.get("CATALYST_SEEN_DEBUG"):
         traceback.print_exception(exc)
-    _drop_output()
+    drop_output()
     failure = failure_of(exc)
     talk(failure.message)
     return settings.error_code or failure.code
@@ -73,34 +74,8 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
 
 def _closed_pipe() -> int:
     """End quietly when the reader of the output has ended, as ``head`` does."""
-    _drop_output()
+    drop_output()
     return Signalled(signal.SIGPIPE).code
-
-
-def _drop_output() -> None:
-    """Write what is left of the output, or drop it, so that the exit finds no error."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-
-
-def _keep_closed_files_closed() -> None:
-    """Keep the numbers of standard files that are closed from the files of a store.
-
-    Each is opened so that using it fails, as if it were closed.
-    """
-    for number, name, opposite in (
-        (0, "stdin", os.O_WRONLY),
-        (1, "stdout", os.O_RDONLY),
-        (2, "stderr", os.O_WRONLY),
-    ):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, opposite)  # the lowest number that is free
-            setattr(sys, name, open(number, "r" if number == 0 else "w"))  # noqa: PTH123, SIM115
 
 
 def _log_to_stderr() -> None:

@@ -13,6 +13,7 @@ from catalyst_seen import (
     SeenStoreConfig,
     StoreUnavailableError,
 )
+from catalyst_seen.backends.memory import MemoryBackend
 
 from ._codes import Code, Failure
 
@@ -61,6 +62,7 @@ async def opened(
     *,
     create: bool = False,
     purges: bool = False,
+    may_be_missing: bool = False,
     target: str | None = None,
     **options: Any,
 ) -> AsyncIterator[AsyncSeenStore]:
@@ -71,6 +73,8 @@ async def opened(
         create: Is a store made where there is none?
         purges: Is this a command that runs for long, so that its store has to remove
             what has expired?
+        may_be_missing: Is an empty store taken where there is none, as a rehearsal
+            may do?
         target: Another store than that of the settings.
         options: Further arguments of ``AsyncSeenStore``.
     """
@@ -78,22 +82,24 @@ async def opened(
     if not purges:
         options["purge_interval"] = None
     store = AsyncSeenStore(config, on_error="raise", **options)
+    where = store.location
     try:
         await store.open()
     except StoreUnavailableError as exc:
-        raise (exc if create or config.create else _absent(exc)) from None
+        if create or config.create or "create=False" not in exc.cause:
+            raise
+        if not may_be_missing:
+            raise _absent(exc) from None
+        store = AsyncSeenStore(MemoryBackend(), **options)
+        await store.open()
+        where = f"{exc.location}: there is none yet, so that nothing is seen"
     async with aclosing(store):
-        if create:
-            settings.explain(f"store: {store.location}")
-        else:
-            settings.say(f"store: {store.location}")
+        (settings.explain if create else settings.say)(f"store: {where}")
         yield store
 
 
-def _absent(exc: StoreUnavailableError) -> Exception:
+def _absent(exc: StoreUnavailableError) -> Failure:
     """Return what a person is told if there is no store, in the words of the tool."""
-    if "create=False" not in exc.cause:
-        return exc
     what = exc.cause.partition(", and")[0].removesuffix(" of a store")
     return Failure(
         f"{exc.location}: {what}: name the store with --store, or make one:"

@@ -135,6 +135,7 @@ class _Likeness:
             "the same address, in another spelling": self._is_same_page(key),
             "a longer key that begins with it": key.startswith(text),
             "it contains that": self._folded in folded,
+            "its note contains that": self._folded in (record.note or "").casefold(),
         }
         return next((name for name, is_so in relations.items() if is_so), None)
 

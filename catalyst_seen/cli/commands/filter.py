@@ -79,7 +79,9 @@ async def command(
     if is_silent and (count or invert):
         raise Failure("filter: -q writes nothing: it goes with neither -c nor -v")
     changes = not (dry_run or invert)
-    async with opened(settings, create=changes, purges=changes) as opened_store:
+    async with opened(
+        settings, create=changes, purges=changes, may_be_missing=dry_run
+    ) as opened_store:
         store = opened_store.namespace(namespace or "")
         passing = None
         if not (is_silent or count):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from .._commands import command as declare
 from .._output import Rows, is_for_person
 from .._records.states import STATES, counted_by_state
@@ -23,12 +25,12 @@ from .._stores import opened
 async def command(settings: Settings) -> None:
     """List the namespaces, with their keys by state and their source.
 
-    The default namespace has no name. One without a key is not listed; feeds lists
-    every source.
+    The default namespace has no name. One without a key is listed if it has a source.
     """
     nameless = "(default)" if is_for_person(settings) else ""
     async with opened(settings) as store:
         counts = await counted_by_state(store, None)
+        sources = {source.namespace: source for source in await store.sources()}
         with Rows(
             settings,
             {
@@ -38,11 +40,12 @@ async def command(settings: Settings) -> None:
                 "last_poll": "instant",
             },
         ) as rows:
-            for name in sorted(counts):
-                source = await store.source(namespace=name) if name else None
+            for name in sorted({*counts, *sources}):
+                states = counts.get(name, Counter())
+                source = sources.get(name)
                 rows.add(
                     namespace=name or nameless,
-                    **{state: counts[name][state] for state in STATES},
+                    **{state: states[state] for state in STATES},
                     has_source=source is not None,
                     last_poll=source.last_poll if source else None,
                 )

@@ -1,0 +1,36 @@
+"""Standard input, output and error, where a caller has closed one, or stops reading."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_MODES = (
+    (0, "stdin", "r", os.O_WRONLY),
+    (1, "stdout", "w", os.O_RDONLY),
+    (2, "stderr", "w", os.O_WRONLY),
+)
+"""Number, name and mode of each, and how it is opened so that using it fails: an error
+that nobody can read is dropped, data are not."""
+
+
+def keep_closed_files_closed() -> None:
+    """Keep the numbers of standard files that are closed from the files of a store.
+
+    Otherwise the output could be written into its database.
+    """
+    for number, name, mode, flag in _MODES:
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flag)  # gets the lowest number that is free
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def drop_output() -> None:
+    """Write what is left of the output, or drop it, so that the exit finds no error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
