@@ -50,7 +50,7 @@ EXAMPLES = [(name, one.line) for name in COMMANDS for one in command(name).examp
 SHOWN = [(name, line) for name in DOCUMENTS for line in lines_of(name)]
 
 
-@pytest.mark.parametrize(("where", "line"), [*EXAMPLES, *SHOWN])
+@pytest.mark.parametrize(("where", "line"), dict.fromkeys([*EXAMPLES, *SHOWN]))
 def test_documented_line(
     tmp_path: Path, places: Places, site: Site, where: str, line: str
 ) -> None:

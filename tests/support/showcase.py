@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +22,15 @@ _EVENTS = [
     {"id": "e1", "user": {"name": "ada"}},
     {"id": "e2", "user": {"name": "bob"}},
 ]
+_PROGRAMS = {
+    "jq": """import json, sys
+for line in sys.stdin:
+    print(json.loads(line)[sys.argv[2].removeprefix(".")])
+""",
+    "redis-cli": "print('one', 'two', sep=chr(10))",
+}
+"""As much of other programs as documented lines need; not every machine has them."""
+
 _SERVERS = re.compile(r"(valkey://localhost|postgresql://localhost/db)(?!\S*#)")
 
 
@@ -38,6 +49,10 @@ def furnish(folder: Path) -> Tool:
     for script in ("send.sh", "backup.sh", "deploy.sh"):
         (folder / script).write_text("#!/bin/sh\ncat > /dev/null\n")
         (folder / script).chmod(0o755)
+    (folder / "bin").mkdir()
+    for program, script in _PROGRAMS.items():
+        (folder / "bin" / program).write_text(f"#!{sys.executable}\n{script}")
+        (folder / "bin" / program).chmod(0o755)
     shutil.copy(ROOT / "examples/feeds/release-notes.xml", folder / "feed.xml")
     shutil.copytree(ROOT / "examples/feeds", folder / "examples/feeds")
     (folder / "feeds.txt").write_text("feed.xml\n")
@@ -54,7 +69,8 @@ def furnish(folder: Path) -> Tool:
             claim.hold("the channel is gone")
             break
         store.backup(folder / "copy.db")
-    return Tool(folder, str(folder / "seen.db"))
+    own = {"HOME": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    return Tool(folder, str(folder / "seen.db"), own)
 
 
 def real(line: str, places: Places, site: Site) -> str:
