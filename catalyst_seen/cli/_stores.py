@@ -23,6 +23,23 @@ if TYPE_CHECKING:
     from ._settings import Settings
 
 
+class NoStoreError(Failure):
+    """There is no store, in the words of the tool.
+
+    Attributes:
+        location: Where there is none.
+    """
+
+    def __init__(self, exc: StoreUnavailableError) -> None:
+        what = exc.cause.partition(", and")[0].removesuffix(" of a store")
+        super().__init__(
+            f"{exc.location}: {what}: name the store with --store, or make one:"
+            " filter, each, once, watch and import do",
+            Code.UNAVAILABLE,
+        )
+        self.location: str = exc.location
+
+
 def configuration(target: str | None, *, create: bool) -> SeenStoreConfig:
     """Return the configuration of a store that a command line names.
 
@@ -77,6 +94,9 @@ async def opened(
             may do?
         target: Another store than that of the settings.
         options: Further arguments of ``AsyncSeenStore``.
+
+    Raises:
+        NoStoreError: There is none, and none is made.
     """
     config = configuration(target or settings.store, create=create)
     if not purges:
@@ -89,20 +109,10 @@ async def opened(
         if create or config.create or "create=False" not in exc.cause:
             raise
         if not may_be_missing:
-            raise _absent(exc) from None
+            raise NoStoreError(exc) from None
         store = AsyncSeenStore(MemoryBackend(), **options)
         await store.open()
         where = f"{exc.location}: there is none yet, so that nothing is seen"
     async with aclosing(store):
         (settings.explain if create else settings.say)(f"store: {where}")
         yield store
-
-
-def _absent(exc: StoreUnavailableError) -> Failure:
-    """Return what a person is told if there is no store, in the words of the tool."""
-    what = exc.cause.partition(", and")[0].removesuffix(" of a store")
-    return Failure(
-        f"{exc.location}: {what}: name the store with --store, or make one:"
-        " filter, each, once, watch and import do",
-        Code.UNAVAILABLE,
-    )

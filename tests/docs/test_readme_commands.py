@@ -58,7 +58,7 @@ def test_documented_line(
     tool = furnish(tmp_path)
     if "backup copy.db" in line:  # it is a new file there
         (tmp_path / "copy.db").unlink()
-    line = real(line, places, site)
+    line = real(line, places, site, f"Documented-{tmp_path.name}")
     if _LASTING.search(line):
         lasting(tool.script(line), tool.variables(), tmp_path)
         return

@@ -73,8 +73,15 @@ def furnish(folder: Path) -> Tool:
     return Tool(folder, str(folder / "seen.db"), own)
 
 
-def real(line: str, places: Places, site: Site) -> str:
-    """Put real servers in the place of those that a documented line names."""
+def real(line: str, places: Places, site: Site, name: str) -> str:
+    """Put real servers in the place of those that a documented line names.
+
+    Args:
+        line: The line.
+        places: The servers.
+        site: A server of web pages.
+        name: That of a prefix, or of a schema, that no other line uses.
+    """
     if "example.org/feed.xml" in line:
         feed = (ROOT / "examples/feeds/town-news.xml").read_bytes()
         url = site.put("feed.xml", feed)
@@ -83,6 +90,6 @@ def real(line: str, places: Places, site: Site) -> str:
     def address(match: re.Match[str]) -> str:
         is_valkey = match[0].startswith("valkey")
         server = places.valkey if is_valkey else places.postgres
-        return f"'{server.url}#{'Documented'}'"
+        return f"'{server.url}#{name}'"
 
     return _SERVERS.sub(address, line)

@@ -6,12 +6,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from catalyst_seen import StoreUnavailableError
-
 from .._codes import Code, Failure
 from .._output import progress, span
 from .._settings import talk
-from .._stores import opened
+from .._stores import NoStoreError, opened
 from .checking import Findings, check
 from .writing import Target, Written, write
 
@@ -75,9 +73,7 @@ class Job:
         opening = opened(self.settings, create=not self.is_dry)
         try:
             return await stack.enter_async_context(opening)
-        except StoreUnavailableError as exc:
-            if not self.is_dry or "create=False" not in str(exc):
-                raise
+        except NoStoreError:
             self.settings.say("there is no store yet: it would be made")
             return None
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from catalyst_seen import StoreUnavailableError
 from catalyst_seen.transfer import Difference, Transfer, count
 
 from .._codes import Code, Failure
 from .._output import Rows, progress
 from .._settings import talk
-from .._stores import opened
+from .._stores import NoStoreError, opened
 from .enter import enter_pressed, is_a_person_there
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from catalyst_seen.transfer import Contents, Pass
 
     from .._settings import Settings
-
-_MISSING = "there is no "  # how the cause of an error begins: no store, no schema
 
 
 class Move:
@@ -146,9 +143,7 @@ async def rehearse(settings: Settings, source: AsyncSeenStore, to: str) -> Conte
     try:
         async with opened(settings, target=to) as target:
             await Transfer(source, target).check()
-    except StoreUnavailableError as exc:
-        if not exc.cause.startswith(_MISSING):
-            raise
+    except NoStoreError as exc:
         settings.say(f"{exc.location} would be made")
     with progress(settings, "counted") as advance:
         return await count(source, advance)
