@@ -181,6 +181,11 @@ def span(seconds: float) -> str:
     return format_duration(seconds)
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with what it counts: ``1 feed``, ``2 feeds``."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def _shown(value: Any, kind: Kind) -> str:
     return "" if value is None else printable(_TEXTS[kind](value))
 

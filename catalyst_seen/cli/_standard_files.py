@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
+from contextlib import suppress
 
 _MODES = (
     (0, "stdin", "r", os.O_WRONLY),
@@ -34,3 +36,23 @@ def drop_output() -> None:
     except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
+
+
+def cut_line(descriptor: int, written: bytes, size: int) -> None:
+    """Remove the beginning of a line from the end of a file that has become full.
+
+    The next line would be appended to it, and both would be lost.
+
+    Args:
+        descriptor: The file; anything else that is written to is left alone.
+        written: What was to be written.
+        size: How much of it was.
+    """
+    begun = size - (written.rfind(b"\n", 0, size) + 1)
+    if not begun or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return
+    with suppress(OSError):
+        end = os.lseek(descriptor, 0, os.SEEK_CUR)
+        if os.fstat(descriptor).st_size == end:  # nobody wrote after it
+            os.ftruncate(descriptor, end - begun)
+            os.lseek(descriptor, end - begun, os.SEEK_SET)

@@ -44,6 +44,13 @@ def on_file(places: Places, tmp_path: Path) -> Iterator[Tool]:
         yield made
 
 
+@pytest.fixture
+def on_valkey(places: Places, tmp_path: Path) -> Iterator[Tool]:
+    """The tool on a server, which has the room that files lack."""
+    with placed(places, "valkey", tmp_path) as made:
+        yield made
+
+
 def open_store(tool: Tool, **settings: Any) -> SeenStore:
     """Open the store of a tool, to prepare what is in it, and to see what became."""
     from catalyst_seen.cli._stores import configuration

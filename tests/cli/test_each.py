@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
-from ..support.tool import Tool
+from ..support.tool import Tool, is_gone
 from .conftest import open_store
 
 FAILS_ON_2 = "echo out $0; test $0 != 2"
@@ -54,6 +52,25 @@ def test_arguments(on_file: Tool) -> None:
     assert (odd.code, odd.out, len(odd.err.splitlines())) == (4, "", 2)
 
 
+def test_options_of_the_command(on_file: Tool) -> None:
+    """What comes after the command belongs to it, with or without ``--``."""
+    given = "a\n"
+    for number, mark in enumerate(([], ["--"])):
+        words = [
+            "each",
+            "-n",
+            str(number),
+            *mark,
+            "echo",
+            "-n",
+            "x",
+            "-j",
+            "4",
+            "--help",
+        ]
+        assert on_file.run(*words, given=given).out == "x -j 4 --help a"
+
+
 def test_command_not_found(on_file: Tool) -> None:
     """A command that is not there is an error of usage, before anything is claimed."""
     done = on_file.run("each", "--", "no-such-command", given="a\n")
@@ -88,12 +105,18 @@ def test_later(on_file: Tool) -> None:
 
 
 def test_output_that_fails(on_file: Tool) -> None:
-    """A line whose output cannot be written is not marked."""
-    done = on_file.shell("seq 9 | catalyst-seen each -- echo > /dev/full")
-    assert (done.code, len(done.err.splitlines())) == (4, 1)
-    ended = on_file.shell("seq 9 | catalyst-seen each -- echo | true; echo $PIPESTATUS")
+    """A command that has ended well never runs again, whatever its output came to.
+
+    Once the output fails, no further command begins.
+    """
+    each = "seq 5 | catalyst-seen each -- sh -c 'echo $0 >> ran; echo done'"
+    full = on_file.shell(f"{each} > /dev/full")
+    assert (full.code, len(full.err.splitlines())) == (4, 1)
+    assert on_file.shell(f"{each} >&-").code == 4
+    ended = on_file.shell(f"{each} | true; echo $PIPESTATUS")
     assert ended.err == ""
-    assert len(on_file.run("each", "--", "echo", given="1\n9\n").out.split()) == 2
+    assert on_file.shell(each).code == 0
+    assert (on_file.folder / "ran").read_text().split() == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -131,16 +154,3 @@ def pid_in(tool: Tool) -> int:
     while not path.exists() or not path.read_text().strip():
         time.sleep(0.01)
     return int(path.read_text())
-
-
-def is_gone(pid: int) -> bool:
-    """Has a process ended?"""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return state.rpartition(")")[2].split()[0] == "Z"

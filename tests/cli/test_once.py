@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-from ..support.tool import Tool
+from ..support.tool import Tool, is_gone
 from .conftest import open_store
-from .test_each import is_gone, pid_in
+from .test_each import pid_in
 
 LONG = ("sh", "-c", "echo $$ > pid; exec sleep 60")
 
@@ -45,6 +45,26 @@ def test_errors(on_file: Tool) -> None:
         done = on_file.run("once", *words)
         assert (done.code, done.out, len(done.err.splitlines())) == (code, "", 1)
     assert on_file.run("once", "k", "true").code == 0
+
+
+def test_options_of_the_command(on_file: Tool) -> None:
+    """What comes after KEY belongs to the command; options come before it."""
+    for number, mark in enumerate(([], ["--"])):
+        words = [
+            "once",
+            f"k{number}",
+            *mark,
+            "echo",
+            "-n",
+            "x",
+            "--ttl",
+            "1s",
+            "--help",
+        ]
+        assert on_file.run(*words).out == "x --ttl 1s --help"
+        assert on_file.run(*words).out == ""
+    for words in (["once", "k", "-n", "x", "true"], ["once", "k", "--"]):
+        assert on_file.run(*words).code == 125
 
 
 def test_another_process_has_it(tool: Tool) -> None:

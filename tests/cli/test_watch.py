@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import struct
@@ -318,3 +319,14 @@ def test_without_the_extra(on_file: Tool) -> None:
         assert (done.code, done.out) == (2, "")
         assert done.err.endswith("pip install 'catalyst-seen[feeds]'\n")
         assert len(done.err.splitlines()) == 1
+
+
+def test_file_that_becomes_full(on_valkey: Tool, site: Site) -> None:
+    """A file that becomes full has whole lines only, and the next run adds the rest."""
+    url = site.put("feed", numbered(range(60)))
+    watch = f"catalyst-seen watch --once --first all {url} >> out.jsonl"
+    limited = on_valkey.shell(f"trap '' XFSZ; ulimit -f 8; {watch}")
+    assert limited.code == 4
+    assert on_valkey.shell(watch).code == 0
+    lines = (on_valkey.folder / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == [f"id {n}" for n in range(60)]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +17,7 @@ from catalyst_seen.cli._settings import Settings
 from catalyst_seen.feeds import Entry
 
 from ..support.feeds import Site, numbered, rss
-from ..support.tool import Tool
+from ..support.tool import Tool, is_gone, wait_until_gone
 from .conftest import open_store
 
 ONCE = ("watch", "--once", "--first", "all", "-n", "news")
@@ -76,7 +72,7 @@ def test_later_and_held(on_file: Tool, site: Site) -> None:
     words = (*ONCE, "--max-attempts", "1", "--exec", program, url)
     done = on_file.run(*words)
     assert done.code == 4
-    assert "news: Title 0: ended by SIGKILL; held after 1 attempts" in done.err
+    assert "news: Title 0: killed by SIGKILL; held after 1 attempt," in done.err
     states = [record(on_file, key).state for key in ("id 0", "id 1")]
     assert states == ["held", "released"]
     assert "news: 1 held, see catalyst-seen held -n news" in on_file.run(*words).err
@@ -89,7 +85,7 @@ def test_timeout(on_file: Tool, site: Site) -> None:
     done = on_file.run(*ONCE, "--timeout", "200ms", "--exec", program, url)
     assert done.code == 4
     assert "not done within 200ms" in done.err
-    assert is_ended(int(done.out))
+    assert is_gone(int(done.out))
 
 
 def test_signal(on_file: Tool, site: Site) -> None:
@@ -102,31 +98,25 @@ def test_signal(on_file: Tool, site: Site) -> None:
     started.send_signal(signal.SIGINT)
     started.communicate()
     assert started.returncode == 130
-    assert is_ended(child)
+    assert is_gone(child)
     assert on_file.run(*ONCE, "--exec", "cat", url).rows[0]["key"] == "id 0"
 
 
-@pytest.fixture
-def orphans() -> Iterator[list[int]]:
-    """End the processes whose parent a test has killed."""
-    made: list[int] = []
-    yield made
-    for each in made:
-        with suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
+def test_killed(on_file: Tool, site: Site) -> None:
+    """What a killed process was at comes again when its lease is over; no other.
 
-
-def test_killed(on_file: Tool, site: Site, orphans: list[int]) -> None:
-    """What a killed process was at comes again when its lease is over; no other."""
+    The system ends the command: it does not run beside the next one.
+    """
     url = site.put("feed", numbered(range(2)))
     program = script(
         on_file, '[ "$ENTRY_KEY" = "id 0" ] || { echo $$; exec sleep 3600; }'
     )
     started = on_file.start(*ONCE, "--exec", program, url)
     assert started.stdout is not None
-    orphans.append(int(started.stdout.readline()))
+    child = int(started.stdout.readline())
     started.kill()
     started.wait()
+    wait_until_gone(child)
     for pipe in (started.stdin, started.stdout, started.stderr):
         assert pipe is not None
         pipe.close()
@@ -185,12 +175,3 @@ async def test_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
             await deliveries.deliver_again()
         assert attempts == [1, 2, 3]
         assert await view.is_seen("a")
-
-
-def is_ended(process: int) -> bool:
-    """Has a process ended, or is about to be reaped?"""
-    try:
-        state = Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return True
-    return state.rpartition(")")[2].split()[0] == "Z"

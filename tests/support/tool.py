@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +118,23 @@ class Tool:
             PYTHON[0], [*PYTHON[1:], *arguments], cwd=str(self.folder), env=env,
             dimensions=size, encoding="utf-8", timeout=_PATIENCE,
         )  # fmt: skip
+
+
+def is_gone(pid: int) -> bool:
+    """Has a process ended, or is it about to be reaped?"""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return state.rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait until a process has ended; fail after a minute."""
+    deadline = time.monotonic() + 60
+    while not is_gone(pid):
+        assert time.monotonic() < deadline, f"process {pid} goes on"
+        time.sleep(0.01)
 
 
 def talk(stderr: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import shutil
-import signal
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from .._children import end, how, missing, start
+from .._codes import Code
 from .._output import span
 from .deliveries import DeliveryError
 from .entries import as_json, data_of
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from catalyst_seen import Claim
     from catalyst_seen.feeds import Entry
 
-LATER = 75
-"""The exit code that asks for another time (``EX_TEMPFAIL`` of ``sysexits.h``)."""
-
-_GRACE = 5.0
-"""Seconds between ``SIGTERM`` and ``SIGKILL``."""
-
 _VARIABLES = ("title", "link", "key", "feed", "source", "published")
 
 
@@ -36,7 +30,7 @@ def words(text: str) -> list[str]:
     """Return the words of a command, which is run without a shell.
 
     Raises:
-        click.BadParameter: It has none, a quote is open, or there is no such program.
+        click.BadParameter: It has none, a quote is open, or it names no program.
     """
     try:
         found = shlex.split(text)
@@ -44,10 +38,12 @@ def words(text: str) -> list[str]:
         raise click.BadParameter(f"{text!r}: {exc}") from None
     if not found:
         raise click.BadParameter("it is empty: name a program")
-    if "\0" in text or shutil.which(found[0]) is None:
+    if "\0" in text:
+        raise click.BadParameter(f"{text!r} has a NUL")
+    if problem := missing(found[0]):
         raise click.BadParameter(
-            f"there is no program {found[0]!r}; it is run without a shell, so write"
-            " sh -c '...' for a line of one"
+            f"{problem}; it is run without a shell, so write sh -c '...' for a line of"
+            " one"
         )
     return found
 
@@ -77,20 +73,21 @@ class EntryCommand:
             problem = f"not done within {span(self._timeout)}"
             raise DeliveryError(problem) from None
         finally:
-            await _end(process)
+            await end(process)
         if code:
-            raise DeliveryError(_problem(code), is_later=code == LATER)
+            later = " (later)" if code == Code.LATER else ""
+            raise DeliveryError(f"{how(code)}{later}", is_later=bool(later))
 
     async def _started(
         self, data: dict[str, Any], attempt: int
     ) -> asyncio.subprocess.Process:
         try:
             with _document(data) as document:
-                return await asyncio.create_subprocess_exec(
-                    *self._arguments,
+                return await start(
+                    self._arguments,
                     stdin=document,
                     env=_environment(data, attempt),
-                    start_new_session=True,  # what it starts ends with it
+                    is_leader=True,  # what it starts ends with it
                 )
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "strerror", None) or exc
@@ -119,29 +116,3 @@ def _environment(data: dict[str, Any], attempt: int) -> dict[bytes, bytes]:
             for name, text in texts.items()
         },
     }
-
-
-def _problem(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}" + (" (later)" if code == LATER else "")
-    with suppress(ValueError):  # a signal without a name
-        return f"ended by {signal.Signals(-code).name}"
-    return f"ended by signal {-code}"
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a process with those that it has started, if it has not ended itself."""
-    if process.returncode is not None:
-        return
-    _signal(process, signal.SIGTERM)
-    try:
-        async with asyncio.timeout(_GRACE):
-            await process.wait()
-    except TimeoutError:
-        _signal(process, signal.SIGKILL)
-        await process.wait()
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from catalyst_seen import LeaseLostError, StoreError
 
-from .._output import printable, span
+from .._output import counted, printable, span
 from .entries import entry_of
 
 if TYPE_CHECKING:
@@ -155,9 +155,9 @@ class Deliveries:
             say(f"{what}: {exc.problem}; again in {span(pause)}")
         else:
             await claim.hold(exc.problem)
+            attempts = counted(claim.attempt, "attempt")
             self._settings.say(
-                f"{what}: {exc.problem}; held after {claim.attempt} attempts, see"
-                " catalyst-seen held"
+                f"{what}: {exc.problem}; held after {attempts}, see catalyst-seen held"
             )
         self.counts["failed"] += 1
 

@@ -7,6 +7,7 @@ import select
 import sys
 from functools import partial
 
+from .._standard_files import cut_line
 from .._threads import in_thread
 
 _AT_ONCE = 4_096
@@ -49,3 +50,6 @@ class LineOutput:
                 rest = rest[os.write(self._file, rest) :]
             except BlockingIOError:  # another program made it non-blocking
                 select.select([], [self._file], [])
+            except OSError:
+                cut_line(self._file, data, len(data) - len(rest))
+                raise

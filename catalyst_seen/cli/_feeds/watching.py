@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._codes import Code
-from .._output import printable
+from .._output import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -121,11 +121,6 @@ def advice(problem: str) -> str:
     for ours, theirs in _PHRASES.items():
         problem = problem.replace(ours, theirs)
     return printable(problem)
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def _is_of_no_feed(record: logging.LogRecord) -> bool:

@@ -12,10 +12,10 @@ from typing import IO, TYPE_CHECKING
 from catalyst_seen import AsyncSeenStore, LeaseLostError, Verdict
 
 from ..._pause import pause
-from .._codes import Code
+from .._children import end, how, start
+from .._codes import Code, Failure
 from .._output import printable, span
 from .._settings import talk
-from .children import end, how, start
 from .elsewhere import Elsewhere
 from .filtering import fresh_of
 from .keys import text_of
@@ -85,6 +85,7 @@ class Jobs:
         self._slots = asyncio.Semaphore(self.at_once)
         self._outlet_lock = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
+        self._output_error: OSError | Failure | None = None
 
     async def take(self, lines: Sequence[Keyed]) -> None:
         """Run the lines that are new; returns when the last one has begun."""
@@ -102,24 +103,40 @@ class Jobs:
             await asyncio.wait({*self._running})
 
     async def _handle(self, key: str, line: bytes) -> None:
-        job, error, is_later = self.job, "", False
+        """Run the command of a line under a claim, and settle that.
+
+        A command that has ended with 0 has had its effect, whatever becomes of its
+        output: the line is marked before an error of the output goes on.
+        """
+        if self.outlet.has_no_reader():
+            raise BrokenPipeError
+        error, is_later = await self._settled(key, line)
+        if is_later:
+            self.elsewhere.keep(key, line, self.job.later)
+        elif error:
+            self.failed += 1
+            talk(f"failed: {_shown(line)}: {error}")
+        if self._output_error is not None:
+            raise self._output_error
+
+    async def _settled(self, key: str, line: bytes) -> tuple[str, bool]:
+        """Settle a line by its command; return why it failed, and whether later."""
+        job, error, is_later, is_done = self.job, "", False, False
         claiming = self.store.claim(key, lease=job.lease, ttl=job.ttl, keep_alive=True)
         try:
             async with claiming as claim:
                 if claim:
                     error, is_later = await self._attempts(line)
+                    is_done = not error
                 else:
                     self._keep(claim.verdict, key, line, claim.retry_after)
                 if error:
                     delay = job.later if is_later else 0.0
                     await claim.release(delay, error=error)
         except LeaseLostError as exc:
-            error, is_later = exc.problem, False
-        if is_later:
-            self.elsewhere.keep(key, line, job.later)
-        elif error:
-            self.failed += 1
-            talk(f"failed: {_shown(line)}: {error}")
+            what = "its command ended with 0, but that is not marked: "
+            return f"{what if is_done else ''}{exc.problem}", False
+        return error, is_later
 
     def _keep(
         self, verdict: Verdict, key: str, line: bytes, retry_after: float | None
@@ -169,9 +186,12 @@ class Jobs:
     async def _show(self, out: IO[bytes]) -> None:
         """Write the output of a child, not mixed with that of others."""
         out.seek(0)
-        async with self._outlet_lock:
-            while chunk := out.read(_CHUNK):
-                await self.outlet.start_pieces([chunk])
+        try:
+            async with self._outlet_lock:
+                while chunk := out.read(_CHUNK):
+                    await self.outlet.start_pieces([chunk])
+        except (OSError, Failure) as exc:
+            self._output_error = exc
 
 
 def _shown(line: bytes) -> str:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .._codes import Code, Failure
+from .._standard_files import cut_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,22 +136,8 @@ class Outlet:
                 rest = rest[size:]
                 self._written += size
         except OSError:
-            self._cut_line(piece, len(piece) - len(rest))
+            cut_line(self._descriptor, piece, len(piece) - len(rest))
             raise
-
-    def _cut_line(self, piece: bytes, size: int) -> None:
-        """Remove the beginning of a line from a file that has become full.
-
-        The next line would be appended to it, and both would be lost.
-        """
-        begun = size - (piece.rfind(b"\n", 0, size) + 1)
-        if not self._is_file or not begun:
-            return
-        with suppress(OSError):
-            end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
-            if os.fstat(self._descriptor).st_size == end:  # nobody wrote after it
-                os.ftruncate(self._descriptor, end - begun)
-                os.lseek(self._descriptor, end - begun, os.SEEK_SET)
 
 
 def _end(done: asyncio.Future[None], error: OSError | None) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .._children import missing
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._lines.children import missing
 from .._lines.jobs import Job, Jobs
 from .._lines.keys import LineKeys, Part
 from .._lines.options import IGNORE_CASE, KEY, TRIM
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ),
     ],
     has_data=False,
+    context_settings={"allow_interspersed_args": False},
 )
 @NAMESPACE
 @TTL
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
     metavar="TIME",
     help="After a kill -9, how long its lines are kept from others. Default: 60s.",
 )
-@click.argument("words", metavar="CMD", nargs=-1, required=True)
+@click.argument("words", metavar="-- CMD", nargs=-1, required=True)
 @pass_settings
 async def command(
     settings: Settings,

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from .._lines.filtering import Sieve
 
 
+def _refuse_files(
+    _: click.Context, __: click.Parameter, files: tuple[str, ...]
+) -> None:
+    if files:
+        raise click.UsageError(
+            f"it reads standard input: catalyst-seen filter < {files[0]}"
+        )
+
+
 @declare(
     "filter",
     examples=[
@@ -53,6 +62,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "-v", "--invert", is_flag=True, help="Pass the lines that are seen; mark nothing."
+)
+@click.argument(
+    "files", nargs=-1, metavar="", callback=_refuse_files, expose_value=False
 )
 @pass_settings
 async def command(

@@ -12,9 +12,9 @@ import click
 
 from catalyst_seen import LeaseLostError, SeenError, StoreError, Verdict
 
+from .._children import how, missing, start
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._lines.children import how, missing, start
 from .._lines.leases import confirmed, renewed
 from .._output import local, printable
 from .._running import signals_to
@@ -31,6 +31,20 @@ _AT_TERMINAL = {signal.SIGINT, signal.SIGQUIT}
 _FURTHER = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
+def _words(
+    _: click.Context, __: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the command, in which every option is its own."""
+    words = given[1:] if given[:1] == ("--",) else given
+    if not words:
+        raise click.UsageError("there is no command: once KEY -- CMD")
+    if words[0].startswith("-"):
+        raise click.UsageError(
+            f"options come before KEY: once {words[0]} ... KEY -- CMD"
+        )
+    return words
+
+
 @declare(
     "once",
     examples=[
@@ -42,6 +56,7 @@ _FURTHER = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
     ],
     has_data=False,
     error_code=Code.OWN_ERROR,
+    context_settings={"allow_interspersed_args": False},
 )
 @NAMESPACE
 @TTL
@@ -61,7 +76,7 @@ _FURTHER = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
     " renewed. Default: 60s.",
 )
 @click.argument("keyword", metavar="KEY", type=key)
-@click.argument("words", metavar="CMD", nargs=-1, required=True)
+@click.argument("words", metavar="-- CMD", nargs=-1, required=True, callback=_words)
 @pass_settings
 async def command(
     settings: Settings,

@@ -11,7 +11,7 @@ import click
 from .._commands import command as declare
 from .._feeds.extra import feeds_needed
 from .._feeds.wanted import EntryFilter
-from .._output import span
+from .._output import counted, span
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import NAMESPACE, duration
@@ -145,7 +145,7 @@ async def command(
         from catalyst_seen.feeds import Poller
 
         from .._feeds.deliveries import Deliveries
-        from .._feeds.watching import Watching, counted, forced
+        from .._feeds.watching import Watching, forced
     wanted = EntryFilter(options["include"], options["exclude"])
     destination = _destination(settings, options)
     deliveries = Deliveries(settings, destination, wanted, options["max_attempts"])

@@ -12,7 +12,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 GRACE = 5.0
 """Seconds between ``SIGTERM`` and ``SIGKILL``."""
@@ -37,6 +37,7 @@ async def start(
     *,
     stdin: int | IO[bytes] | None = None,
     stdout: IO[bytes] | None = None,
+    env: Mapping[bytes, bytes] | None = None,
     is_leader: bool = False,
 ) -> asyncio.subprocess.Process:
     """Start a command; never through a shell. ``None`` is a file of this process.
@@ -47,6 +48,7 @@ async def start(
         words: The command and its arguments.
         stdin: Its input.
         stdout: Its output.
+        env: Its environment; ``None`` is that of this process.
         is_leader: Has it a process group of its own, to which a Ctrl-C at the terminal
             does not go?
 
@@ -57,6 +59,7 @@ async def start(
         *words,
         stdin=stdin,
         stdout=stdout,
+        env=env,
         process_group=0 if is_leader else None,
         preexec_fn=partial(_die_with_parent, _libc(), os.getpid()),
     )
