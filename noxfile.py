@@ -112,7 +112,8 @@ def readme(session: nox.Session) -> None:
     """Run the README's code and the examples; test the benchmarks and their results."""
     session.install(*group("tests"), *group("bench"), ".[all]")
     files = sorted(str(path) for path in Path("tests/docs").glob("test_*.py"))
-    session.run("pytest", *filter(IN_README.search, files), *session.posargs)
+    found = filter(IN_README.search, files)
+    session.run("pytest", *IN_PARALLEL, *found, *session.posargs)
 
 
 @nox.session(default=False)
