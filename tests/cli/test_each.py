@@ -119,6 +119,21 @@ def test_output_that_fails(on_file: Tool) -> None:
     assert (on_file.folder / "ran").read_text().split() == ["1", "2", "3", "4", "5"]
 
 
+def test_no_reader(on_file: Tool) -> None:
+    """Without a reader of the output, no command begins; nor if it is closed."""
+    script = "echo $0 >> ran"
+    with on_file.start("each", "--", "sh", "-c", script, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdin.write(b"a\n")
+        process.stdin.close()
+        assert process.wait() == 141
+    closed = on_file.shell(f"echo a | catalyst-seen each -- sh -c '{script}' >&-")
+    assert (closed.code, len(closed.err.splitlines())) == (4, 1)
+    assert not (on_file.folder / "ran").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal(tool: Tool, number: signal.Signals) -> None:
     """A signal ends the commands and gives their lines back; code 128 + n."""

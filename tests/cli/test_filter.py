@@ -9,7 +9,7 @@ import socket
 import pexpect
 import pytest
 
-from ..support.tool import Tool
+from ..support.tool import SMALL_FILES, Tool
 from .conftest import open_store
 
 LINES = "a\nb\nc\n"
@@ -160,8 +160,7 @@ def test_file_that_becomes_full(on_valkey: Tool) -> None:
     """Every line is in a file whole or not at all, and is marked if it is there."""
     given = "".join(f"{number:09d}\n" for number in range(3_000))
     (on_valkey.folder / "in.txt").write_text(given)
-    limit = "trap '' XFSZ; ulimit -f 8"
-    done = on_valkey.shell(f"{limit}; catalyst-seen filter < in.txt >> out.txt")
+    done = on_valkey.shell(f"{SMALL_FILES}; catalyst-seen filter < in.txt >> out.txt")
     out = (on_valkey.folder / "out.txt").read_text()
     assert (done.code, len(done.err.splitlines())) == (4, 1)
     assert given.startswith(out)

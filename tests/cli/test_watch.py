@@ -13,7 +13,7 @@ from pathlib import Path
 from catalyst_seen import SeenStore
 
 from ..support.feeds import ROOT, Site, numbered, rss
-from ..support.tool import Tool
+from ..support.tool import SMALL_FILES, Tool
 from ..support.waiting import until
 from .conftest import open_store
 
@@ -325,7 +325,7 @@ def test_file_that_becomes_full(on_valkey: Tool, site: Site) -> None:
     """A file that becomes full has whole lines only, and the next run adds the rest."""
     url = site.put("feed", numbered(range(60)))
     watch = f"catalyst-seen watch --once --first all {url} >> out.jsonl"
-    limited = on_valkey.shell(f"trap '' XFSZ; ulimit -f 8; {watch}")
+    limited = on_valkey.shell(f"{SMALL_FILES}; {watch}")
     assert limited.code == 4
     assert on_valkey.shell(watch).code == 0
     lines = (on_valkey.folder / "out.jsonl").read_text().splitlines()

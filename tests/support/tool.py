@@ -15,6 +15,10 @@ from typing import Any
 import pexpect
 
 PYTHON = [sys.executable, "-W", "error", "-m", "catalyst_seen"]
+SMALL_FILES = "export PYTHONDONTWRITEBYTECODE=1; trap '' XFSZ; ulimit -f 8"
+"""A line of a shell after which no file gets more than 8 KiB, as on a full disk; the
+files of compiled modules would be cut as well."""
+
 _PATIENCE = 120.0
 
 

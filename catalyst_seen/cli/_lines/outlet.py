@@ -42,6 +42,13 @@ class Outlet:
     """
 
     def __init__(self, descriptor: int = 1) -> None:
+        """Write to a file that is open.
+
+        Raises:
+            Failure: It is closed; nothing should be claimed for it.
+        """
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise Failure("standard output is closed", Code.SOME_FAILED)
         self._descriptor = descriptor
         mode = os.fstat(descriptor).st_mode
         self._is_file = stat.S_ISREG(mode)
