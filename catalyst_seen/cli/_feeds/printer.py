@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .._codes import Code, Failure
+from .._codes import Failure
+from .._outlet import Outlet
 from .entries import as_json, as_text, as_text_within, data_of
-from .line_output import LineOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,27 +27,30 @@ class Printer:
         """Print in a form; by default text on a terminal, and JSON Lines in a pipe."""
         self._is_terminal = sys.stdout.isatty()
         self._form = form or ("text" if self._is_terminal else "json")
-        self._output = LineOutput()
+        sys.stdout.flush()
+        self._encoding = sys.stdout.encoding or "utf-8"
+        self._outlet = Outlet(sys.stdout.fileno())
 
     async def deliver(self, entry: Entry, claim: Claim) -> None:
-        """Print an entry; if that is not possible it is released, for the next run.
+        """Print an entry, and return when it has arrived; see ``Outlet``.
+
+        If that is not possible, the entry is released, for the next run. One that has
+        arrived is confirmed also if a signal ends the wait.
 
         Raises:
             BrokenPipeError: Nobody reads the output.
             Failure: The output cannot be written.
         """
+        line = f"{self._line(entry, claim)}\n"
         try:
-            await self._output.write(self._line(entry, claim))
-        except BrokenPipeError:
+            await self._outlet.deliver(line.encode(self._encoding, "backslashreplace"))
+        except (BrokenPipeError, Failure):
             await claim.release(0)
             raise
-        except OSError as exc:
-            await claim.release(0)
-            raise Failure(
-                f"standard output: {exc.strerror or exc}; what was not printed stays"
-                " pending",
-                Code.SOME_FAILED,
-            ) from exc
+        except asyncio.CancelledError:
+            if self._outlet.has_arrived():
+                await claim.confirm()
+            raise
 
     def _line(self, entry: Entry, claim: Claim) -> str:
         if callable(self._form):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import EllipsisType
 
-    from .outlet import Outlet
+    from .._outlet import Outlet
     from .reading import Keyed
 
 _LONGEST_PAUSE = 60.0

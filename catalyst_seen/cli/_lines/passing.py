@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from catalyst_seen import Claim
 
-    from .outlet import Outlet
+    from .._outlet import Outlet
 
 LEASE = 10.0
 """Seconds after which the lines of a process that was killed are free; while a line

@@ -13,8 +13,8 @@ from .._commands import command as declare
 from .._lines.jobs import Job, Jobs
 from .._lines.keys import LineKeys, Part
 from .._lines.options import IGNORE_CASE, KEY, TRIM
-from .._lines.outlet import Outlet
 from .._lines.reading import handle_lines
+from .._outlet import Outlet
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import NAMESPACE, TTL, duration, ttl_of

@@ -11,9 +11,9 @@ from .._commands import command as declare
 from .._lines.filtering import Claiming, Looking, Marking
 from .._lines.keys import LineKeys, Part
 from .._lines.options import IGNORE_CASE, KEY, TRIM
-from .._lines.outlet import Outlet
 from .._lines.passing import Passing
 from .._lines.reading import handle_lines
+from .._outlet import Outlet
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE, TTL, ttl_of

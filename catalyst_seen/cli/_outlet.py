@@ -14,8 +14,9 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .._codes import Code, Failure
-from .._standard_files import cut_line
+from .._pause import pause
+from ._codes import Code, Failure
+from ._standard_files import cut_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,10 @@ _PIECE = 4096
 write is not mixed with those of others, and happens as a whole."""
 
 _LARGE_PIECE = 1 << 20
+
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+"""Seconds between two questions whether a reader has read."""
 
 
 class Outlet:
@@ -55,7 +60,7 @@ class Outlet:
         self._has_reader = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         self._is_terminal = os.isatty(descriptor)
         self._piece = _PIECE if stat.S_ISFIFO(mode) else _LARGE_PIECE
-        self._written = self._settled = 0
+        self._begun = self._written = self._settled = 0
         self._jobs: queue.SimpleQueue[tuple[list[bytes], asyncio.Future[None]]] = (
             queue.SimpleQueue()
         )
@@ -74,8 +79,28 @@ class Outlet:
         if not self._thread.is_alive():
             self._thread.start()
         done: asyncio.Future[None] = self._loop.create_future()
+        self._begun += sum(map(len, pieces))
         self._jobs.put((pieces, done))
         return done
+
+    async def deliver(self, data: bytes) -> None:
+        """Write data, and return when they have arrived.
+
+        Raises:
+            OSError: ``BrokenPipeError``, if there is no reader.
+            Failure: They cannot be written.
+        """
+        rest = _FIRST_PAUSE
+        await self.start_pieces([data])
+        while not self.has_arrived():
+            if self.has_no_reader():
+                raise BrokenPipeError
+            await pause(rest)
+            rest = min(2 * rest, _LONGEST_PAUSE)
+
+    def has_arrived(self) -> bool:
+        """Has all arrived that was ever begun to be written?"""
+        return self.arrived() >= self._begun
 
     def arrived(self) -> int:
         """Return how many of all bytes have arrived; may be too few, never too many."""
