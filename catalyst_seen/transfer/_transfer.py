@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from .._errors import ConfigurationError, StoreUnavailableError
+from .._errors import ConfigurationError, LeaseLostError, StoreUnavailableError
 from .._verdict import Verdict
-from ._comparison import Comparison, Difference
+from ._comparison import Comparison, Difference, difference_of
 from ._contents import Contents
 from ._passes import Passes
 from ._side import Side
@@ -17,6 +17,7 @@ from ._side import Side
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from .._claims.claim import Claim
     from .._store import AsyncSeenStore
     from ._passes import FoundRow, FoundState, Sink
 
@@ -39,10 +40,12 @@ class Pass:
     Attributes:
         source: What the source has.
         changed: How many rows and states of sources differed.
+        earlier: How many differed in the pass before it, if one call has made both.
     """
 
     source: Contents = field(default_factory=Contents)
     changed: int = 0
+    earlier: int = 0
 
 
 class Transfer:
@@ -83,6 +86,8 @@ class Transfer:
         self._source, self._target = Side(source, MARKER), Side(target, MARKER)
         self._advance = advance
         self._is_complete = False
+        self._is_unmarked = False
+        self._estimate: float | None = None
         if _are_same(self._source, self._target):
             raise ConfigurationError(
                 "target", f"{self._target.location} is the source itself: name another"
@@ -107,10 +112,22 @@ class Transfer:
         Raises:
             ConfigurationError: The target is not empty, or another source is moved to
                 it; or a move to the source is not complete.
-            StoreUnavailableError: Another process moves the same.
+            StoreUnavailableError: Another process moves the same, or has gone on with
+                it, because this one stood still for longer than the lease.
         """
         key = _name(self._source)
         await self._check_marks(key)
+        try:
+            async with self._marked(key) as is_continued:
+                yield is_continued
+        except LeaseLostError as exc:
+            if exc.namespace != MARKER:
+                raise
+            if not self._is_unmarked:
+                raise self._taken_over() from exc
+
+    @asynccontextmanager
+    async def _marked(self, key: str) -> AsyncIterator[bool]:
         async with self._store.claim(
             key, namespace=MARKER, lease=_LEASE, ttl=None, wait=_LEASE + 1,
             keep_alive=True, on_abandoned="retry", note=_shown(self._source.location),
@@ -124,9 +141,31 @@ class Transfer:
             if claim.verdict is Verdict.NEW:
                 await self._check_empty(key)
             yield claim.verdict is not Verdict.NEW
-            await claim.release()
-        if self._is_complete:
-            await self._store.clear(namespace=MARKER)
+            if self._is_complete:
+                await self._unmark(claim)
+            if not await claim.release() and not self._is_unmarked:
+                raise self._taken_over()
+
+    async def _unmark(self, claim: Claim) -> None:
+        """Remove the mark while it is claimed, so that its claim is lost.
+
+        Released first, it would be claimed by a process that waits for it, which would
+        go on with the move, and remove what programs have marked on the target since.
+
+        Raises:
+            LeaseLostError: The mark is another process's.
+        """
+        await claim.renew()
+        await self._store.forget(claim.key, namespace=MARKER)
+        self._is_unmarked = True
+
+    def _taken_over(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            self._target.location,
+            "this process stood still for too long, and another process goes on with"
+            " this move",
+            "Wait for its end, or end it; then repeat this",
+        )
 
     async def copy(self) -> Pass:
         """Make a pass, and write what differs. Only where ``under_way``."""
@@ -141,7 +180,7 @@ class Transfer:
         """
         done = await self.copy()
         if done.changed:
-            done = await self.copy()
+            done = replace(await self.copy(), earlier=done.changed)
         self._is_complete = not done.changed
         return done
 
@@ -154,9 +193,18 @@ class Transfer:
         return await self._run(_ABOUT, _Reporting(report))
 
     async def _run(self, tolerance: float, sink: Sink) -> Pass:
-        comparison = Comparison.of(self._source.now(), self._target.now(), tolerance)
+        comparison = Comparison(self._ahead(), tolerance)
         passes = Passes(self._source, self._target, comparison, self._advance)
         return Pass(*await passes.run(sink))
+
+    def _ahead(self) -> float:
+        """Return by how much the clock of the target is ahead, as estimated once.
+
+        A second estimate would be another one, and every lease would differ by it.
+        """
+        if self._estimate is None:
+            self._estimate = difference_of(self._source.now(), self._target.now())
+        return self._estimate
 
     async def _check_marks(self, key: str) -> None:
         async for mark in self._origin.records(namespace=MARKER):
