@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..._pause import pause
-from .._codes import Failure
+from .._codes import Code, Failure
 from .._output import printable
 from .._values import problem_of
 from .dates import instant_of
@@ -183,7 +183,7 @@ def named(name: str) -> Iterator[None]:
     try:
         yield
     except Failure as exc:
-        raise Failure(f"{name}: {exc.message}") from exc
+        raise Failure(f"{name}: {exc.message}", Code(exc.code)) from exc
 
 
 def _text(value: object) -> str:
