@@ -94,7 +94,9 @@ async def _check(
             report = await store.check(full=True)
             keys = await store.count()
     except (SchemaError, StoreUnavailableError) as exc:
-        raise type(exc)(backup, exc.cause, "Nothing was replaced") from exc
+        is_empty = "create=False" in exc.cause
+        cause = "it is empty, and no backup" if is_empty else exc.cause
+        raise type(exc)(backup, cause, "Nothing was replaced") from exc
     if report.integrity:
         raise StoreUnavailableError(
             backup,

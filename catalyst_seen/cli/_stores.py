@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from catalyst_seen import (
     AsyncSeenStore,
@@ -30,13 +30,22 @@ class NoStoreError(Failure):
         location: Where there is none.
     """
 
-    def __init__(self, exc: StoreUnavailableError) -> None:
+    def __init__(self, exc: StoreUnavailableError, *, is_argument: bool) -> None:
+        """Translate an error.
+
+        Args:
+            exc: The error.
+            is_argument: Is the store an argument of the command, and not that of
+                ``--store``?
+        """
         what = exc.cause.partition(", and")[0].removesuffix(" of a store")
-        super().__init__(
-            f"{exc.location}: {what}: name the store with --store, or make one:"
-            " filter, each, once, watch and import do",
-            Code.UNAVAILABLE,
+        advice = (
+            "name one that is there"
+            if is_argument
+            else "name the store with --store, or make one: filter, each, once, watch"
+            " and import do"
         )
+        super().__init__(f"{exc.location}: {what}: {advice}", Code.UNAVAILABLE)
         self.location: str = exc.location
 
 
@@ -73,6 +82,18 @@ def configuration(target: str | None, *, create: bool) -> SeenStoreConfig:
     return replace(config, **changes)
 
 
+def address_of(store: AsyncSeenStore) -> str:
+    """Return how a command line names a store, but for what is needed to sign in.
+
+    The location of a store on Redis lacks the prefix.
+    """
+    location, prefix = store.location, store.cfg.prefix
+    is_redis = location.startswith(("redis", "valkey")) and "://" in location
+    if not is_redis or prefix == SeenStoreConfig.prefix:
+        return location
+    return f"{location}#{quote(prefix, safe=':')}"
+
+
 @asynccontextmanager
 async def opened(
     settings: Settings,
@@ -102,14 +123,14 @@ async def opened(
     if not purges:
         options["purge_interval"] = None
     store = AsyncSeenStore(config, on_error="raise", **options)
-    where = store.location
+    where = address_of(store)
     try:
         await store.open()
     except StoreUnavailableError as exc:
         if create or config.create or "create=False" not in exc.cause:
             raise
         if not may_be_missing:
-            raise NoStoreError(exc) from None
+            raise NoStoreError(exc, is_argument=target is not None) from None
         store = AsyncSeenStore(MemoryBackend(), **options)
         await store.open()
         where = f"{exc.location}: there is none yet, so that nothing is seen"

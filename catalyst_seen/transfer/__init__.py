@@ -17,6 +17,15 @@ from __future__ import annotations
 
 from ._comparison import Difference
 from ._contents import Contents
+from ._releases import is_of_earlier_release
 from ._transfer import MARKER, Pass, Transfer, count
 
-__all__ = ["MARKER", "Contents", "Difference", "Pass", "Transfer", "count"]
+__all__ = [
+    "MARKER",
+    "Contents",
+    "Difference",
+    "Pass",
+    "Transfer",
+    "count",
+    "is_of_earlier_release",
+]

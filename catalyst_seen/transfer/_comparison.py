@@ -25,6 +25,10 @@ _NOISE = 0.5
 """Seconds by which the clocks of two databases may seem to differ, and do not: the time
 of a server is known to a round trip only."""
 
+_ESTIMATED = 1.0
+"""Seconds by which a lease that was converted may differ from one converted by another
+process, which has estimated the clocks anew."""
+
 _ENDING = 5.0
 """Seconds before its end in which a row may be on the one side only: it is read there a
 moment earlier, or by a clock that is behind."""
@@ -55,12 +59,6 @@ class Comparison:
 
     ahead: float
     tolerance: float
-
-    @classmethod
-    def of(cls, source_now: float, target_now: float, tolerance: float) -> Comparison:
-        """Return the comparison for two clocks that were read at the same time."""
-        ahead = target_now - source_now
-        return cls(0.0 if abs(ahead) < _NOISE else ahead, tolerance)
 
     def converted(self, row: Row) -> Row:
         """Return a row of the source as the target has to store it.
@@ -99,7 +97,16 @@ class Comparison:
     def _is_rounded(self, name: str, one: float | None, other: float | None) -> bool:
         if name not in _INSTANTS or one is None or other is None:
             return False
-        return abs(one - other) <= self.tolerance
+        tolerance = self.tolerance
+        if self.ahead and name == "lease_until":
+            tolerance = max(tolerance, _ESTIMATED)
+        return abs(one - other) <= tolerance
+
+
+def difference_of(source_now: float, target_now: float) -> float:
+    """Return by how much the second clock, read at the same time, is ahead."""
+    ahead = target_now - source_now
+    return 0.0 if abs(ahead) < _NOISE else ahead
 
 
 def is_ending(row: Row | None, now: float) -> bool:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from .._errors import ConfigurationError, StoreUnavailableError
+from .._errors import ConfigurationError, LeaseLostError, StoreUnavailableError
 from .._verdict import Verdict
-from ._comparison import Comparison, Difference
+from ._comparison import Comparison, difference_of
 from ._contents import Contents
 from ._passes import Passes
 from ._side import Side
+from ._sinks import Reporting, Writing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
 
+    from .._claims.claim import Claim
     from .._store import AsyncSeenStore
-    from ._passes import FoundRow, FoundState, Sink
+    from ._comparison import Difference
+    from ._passes import Sink
 
 MARKER = "catalyst-seen move"
 """The namespace that a target has while a move to it is under way: its key is that of
@@ -39,10 +42,12 @@ class Pass:
     Attributes:
         source: What the source has.
         changed: How many rows and states of sources differed.
+        earlier: How many differed in the pass before it, if one call has made both.
     """
 
     source: Contents = field(default_factory=Contents)
     changed: int = 0
+    earlier: int = 0
 
 
 class Transfer:
@@ -65,6 +70,7 @@ class Transfer:
         source: AsyncSeenStore,
         target: AsyncSeenStore,
         advance: Callable[[int], None] = lambda _: None,
+        name: Callable[[AsyncSeenStore], str] = lambda store: store.location,
     ) -> None:
         """Use two open stores.
 
@@ -73,6 +79,7 @@ class Transfer:
             target: The store whose rows are written. Nothing else may use it.
             advance: Is called with the number of rows that were compared, of the one
                 store or the other, again and again during a pass.
+            name: Returns what messages call a store; by default its location.
 
         Raises:
             ConfigurationError: The stores have the same database, or one of them a
@@ -82,10 +89,13 @@ class Transfer:
         self._origin = source
         self._source, self._target = Side(source, MARKER), Side(target, MARKER)
         self._advance = advance
+        self._names = _shown(name(source)), _shown(name(target))
         self._is_complete = False
+        self._is_unmarked = False
+        self._estimate: float | None = None
         if _are_same(self._source, self._target):
             raise ConfigurationError(
-                "target", f"{self._target.location} is the source itself: name another"
+                "target", f"{self._names[1]} is the source itself: name another"
             )
 
     async def check(self) -> None:
@@ -107,30 +117,64 @@ class Transfer:
         Raises:
             ConfigurationError: The target is not empty, or another source is moved to
                 it; or a move to the source is not complete.
-            StoreUnavailableError: Another process moves the same.
+            StoreUnavailableError: Another process moves the same, or has gone on with
+                it, because this one stood still for longer than the lease.
         """
         key = _name(self._source)
         await self._check_marks(key)
+        try:
+            async with self._marked(key) as is_continued:
+                yield is_continued
+        except LeaseLostError as exc:
+            if exc.namespace != MARKER:
+                raise
+            if not self._is_unmarked:
+                raise self._taken_over() from exc
+
+    @asynccontextmanager
+    async def _marked(self, key: str) -> AsyncIterator[bool]:
         async with self._store.claim(
             key, namespace=MARKER, lease=_LEASE, ttl=None, wait=_LEASE + 1,
-            keep_alive=True, on_abandoned="retry", note=_shown(self._source.location),
+            keep_alive=True, on_abandoned="retry", note=self._names[0],
         ) as claim:  # fmt: skip
             if not claim:
                 raise StoreUnavailableError(
-                    self._target.location,
+                    self._names[1],
                     "another process moves the same store to it",
                     "Wait for its end, or end it; then repeat this",
                 )
             if claim.verdict is Verdict.NEW:
                 await self._check_empty(key)
             yield claim.verdict is not Verdict.NEW
-            await claim.release()
-        if self._is_complete:
-            await self._store.clear(namespace=MARKER)
+            if self._is_complete:
+                await self._unmark(claim)
+            if not await claim.release() and not self._is_unmarked:
+                raise self._taken_over()
+
+    async def _unmark(self, claim: Claim) -> None:
+        """Remove the mark while it is claimed, so that its claim is lost.
+
+        Released first, it would be claimed by a process that waits for it, which would
+        go on with the move, and remove what programs have marked on the target since.
+
+        Raises:
+            LeaseLostError: The mark is another process's.
+        """
+        await claim.renew()
+        await self._store.forget(claim.key, namespace=MARKER)
+        self._is_unmarked = True
+
+    def _taken_over(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            self._names[1],
+            "this process stood still for too long, and another process goes on with"
+            " this move",
+            "Wait for its end, or end it; then repeat this",
+        )
 
     async def copy(self) -> Pass:
         """Make a pass, and write what differs. Only where ``under_way``."""
-        return await self._run(_EXACT, _Writing(self._target))
+        return await self._run(_EXACT, Writing(self._target))
 
     async def complete(self) -> Pass:
         """Copy the rest and verify it, now that no program uses the source.
@@ -141,7 +185,7 @@ class Transfer:
         """
         done = await self.copy()
         if done.changed:
-            done = await self.copy()
+            done = replace(await self.copy(), earlier=done.changed)
         self._is_complete = not done.changed
         return done
 
@@ -151,18 +195,27 @@ class Transfer:
         Args:
             report: Is called with each difference.
         """
-        return await self._run(_ABOUT, _Reporting(report))
+        return await self._run(_ABOUT, Reporting(report))
 
     async def _run(self, tolerance: float, sink: Sink) -> Pass:
-        comparison = Comparison.of(self._source.now(), self._target.now(), tolerance)
+        comparison = Comparison(self._ahead(), tolerance)
         passes = Passes(self._source, self._target, comparison, self._advance)
         return Pass(*await passes.run(sink))
+
+    def _ahead(self) -> float:
+        """Return by how much the clock of the target is ahead, as estimated once.
+
+        A second estimate would be another one, and every lease would differ by it.
+        """
+        if self._estimate is None:
+            self._estimate = difference_of(self._source.now(), self._target.now())
+        return self._estimate
 
     async def _check_marks(self, key: str) -> None:
         async for mark in self._origin.records(namespace=MARKER):
             raise ConfigurationError(
                 "source",
-                f"{self._source.location} is incomplete: the move from {mark.note} to"
+                f"{self._names[0]} is incomplete: the move from {mark.note} to"
                 " it has not ended. Repeat that first",
             )
         is_marked = False
@@ -171,7 +224,7 @@ class Transfer:
             if mark.key != key:
                 raise ConfigurationError(
                     "target",
-                    f"the move from {mark.note} to {self._target.location} has not"
+                    f"the move from {mark.note} to {self._names[1]} has not"
                     " ended. Repeat that, or name another target",
                 )
         if not is_marked:
@@ -184,7 +237,7 @@ class Transfer:
             return
         if key is not None:
             await self._store.forget(key, namespace=MARKER)
-        raise ConfigurationError("target", f"{self._target.location} {problem}")
+        raise ConfigurationError("target", f"{self._names[1]} {problem}")
 
     async def _occupied(self) -> str | None:
         async with aclosing(self._target.pages()) as pages:
@@ -223,35 +276,6 @@ async def count(
             advance(len(page))
     contents.sources = len(await side.states())
     return contents
-
-
-class _Writing:
-    """Writes what differs to the target."""
-
-    def __init__(self, target: Side) -> None:
-        self._target = target
-
-    async def rows(self, found: Sequence[FoundRow]) -> None:
-        await self._target.write([(one.id, one.wanted) for one in found])
-
-    async def states(self, found: Sequence[FoundState]) -> None:
-        await self._target.write_states({one.namespace: one.wanted for one in found})
-
-
-class _Reporting:
-    """Reports what differs."""
-
-    def __init__(self, report: Callable[[Difference], None]) -> None:
-        self._report = report
-
-    async def rows(self, found: Sequence[FoundRow]) -> None:
-        for one in found:
-            if one.lasts:
-                self._report(Difference(*one.id, one.what))
-
-    async def states(self, found: Sequence[FoundState]) -> None:
-        for one in found:
-            self._report(Difference(one.namespace, None, one.what))
 
 
 def _are_same(source: Side, target: Side) -> bool:

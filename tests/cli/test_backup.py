@@ -96,6 +96,15 @@ def test_restore(backed_up: Tool) -> None:
     assert names == {"seen.db", "copy.db", old.name}
 
 
+def test_restore_of_nothing(backed_up: Tool) -> None:
+    """An empty file is said to be none, in words of the tool."""
+    (backed_up.folder / "zero.db").touch()
+    done = backed_up.run("restore", "zero.db")
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "it is empty, and no backup" in done.err
+    assert not kept(backed_up)
+
+
 def test_restore_elsewhere(backed_up: Tool) -> None:
     """A backup can be put where there is no file yet, and through a link."""
     assert backed_up.run("restore", "copy.db", "--to", "other.db").code == 0

@@ -60,6 +60,16 @@ FORMS = {
     "texts a line": ('"a"\n"b"\n', ["a", "b"], []),
     "CSV": ("id,x\n1,2\n3,4\n", ["1", "3"], ["--key", "id"]),
     "CSV with semicolons": ('x;"the id"\n1;"a;b"\n', ["a;b"], ["--key", "the id"]),
+    "CSV with rows of other widths": (
+        "id;x\n1;2;3\n4\n",
+        ["1", "4"],
+        ["--key", "id", "--as", "csv"],
+    ),
+    "CSV with a line separator": (
+        "id,x\n1,a\u2028b\n2,c\n",
+        ["1", "2"],
+        ["--key", "1"],
+    ),
     "CSV without names": ("1\t5\n3\t4\n", ["4", "5"], ["--key", "2"]),
 }
 
@@ -176,6 +186,14 @@ REFUSED = {
     "gzip": (b"\x1f\x8b\x08\0\0", [], 1),
     "a newer export": ('{"catalyst-seen": "export", "version": 2}\n', [], 1),
     "a cut export": ('{"catalyst-seen": "export", "version": 1}\n{"key": "a', [], 2),
+    "expiries that are none": (
+        (
+            '{"catalyst-seen": "export", "version": 1}\n{"key": "a", "expires": "no"}\n'
+            '{"key": "b", "expires": true}\n{"key": "c", "expires": "1999-01-01"}\n'
+        ),
+        [],
+        4,
+    ),
     "no export": ("a\n", ["--as", "export"], 2),
     "no database": ("a\n", ["--as", "sqlite"], 1),
     "a table of a text": ("a\n", ["--table", "t"], 1),
@@ -194,6 +212,41 @@ def test_bad_input_writes_nothing(
     assert len(done.err.splitlines()) == lines
     assert all(line.startswith("catalyst-seen: ") for line in done.err.splitlines())
     assert not list(on_file.folder.iterdir())
+
+
+def test_tables_that_are_none(on_file: Tool) -> None:
+    """What is named as a table is not taken for a text, unless that is said."""
+    for name, text in (("a.csv", "id,x\n1,2\n3\n"), ("b.TSV", "a\nb\n")):
+        (on_file.folder / name).write_text(text)
+        done = on_file.run("import", name)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "--as text" in done.err
+        assert not Path(on_file.store).exists()
+    assert on_file.run("import", "b.TSV", "--as", "text").code == 0
+    (on_file.folder / "c.csv").write_text("id,x\n1,a\u2028b\n2,c\n")
+    done = on_file.run("import", "c.csv")
+    assert (done.code, "name the one that has the keys" in done.err) == (2, True)
+
+
+def test_expiry_without_a_date(tool: Tool) -> None:
+    """A key of an export keeps its expiry, and never, if it says not when it was."""
+    with open_store(tool) as store:
+        store.mark_many(["seen", "longer"], ttl="1d")
+        store.mark_seen("longer", ttl="900d")
+    later = NOW + 100 * DAY
+    lines = [
+        {"catalyst-seen": "export", "version": 1},
+        *({"key": key, "expires": later} for key in ("new", "seen", "longer")),
+        {"key": "never"},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    for _ in range(2):
+        assert tool.run("import", "-", given=text).code == 0
+        records = keys_of(tool)
+        for key in ("new", "seen"):
+            assert records[key].expires_at == pytest.approx(later, abs=0.01)
+        assert records["longer"].expires_at > later
+        assert records["never"].expires_at is None
 
 
 def test_files_that_cannot_be_read(on_file: Tool) -> None:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,11 @@ import pexpect
 import pytest
 
 from catalyst_seen import SeenStore, Source
+from catalyst_seen.backends.sqlite.objects import APPLICATION_ID, OBJECTS
 from catalyst_seen.cli._stores import configuration
 from catalyst_seen.transfer import MARKER
 
+from ..support.sqlite_files import write
 from ..support.targets import Places
 from ..support.tool import Tool
 from .conftest import open_store, placed
@@ -298,6 +301,94 @@ def test_no_source(on_file: Tool, tmp_path: Path, last: str) -> None:
     empty = on_file.run("move", on_file.store, last)
     assert (empty.code, len(empty.err.splitlines())) == (1, 1)
     assert not Path(last).exists()
+
+
+def test_names_that_are_missing(on_file: Tool, last: str) -> None:
+    """A store that is not there is one of the two names, and no option."""
+    with open_store(on_file) as store:
+        fill(store)
+    for words in ((last, "x.db"), ("--verify", on_file.store, last)):
+        done = on_file.run("move", *words)
+        assert (done.code, done.err.count("\n")) == (3, 1)
+        assert "there is no store: name one that is there" in done.err
+
+
+def test_only_a_source(tool: Tool, last: str) -> None:
+    """A store that has no key yet, but a source, is moved; a cleared one is empty."""
+    with open_store(tool) as store:
+        store.namespace("feed").failed("no such host", state="its state")
+    assert tool.run("move", "--stopped", tool.store, last).code == 0
+    with SeenStore(last) as store:
+        assert [one.state for one in store.sources()] == ["its state"]
+    with open_store(tool) as store:
+        store.clear(namespace="feed")
+    done = tool.run("move", "--stopped", tool.store, "another.db")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "nothing to move" in done.err
+
+
+def test_last_step(on_file: Tool, last: str) -> None:
+    """The last step counts what it has copied, before it found both equal."""
+    with open_store(on_file) as store:
+        store.mark_many([*"abc"])
+    done = on_file.run("move", "--stopped", on_file.store, last)
+    assert ": 3 keys, 3 changes in " in done.err
+
+
+def test_prefix(places: Places, tmp_path: Path) -> None:
+    """Messages name a store on Redis with its prefix, so that programs find it."""
+    source = str(tmp_path / "source.db")
+    with placed(places, "valkey", tmp_path) as tool:
+        address = tool.store
+        refused = tool.run("move", address, source)
+        with open_store(Tool(tmp_path, source)) as store:
+            fill(store)
+        moved = tool.run("move", "--stopped", source, address)
+        again = tool.run("move", source, address)
+        used = tool.terminal("--store", address, "seen", "seen 1")
+        used.expect(pexpect.EOF)
+    name = "#" + address.partition("#")[2]
+    assert f"{name} has nothing to move" in refused.err
+    assert f"{name} now" in moved.err
+    assert f"{name} is not empty" in again.err
+    assert name in str(used.before)
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_earlier_release(on_file: Tool, last: str, is_old: bool) -> None:
+    """A file that would be upgraded is touched by --stopped only, and never by -d."""
+    path = Path(on_file.store)
+    now = time.time()
+    if is_old:
+        write(
+            path,
+            "PRAGMA journal_mode = WAL",
+            "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)",
+            f"INSERT INTO seen VALUES ('a', {now:.0f})",
+        )
+    else:
+        write(
+            path,
+            "PRAGMA journal_mode = WAL",
+            *OBJECTS[3].values(),
+            f"PRAGMA application_id = {APPLICATION_ID}",
+            "PRAGMA user_version = 3",
+            "INSERT INTO seen (namespace, id, first_seen, last_seen, expires_at)"
+            f" VALUES ('', 'a', {now}, {now}, NULL)",
+        )
+    before = path.read_bytes()
+    for words, code in (
+        (["--dry-run"], 2), (["--dry-run", "--stopped"], 2), ([], 1), (["--verify"], 1),
+    ):  # fmt: skip
+        done = on_file.run("move", *words, on_file.store, last)
+        assert (done.code, done.err.count("\n")) == (code, 1), done
+        assert "earlier release" in done.err
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    done = on_file.run("move", "--stopped", on_file.store, last)
+    assert done.code == 0, done
+    assert "it is upgraded in its place" in done.err
+    assert list(contents(last)["rows"]) == [("", "a")]  # type: ignore[call-overload]
 
 
 def test_usage(on_file: Tool, last: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     ConfigurationError,
     SeenStoreConfig,
+    StoreUnavailableError,
     Verdict,
 )
 from catalyst_seen.backends.memory import MemoryBackend
@@ -71,6 +73,21 @@ async def test_leases_keep_what_is_left(pair: Pair, ahead: float) -> None:
             clock.advance(2)
         claims = [await target.claim(key) for key in ("claimed", "released")]
         assert [one.attempt for one in claims] == [2, 2]
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, 0.6, HOUR])
+async def test_clocks_are_estimated(pair: Pair, ahead: float) -> None:
+    """An estimate of the clocks that is a little different finds no difference."""
+    pair.clocks[1].advance(ahead)
+    async with pair.opened() as (source, target):
+        await source.claim("claimed", lease=600)
+        for expected in (1, 0):
+            transfer = Transfer(source, target)
+            async with transfer.under_way():
+                assert (await transfer.copy()).changed == expected
+                for _ in range(2):
+                    pair.clocks[1].advance(0.3)
+                    assert (await transfer.copy()).changed == 0
 
 
 @pytest.mark.parametrize("ahead", [-HOUR, HOUR])
@@ -169,6 +186,65 @@ async def test_one_at_a_time(pair: Pair) -> None:
             await second.complete()
         with pytest.raises(ConfigurationError, match="same rows"):
             await Transfer(source, target).check()
+
+
+async def test_the_mark_is_claimed_until_it_is_gone(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can go on with a move that is complete, not even who waits for its end."""
+    async with pair.opened() as (source, target):
+        await source.mark_seen("a")
+        verdicts = []
+        for name in ("clear", "forget"):
+            remove = getattr(target, name)
+
+            async def late(
+                *keys: str, remove: Any = remove, namespace: str = MARKER
+            ) -> object:
+                (mark,) = [one async for one in target.records(namespace=MARKER)]
+                claim = await target.claim(mark.key, namespace=MARKER)
+                verdicts.append(claim.verdict)
+                return await remove(*keys, namespace=namespace)
+
+            monkeypatch.setattr(target, name, late)
+        transfer = Transfer(source, target)
+        async with transfer.under_way():
+            await transfer.complete()
+        assert verdicts == [Verdict.IN_FLIGHT]
+        assert await target.namespaces() == [""]
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+async def test_another_process_goes_on(pair: Pair, is_complete: bool) -> None:
+    """Who stood still for longer than the lease leaves the mark to who has it now."""
+    async with pair.opened() as (source, target):
+        await source.mark_seen("a")
+        transfer = Transfer(source, target)
+
+        async def stand_still() -> None:
+            async with transfer.under_way():
+                if is_complete:
+                    await transfer.complete()
+                pair.clocks[1].advance(11)
+                (mark,) = [one async for one in target.records(namespace=MARKER)]
+                assert await target.claim(mark.key, namespace=MARKER, lease=60)
+
+        with pytest.raises(StoreUnavailableError, match="goes on with this move"):
+            await stand_still()
+        (mark,) = [one async for one in target.records(namespace=MARKER)]
+        assert mark.state == "claimed"
+
+
+async def test_passes_of_the_completion(pair: Pair) -> None:
+    """A completion tells what its first pass has changed, beside what its last has."""
+    async with pair.opened() as (source, target):
+        await source.mark_many([*"abc"])
+        transfer = Transfer(source, target)
+        async with transfer.under_way():
+            done = await transfer.complete()
+            assert (done.earlier, done.changed) == (3, 0)
+            done = await transfer.complete()
+            assert (done.earlier, done.changed) == (0, 0)
 
 
 async def test_compare(pair: Pair) -> None:

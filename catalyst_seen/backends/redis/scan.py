@@ -30,7 +30,8 @@ async def scan_page(
     """Return the Redis keys of the next page, and the cursor of the page after it.
 
     A page examines about ``size`` keys of one primary, of which few or none may match.
-    No key is returned twice, unless it moves to another node of the cluster meanwhile.
+    No key is returned twice, unless it moves to another node of the cluster meanwhile;
+    then it may also be missed. ``slots.py`` has scans that fail instead.
     """
     primary, state = cursor or ("", "")
     primaries = [name for name in await session.primaries() if name >= primary]
@@ -60,7 +61,7 @@ async def scan_page(
 
 
 async def scan_pages(session: Session, pattern: bytes) -> AsyncIterator[list[bytes]]:
-    """Yield the Redis keys of every page that has any."""
+    """Yield the Redis keys of every page that has any, with the limits of a page."""
     cursor: Cursor | None = None
     while True:
         names, cursor = await scan_page(session, pattern, cursor, PAGE)

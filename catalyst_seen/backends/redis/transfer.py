@@ -16,8 +16,9 @@ from ..base import StoredPage, StoredRow
 from .errors import foreign_key, translate
 from .layout import is_marked
 from .replies import REFUSALS
-from .scan import scan_page, scan_pages
+from .scan import scan_pages
 from .script import TRANSFER
+from .slots import assignment, check_unmoved, steady_page
 from .values import ForeignValueError, decode_whole, encode_source, encode_whole
 
 if TYPE_CHECKING:
@@ -53,11 +54,15 @@ class Transfer:
         self._codec: KeyCodec = observing.codec
 
     async def read_rows(self, limit: int, cursor: Cursor | None) -> StoredPage:
-        """Return the rows among the next ``limit`` Redis keys."""
+        """Return the rows among the next ``limit`` Redis keys.
+
+        Raises:
+            StoreUnavailableError: Slots have moved meanwhile: rows may be missing.
+        """
         if cursor is None:
             await self._check_layout()
         pattern = self._codec.pattern(None)
-        names, after = await scan_page(self._session, pattern, cursor, limit)
+        names, after = await steady_page(self._session, pattern, cursor, limit)
         ids = {name: id_ for name in names if (id_ := self._codec.decode(name))}
         found = await self._read(list(ids))
         rows = [StoredRow(*ids[name], row) for name, row in found.items()]
@@ -90,9 +95,11 @@ class Transfer:
         """Return the states of all namespaces that have one.
 
         Raises:
-            StoreUnavailableError: One of them is being renamed, or cleared.
+            StoreUnavailableError: One of them is being renamed, or cleared; or slots
+                have moved meanwhile.
         """
         await self._check_layout()
+        before = await assignment(self._session)
         names: dict[str, None] = {}
         async for page in scan_pages(self._session, self._codec.states()):
             for name in page:
@@ -100,6 +107,7 @@ class Transfer:
                 space = self._codec.sourced(name)
                 if space is not None:
                     names[space] = None
+        await check_unmoved(self._session, before)
         found = {}
         for some in _chunks(list(names), _SOURCES):
             for space, read in zip(

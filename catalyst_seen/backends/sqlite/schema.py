@@ -124,10 +124,32 @@ def _make_directory(location: str) -> None:
         ) from exc
 
 
-def _detect_read_only(location: str, option: str, library: str) -> None:
+def is_upgraded_when_opened(location: str, config: SeenStoreConfig) -> bool:
+    """Is a path the file of an earlier release? It is only read.
+
+    Args:
+        location: The path.
+        config: The settings.
+
+    Raises:
+        SchemaError: It is no store.
+    """
+    driver.load(config.sqlite)
+    with path_errors(location):
+        if not Path(location).is_file():
+            return False
+        real = os.path.realpath(location)
+    option = "mode=ro" if size(f"{real}-wal") else "immutable=1"  # that makes no log
+    try:
+        return _detect_read_only(location, option, config.sqlite) in {"earlier", "old"}
+    except driver.DatabaseError:
+        return False  # the opening says what is wrong
+
+
+def _detect_read_only(location: str, option: str, library: str) -> Kind:
     uri = f"{Path(location).as_uri()}?{option}"
     with closing(driver.connect(uri, is_uri=True, library=library)) as db:
-        _detect(db, location)
+        return _detect(db, location)
 
 
 def prepare(

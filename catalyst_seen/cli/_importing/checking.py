@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..._pause import pause
-from .._codes import Failure
+from .._codes import Code, Failure
 from .._output import printable
 from .._values import problem_of
 from .dates import instant_of
@@ -70,7 +70,8 @@ class Terms:
         """Return the item of an entry.
 
         Raises:
-            ValueError: Its key, its namespace or its note cannot be stored.
+            ValueError: Its key, its namespace or its note cannot be stored; or its
+                expiry is no date.
         """
         if entry.problem is not None:
             raise ValueError(entry.problem)
@@ -97,11 +98,16 @@ class Terms:
     def _expiry(self, entry: Entry, seen: float | None) -> float | None:
         is_kept = entry.expires != UNSET and not (self.is_own_ttl or self.is_from_now)
         if is_kept:
-            return None if entry.expires is None else instant_of(entry.expires)
+            return _own_expiry(entry.expires)
         if self.ttl is None:
             return None
         begin = self.now if self.is_from_now or seen is None else seen
         return begin + self.ttl
+
+    def counts_from_now(self, item: Item) -> bool:
+        """Does an item expire one TTL after it is written?"""
+        end = None if self.ttl is None else self.now + self.ttl
+        return item.seen is None and item.expires == end
 
     def is_over(self, item: Item) -> bool:
         """Would the key of an item be unseen at once?"""
@@ -183,7 +189,21 @@ def named(name: str) -> Iterator[None]:
     try:
         yield
     except Failure as exc:
-        raise Failure(f"{name}: {exc.message}") from exc
+        raise Failure(f"{name}: {exc.message}", Code(exc.code)) from exc
+
+
+def _own_expiry(value: object) -> float | None:
+    """Return when a key of an export expires.
+
+    Raises:
+        ValueError: That is no date: taken for "never" it would be kept for ever.
+    """
+    if value is None:
+        return None
+    instant = instant_of(value)
+    if instant is None:
+        raise ValueError(f"its expiry is {_shown(value)}, and no date")
+    return instant
 
 
 def _text(value: object) -> str:

@@ -22,6 +22,7 @@ FORMS = ("text", "json", "jsonl", "csv", "sqlite", "export", "old")
 
 _HEAD = 1 << 16
 _CUT_VALUE = re.compile(r"[-+.\dEaeflnrstu]*")  # a number or a word, and no more
+_TABLES = (".csv", ".tsv")
 _PACKED = {
     b"\x1f\x8b": ("gzip", "zcat"),
     b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
@@ -72,7 +73,7 @@ def guess(read: Input, fields: Fields) -> str:
     """Return which of ``FORMS`` an input has.
 
     Raises:
-        Failure: It is compressed.
+        Failure: It is compressed; or it has the name of a table, and is none.
     """
     head = read.head(_HEAD)
     if head.startswith(MAGIC):
@@ -87,7 +88,14 @@ def guess(read: Input, fields: Fields) -> str:
         return form
     if fields.key is not None and not fields.key.startswith("/"):
         return "csv"
-    return "csv" if delimiter_of(read) and not _is_plain(text) else "text"
+    if delimiter_of(read) and not _is_plain(text):
+        return "csv"
+    if read.name.lower().endswith(_TABLES):
+        raise Failure(
+            "is no table of which all rows have as many columns: --as csv --key COLUMN"
+            " takes it for one, and --as text takes each line as a key"
+        )
+    return "text"
 
 
 def _json_form(text: str) -> str | None:

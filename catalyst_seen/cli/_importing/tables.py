@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .._codes import Failure
@@ -13,12 +15,13 @@ from .lines import likely
 
 if TYPE_CHECKING:
     from _csv import Reader
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from .entries import Fields
     from .inputs import Input
 
 _DELIMITERS = ",;\t|"
+_HEAD = 1 << 16  # bytes
 _FEW = 20  # rows by which the delimiter is found
 
 
@@ -37,7 +40,7 @@ class Table:
 
     def entries(self) -> Iterator[Entry]:
         """List the rows."""
-        delimiter = delimiter_of(self.read) or ","
+        delimiter = delimiter_of(self.read) or _delimiter_of_header(self.read)
         csv.field_size_limit(MAX_LINE)
         # With newline="" csv finds line ends itself, also those inside of a field.
         rows = csv.reader(self.read.lines(""), delimiter=delimiter, strict=True)
@@ -66,22 +69,38 @@ def delimiter_of(read: Input) -> str | None:
 
     All of the first rows have the same number of columns.
     """
-    head = read.head(1 << 16).decode(read.encoding, "replace")
-    lines = head.splitlines(keepends=True)
-    if len(lines) > 1 and len(head) >= 1 << 16:
-        lines.pop()  # it may be cut
-    columns = {mark: _columns(lines[:_FEW], mark) for mark in _DELIMITERS}
+    head = _head(read)
+    columns = {mark: _columns(head, mark, _FEW) for mark in _DELIMITERS}
     best = max(_DELIMITERS, key=lambda mark: columns[mark])
     return best if columns[best] > 1 else None
 
 
-def _columns(lines: Iterable[str], delimiter: str) -> int:
-    """Return how many columns each line has; 0 if they differ."""
+def _delimiter_of_header(read: Input) -> str:
+    """Return what divides the first row, where the others are shorter or longer."""
+    head = _head(read)
+    return max(_DELIMITERS, key=lambda mark: _columns(head, mark, 1))
+
+
+def _head(read: Input) -> str:
+    """Return the first lines, of which the last one is not cut."""
+    part = read.head(_HEAD)
+    head = part.decode(read.encoding, "replace")
+    whole = head.rfind("\n") + 1
+    return head[:whole] if whole and len(part) == _HEAD else head
+
+
+def _columns(head: str, delimiter: str, number: int) -> int:
+    """Return how many columns each of the first rows has; 0 if they differ.
+
+    The module csv finds the ends of rows itself, as it does in the whole file: a field
+    may have any other line separator.
+    """
+    csv.field_size_limit(MAX_LINE)
     try:
-        rows = list(csv.reader(lines, delimiter=delimiter))
+        reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
+        widths = {len(row) for row in islice(reader, number) if row}
     except csv.Error:
         return 0
-    widths = {len(row) for row in rows if row}
     return widths.pop() if len(widths) == 1 else 0
 
 

@@ -122,6 +122,7 @@ class _Page:
 
     async def mark(self, items: list[Item]) -> None:
         """Mark keys; those with the same dates in one call."""
+        items = [self._dated(item) for item in items]
         # The first mark makes the date of the first sighting, with the same expiry.
         firsts = [item._replace(seen=item.first) for item in items if item.first]
         for each in (firsts, items):
@@ -147,18 +148,29 @@ class _Page:
             namespace=namespace,
         )
 
+    def _dated(self, item: Item) -> Item:
+        """Date an item that has an expiry of its own, and no date, by the command."""
+        if item.seen is not None or self.terms.counts_from_now(item):
+            return item
+        return item._replace(seen=self.terms.now)
+
     def _ttl(self, item: Item) -> float | None:
-        if item.seen is None or item.expires is None:
-            return self.terms.ttl if item.seen is None else None
+        if item.seen is None:
+            return self.terms.ttl
+        if item.expires is None:
+            return None
         return min(max(item.expires - item.seen, _LEAST), _MOST)
 
     async def extend(self, items: list[Item]) -> None:
         """Give keys that are seen the later date and the later expiry of the two."""
-        plain = [item.key for item in items if item.seen is None and item.note is None]
+        plain: list[Item] = []
+        others: list[Item] = []
+        for item in items:
+            is_plain = item.note is None and self.terms.counts_from_now(item)
+            (plain if is_plain else others).append(item)
         if plain:
-            ttl = self.terms.ttl
-            await self.store.refresh(plain, ttl=ttl, namespace=self.namespace)
-        others = [item for item in items if item.seen or item.note is not None]
+            keys, ttl = [item.key for item in plain], self.terms.ttl
+            await self.store.refresh(keys, ttl=ttl, namespace=self.namespace)
         calls = (self.store.get(item.key, namespace=self.namespace) for item in others)
         records = await asyncio.gather(*calls)
         now = self.terms.now

@@ -10,7 +10,7 @@ from catalyst_seen.transfer import Difference, Transfer, count
 from .._codes import Code, Failure
 from .._output import Rows, progress
 from .._settings import talk
-from .._stores import NoStoreError, opened
+from .._stores import NoStoreError, address_of, opened
 from .enter import enter_pressed, is_a_person_there
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Move:
     ) -> None:
         self._settings = settings
         self._source = source
-        self._transfer = Transfer(source, target, self._advance)
+        self._transfer = Transfer(source, target, self._advance, address_of)
         self._show: Callable[[int], None] = lambda _: None
         self._rows = 0
         self._passes = 0
@@ -57,7 +57,7 @@ class Move:
         if done.changed:
             raise Failure(
                 f"{done.changed:,} rows changed during the comparison: a program still"
-                f" writes to {self._source.location}. Stop it, and repeat this with"
+                f" writes to {address_of(self._source)}. Stop it, and repeat this with"
                 " --stopped; nothing is lost",
                 Code.NO,
             )
@@ -80,9 +80,10 @@ class Move:
         with progress(self._settings, name, total) as self._show:
             done = await work()
         seconds = time.monotonic() - started
+        changes = done.earlier + done.changed
         self._settings.say(
-            f"{name}: {done.source.keys:,} keys, {done.changed:,} changes"
-            f" in {seconds:.1f} s ({self._rows / max(seconds, 0.001):,.0f} rows/s)"
+            f"{name}: {done.source.keys:,} keys, {changes:,} changes in"
+            f" {seconds:.1f} s ({self._rows / max(seconds, 0.001):,.0f} rows/s)"
         )
         return done
 
@@ -91,7 +92,7 @@ class Move:
         self._show(rows)
 
     async def _wait_for_stop(self) -> None:
-        where = self._source.location
+        where = address_of(self._source)
         if not is_a_person_there():
             raise Failure(
                 f"nearly all is moved. Stop every program that uses {where}, then"
@@ -110,7 +111,7 @@ class Move:
     async def _check_alone(self) -> None:
         if await self._is_shared():
             raise Failure(
-                f"another program still has {self._source.location} open: end it"
+                f"another program still has {address_of(self._source)} open: end it"
                 " (fuser names it), and repeat this with --stopped",
                 Code.NO,
             )
@@ -131,7 +132,7 @@ async def verify(
         def report(found: Difference) -> None:
             rows.add(**found._asdict())
 
-        done = await Transfer(source, target, advance).compare(report)
+        done = await Transfer(source, target, advance, address_of).compare(report)
     what = f"{done.source.keys:,} keys and {done.source.sources:,} sources"
     how = f"{done.changed:,} differences" if done.changed else "equal"
     settings.say(f"{what}: {how}")
@@ -142,7 +143,7 @@ async def rehearse(settings: Settings, source: AsyncSeenStore, to: str) -> Conte
     """Count what would be moved, after a look at the target, if there is one."""
     try:
         async with opened(settings, target=to) as target:
-            await Transfer(source, target).check()
+            await Transfer(source, target, name=address_of).check()
     except NoStoreError as exc:
         settings.say(f"{exc.location} would be made")
     with progress(settings, "counted") as advance:
@@ -150,11 +151,13 @@ async def rehearse(settings: Settings, source: AsyncSeenStore, to: str) -> Conte
 
 
 async def check_not_empty(source: AsyncSeenStore) -> None:
-    """Refuse a source without a key: a wrong name has none, and would be moved."""
-    async for _ in source.records():
+    """Refuse a store without anything: a wrong name has it, and would be moved."""
+    async for _ in source.records(namespace=None):
+        return
+    if await source.sources():
         return
     raise Failure(
-        f"{source.location} has no key to move; a # and a name after a URL is the"
+        f"{address_of(source)} has nothing to move; a # and a name after a URL is the"
         " prefix on Redis, the schema on PostgreSQL",
         Code.NO,
     )

@@ -7,8 +7,9 @@ import click
 from .._codes import Code, Failure
 from .._commands import command as declare
 from .._moving.move import Move, check_not_empty, rehearse, verify, write_contents
+from .._moving.upgrades import check_upgrade
 from .._settings import Settings, pass_settings
-from .._stores import opened
+from .._stores import address_of, opened
 from .._values import DRY_RUN
 
 _FEW = 300  # rows that a pass may change, so that the last one is near
@@ -68,10 +69,12 @@ async def command(
     FROM and TO are paths or URLs; TO is made, and must be empty. Programs may go on
     using FROM while passes copy what has changed; then they must be stopped for the
     last pass, which also compares every row. Claims, notes, and what is pending go with
-    it. FROM is only read. Ended or killed at any moment, the same command goes on. Exit
-    code 1: not complete yet, or, with --verify, not equal.
+    it. FROM is only read, but if an earlier release has made it, opening it upgrades
+    it: such a file is refused without --stopped. Ended or killed at any moment, the
+    same command goes on. Exit code 1: not complete yet, or, with --verify, not equal.
     """
     _check(settings, source, target)
+    await check_upgrade(settings, source, is_stopped=stopped, dry_run=dry_run)
     async with opened(settings, target=source) as origin:
         await check_not_empty(origin)
         if dry_run:
@@ -84,7 +87,7 @@ async def command(
                 return
             move = Move(settings, origin, other)
             write_contents(settings, await move.run(few=few, is_stopped=stopped))
-    settings.say(f"moved, and equal: programs can use {other.location} now")
+    settings.say(f"moved, and equal: programs can use {address_of(other)} now")
 
 
 def _check(settings: Settings, source: str, target: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .._commands import command as declare
 from .._output import Rows, is_for_person, write_json
 from .._settings import Settings, pass_settings
-from .._stores import opened
+from .._stores import address_of, opened
 from .._values import NAMESPACE
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ async def command(settings: Settings, namespace: str | None) -> None:
     """
     async with opened(settings) as store:
         stats = await store.stats(namespace=namespace)
-        location = store.location
+        location = address_of(store)
     data = {"location": location, **_numbers(stats)}
     if not is_for_person(settings):
         by_name = dict(stats.keys_by_namespace)

@@ -16,10 +16,14 @@ from catalyst_seen import (
     StoreError,
     StoreUnavailableError,
 )
+from catalyst_seen.backends.base import Cursor, StoredPage
+from catalyst_seen.backends.redis import scan
+from catalyst_seen.backends.redis.session import Session
 
 from ...support.processes import HOST, PATIENCE
 from ...support.redis_stores import DURABLE, redis_key, to
 from ...support.servers import ValkeyCluster
+from ...support.transfer import rows_of, transfer
 
 PARTIAL = {"cluster_require_full_coverage": "no", **DURABLE}
 
@@ -116,6 +120,58 @@ class TestSlots:
             both = await feed.check_and_mark_many(["old1", "new4"])
             assert list(map(bool, both)) == [False, True]
             assert not any(await feed.check_and_mark_many(["old1", "old2", "old3"]))
+            move(cluster, slot, slot * 3 >> 14, 1, finish=True)
+
+    async def test_move_misses_no_row(self, cluster: ValkeyCluster) -> None:
+        """A scan of a move fails if a slot moved meanwhile: it may have missed rows.
+
+        Also if the slot is on its way, or was returned.
+        """
+        async with to(cluster, timeout=20) as store:
+            keys = of_node(0, [f"steady{number}" for number in range(60)])
+            await store.mark_many(keys)
+            slot = key_slot(redis_key(keys[0]).encode())
+            changes = [
+                [(0, 1, False), (0, 1, True)],
+                [(1, 0, True)],
+                [(0, 1, True), (1, 0, True)],
+            ]
+            for steps in changes:
+                page = await transfer(store).read_rows(limit=1_000, cursor=None)
+                for source, target, finish in steps:
+                    move(cluster, slot, source, target, finish=finish)
+                    if not finish:
+                        for read in (
+                            rows_of(store),
+                            transfer(store).read_source_states(),
+                        ):
+                            with pytest.raises(StoreUnavailableError, match="slots"):
+                                await read
+                with pytest.raises(StoreUnavailableError, match="slots"):
+                    await rest_of(store, page)
+                assert len(await rows_of(store)) == len(keys)
+
+    async def test_move_misses_no_source(
+        self, cluster: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The states of sources are not read while slots move."""
+        async with to(cluster, timeout=20) as store:
+            await store.namespace("f", first="all").observe(["a"])
+            (key, *_) = of_node(0, [f"source{number}" for number in range(60)])
+            slot = key_slot(redis_key(key).encode())
+            scan_page = scan.scan_page
+
+            async def moving(
+                session: Session, pattern: bytes, cursor: Cursor | None, size: int
+            ) -> tuple[list[bytes], Cursor | None]:
+                page = await scan_page(session, pattern, cursor, size)
+                if cursor is None:
+                    move(cluster, slot, 0, 1, finish=True)
+                return page
+
+            monkeypatch.setattr(scan, "scan_page", moving)
+            with pytest.raises(StoreUnavailableError, match="slots"):
+                await transfer(store).read_source_states()
 
     async def test_left_node_is_not_contacted(self) -> None:
         """A node that has left the cluster is no longer contacted."""
@@ -227,6 +283,12 @@ class TestLostNodes:
                 assert not marking.done()
                 cluster.nodes[2].start()
                 assert await marking
+
+
+async def rest_of(store: AsyncSeenStore, page: StoredPage) -> None:
+    """Read the pages after one."""
+    while page.cursor is not None:
+        page = await transfer(store).read_rows(limit=1_000, cursor=page.cursor)
 
 
 async def until_counted(store: AsyncSeenStore, number: int) -> None:
