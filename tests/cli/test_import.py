@@ -67,7 +67,7 @@ FORMS = {
     ),
     "CSV with a line separator": (
         "id,x\n1,a\u2028b\n2,c\n",
-        ["1", "2"],
+        ["1", "2", "id"],
         ["--key", "1"],
     ),
     "CSV without names": ("1\t5\n3\t4\n", ["4", "5"], ["--key", "2"]),
