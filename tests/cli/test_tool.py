@@ -32,7 +32,7 @@ def test_version_and_help(on_file: Tool) -> None:
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        (["fliter"], "filter"),
+        (["filte"], "filter"),
         (["seen"], "KEY"),
         (["seen", " "], "blank"),
         (["--store", "", "seen", "a"], "--store"),
