@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from .transactions import Deadline
 
 Kind = Literal["ours", "earlier", "old", "empty"]
+
+_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 _OLDEST_SQLITE = (3, 37)  # STRICT tables
 
@@ -87,12 +91,12 @@ def precheck_file(location: str, config: SeenStoreConfig) -> None:
 
 def _refuse_place(location: str, real: str, config: SeenStoreConfig) -> None:
     """Refuse what is no file, and a missing file that must not be made."""
-    path = Path(location)
-    if path.is_dir():
+    mode = _mode(location)  # read once: another process may make the file meanwhile
+    if stat.S_ISDIR(mode):
         raise StoreUnavailableError(location, "it is a directory", "Name a file in it")
-    if path.is_file():
+    if stat.S_ISREG(mode):
         return
-    if path.exists():
+    if mode:
         raise StoreUnavailableError(location, "it is a device", "Name a file")
     if size(f"{real}-wal"):
         raise SchemaError(
@@ -111,6 +115,16 @@ def _no_store(location: str) -> StoreUnavailableError:
         "there is no store, and create=False",
         "Name the file of a store, or open it with create=True",
     )
+
+
+def _mode(location: str) -> int:
+    """Return the type and permissions of what has a path; 0 if nothing has."""
+    try:
+        return os.stat(location).st_mode  # noqa: PTH116 - a path as given
+    except OSError as exc:
+        if exc.errno in _NOTHING_THERE:
+            return 0
+        raise
 
 
 def _make_directory(location: str) -> None:
