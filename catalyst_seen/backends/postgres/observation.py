@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .._observation import Decision
+from .._sql_rows import row_of
 from ..listings import Observed, SourceState
 from ..operations import Listed, Row
 from . import sources
@@ -273,12 +274,8 @@ def _read(record: Sequence[Any]) -> tuple[str, _Stored]:
     key, version, is_expired, has_detail, *columns = record
     if is_expired:
         return key, _Stored(version, has_detail)
-    *row, seq, poll, at, kept_until, error, alias, digest = columns
-    listed = None
-    if poll is not None:
-        text = None if digest is None else digest.decode()
-        listed = Listed(seq, poll, at, kept_until, alias, text)
-    return key, _Stored(version, has_detail, Row._make((*row, None, listed, error)))
+    *row, error, alias, digest = columns
+    return key, _Stored(version, has_detail, row_of((*row, None, alias, digest, error)))
 
 
 def _encoded(digest: str | None) -> bytes | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._sql_rows import detail_of, place_of, row_of
 from ..base import StoredPage, StoredRow
 from ..listings import SourceState, columns_of
-from ..operations import Listed, Row
+from ..operations import Row
 from . import stored
 from .errors import wait_for_locks
 from .sources import WRITE_SOURCE
@@ -39,7 +40,7 @@ async def read_page(
     after = (int(cursor[0]), cursor[1]) if cursor else (0, "")
     found = await connection.fetch(tables.render(stored.PAGE), *after, limit, _NOTES)
     rows = [
-        StoredRow(name, key, _row(columns))
+        StoredRow(name, key, row_of(columns))
         for _, key, is_live, *columns, _, name in found
         if is_live and name is not None
     ]
@@ -60,7 +61,7 @@ async def read(
         [key for _, key in ids],
     )
     for position, *columns in records:
-        found[position - 1] = _row(columns)
+        found[position - 1] = row_of(columns)
     return found
 
 
@@ -140,7 +141,7 @@ class _Writing:
         details = [
             (id_, key, *texts)
             for id_, key, row in known
-            if row is not None and any(texts := _texts(row))
+            if row is not None and any(texts := detail_of(row))
         ]
         await self._fetch_for(stored.WRITE_DETAILS, details)
         await self._fetch_for(
@@ -201,32 +202,11 @@ async def _ids(
     return dict(await connection.fetch(tables.render(template), list(names)))
 
 
-def _row(columns: Sequence[Any]) -> Row:
-    *row, seq, poll, at, kept_until, note, alias, digest, error = columns
-    if poll is None:
-        return Row._make((*row, note, None, error))
-    text = None if digest is None else digest.decode()
-    listed = Listed(seq, poll, at, kept_until, alias, text)
-    return Row._make((*row, note, listed, error))
-
-
 def _columns(id_: int, key: str, row: Row | None) -> tuple[object, ...]:
     """Return the parameters of ``write_statement`` that concern a row."""
     if row is None:
         return id_, key, True, *_NO_ROW, None, None, None, None, False
-    listed = (None, None, None, None) if row.listed is None else row.listed[:4]
-    return id_, key, False, *row[:7], *listed, any(_texts(row))
-
-
-def _texts(row: Row) -> tuple[str | bytes | None, ...]:
-    """Return the detail of a row; one without any text needs none."""
-    alias, digest = (None, None) if row.listed is None else row.listed[4:]
-    return (
-        row.note or None,
-        alias or None,
-        digest.encode() if digest else None,
-        row.error or None,
-    )
+    return id_, key, False, *row[:7], *place_of(row), any(detail_of(row))
 
 
 _NO_ROW = Row(0.0, 0.0, None)[:7]

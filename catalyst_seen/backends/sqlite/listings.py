@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .._observation import Decision, failed
+from .._sql_rows import row_of
 from .._state_machine import verdict_of
 from ..listings import (
     COLUMNS,
@@ -21,7 +22,6 @@ from ..listings import (
     Waiting,
     WaitingPage,
 )
-from ..operations import Listed, Row
 from . import bulk, namespaces
 from .conditions import LIVE, STATES
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .._observation import Changes, Expiry
     from ..listings import Fail, Observe
+    from ..operations import Row
     from . import driver
 
 _SOURCE = f"SELECT id, {', '.join(COLUMNS)} FROM namespace WHERE name = ?"  # noqa: S608
@@ -205,12 +206,7 @@ def _row(
     columns: Sequence[Any], alias: str | None = None, digest: bytes | None = None
 ) -> Row:
     """Return a row, without its note."""
-    *row, seq, poll, at, kept_until = columns
-    if poll is None:
-        return Row(*row)
-    text = None if digest is None else digest.decode()
-    listed = Listed(seq, poll, at, kept_until, alias, text)
-    return Row(*row)._replace(listed=listed)
+    return row_of((*columns, None, alias, digest, None))
 
 
 def _read_listed(db: driver.Connection, id_: int) -> dict[str, Row]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._sql_rows import detail_of, place_of, row_of
 from ..base import StoredPage, StoredRow
 from ..listings import CLEARED, COLUMNS, SourceState, columns_of
-from ..operations import Listed, Row
 from . import bulk, namespaces
 from .spans import cursor_behind
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..base import Cursor
-    from ..operations import Id
+    from ..operations import Id, Row
     from . import driver
 
 _NOTES = 4_000_000
@@ -75,7 +75,7 @@ def read_page(
             examined += 1
             if id_ not in names:
                 names[id_] = _name(db, id_)
-            name, row = names[id_], _row(columns)
+            name, row = names[id_], row_of(columns)
             if name is not None and _is_live(row, now):
                 rows.append(StoredRow(name, key, row))
                 size += len(row.note or "")
@@ -96,7 +96,7 @@ def read(
     for name, id_ in namespaces.find_all(db, keys).items():
         for some in bulk.in_json(keys[name]):
             for key, *columns in db.execute(_READ, (some, id_)):
-                row = _row(columns)
+                row = row_of(columns)
                 if _is_live(row, now):
                     found[name, key] = row
     return [found.get(id_) for id_ in ids]
@@ -113,13 +113,13 @@ def write(db: driver.Connection, rows: Sequence[tuple[Id, Row | None]]) -> None:
                 gone.append((ids[name], key))
             continue
         id_ = namespaces.find_or_create(db, ids, name)
-        texts = _texts(row)
+        texts = detail_of(row)
         has_detail = texts != (None, None, None, None)
         if has_detail:
             detailed.append((id_, key, *texts))
         else:
             undetailed.append((id_, key))
-        written.append((id_, key, *row[:7], *_place(row.listed), has_detail))
+        written.append((id_, key, *row[:7], *place_of(row), has_detail))
     bulk.insert(db, _INSERT, written, _REPLACE)
     bulk.insert(db, _INSERT_DETAIL, detailed, _REPLACE_DETAIL)
     bulk.delete(db, "detail", [*undetailed, *gone])
@@ -148,30 +148,6 @@ def write_states(
 def _name(db: driver.Connection, id_: int) -> str | None:
     found = db.execute(_NAME, (id_,)).fetchone()
     return None if found is None else found[0]
-
-
-def _row(columns: Sequence[Any]) -> Row:
-    *row, seq, poll, at, kept_until, note, alias, digest, error = columns
-    if poll is None:
-        return Row._make((*row, note, None, error))
-    text = None if digest is None else digest.decode()
-    listed = Listed(seq, poll, at, kept_until, alias, text)
-    return Row._make((*row, note, listed, error))
-
-
-def _place(listed: Listed | None) -> tuple[float | None, ...]:
-    return (None, None, None, None) if listed is None else listed[:4]
-
-
-def _texts(row: Row) -> tuple[str | bytes | None, ...]:
-    """Return the columns of a detail, all of them ``None`` if there need be none."""
-    alias, digest = (None, None) if row.listed is None else row.listed[4:]
-    return (
-        row.note or None,
-        alias,
-        None if digest is None else digest.encode(),
-        row.error,
-    )
 
 
 def _is_live(row: Row, now: float) -> bool:

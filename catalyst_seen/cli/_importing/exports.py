@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .._codes import Failure
 from .._moving.export_lines import HEADER, VERSION
 from .entries import Entry
-from .lines import decode
+from .lines import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,16 +30,10 @@ class Export:
         Raises:
             Failure: A newer release has written it.
         """
-        for place, line in enumerate(self.read.lines(), 1):
-            if not line.strip():
-                continue
-            try:
-                value = decode(line)
-            except ValueError as exc:
-                problem = f"is no JSON: {getattr(exc, 'msg', exc)}"
+        for place, value, problem in values(self.read.lines()):
+            if problem is not None:
                 yield Entry(place, None, problem=problem)
-                continue
-            if place == 1:
+            elif place == 1:
                 self._check_header(value)
             else:
                 yield _entry(place, value)

@@ -11,7 +11,7 @@ from .entries import Entry, Number
 from .pointers import MISSING, Found, find, names_of, value_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .entries import Fields
     from .inputs import Input
@@ -31,6 +31,22 @@ def decode(text: str) -> object:
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     return value
+
+
+def values(lines: Iterable[str]) -> Iterator[tuple[int, object, str | None]]:
+    """Yield the number of each line that is not blank, its JSON value, and a problem.
+
+    The problem is ``None``, or why the line is no JSON.
+    """
+    for place, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        value, problem = None, None
+        try:
+            value = decode(line)
+        except ValueError as exc:
+            problem = f"is no JSON: {getattr(exc, 'msg', exc)}"
+        yield place, value, problem
 
 
 @dataclass(frozen=True)
@@ -61,13 +77,8 @@ class JsonLines:
     def entries(self) -> Iterator[Entry]:
         """List the keys of the lines."""
         pick = Picker(self.fields)
-        for place, line in enumerate(self.read.lines(), 1):
-            if not line.strip():
-                continue
-            try:
-                value = decode(line)
-            except ValueError as exc:
-                problem = f"is no JSON: {getattr(exc, 'msg', exc)}"
+        for place, value, problem in values(self.read.lines()):
+            if problem is not None:
                 yield Entry(place, None, problem=problem)
                 continue
             for found in pick.found(value, is_record=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -17,20 +17,17 @@ from catalyst_seen.backends.redis.values import decode, encode
 
 from ...contract.listings.support import Entry, observe
 from ...support.clock import DAY, Clock
-from ...support.redis_stores import DURABLE, Values, redis_key, to
-from ...support.servers import Valkey, ValkeyCluster
+from ...support.redis_stores import Values, redis_key, to
+from .conftest import Server
 
 KEYS = [f"k{number}" for number in range(9)]
 STEPS = 90
-Server = Valkey | ValkeyCluster
 
 
-@pytest.fixture(scope="module", params=["one", "cluster"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One server, and a cluster, of the tests of this module."""
-    made = Valkey if request.param == "one" else ValkeyCluster
-    with made(**DURABLE) as running:
-        yield running
+@pytest.fixture
+def server(one_or_cluster: Server) -> Server:
+    """One server, or a cluster, which is empty."""
+    return one_or_cluster
 
 
 @pytest.fixture
@@ -38,7 +35,6 @@ async def pair(
     server: Server, clock: Clock
 ) -> AsyncIterator[tuple[AsyncSeenStore, AsyncSeenStore]]:
     """A namespace on an empty server, and the same on the reference."""
-    server.clear()
     rules = FeedRules(changes=2, absent_for=3 * DAY, kept_keys=4, kept_listings=1)
     async with AsyncExitStack() as stack:
         one = to(server, feeds=rules, tuning=Tuning(server_time=clock))
@@ -190,7 +186,6 @@ async def test_same_as_the_reference(
 
 async def test_long_texts(server: Server) -> None:
     """A row keeps texts that are longer than what is read of a value at first."""
-    server.clear()
     words = [f"word {number}" for number in range(900)]
     async with to(server) as store:
         feed = store.namespace("feed")
@@ -221,7 +216,6 @@ async def test_long_texts(server: Server) -> None:
 
 async def test_error_of_an_ordinary_key(server: Server) -> None:
     """A key without a source keeps its last error until it is handled, and expires."""
-    server.clear()
     async with to(server) as store:
         for namespace in ("", "any"):
             view = store.namespace(namespace)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from catalyst_seen import AsyncSeenStore, SchemaError, StoreUnavailableError
@@ -12,28 +10,19 @@ from catalyst_seen.backends.operations import Id, Listed, Row
 from catalyst_seen.backends.redis.keys import KeyCodec
 
 from ...contract.listings.support import Entry, observe
-from ...support.redis_stores import DURABLE, MARKER, Values, redis_key, to
-from ...support.servers import Valkey, ValkeyCluster
+from ...support.redis_stores import MARKER, Values, redis_key, to
+from ...support.servers import ValkeyCluster
 from ...support.transfer import rows_of, transfer
+from .conftest import Server
 
-Server = Valkey | ValkeyCluster
 STATE = SourceState(totals=Totals(polls=1))
 CODEC = KeyCodec("seen")
 
 
-@pytest.fixture(scope="module", params=["one", "cluster"])
-def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One server, and a cluster, of the tests of this module."""
-    made = Valkey if request.param == "one" else ValkeyCluster
-    with made(**DURABLE) as server:
-        yield server
-
-
 @pytest.fixture
-def server(running: Server) -> Server:
-    """The server, empty."""
-    running.clear()
-    return running
+def server(one_or_cluster: Server) -> Server:
+    """One server, or a cluster, which is empty."""
+    return one_or_cluster
 
 
 async def fill(store: AsyncSeenStore) -> None:

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from catalyst_seen import AsyncSeenStore, InvalidKeyError, StoreUnavailableError
 
 from ...contract.listings.support import baseline, handled, keys, observe
-from ...support.redis_stores import DURABLE, Killed, Values, impatient, killed_after, to
-from ...support.servers import Valkey, ValkeyCluster
+from ...support.redis_stores import Killed, Values, impatient, killed_after, to
+from .conftest import Server
 from .test_renames import complete
 
-Server = Valkey | ValkeyCluster
 SEEN = [f"k{number}" for number in range(8)]
 
 
-@pytest.fixture(scope="module", params=["one", "cluster"])
-def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One server, and a cluster, of the tests of this module."""
-    made = Valkey if request.param == "one" else ValkeyCluster
-    with made(**DURABLE) as server:
-        yield server
-
-
 @pytest.fixture
-def server(running: Server) -> Server:
-    """The server, empty."""
-    running.clear()
-    return running
+def server(one_or_cluster: Server) -> Server:
+    """One server, or a cluster, which is empty."""
+    return one_or_cluster
 
 
 async def fill(store: AsyncSeenStore) -> None:

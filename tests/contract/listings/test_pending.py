@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,18 @@ from catalyst_seen import AsyncSeenStore, FeedRules, LeaseLostError, Verdict
 from ...support.clock import DAY, Clock
 from ...support.targets import Target
 from .support import Entry, baseline, fail, handled, keys, observe
+
+
+@asynccontextmanager
+async def set_right(target: Target, clock: Clock) -> AsyncIterator[AsyncSeenStore]:
+    """Yield a store with a source that was polled while the clock was years ahead."""
+    config = target.config(purge_interval=None)
+    clock.advance(1_000 * DAY)
+    async with AsyncSeenStore(config) as store:
+        await baseline(store.namespace("feed"), "a")
+    clock.advance(-900 * DAY)
+    async with AsyncSeenStore(config) as store:
+        yield store
 
 
 @pytest.fixture
@@ -225,14 +239,9 @@ class TestFailures:
 
     async def test_clock_that_was_ahead(self, target: Target, clock: Clock) -> None:
         """What is observed after the clock was set right can be claimed at once."""
-        config = target.config(purge_interval=None)
         if target.name in {"memory", "reference"}:
             return  # a clock never runs backwards inside an open store
-        clock.advance(1_000 * DAY)
-        async with AsyncSeenStore(config) as store:
-            await baseline(store.namespace("feed"), "a")
-        clock.advance(-900 * DAY)
-        async with AsyncSeenStore(config) as store:
+        async with set_right(target, clock) as store:
             feed = store.namespace("feed")
             assert keys((await observe(feed, "ab")).new) == ["b"]
             assert await handled(feed) == ["b"]
@@ -241,14 +250,9 @@ class TestFailures:
         self, target: Target, clock: Clock
     ) -> None:
         """A lease and a TTL go by the time of this poll, not of the last one."""
-        config = target.config(purge_interval=None)
         if target.name in {"memory", "reference"}:
             return  # a clock never runs backwards inside an open store
-        clock.advance(1_000 * DAY)
-        async with AsyncSeenStore(config) as store:
-            await baseline(store.namespace("feed"), "a")
-        clock.advance(-900 * DAY)
-        async with AsyncSeenStore(config) as store:
+        async with set_right(target, clock) as store:
             feed = store.namespace("feed")
             await feed.mark_seen("marked", ttl=DAY)
             await observe(feed, "ab")
