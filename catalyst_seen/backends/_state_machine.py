@@ -304,6 +304,15 @@ def _record(
     return to_record((get.namespace, get.key), verdict, row)
 
 
+def state_of(verdict: Verdict, row: Row) -> RecordState:
+    """Return the state of the key of a row that has not expired."""
+    if row.is_pending:
+        return "pending"
+    if verdict is _IN_FLIGHT and row.on_abandoned is None:
+        return "released"  # with a delay that is not over
+    return _STATES[verdict]
+
+
 def to_record(id_: Id, verdict: Verdict, row: Row) -> Record:
     """Return the record of a row that has not expired.
 
@@ -312,11 +321,7 @@ def to_record(id_: Id, verdict: Verdict, row: Row) -> Record:
         verdict: The verdict that a check-and-mark would return.
         row: The row.
     """
-    state = _STATES[verdict]
-    if row.is_pending:
-        state = "pending"
-    elif verdict is _IN_FLIGHT and row.on_abandoned is None:
-        state = "released"  # with a delay that is not over
+    state = state_of(verdict, row)
     return Record(
         key=id_[1],
         namespace=id_[0],

@@ -223,6 +223,11 @@ class SourceState(NamedTuple):
     totals: Totals = Totals()
     is_cleared: bool = False
 
+    @property
+    def is_polled(self) -> bool:
+        """Was the source polled, with or without success, since it was cleared?"""
+        return bool(self.totals.asked)
+
     @classmethod
     def of(cls, columns: Sequence[Any]) -> SourceState | None:
         """Return the state in the columns of a row; ``None`` if there is none."""
@@ -258,8 +263,7 @@ def columns_of(state: SourceState | None) -> tuple[Any, ...]:
     Those of no state, and of one that only says that the namespace was cleared, do not
     make it the namespace of a source.
     """
-    if state not in {None, SourceState(is_cleared=True)}:
-        assert state is not None  # noqa: S101 - see the condition
+    if state is not None and state != SourceState(is_cleared=True):
         return state.columns()
     return 0, 0.0, *[None] * (len(COLUMNS) - 3), None if state is None else CLEARED
 

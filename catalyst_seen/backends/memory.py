@@ -238,7 +238,7 @@ class MemoryBackend:
 
     async def source(self, namespace: str) -> SourceRecord | None:
         state = self._sources.get(namespace)
-        if state is None or not state.totals.asked:
+        if state is None or not state.is_polled:
             return None
         now = self.now()
         waiting = [
@@ -332,7 +332,7 @@ class MemoryBackend:
                 yield id_, verdict_of(row, now)
 
     def _is_source(self, name: str) -> bool:
-        return name in self._sources and bool(self._sources[name].totals.asked)
+        return name in self._sources and self._sources[name].is_polled
 
     def _is_live(self, id_: Id, now: float) -> bool:
         expires_at = self._rows[id_].expires_at

@@ -7,21 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .._types import RECORD_STATES
-from .._verdict import Verdict
-from ..backends._state_machine import verdict_of
+from ..backends._state_machine import state_of, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..backends.operations import Row
-
-_STATES = {
-    Verdict.NEW: "pending",
-    Verdict.DUPLICATE: "seen",
-    Verdict.IN_FLIGHT: "claimed",
-    Verdict.RETRY: "released",
-    Verdict.HELD: "held",
-}
 
 
 @dataclass
@@ -51,15 +42,7 @@ class Contents:
     def add(self, rows: Iterable[Row], now: float) -> None:
         """Count rows that have not expired."""
         for row in rows:
-            self.states[_state(row, now)] += 1
+            is_mark = row.lease_until is None  # nearly every one is
+            state = "seen" if is_mark else state_of(verdict_of(row, now), row)
+            self.states[state] += 1
             self.notes += bool(row.note)
-
-
-def _state(row: Row, now: float) -> str:
-    if row.lease_until is None:  # nearly every one
-        return "seen"
-    if row.is_pending:
-        return "pending"
-    if row.on_abandoned is None:
-        return "released"
-    return _STATES[verdict_of(row, now)]

@@ -76,9 +76,7 @@ class Passes:
         """Read the source, and look its keys up in the target."""
         changed = 0
         async with aclosing(self._source.pages()) as pages:
-            async for page in pages:
-                ids = [(row.namespace, row.key) for row in page]
-                rows = [row.row for row in page]
+            async for ids, rows in pages:
                 contents.add(rows, self._source.now())
                 present = await self._target.rows_of(ids)
                 changed += await self._compare(sink, ids, rows, present)
@@ -88,10 +86,8 @@ class Passes:
         """Read the target, and look its keys up in the source."""
         changed = 0
         async with aclosing(self._target.pages()) as pages:
-            async for page in pages:
-                ids = [(row.namespace, row.key) for row in page]
+            async for ids, present in pages:
                 rows = await self._source.rows_of(ids)
-                present = [row.row for row in page]
                 changed += await self._compare(sink, ids, rows, present)
         return changed
 

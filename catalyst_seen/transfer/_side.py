@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from .._store import AsyncSeenStore
-    from ..backends.base import Cursor, StoredPage, StoredRow
+    from ..backends.base import Cursor, StoredPage
     from ..backends.listings import SourceState
     from ..backends.operations import Id, Row
 
@@ -50,14 +50,15 @@ class Side:
         """Return the time of the database."""
         return self._lifecycle.backend.now()
 
-    async def pages(self) -> AsyncGenerator[Sequence[StoredRow], None]:
-        """Yield all rows, page by page; the next page is read meanwhile."""
+    async def pages(self) -> AsyncGenerator[tuple[list[Id], list[Row]], None]:
+        """Yield the keys and the rows of each page; the next one is read meanwhile."""
         reading: asyncio.Task[StoredPage] | None = self._start(None)
         try:
             while reading is not None:
                 rows, cursor = await reading
                 reading = self._start(cursor) if cursor is not None else None
-                yield [row for row in rows if row.namespace != self._skipped]
+                kept = [one for one in rows if one.namespace != self._skipped]
+                yield [one[:2] for one in kept], [one.row for one in kept]
         finally:
             if reading is not None:
                 reading.cancel()

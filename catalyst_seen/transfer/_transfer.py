@@ -85,17 +85,17 @@ class Transfer:
             ConfigurationError: The stores have the same database, or one of them a
                 backend that cannot move its rows.
         """
-        self._store = target
-        self._origin = source
+        self._target_store = target
+        self._source_store = source
         self._source, self._target = Side(source, MARKER), Side(target, MARKER)
         self._advance = advance
-        self._names = _shown(name(source)), _shown(name(target))
+        self._shown = _shown(name(source)), _shown(name(target))
         self._is_complete = False
         self._is_unmarked = False
         self._estimate: float | None = None
         if _are_same(self._source, self._target):
             raise ConfigurationError(
-                "target", f"{self._names[1]} is the source itself: name another"
+                "target", f"{self._shown[1]} is the source itself: name another"
             )
 
     async def check(self) -> None:
@@ -104,7 +104,7 @@ class Transfer:
         Raises:
             ConfigurationError: As in ``under_way``.
         """
-        await self._check_marks(_name(self._source))
+        await self._check_marks(_marker_key(self._source))
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[bool]:
@@ -120,7 +120,7 @@ class Transfer:
             StoreUnavailableError: Another process moves the same, or has gone on with
                 it, because this one stood still for longer than the lease.
         """
-        key = _name(self._source)
+        key = _marker_key(self._source)
         await self._check_marks(key)
         try:
             async with self._marked(key) as is_continued:
@@ -133,13 +133,13 @@ class Transfer:
 
     @asynccontextmanager
     async def _marked(self, key: str) -> AsyncIterator[bool]:
-        async with self._store.claim(
+        async with self._target_store.claim(
             key, namespace=MARKER, lease=_LEASE, ttl=None, wait=_LEASE + 1,
-            keep_alive=True, on_abandoned="retry", note=self._names[0],
+            keep_alive=True, on_abandoned="retry", note=self._shown[0],
         ) as claim:  # fmt: skip
             if not claim:
                 raise StoreUnavailableError(
-                    self._names[1],
+                    self._shown[1],
                     "another process moves the same store to it",
                     "Wait for its end, or end it; then repeat this",
                 )
@@ -161,12 +161,12 @@ class Transfer:
             LeaseLostError: The mark is another process's.
         """
         await claim.renew()
-        await self._store.forget(claim.key, namespace=MARKER)
+        await self._target_store.forget(claim.key, namespace=MARKER)
         self._is_unmarked = True
 
     def _taken_over(self) -> StoreUnavailableError:
         return StoreUnavailableError(
-            self._names[1],
+            self._shown[1],
             "this process stood still for too long, and another process goes on with"
             " this move",
             "Wait for its end, or end it; then repeat this",
@@ -180,7 +180,7 @@ class Transfer:
         """Copy the rest and verify it, now that no program uses the source.
 
         Returns:
-            The last pass. If it has changed anything, somebody still writes to the
+            The last pass. If it has changed anything, a program still writes to the
             source, and the move is not complete; nothing is lost.
         """
         done = await self.copy()
@@ -212,19 +212,19 @@ class Transfer:
         return self._estimate
 
     async def _check_marks(self, key: str) -> None:
-        async for mark in self._origin.records(namespace=MARKER):
+        async for mark in self._source_store.records(namespace=MARKER):
             raise ConfigurationError(
                 "source",
-                f"{self._names[0]} is incomplete: the move from {mark.note} to"
+                f"{self._shown[0]} is incomplete: the move from {mark.note} to"
                 " it has not ended. Repeat that first",
             )
         is_marked = False
-        async for mark in self._store.records(namespace=MARKER):
+        async for mark in self._target_store.records(namespace=MARKER):
             is_marked = True
             if mark.key != key:
                 raise ConfigurationError(
                     "target",
-                    f"the move from {mark.note} to {self._names[1]} has not"
+                    f"the move from {mark.note} to {self._shown[1]} has not"
                     " ended. Repeat that, or name another target",
                 )
         if not is_marked:
@@ -236,16 +236,16 @@ class Transfer:
         if problem is None:
             return
         if key is not None:
-            await self._store.forget(key, namespace=MARKER)
-        raise ConfigurationError("target", f"{self._names[1]} {problem}")
+            await self._target_store.forget(key, namespace=MARKER)
+        raise ConfigurationError("target", f"{self._shown[1]} {problem}")
 
     async def _occupied(self) -> str | None:
         async with aclosing(self._target.pages()) as pages:
-            page = await anext((page async for page in pages if page), None)
+            page = await anext((page async for page in pages if page[0]), None)
             if page is not None:
-                ids = [(row.namespace, row.key) for row in page[:_SAMPLE]]
-                rows = await self._source.rows_of(ids)
-                if rows == [row.row for row in page[:_SAMPLE]]:
+                ids, rows = page
+                same = await self._source.rows_of(ids[:_SAMPLE])
+                if same == rows[:_SAMPLE]:
                     return (
                         "has the same rows as the source: it is the source by another"
                         " name, or was moved before. Compare them by --verify, and"
@@ -271,9 +271,9 @@ async def count(
     """
     contents, side = Contents(), Side(store, MARKER)
     async with aclosing(side.pages()) as pages:
-        async for page in pages:
-            contents.add((row.row for row in page), side.now())
-            advance(len(page))
+        async for ids, rows in pages:
+            contents.add(rows, side.now())
+            advance(len(ids))
     contents.sources = len(await side.states())
     return contents
 
@@ -285,7 +285,7 @@ def _are_same(source: Side, target: Side) -> bool:
     return source.location == target.location or source.database.startswith("/")
 
 
-def _name(side: Side) -> str:
+def _marker_key(side: Side) -> str:
     """Return the key of a source; a path may be too long for one, or no text."""
     name = f"{side.location}\n{side.database}"
     return sha256(name.encode(errors="surrogateescape")).hexdigest()

@@ -118,7 +118,7 @@ async def test_ends_meanwhile_are_no_difference(pair: Pair) -> None:
 
 
 async def test_changes_during_the_last_pass(pair: Pair) -> None:
-    """A move beside which somebody writes to the end is not complete; nothing is lost.
+    """A move during which a program writes is not complete; nothing is lost.
 
     It can go on later.
     """
@@ -191,7 +191,7 @@ async def test_one_at_a_time(pair: Pair) -> None:
 async def test_the_mark_is_claimed_until_it_is_gone(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody can go on with a move that is complete, not even who waits for its end."""
+    """No process can go on with a complete move, even one that waits for its mark."""
     async with pair.opened() as (source, target):
         await source.mark_seen("a")
         verdicts = []
@@ -216,7 +216,7 @@ async def test_the_mark_is_claimed_until_it_is_gone(
 
 @pytest.mark.parametrize("is_complete", [True, False])
 async def test_another_process_goes_on(pair: Pair, is_complete: bool) -> None:
-    """Who stood still for longer than the lease leaves the mark to who has it now."""
+    """A process that lost its lease leaves the mark to its new owner."""
     async with pair.opened() as (source, target):
         await source.mark_seen("a")
         transfer = Transfer(source, target)

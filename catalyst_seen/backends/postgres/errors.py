@@ -87,8 +87,8 @@ def is_locked(exc: StoreUnavailableError) -> bool:
 
 
 @contextmanager
-def wait_for_locks() -> Iterator[None]:
-    """Let the channel try again after a wait for a lock of another transaction.
+def retry_locked() -> Iterator[None]:
+    """Raise a lock timeout as transient, so that the channel retries the request.
 
     Raises:
         TransientError: Nothing was changed.

@@ -9,7 +9,7 @@ from .._retry import TransientError
 from .._state_machine import verdict_of
 from ..listings import SourceRecord, SourceState, Waiting, WaitingPage
 from . import sources
-from .errors import wait_for_locks
+from .errors import retry_locked
 from .observation import MovedError, Observation, lock_source
 from .results import to_row
 
@@ -88,7 +88,7 @@ class Listings:
 
         async def send(attempt: Attempt) -> T:
             try:
-                with wait_for_locks():
+                with retry_locked():
                     async with self._connections.acquire(
                         timeout=attempt.timeout
                     ) as connection:
@@ -119,7 +119,7 @@ async def all_sources(
 def _source(columns: Sequence[Any]) -> SourceRecord | None:
     pending, held, _, *state_columns = columns
     state = SourceState.of(state_columns)
-    if state is None or not state.totals.asked:
+    if state is None or not state.is_polled:
         return None
     return SourceRecord(state, pending, held)
 

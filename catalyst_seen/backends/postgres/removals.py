@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..._errors import OutcomeUnknownError, StoreError
 from ..base import PageResult
 from . import maintenance
-from .errors import wait_for_locks
+from .errors import retry_locked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -121,7 +121,7 @@ class Removals:
                     f"the connection broke, and {unknown}, nobody knows",
                     "Call it again to complete it",
                 )
-            with wait_for_locks():
+            with retry_locked():
                 async with (
                     self._connections.acquire(in_transaction=in_transaction) as one,
                     asyncio.timeout(self._connections.request_timeout),

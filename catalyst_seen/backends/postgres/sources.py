@@ -172,20 +172,14 @@ _COUNTS = f"""count(*) {_WAITS} AS pending, count(*) - count(*) {_WAITS} AS held
         min(CASE WHEN attempt > 0 THEN first_seen ELSE last_seen END) {_WAITS}"""
 COUNT_WAITING = f"""SELECT {_COUNTS} FROM {{schema}}.seen
     WHERE namespace = $1::bigint AND seq IS NOT NULL"""  # noqa: S608
-SOURCE = f"""SELECT waiting.*, {_COLUMNS}
+_SOURCE = f"""waiting.*, {_COLUMNS}
     FROM {{schema}}.namespace AS names
     CROSS JOIN LATERAL (
         SELECT {_COUNTS} FROM {{schema}}.seen
         WHERE seen.namespace = names.id AND seq IS NOT NULL
-    ) AS waiting
-    WHERE names.name = $1"""  # noqa: S608
-SOURCES = f"""SELECT names.name, waiting.*, {_COLUMNS}
-    FROM {{schema}}.namespace AS names
-    CROSS JOIN LATERAL (
-        SELECT {_COUNTS} FROM {{schema}}.seen
-        WHERE seen.namespace = names.id AND seq IS NOT NULL
-    ) AS waiting
-    WHERE names.totals IS NOT NULL"""  # noqa: S608
+    ) AS waiting"""  # noqa: S608
+SOURCE = f"SELECT {_SOURCE} WHERE names.name = $1"
+SOURCES = f"SELECT names.name, {_SOURCE} WHERE names.totals IS NOT NULL"
 WAITING = f"""SELECT {{now}} AS now, seq, key, {ROW} FROM {{schema}}.seen
     WHERE namespace = (SELECT id FROM {{schema}}.namespace WHERE name = $1)
         AND seq > $2::bigint

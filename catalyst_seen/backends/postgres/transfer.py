@@ -9,7 +9,7 @@ from ..base import StoredPage, StoredRow
 from ..listings import SourceState, columns_of
 from ..operations import Row
 from . import stored
-from .errors import wait_for_locks
+from .errors import retry_locked
 from .sources import WRITE_SOURCE
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _PAGE = 1_000
 """Rows per statement."""
 _NOTES = 4_000_000
 """Bytes of notes after which a page ends early."""
+_NO_ROW = Row(0.0, 0.0, None)[:7]
 
 
 async def read_page(
@@ -109,7 +110,7 @@ class Transfer:
 
         async def send(_: Attempt) -> None:
             connections = self._connections
-            with wait_for_locks():
+            with retry_locked():
                 async with connections.acquire() as connection:
                     timeout = connections.request_timeout
                     await change(_Writing(connection, self._tables, timeout))
@@ -207,6 +208,3 @@ def _columns(id_: int, key: str, row: Row | None) -> tuple[object, ...]:
     if row is None:
         return id_, key, True, *_NO_ROW, None, None, None, None, False
     return id_, key, False, *row[:7], *place_of(row), any(detail_of(row))
-
-
-_NO_ROW = Row(0.0, 0.0, None)[:7]

@@ -84,7 +84,7 @@ class Listings:
     async def source(self, namespace: str) -> SourceRecord | None:
         """Read the state of a source."""
         read = await self._observing.state(namespace)
-        if read.state is None or not read.state.totals.asked:
+        if read.state is None or not read.state.is_polled:
             return None
         pending, held, after = 0, 0, -1
         while True:
@@ -107,7 +107,7 @@ class Listings:
                 record = None
                 if len(page[0]) == _COUNTED:
                     record = await self.source(name)
-                elif read.state is not None and read.state.totals.asked:
+                elif read.state is not None and read.state.is_polled:
                     record = SourceRecord(read.state, *_counted(*page))
                 if record is not None:
                     found[name] = record

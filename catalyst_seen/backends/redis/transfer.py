@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _TIME = 8  # bytes at the beginning of each reply
 _KEYS, _BYTES = 500, 1_000_000
 """Keys and bytes of one call: the server blocks other clients meanwhile."""
-_SOURCES = 500
-"""Sources that are read or written in one round trip."""
+_CALLS = 500
+"""Script calls that write, or sources that are read, in one round trip."""
 
 _HEAD, _EXPIRES, _STATUS = Struct("<Id"), Struct("<d"), Struct("<dBI")
 _DONE, _FOREIGN, _LOCKED, _REFUSED = range(4)
@@ -79,17 +79,12 @@ class Transfer:
         await self._check_layout()
         last = dict(rows)
         entries = {self._codec.encode(*id_): _entry(row) for id_, row in last.items()}
-        parts = list(self._parts(list(entries), entries))
-        calls: list[_Call] = [
-            (part, ["write", "", "", *(entries[name] for name in part)])
-            for part in parts
-        ]
-        for first in range(0, len(calls), _SOURCES):
-            replies = await self._session.call(
-                TRANSFER, calls[first : first + _SOURCES], is_change=True
-            )
-            for part, reply in zip(parts[first:], replies, strict=False):
-                self._check(reply, part)
+        await self._write(
+            [
+                (part, ["write", "", "", *(entries[name] for name in part)])
+                for part in self._parts(list(entries), entries)
+            ]
+        )
 
     async def read_source_states(self) -> dict[str, SourceState]:
         """Return the states of all namespaces that have one.
@@ -109,7 +104,7 @@ class Transfer:
                     names[space] = None
         await check_unmoved(self._session, before)
         found = {}
-        for some in _chunks(list(names), _SOURCES):
+        for some in _chunks(list(names), _CALLS):
             for space, read in zip(
                 some, await self._observing.states(some), strict=True
             ):
@@ -124,16 +119,21 @@ class Transfer:
     ) -> None:
         """Replace the states of sources, each one by itself."""
         await self._check_layout()
-        for some in _chunks(list(states.items()), _SOURCES):
-            calls: list[_Call] = [
+        await self._write(
+            [
                 (
                     self._codec.source(name),
                     ["source", "", "", encode_source(state) if state else b""],
                 )
-                for name, state in some
+                for name, state in states.items()
             ]
-            replies = await self._session.call(TRANSFER, calls, is_change=True)
-            for (names, _), reply in zip(calls, replies, strict=True):
+        )
+
+    async def _write(self, calls: Sequence[_Call]) -> None:
+        """Send script calls that write, many in a round trip."""
+        for some in _chunks(calls, _CALLS):
+            replies = await self._session.call(TRANSFER, some, is_change=True)
+            for (names, _), reply in zip(some, replies, strict=True):
                 self._check(reply, names)
 
     async def _read(self, names: list[bytes]) -> dict[bytes, Row]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..._errors import ConfigurationError, StoreClosedError, StoreUnavailableError
 from . import driver
 from .errors import unavailable
+from .files import sync_directory
 from .transactions import retry_while_busy, rollback
 
 if TYPE_CHECKING:
@@ -88,12 +89,7 @@ class Backup:
             raise self._occupied("") from None
         except OSError:  # a file system without links
             Path(temporary).rename(self.path)
-        with suppress(OSError):  # not every system can sync a directory
-            descriptor = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        sync_directory(self.path.parent)
 
     def _occupied(self, suffix: str) -> ConfigurationError:
         return ConfigurationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import urllib.parse  # noqa: F401 - else Path.as_uri, on Python 3.13, in the event loop
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -208,6 +208,21 @@ def _lock_owners(path: str) -> set[str]:
         for *_, owner, file, _, _ in (line.split() for line in locks)
         if shared is not None and file.endswith(f":{shared[1]}")
     }
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Write a file that no store has open, or the names in a directory, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Write the names in a directory to the disk, where the system can do that."""
+    with suppress(OSError):
+        sync(path)
 
 
 def size(path: str) -> int:

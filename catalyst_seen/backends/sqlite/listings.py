@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 _SOURCE = f"SELECT id, {', '.join(COLUMNS)} FROM namespace WHERE name = ?"  # noqa: S608
 _SOURCES = f"""SELECT id, name, {", ".join(COLUMNS)} FROM namespace
     WHERE totals IS NOT NULL"""  # noqa: S608
-_UPDATE_SOURCE = f"""UPDATE namespace SET ({", ".join(COLUMNS)})
-    = ({", ".join("?" * len(COLUMNS))}) WHERE id = ?"""  # noqa: S608
 _ROW = """first_seen, last_seen, expires_at, token, attempt, lease_until,
     on_abandoned, seq, listed_poll, listed_at, kept_until"""
 _DETAIL = """CASE WHEN has_detail THEN (SELECT {} FROM detail
@@ -127,7 +125,7 @@ def fail(db: driver.Connection, failure: Fail) -> None:
     id_, stored = _read_source(db, failure.namespace)
     if id_ is None:
         id_ = namespaces.create(db, failure.namespace)
-    db.execute(_UPDATE_SOURCE, (*failed(stored, failure).columns(), id_))
+    db.execute(namespaces.UPDATE_STATE, (*failed(stored, failure).columns(), id_))
 
 
 def read_source(
@@ -135,7 +133,7 @@ def read_source(
 ) -> SourceRecord | None:
     """Read the state of a source."""
     id_, state = _read_source(db, namespace)
-    if id_ is None or state is None or not state.totals.asked:
+    if id_ is None or state is None or not state.is_polled:
         return None
     pending, held, _ = _count_waiting(db, id_, now)
     return SourceRecord(state, pending, held)
@@ -150,7 +148,7 @@ def read_sources(db: driver.Connection, now: float) -> dict[str, SourceRecord]:
     found = {}
     for id_, name, *columns in db.execute(_SOURCES):
         state = SourceState.of(columns)
-        if state is not None and state.totals.asked:
+        if state is not None and state.is_polled:
             found[name] = SourceRecord(state, *counts.get(id_, (0, 0)))
     return found
 
@@ -260,7 +258,7 @@ def _write(db: driver.Connection, id_: int, changes: Changes, now: float) -> Non
         db.execute(_LEAVE, (*left, keys))
     if changes.expiry is not None:
         _expire(db, id_, changes.expiry, now)
-    db.execute(_UPDATE_SOURCE, (*changes.source.columns(), id_))
+    db.execute(namespaces.UPDATE_STATE, (*changes.source.columns(), id_))
 
 
 def _expire(db: driver.Connection, id_: int, expiry: Expiry, now: float) -> None:

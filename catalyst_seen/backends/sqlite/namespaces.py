@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from ..listings import COLUMNS
 from .conditions import LIVE, WITHOUT_STATE
 
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
     from . import driver
 
 _ID = "SELECT id FROM namespace WHERE name = ?"
+_NAME = "SELECT name FROM namespace WHERE id = ?"
 _IDS = """SELECT name, namespace.id FROM json_each(?) AS wanted
     CROSS JOIN namespace ON name = wanted.value"""
 _CREATE = "INSERT INTO namespace (name) VALUES (?)"
+UPDATE_STATE = f"""UPDATE namespace SET ({", ".join(COLUMNS)})
+    = ({", ".join("?" * len(COLUMNS))}) WHERE id = ?"""  # noqa: S608
+"""Replaces the state of a source by its columns, of the id that follows them."""
+
 _HAS_STATE = f"SELECT NOT {WITHOUT_STATE} FROM namespace WHERE id = ?"  # noqa: S608
 _HAS_ROWS = f"""SELECT EXISTS (SELECT 1 FROM seen
     WHERE namespace = :id AND {LIVE})"""  # noqa: S608
@@ -35,6 +41,12 @@ def find(db: driver.Connection, name: str) -> int | None:
     """Return the id of a namespace; ``None`` if it has none, and thus no rows."""
     found = db.execute(_ID, (name,)).fetchone()
     return None if found is None else int(found[0])
+
+
+def name_of(db: driver.Connection, id_: int) -> str | None:
+    """Return the name of an id; ``None`` if there is no such namespace."""
+    found = db.execute(_NAME, (id_,)).fetchone()
+    return None if found is None else found[0]
 
 
 def find_all(db: driver.Connection, names: Collection[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Puts a file in the place of a store's, which nobody has open."""
+"""Replaces the file of a store that no program has open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .errors import (
     translated,
     unavailable,
 )
-from .files import is_open_elsewhere, path_errors, size
+from .files import is_open_elsewhere, path_errors, size, sync, sync_directory
 from .objects import APPLICATION_ID, read_objects
 from .queries import pragma
 
@@ -81,10 +81,12 @@ class Replacement:
                 Path(f"{self.copy}{suffix}").unlink(missing_ok=True)
 
     def check_unused(self) -> None:
-        """Check that no program has the store open, by the way; ``replace`` is sure.
+        """Check that no program has the store open, before the copy is made.
+
+        ``replace`` checks it again, under the lock.
 
         Raises:
-            ConfigurationError: The file is another program's database.
+            SchemaError: The file is another program's database.
             StoreUnavailableError: A program has it open.
         """
         with self._alone(folds_log=False):
@@ -98,15 +100,15 @@ class Replacement:
         old file finds that it was replaced, and fails.
 
         Raises:
-            ConfigurationError: The file is another program's database.
+            SchemaError: The file is another program's database.
             StoreUnavailableError: A program has it open, or the directory refuses.
         """
         with path_errors(str(self.path)), self._alone(folds_log=True):
             kept = self._keep()
             _adopt_owner(self.path, self.copy)
-            _sync(self.copy)
+            sync(self.copy)
             self.copy.replace(self.path)
-            _sync(self.path.parent)
+            sync_directory(self.path.parent)
         return kept
 
     def _check_original(self) -> None:
@@ -130,7 +132,8 @@ class Replacement:
     def _alone(self, *, folds_log: bool) -> Iterator[None]:
         """Lock every other connection out for the time of a block.
 
-        A damaged file cannot be locked; Linux still tells who has it open.
+        A damaged file cannot be locked; on Linux, the list of locks of the system still
+        shows whether another process has it open.
         """
         location = str(self.path)
         if not size(location):
@@ -183,7 +186,7 @@ class Replacement:
                 os.link(self.path, kept)
             except OSError:  # a file system without links
                 shutil.copyfile(self.path, kept)
-                _sync(Path(kept))
+                sync(kept)
         has_log = False
         for suffix in _LOGS:  # of a damaged file, or of one that was deleted
             if size(f"{self.path}{suffix}"):
@@ -200,7 +203,7 @@ class Replacement:
 
 
 def _check_ours(db: driver.Connection, path: Path) -> None:
-    """Refuse the database of another program; one without a table is nobody's."""
+    """Refuse the database of another program; one without a table is accepted."""
     objects = read_objects(db)
     if pragma(db, "application_id") == APPLICATION_ID or not objects:
         return
@@ -225,13 +228,3 @@ def _adopt_owner(old: Path, new: Path) -> None:
     new.chmod(status.st_mode & 0o777)
     with suppress(OSError, AttributeError):  # only root may
         os.chown(new, status.st_uid, status.st_gid)
-
-
-def _sync(path: Path) -> None:
-    """Write a file, or the names in a directory, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # not every system can sync a directory
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -34,7 +34,6 @@ _READ_PAGE = f"""SELECT seen.namespace, seen.key, {_ROW}, {_DETAIL} FROM (
 _READ = f"""SELECT seen.key, {_ROW}, {_DETAIL} FROM json_each(?) AS wanted
     CROSS JOIN seen ON seen.namespace = ? AND seen.key = wanted.value
     {_WITH_DETAIL}"""  # noqa: S608
-_NAME = "SELECT name FROM namespace WHERE id = ?"
 
 
 def _replaced(columns: str) -> str:
@@ -49,8 +48,6 @@ _INSERT_DETAIL = f"INSERT INTO detail (namespace, key, {_DETAIL})"
 _REPLACE_DETAIL = _replaced(_DETAIL)
 _STATES = f"""SELECT name, {", ".join(COLUMNS)} FROM namespace
     WHERE totals IS NOT NULL OR recipe = '{CLEARED}'"""  # noqa: S608
-_WRITE_STATE = f"""UPDATE namespace SET ({", ".join(COLUMNS)})
-    = ({", ".join("?" * len(COLUMNS))}) WHERE id = ?"""  # noqa: S608
 
 
 def read_page(
@@ -74,7 +71,7 @@ def read_page(
         for id_, key, *columns in found:
             examined += 1
             if id_ not in names:
-                names[id_] = _name(db, id_)
+                names[id_] = namespaces.name_of(db, id_)
             name, row = names[id_], row_of(columns)
             if name is not None and _is_live(row, now):
                 rows.append(StoredRow(name, key, row))
@@ -142,12 +139,7 @@ def write_states(
         if state is not None or name in ids:
             id_ = namespaces.find_or_create(db, ids, name)
             written.append((*columns_of(state), id_))
-    db.executemany(_WRITE_STATE, written)
-
-
-def _name(db: driver.Connection, id_: int) -> str | None:
-    found = db.execute(_NAME, (id_,)).fetchone()
-    return None if found is None else found[0]
+    db.executemany(namespaces.UPDATE_STATE, written)
 
 
 def _is_live(row: Row, now: float) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sqlite3
 import stat
 import time
@@ -19,6 +21,7 @@ from catalyst_seen import (
     StoreClosedError,
     StoreUnavailableError,
 )
+from catalyst_seen.restoring import restore
 
 from ...support.figures import Figures
 from ...support.targets import SERVERS, Places
@@ -295,3 +298,26 @@ async def test_two_at_once(path: Path) -> None:
             assert sum(isinstance(one, ConfigurationError) for one in answers) == 2
             assert len(keys_in(copy)) == 1_000
     assert len(list(path.parent.glob("*.partial"))) == 0
+
+
+async def test_restored_copy_that_is_not_on_the_disk(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that cannot be written to the disk replaces nothing."""
+    copy = tmp_path / "copy.db"
+    async with AsyncSeenStore(path) as store:
+        await store.backup(copy)
+        await store.mark_seen("later")
+    sync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(StoreUnavailableError):
+        await restore(copy, SeenStoreConfig(path))
+    monkeypatch.undo()
+    async with AsyncSeenStore(path) as store:
+        assert await store.is_seen("later")
