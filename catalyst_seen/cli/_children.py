@@ -1,18 +1,20 @@
-"""The commands that others write, as child processes."""
+"""Commands of the user, as child processes."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import shutil
 import signal
-from contextlib import suppress
+import tempfile
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 GRACE = 5.0
 """Seconds between ``SIGTERM`` and ``SIGKILL``."""
@@ -20,16 +22,16 @@ GRACE = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
-def missing(word: str) -> str | None:
-    """Return what is wrong with the first word of a command; ``None`` if nothing is.
+def missing(word: str) -> OSError | None:
+    """Return why the first word of a command cannot be executed; ``None`` if it can.
 
-    What is wrong with a file that exists is that it "cannot be executed".
+    ``FileNotFoundError`` is a word that names nothing, ``PermissionError`` a file.
     """
     if shutil.which(word):
         return None
     if os.sep in word and os.path.exists(word):  # noqa: PTH110 - the word as given
-        return f"{word}: cannot be executed"
-    return f"{word}: command not found"
+        return PermissionError(errno.EACCES, "cannot be executed", word)
+    return FileNotFoundError(errno.ENOENT, "command not found", word)
 
 
 async def start(
@@ -63,6 +65,30 @@ async def start(
         process_group=0 if is_leader else None,
         preexec_fn=partial(_die_with_parent, _libc(), os.getpid()),
     )
+
+
+@contextmanager
+def input_file(data: bytes) -> Iterator[IO[bytes]]:
+    """Yield a file with the input of a command: a pipe would wait for its reader."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        yield file
+
+
+async def finished(process: asyncio.subprocess.Process, timeout: float | None) -> int:
+    """Wait for a process that leads a group; return its code.
+
+    A cancellation ends the group.
+
+    Raises:
+        TimeoutError: It did not end in time; the group was ended.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await process.wait()
+    finally:
+        await end(process)
 
 
 async def end(process: asyncio.subprocess.Process) -> None:

@@ -79,7 +79,7 @@ def command(
         examples: At least two: a command line, and what it does.
         has_data: Does it write data, so that it has ``--json``?
         has_volume: Has it ``-q`` and ``-v`` for what is said?
-        has_store: Has it ``--store``, or names it its stores otherwise?
+        has_store: Is ``--store`` one of its options?
         settings: Further arguments of ``Command``: ``error_code`` is the exit code of
             each of its errors.
     """

@@ -52,6 +52,8 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
     """Return the exit code of what has ended a command, and say what went wrong."""
     if isinstance(exc, click.exceptions.Exit):
         return exc.exit_code
+    if isinstance(exc, BrokenPipeError):  # the reader has ended, as ``head`` does
+        exc = Signalled(signal.SIGPIPE)
     if isinstance(exc, Signalled):
         drop_output()
         return exc.code
@@ -60,8 +62,6 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
         return Code.USAGE
     if isinstance(exc, KeyboardInterrupt | click.Abort):
         return Signalled(signal.SIGINT).code
-    if isinstance(exc, BrokenPipeError):
-        return _closed_pipe()
     if not isinstance(exc, Exception):
         raise exc
     if os.environ.get("CATALYST_SEEN_DEBUG"):
@@ -70,12 +70,6 @@ def _ended_by(exc: BaseException, settings: Settings) -> int:
     failure = failure_of(exc)
     talk(failure.message)
     return settings.error_code or failure.code
-
-
-def _closed_pipe() -> int:
-    """End quietly when the reader of the output has ended, as ``head`` does."""
-    drop_output()
-    return Signalled(signal.SIGPIPE).code
 
 
 def _log_to_stderr() -> None:

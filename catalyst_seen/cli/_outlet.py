@@ -28,8 +28,8 @@ write is not mixed with those of others, and happens as a whole."""
 _LARGE_PIECE = 1 << 20
 
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
-"""Seconds between two questions whether a reader has read."""
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.001, 0.05
+"""Seconds between two checks of what has arrived."""
 
 
 class Outlet:
@@ -59,7 +59,8 @@ class Outlet:
         self._is_file = stat.S_ISREG(mode)
         self._has_reader = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         self._is_terminal = os.isatty(descriptor)
-        self._piece = _PIECE if stat.S_ISFIFO(mode) else _LARGE_PIECE
+        self._is_pipe = stat.S_ISFIFO(mode)
+        self._piece = _PIECE if self._is_pipe else _LARGE_PIECE
         self._begun = self._written = self._settled = 0
         self._jobs: queue.SimpleQueue[tuple[list[bytes], asyncio.Future[None]]] = (
             queue.SimpleQueue()
@@ -90,13 +91,13 @@ class Outlet:
             OSError: ``BrokenPipeError``, if there is no reader.
             Failure: They cannot be written.
         """
-        rest = _FIRST_PAUSE
+        backoff = FIRST_BACKOFF
         await self.start_pieces([data])
         while not self.has_arrived():
             if self.has_no_reader():
                 raise BrokenPipeError
-            await pause(rest)
-            rest = min(2 * rest, _LONGEST_PAUSE)
+            await pause(backoff)
+            backoff = min(2 * backoff, LONGEST_BACKOFF)
 
     def has_arrived(self) -> bool:
         """Has all arrived that was ever begun to be written?"""
@@ -118,7 +119,7 @@ class Outlet:
         return bool(poll.poll(0))
 
     def _unread(self) -> int:
-        question = termios.FIONREAD if self._piece == _PIECE else termios.TIOCOUTQ
+        question = termios.FIONREAD if self._is_pipe else termios.TIOCOUTQ
         answer = fcntl.ioctl(self._descriptor, question, bytes(4))
         unread: int = struct.unpack("i", answer)[0]
         return unread

@@ -25,7 +25,7 @@ Kind = Literal["text", "number", "count", "instant", "duration", "flag", "note"]
 is a number whose zero says nothing, a flag is true or false, and a note is a long text,
 shown in short."""
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode  # dumps makes one a call
+to_json = json.JSONEncoder(ensure_ascii=False).encode  # dumps makes one a call
 _PAGE = 1_000  # rows of one table on a terminal
 _READABLE = 19
 """Characters of a text that a column has at least, as many as an instant. On a narrower
@@ -153,7 +153,7 @@ def is_for_person(settings: Settings) -> bool:
 
 def write_json(data: Mapping[str, Any]) -> None:
     """Write an object as one line of JSON."""
-    sys.stdout.write(f"{_encode(data)}\n")
+    sys.stdout.write(f"{to_json(data)}\n")
 
 
 def rfc3339(instant: float) -> str:

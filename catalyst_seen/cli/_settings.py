@@ -50,7 +50,7 @@ def talk(text: str) -> None:
     try:
         click.echo(f"catalyst-seen: {text}", err=True)
     except OSError:
-        return  # nobody reads it any more
+        return  # it has no reader any more
 
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)

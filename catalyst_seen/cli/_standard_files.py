@@ -13,7 +13,7 @@ _MODES = (
     (2, "stderr", "w", os.O_WRONLY),
 )
 """Number, name and mode of each, and how it is opened so that using it fails: an error
-that nobody can read is dropped, data are not."""
+without a reader is dropped, data are not."""
 
 
 def keep_closed_files_closed() -> None:
@@ -53,6 +53,6 @@ def cut_line(descriptor: int, written: bytes, size: int) -> None:
         return
     with suppress(OSError):
         end = os.lseek(descriptor, 0, os.SEEK_CUR)
-        if os.fstat(descriptor).st_size == end:  # nobody wrote after it
+        if os.fstat(descriptor).st_size == end:  # no other process wrote after it
             os.ftruncate(descriptor, end - begun)
             os.lseek(descriptor, end - begun, os.SEEK_SET)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ..support.tool import Tool, is_gone
+from ..support.tool import Tool, is_gone, pid_in, wait_until_gone
 from .conftest import open_store
 
 FAILS_ON_2 = "echo out $0; test $0 != 2"
@@ -157,15 +157,6 @@ def test_killed(on_file: Tool) -> None:
         process.stdin.write(b"a\n")
         child = pid_in(on_file)
         process.kill()
-    while not is_gone(child):
-        time.sleep(0.01)
+    wait_until_gone(child)
     again = on_file.run("each", "--", "echo", given="a\n")
     assert (again.code, again.out) == (0, "a\n")
-
-
-def pid_in(tool: Tool) -> int:
-    """Wait for the number of a process that its script writes."""
-    path = tool.folder / "pid"
-    while not path.exists() or not path.read_text().strip():
-        time.sleep(0.01)
-    return int(path.read_text())

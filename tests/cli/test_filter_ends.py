@@ -58,7 +58,7 @@ def test_two_at_once_share_the_lines(tool: Tool) -> None:
 
 
 def test_stopped_for_longer_than_its_lease(on_file: Tool) -> None:
-    """A filter that was stopped leaves the line to who has passed it meanwhile."""
+    """A filter that was stopped leaves a line to the one that has passed it."""
     with on_file.start("filter", bufsize=0) as first:
         assert first.stdin is not None
         assert first.stdout is not None

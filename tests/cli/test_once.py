@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from ..support.tool import Tool, is_gone
+from ..support.tool import Tool, is_gone, pid_in
 from .conftest import open_store
-from .test_each import pid_in
 
 LONG = ("sh", "-c", "echo $$ > pid; exec sleep 60")
 
@@ -32,11 +31,13 @@ def test_runs_until_it_succeeds(tool: Tool) -> None:
 def test_errors(on_file: Tool) -> None:
     """Its own errors are 125, a command that cannot run is 126 or 127; one line."""
     (on_file.folder / "plain").write_text("echo")
+    (on_file.folder / "not found").write_text("echo")
     (on_file.folder / "odd").write_text("echo")
     (on_file.folder / "odd").chmod(0o755)
     for code, words in (
         (127, ["k", "no-such-command"]),
         (126, ["k", "./plain"]),
+        (126, ["k", "./not found"]),
         (126, ["k", "./odd"]),
         (125, ["k"]),
         (125, ["--lease", "7", "k", "true"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -109,8 +110,7 @@ class Tool:
 
     def script(self, line: str) -> str:
         """Return a script of a shell with such a line."""
-        words = " ".join(map(_quoted, PYTHON))
-        return f'catalyst-seen() {{ {words} "$@"; }}\n{line}'
+        return f'catalyst-seen() {{ {shlex.join(PYTHON)} "$@"; }}\n{line}'
 
     def terminal(
         self, *arguments: str, size: tuple[int, int] = (24, 100)
@@ -141,12 +141,18 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
+def pid_in(tool: Tool) -> int:
+    """Wait for the number of a process, which a command writes to the file ``pid``."""
+    path = tool.folder / "pid"
+    deadline = time.monotonic() + 60
+    while not path.exists() or not path.read_text().strip():
+        assert time.monotonic() < deadline, "no command has begun"
+        time.sleep(0.01)
+    return int(path.read_text())
+
+
 def talk(stderr: str) -> str:
     """Return what was said, without where the store is and that it was made."""
     skipped = ("catalyst-seen: store: ", "catalyst-seen: store_created ")
     lines = stderr.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith(skipped))
-
-
-def _quoted(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"

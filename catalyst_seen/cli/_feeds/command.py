@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
-import tempfile
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._children import end, how, missing, start
+from .._children import finished, how, input_file, missing, start
 from .._codes import Code
-from .._output import span
+from .._output import span, to_json
 from .deliveries import DeliveryError
-from .entries import as_json, data_of
+from .entries import data_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import asyncio
 
     from catalyst_seen import Claim
     from catalyst_seen.feeds import Entry
@@ -42,8 +39,8 @@ def words(text: str) -> list[str]:
         raise click.BadParameter(f"{text!r} has a NUL")
     if problem := missing(found[0]):
         raise click.BadParameter(
-            f"{problem}; it is run without a shell, so write sh -c '...' for a line of"
-            " one"
+            f"{found[0]}: {problem.strerror}; it is run without a shell, so write"
+            " sh -c '...' for a line of one"
         )
     return found
 
@@ -67,13 +64,10 @@ class EntryCommand:
         """
         process = await self._started(data_of(entry, claim), claim.attempt)
         try:
-            async with asyncio.timeout(self._timeout):
-                code = await process.wait()
+            code = await finished(process, self._timeout)
         except TimeoutError:
             problem = f"not done within {span(self._timeout)}"
             raise DeliveryError(problem) from None
-        finally:
-            await end(process)
         if code:
             later = " (later)" if code == Code.LATER else ""
             raise DeliveryError(f"{how(code)}{later}", is_later=bool(later))
@@ -82,7 +76,8 @@ class EntryCommand:
         self, data: dict[str, Any], attempt: int
     ) -> asyncio.subprocess.Process:
         try:
-            with _document(data) as document:
+            line = f"{to_json(data)}\n".encode(errors="backslashreplace")
+            with input_file(line) as document:
                 return await start(
                     self._arguments,
                     stdin=document,
@@ -93,15 +88,6 @@ class EntryCommand:
             reason = getattr(exc, "strerror", None) or exc
             problem = f"{self._arguments[0]} cannot be run: {reason}"
             raise DeliveryError(problem) from exc
-
-
-@contextmanager
-def _document(data: dict[str, Any]) -> Iterator[IO[bytes]]:
-    """Yield a file with an entry: a pipe would wait for a command that reads none."""
-    with tempfile.TemporaryFile() as file:
-        file.write(f"{as_json(data)}\n".encode(errors="backslashreplace"))
-        file.seek(0)
-        yield file
 
 
 def _environment(data: dict[str, Any], attempt: int) -> dict[bytes, bytes]:

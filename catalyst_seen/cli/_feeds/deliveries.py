@@ -140,8 +140,8 @@ class Deliveries:
             self.counts["delivered"] += 1
         except LeaseLostError:
             self._settings.say(
-                f"{shown}: {printable(claim.key)} is another process's meanwhile: it"
-                " may be delivered twice"
+                f"{shown}: {printable(claim.key)} was claimed by another process"
+                " meanwhile: it may be delivered twice"
             )
 
     async def _failed(self, claim: Claim, what: str, exc: DeliveryError) -> None:

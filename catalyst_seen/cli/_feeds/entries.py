@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from string import Formatter
 from typing import TYPE_CHECKING, Any
@@ -34,10 +33,10 @@ def entry_of(claim: Claim) -> Entry:
     try:
         entry = Entry.from_json(note)
         entry.digest  # noqa: B018 - fails if a part has another type
+        if all(isinstance(getattr(entry, name), str) for name in _TEXTS):
+            return entry
     except (TypeError, ValueError, AttributeError):
-        return Entry(key=claim.key, title=" ".join(note.split())[:1_000])
-    if all(isinstance(getattr(entry, name), str) for name in _TEXTS):
-        return entry
+        pass
     return Entry(key=claim.key, title=" ".join(note.split())[:1_000])
 
 
@@ -57,11 +56,6 @@ def data_of(entry: Entry, claim: Claim) -> dict[str, Any]:
         ],
         "key": claim.key,
     }
-
-
-def as_json(data: dict[str, Any]) -> str:
-    """Return an entry as JSON, on one line."""
-    return json.dumps(data, ensure_ascii=False)
 
 
 def as_text(entry: Entry) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .._codes import Failure
 from .._outlet import Outlet
-from .entries import as_json, as_text, as_text_within, data_of
+from .._output import to_json
+from .entries import as_text, as_text_within, data_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class Printer:
         arrived is confirmed also if a signal ends the wait.
 
         Raises:
-            BrokenPipeError: Nobody reads the output.
+            BrokenPipeError: The output has no reader.
             Failure: The output cannot be written.
         """
         line = f"{self._line(entry, claim)}\n"
@@ -56,7 +57,7 @@ class Printer:
         if callable(self._form):
             return self._form(data_of(entry, claim))
         if self._form == "json":
-            return as_json(data_of(entry, claim))
+            return to_json(data_of(entry, claim))
         if self._is_terminal:
             return as_text_within(entry, shutil.get_terminal_size().columns)
         return as_text(entry)

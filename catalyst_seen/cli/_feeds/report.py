@@ -23,12 +23,12 @@ _SHORT = 30.0
 """Seconds under which a pause is not worth a word."""
 
 
-def report(poll: Poll, pause: float) -> Iterator[str]:
+def report(poll: Poll) -> Iterator[str]:
     """Yield what a listing is, and what is unusual about it.
 
     Args:
-        poll: A poll of a new source, with a listing.
-        pause: Seconds until the next poll, of a poller with no wish of its own.
+        poll: A poll of a new source, with a listing, by a poller with no wish of its
+            own for the time of the next poll.
     """
     listing = poll.listing
     assert listing is not None  # noqa: S101 - there is no error
@@ -37,6 +37,7 @@ def report(poll: Poll, pause: float) -> Iterator[str]:
     if not poll.feed.is_file and listing.url != poll.feed.shown:
         yield f"address: {printable(listing.url)}, after redirects"
     yield from _keys(listing)
+    pause = poll.next_at - poll.at if poll.next_at else 0.0
     if pause >= _SHORT:
         yield f"it asks for about {_rounded(pause)} between two polls"
     yield from _warnings(listing)

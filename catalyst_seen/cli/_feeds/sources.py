@@ -48,7 +48,10 @@ def source(word: str, name: str | None = None) -> Feed:
         is_there = not feed.is_file or feed.path.exists()
     except ConfigurationError as exc:
         raise Failure(f"a source: {printable(exc.problem)}") from None
-    except (OSError, RuntimeError) as exc:  # a loop of links; the home of nobody
+    except (
+        OSError,
+        RuntimeError,
+    ) as exc:  # a loop of links; an unknown user
         raise Failure(f"{printable(word)}: {exc}") from None
     is_document = feed.path.suffix.lower() in _DOCUMENTS and "/" not in feed.url
     if not is_there and not is_document and _HOST.fullmatch(feed.url):

@@ -6,15 +6,25 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..._pause import pause
+from .._output import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-_LONGEST_WAIT = 60.0
-_SLACK = 0.5
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.05, 1.0
+"""Seconds between two attempts to claim a key that is in flight."""
+
 _PARTS = 20
+"""A key whose lease is long is tried at least so often before its end."""
+
+_LONGEST_WAIT = 60.0
+"""Seconds for which leases are waited for at the end of the input."""
+
+_SLACK = 0.5
+"""Seconds after the end of a lease: the time of a server is known to a round trip."""
+
 _ROOM = 10_000
+"""Lines that are kept before no more input is read."""
 
 
 class _Kept(NamedTuple):
@@ -32,7 +42,7 @@ class Elsewhere:
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
-        self._pauses: dict[str, float] = {}
+        self._backoffs: dict[str, float] = {}
         self._time = asyncio.get_running_loop().time
 
     def __len__(self) -> int:
@@ -48,10 +58,10 @@ class Elsewhere:
         if key in self._kept:
             return
         now, left = self._time(), retry_after or 0.0
-        rest = self._pauses.get(key, _FIRST_PAUSE)
-        self._pauses[key] = min(2 * rest, _LONGEST_PAUSE)
-        rest = min(max(rest, left / _PARTS), left)
-        self._kept[key] = _Kept(line, now + rest, now + left)
+        backoff = self._backoffs.get(key, _FIRST_BACKOFF)
+        self._backoffs[key] = min(2 * backoff, _LONGEST_BACKOFF)
+        backoff = min(max(backoff, left / _PARTS), left)
+        self._kept[key] = _Kept(line, now + backoff, now + left)
 
     def pause(self) -> float | None:
         """Return the seconds until the next one is to be tried; ``None`` is never."""
@@ -64,7 +74,7 @@ class Elsewhere:
         now = self._time()
         keys = [key for key, kept in self._kept.items() if kept.due <= now]
         if not self._kept:
-            self._pauses.clear()
+            self._backoffs.clear()
         return [(key, self._kept.pop(key).line) for key in keys]
 
     async def try_to_the_end(
@@ -74,8 +84,8 @@ class Elsewhere:
     ) -> None:
         """Try them until none is left, or the leases of now should be over.
 
-        What is put off for more than a minute is not waited for.
-        An owner who has renewed one meanwhile is alive, and answers for its line.
+        What is put off for more than a minute is not waited for. A lease that was
+        renewed meanwhile has a live owner, which handles the line.
         """
         await take(self.due())
         if not self._kept:
@@ -85,12 +95,7 @@ class Elsewhere:
         end = max(near, default=0.0) + _SLACK
         if near:
             wait = max(1.0, end - self._time())
-            say(f"waits up to {wait:.0f}s for {lines(len(near))} in flight")
+            say(f"waits up to {wait:.0f}s for {counted(len(near), 'line')} in flight")
         while self._kept and self._time() < end:
             await pause(self.pause() or 0.0)
             await take(self.due())
-
-
-def lines(number: int) -> str:
-    """Return so many lines, in words."""
-    return f"{number:,} line" + ("s" if number != 1 else "")

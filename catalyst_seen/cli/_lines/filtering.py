@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from catalyst_seen import AsyncSeenStore, Sighting, Verdict
-
 from .elsewhere import Elsewhere
-from .reading import Sink
+from .reading import Sink, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import EllipsisType
 
-    from catalyst_seen import Claim
+    from catalyst_seen import AsyncSeenStore, Claim
 
     from .passing import Passing
     from .reading import Keyed
@@ -63,7 +61,7 @@ class Claiming:
                 if claim:
                     owned.append((claim, line))
                 else:
-                    _keep(self, claim.verdict, key, line, claim.retry_after)
+                    set_aside(self, claim, key, line)
             self.chosen += await self.passing.pass_on(owned)
 
 
@@ -82,14 +80,12 @@ class Marking:
         keys = [key for key, _ in lines]
         if not await self.store.filter_new(keys):
             return  # the common case is a read
-        for sighting, (key, line) in zip(await self._mark(keys), lines, strict=True):
+        sightings = await self.store.check_and_mark_many(keys, ttl=self.ttl)
+        for sighting, (key, line) in zip(sightings, lines, strict=True):
             if sighting:
                 self.chosen += 1
             else:
-                _keep(self, sighting.verdict, key, line, sighting.retry_after)
-
-    async def _mark(self, keys: list[str]) -> list[Sighting]:
-        return await self.store.check_and_mark_many(keys, ttl=self.ttl)
+                set_aside(self, sighting, key, line)
 
 
 @dataclass
@@ -129,17 +125,3 @@ async def fresh_of(store: AsyncSeenStore, lines: Sequence[Keyed]) -> dict[str, b
         if key in fresh:
             first.setdefault(key, line)
     return first
-
-
-def _keep(
-    sieve: Claiming | Marking,
-    verdict: Verdict,
-    key: str,
-    line: bytes,
-    retry_after: float | None,
-) -> None:
-    """Keep a line that another process has; count one that is held."""
-    if verdict is Verdict.IN_FLIGHT:
-        sieve.elsewhere.keep(key, line, retry_after)
-    elif verdict is Verdict.HELD:
-        sieve.held += 1

@@ -6,19 +6,21 @@ import asyncio
 import os
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from catalyst_seen import AsyncSeenStore, LeaseLostError, Verdict
+from catalyst_seen import AsyncSeenStore, LeaseLostError
 
 from ..._pause import pause
-from .._children import end, how, start
+from .._children import finished, how, input_file, start
 from .._codes import Code, Failure
 from .._output import printable, span
 from .._settings import talk
 from .elsewhere import Elsewhere
 from .filtering import fresh_of
 from .keys import text_of
+from .reading import set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +131,7 @@ class Jobs:
                     error, is_later = await self._attempts(line)
                     is_done = not error
                 else:
-                    self._keep(claim.verdict, key, line, claim.retry_after)
+                    set_aside(self, claim, key, line)
                 if error:
                     delay = job.later if is_later else 0.0
                     await claim.release(delay, error=error)
@@ -137,14 +139,6 @@ class Jobs:
             what = "its command ended with 0, but that is not marked: "
             return f"{what if is_done else ''}{exc.problem}", False
         return error, is_later
-
-    def _keep(
-        self, verdict: Verdict, key: str, line: bytes, retry_after: float | None
-    ) -> None:
-        if verdict is Verdict.IN_FLIGHT:
-            self.elsewhere.keep(key, line, retry_after)
-        elif verdict is Verdict.HELD:
-            self.held += 1
 
     async def _attempts(self, line: bytes) -> tuple[str, bool]:
         """Run the command until it succeeds; return why not, and whether later."""
@@ -160,28 +154,23 @@ class Jobs:
 
     async def _run(self, line: bytes) -> int | str:
         """Run the command once; return its code, or why it has none."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as given:
+        words = self.job.words_for(line.removesuffix(b"\r"))
+        with ExitStack() as files:
+            out = files.enter_context(tempfile.TemporaryFile())
+            stdin: int | IO[bytes] = subprocess.DEVNULL
             if self.job.takes_stdin:
-                given.write(line + b"\n")
-                given.seek(0)
-            stdin = given if self.job.takes_stdin else subprocess.DEVNULL
-            words = self.job.words_for(line.removesuffix(b"\r"))
+                stdin = files.enter_context(input_file(line + b"\n"))
             try:
                 process = await start(words, stdin=stdin, stdout=out, is_leader=True)
             except (OSError, ValueError) as exc:  # too long, or with a NUL
                 return getattr(exc, "strerror", None) or str(exc)
-            code = await self._until_end(process)
+            code: int | str
+            try:
+                code = await finished(process, self.job.timeout)
+            except TimeoutError:
+                code = f"ended after {span(self.job.timeout or 0)}"
             await self._show(out)
         return code
-
-    async def _until_end(self, process: asyncio.subprocess.Process) -> int | str:
-        try:
-            async with asyncio.timeout(self.job.timeout):
-                return await process.wait()
-        except TimeoutError:
-            return f"ended after {span(self.job.timeout or 0)}"
-        finally:
-            await end(process)
 
     async def _show(self, out: IO[bytes]) -> None:
         """Write the output of a child, not mixed with that of others."""

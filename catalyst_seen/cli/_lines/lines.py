@@ -75,7 +75,7 @@ class Lines:
                 data = self._read_block()
             except OSError as exc:
                 data = exc
-            with suppress(RuntimeError):  # the loop is closed: nobody reads any more
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._queue.put_nowait, data)
 
     def _read_block(self) -> bytes:

@@ -10,7 +10,8 @@ from catalyst_seen import AsyncSeenStore, LeaseLostError, SeenError, StoreError
 
 from ..._pause import pause
 from .._codes import Code, Failure
-from .elsewhere import lines
+from .._outlet import FIRST_BACKOFF, LONGEST_BACKOFF
+from .._output import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -25,7 +26,6 @@ LEASE = 10.0
 waits for its reader, its lease is renewed."""
 
 _RENEWAL = LEASE / 3
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 
 class Passing:
@@ -89,14 +89,14 @@ class Passing:
         await self.outlet.start(written)
 
     async def _confirm_what_arrives(self, writing: asyncio.Future[None]) -> None:
-        rest, renewal = _FIRST_PAUSE, self._time() + _RENEWAL
+        backoff, renewal = FIRST_BACKOFF, self._time() + _RENEWAL
         while True:
             has_no_reader = self.outlet.has_no_reader()
             if has_no_reader:  # then the write ends now, and all is counted
                 await asyncio.wait({writing})
             is_over = writing.done()
             if await self._confirm_arrived():
-                rest = _FIRST_PAUSE
+                backoff = FIRST_BACKOFF
             if not self._waiting:
                 return await writing
             if is_over:
@@ -106,8 +106,10 @@ class Passing:
             if self._time() > renewal:
                 await self._renew(self._waiting)
                 renewal = self._time() + _RENEWAL
-            await (pause(rest) if is_over else asyncio.wait({writing}, timeout=rest))
-            rest = min(2 * rest, _LONGEST_PAUSE)
+            await (
+                pause(backoff) if is_over else asyncio.wait({writing}, timeout=backoff)
+            )
+            backoff = min(2 * backoff, LONGEST_BACKOFF)
 
     async def _confirm_arrived(self) -> bool:
         """Confirm the lines that have arrived; were there any?"""
@@ -151,6 +153,6 @@ class Passing:
             await self._store.release_many(rest)
 
     def _failure(self, exc: StoreError) -> Failure:
-        passed = len(self._waiting)
-        what = f" {lines(passed)} passed and may not be marked: they may pass again."
-        return Failure(f"{exc}{what if passed else ''}", Code.UNAVAILABLE)
+        passed = counted(len(self._waiting), "line")
+        what = f" {passed} passed and may not be marked: they may pass again."
+        return Failure(f"{exc}{what if self._waiting else ''}", Code.UNAVAILABLE)

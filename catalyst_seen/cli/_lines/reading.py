@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from catalyst_seen import Verdict
+
 from .._codes import Code
-from .._output import printable
-from .elsewhere import Elsewhere
-from .elsewhere import lines as counted
+from .._output import counted, printable
 from .keys import text_of
 from .lines import MAX_LINE, Lines, hint_at_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from catalyst_seen import Claim, Sighting
+
     from .._settings import Settings
+    from .elsewhere import Elsewhere
     from .keys import LineKeys
 
 Keyed = tuple[str, bytes]
@@ -38,6 +41,14 @@ class Sink(Protocol):
         """Take lines, and be done with them, or keep them in ``elsewhere``."""
 
 
+def set_aside(sink: Sink, answer: Claim | Sighting, key: str, line: bytes) -> None:
+    """Keep a line whose key another process has; count one that is held."""
+    if answer.verdict is Verdict.IN_FLIGHT:
+        sink.elsewhere.keep(key, line, answer.retry_after)
+    elif answer.verdict is Verdict.HELD:
+        sink.held += 1
+
+
 async def handle_lines(
     settings: Settings,
     keys: LineKeys,
@@ -47,7 +58,7 @@ async def handle_lines(
     """Give the lines of standard input to a sink; set the exit code.
 
     Args:
-        settings: Say what is said.
+        settings: Where messages are written.
         keys: Finds the keys of the lines.
         sink: Takes them, as they come.
         last: Takes them after the end of the input, by default as before.
@@ -55,8 +66,7 @@ async def handle_lines(
     if hint := hint_at_terminal():
         settings.say(hint)
     lines, elsewhere = Lines(), sink.elsewhere
-    keyless: list[bytes] = []
-    number = 0
+    without_key, first_without = 0, b""
     while True:
         if elsewhere.is_full:
             await elsewhere.try_to_the_end(sink.take, settings.say)
@@ -66,12 +76,12 @@ async def handle_lines(
         if due := elsewhere.due():
             await sink.take(due)
         keyed, without = _keyed(block, keys)
-        number += len(without)
-        keyless += without[: 1 - len(keyless)]
+        without_key += len(without)
+        first_without = first_without or next(iter(without), b"")
         if keyed:
             await sink.take(keyed)
     await elsewhere.try_to_the_end(last or sink.take, settings.say)
-    _report(settings, sink, lines, keyless, number)
+    _report(settings, sink, lines, (without_key, first_without))
 
 
 def _keyed(block: list[bytes], keys: LineKeys) -> tuple[list[Keyed], list[bytes]]:
@@ -87,22 +97,29 @@ def _keyed(block: list[bytes], keys: LineKeys) -> tuple[list[Keyed], list[bytes]
 
 
 def _report(
-    settings: Settings, sink: Sink, lines: Lines, keyless: list[bytes], number: int
+    settings: Settings, sink: Sink, lines: Lines, without_key: tuple[int, bytes]
 ) -> None:
-    """Say which lines were not handled although they are not seen."""
+    """Say which lines were not handled although they are not seen.
+
+    Args:
+        settings: Where messages are written, and the exit code.
+        sink: What has taken the lines.
+        lines: The input, at its end.
+        without_key: How many lines had no key, and the first of them.
+    """
     reports = [
-        (number, "without a key, such as", keyless[0] if keyless else b""),
+        (without_key[0], "without a key, such as", without_key[1]),
         (lines.too_long, f"longer than {MAX_LINE >> 20} MiB:", lines.first_too_long),
     ]
     said = [
-        f"{counted(count)} {what} {printable(text_of(example[:_EXAMPLE]))}"
+        f"{counted(count, 'line')} {what} {printable(text_of(example[:_EXAMPLE]))}"
         for count, what, example in reports
         if count
     ]
     if sink.held:
-        said.append(f"{counted(sink.held)} held: catalyst-seen held shows them")
+        said.append(f"{counted(sink.held, 'line')} held: catalyst-seen held shows them")
     if sink.elsewhere:
-        kept = counted(len(sink.elsewhere))
+        kept = counted(len(sink.elsewhere), "line")
         said.append(f"{kept} in flight, in another process, or put off")
     for text in said:
         settings.say(f"not handled: {text}")

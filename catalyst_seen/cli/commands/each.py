@@ -107,7 +107,7 @@ async def command(
     its commands are ended. Exit code 4: some lines failed.
     """
     if "{}" not in words[0] and (problem := missing(words[0])):
-        raise Failure(f"each: {problem}")
+        raise Failure(f"each: {words[0]}: {problem.strerror}")
     job = Job(words, takes_stdin, timeout, retries, later, lease=lease, ttl=ttl_of(ttl))
     keys = LineKeys(part_of, ignores_case=ignore_case, trims=trim)
     async with opened(settings, create=True, purges=True) as store:

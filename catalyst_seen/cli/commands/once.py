@@ -15,7 +15,7 @@ from catalyst_seen import LeaseLostError, SeenError, StoreError, Verdict
 from .._children import how, missing, start
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._lines.leases import confirmed, renewed
+from .._leases import confirmed, renewed
 from .._output import local, printable
 from .._running import signals_to
 from .._settings import Settings, pass_settings, talk
@@ -96,7 +96,7 @@ async def command(
     store, and if another process took the key meanwhile: CMD is never ended for that.
     """
     if problem := missing(words[0]):
-        _not_started(settings, problem)
+        _not_started(settings, words[0], problem)
         return
     async with opened(settings, create=True, purges=True) as opened_store:
         store = opened_store.namespace(namespace or "")
@@ -109,10 +109,10 @@ async def command(
             await _refuse(settings, store, claim)
 
 
-def _not_started(settings: Settings, problem: str) -> None:
-    is_there = "not found" not in problem and "No such file" not in problem
-    settings.code = Code.NOT_EXECUTABLE if is_there else Code.NOT_FOUND
-    talk(f"once: {problem}")
+def _not_started(settings: Settings, word: str, problem: OSError) -> None:
+    is_missing = isinstance(problem, FileNotFoundError)
+    settings.code = Code.NOT_FOUND if is_missing else Code.NOT_EXECUTABLE
+    talk(f"once: {word}: {problem.strerror}")
 
 
 async def _refuse(settings: Settings, store: AsyncSeenStore, claim: Claim) -> None:
@@ -142,7 +142,7 @@ async def _run(
         code = await _code_of(claim, words, lease)
     except OSError as exc:
         await claim.release(error=f"{words[0]}: {exc.strerror}")
-        return _not_started(settings, f"{words[0]}: {exc.strerror}")
+        return _not_started(settings, words[0], exc)
     except BaseException as exc:
         with suppress(SeenError):
             await claim.release(error=exc)

@@ -24,6 +24,10 @@ _COLUMNS: dict[str, Kind] = {
 }
 
 
+_SOON = 1.0
+"""A time between polls that is shorter than what any source asks for."""
+
+
 @declare(
     "test",
     examples=[
@@ -59,8 +63,7 @@ async def command(settings: Settings, word: str) -> None:
     if poll.error or poll.listing is None:
         problem = f"{name_of(feed)}: {advice(poll.error or 'there is no listing')}"
         raise Failure(problem, Code.SOME_FAILED)
-    pause = poll.next_at - poll.at if poll.next_at else 0.0
-    for line in report(poll, pause):
+    for line in report(poll):
         settings.say(line)
     with Rows(settings, _COLUMNS) as rows:
         for entry in poll.listing.entries:
@@ -72,7 +75,3 @@ async def command(settings: Settings, word: str) -> None:
                 recipe=entry.recipe,
                 key=entry.key,
             )
-
-
-_SOON = 1.0
-"""A time between polls that is shorter than what any source asks for."""

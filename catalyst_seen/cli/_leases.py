@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from catalyst_seen import Claim, LeaseLostError, StoreError
 
-from ..._pause import pause
+from .._pause import pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,9 +52,9 @@ async def confirmed(claim: Claim) -> None:
         LeaseLostError: Another process has taken it.
         StoreError: The store was away for too long.
     """
-    for rest in _PATIENCE:
+    for backoff in _PATIENCE:
         try:
             return await claim.confirm()
         except StoreError:
-            await pause(rest)
+            await pause(backoff)
     return await claim.confirm()
