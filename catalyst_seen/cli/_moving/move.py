@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from catalyst_seen.transfer import Difference, Transfer, count
 
+from .._asking import enter_pressed, is_a_person_there
 from .._codes import Code, Failure
 from .._output import Rows, progress
 from .._settings import talk
 from .._stores import NoStoreError, address_of, opened
-from .enter import enter_pressed, is_a_person_there
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

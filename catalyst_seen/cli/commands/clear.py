@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from .._asking import confirmed
 from .._codes import Code
 from .._commands import command as declare
-from .._records.asking import confirmed
 from .._records.whole import counted, in_words, show_all, source_of, tell_names
 from .._settings import Settings, pass_settings
 from .._spoken import keys, quoted

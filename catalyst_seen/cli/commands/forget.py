@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .._asking import confirmed
 from .._codes import Code
 from .._commands import command as declare
 from .._output import progress
-from .._records.asking import confirmed
 from .._records.lookup import chunks
 from .._records.matching import Chosen, chosen, show
 from .._settings import Settings, pass_settings
