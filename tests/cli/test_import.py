@@ -256,7 +256,9 @@ def test_files_that_cannot_be_read(on_file: Tool) -> None:
         done = on_file.run("import", name)
         assert (done.code, len(done.err.splitlines())) == (2, 1)
         assert "\x1b" not in done.err
-    assert on_file.shell("catalyst-seen import - <&-").code == 2
+    done = on_file.shell("catalyst-seen import - <&-")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "standard input is closed: name a file" in done.err
     for given in ("", "\n\n"):
         done = on_file.run("import", "-", given=given)
         assert done.code == 0
