@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from .._codes import Failure
+from .._codes import Code, Failure
 from .._output import printable
 from .._standard_files import is_input_closed
 from .._threads import in_thread
@@ -56,7 +56,7 @@ class Input:
 
     @property
     def version(self) -> tuple[int, int]:
-        """What differs after somebody has written to the file."""
+        """The size and the time of the last write: a write changes them."""
         found = os.fstat(self.file.fileno())
         return found.st_size, found.st_mtime_ns
 
@@ -98,6 +98,15 @@ class Input:
                         " characters: this is no file of lines"
                     )
                 yield line
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Name the input in the errors of what reads it."""
+    try:
+        yield
+    except Failure as exc:
+        raise Failure(f"{name}: {exc.message}", Code(exc.code)) from exc
 
 
 async def open_input(name: str) -> Input:
