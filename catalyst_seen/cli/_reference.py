@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from ._commands import CODES, SECTIONS, Command, Commands
+from ._commands import CODES, SECTIONS, Commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ def texts() -> dict[str, list[Text]]:
     assert isinstance(tool, Commands)  # noqa: S101 - for the type
     context = _context(tool)
     return {
-        title: [_text(found, context) for found in _found(tool, context, names)]
+        title: [_text(_found(tool, context, name), context) for name in names]
         for title, names in SECTIONS.items()
     }
 
@@ -99,13 +99,10 @@ def write(folder: Path) -> None:
     (folder / "catalyst-seen.1").write_text(man_page(), encoding="utf-8")
 
 
-def _found(
-    tool: Commands, context: click.Context, names: tuple[str, ...]
-) -> Iterator[Command]:
-    for name in names:
-        found = tool.get_command(context, name)
-        if isinstance(found, Command):
-            yield found
+def _found(tool: Commands, context: click.Context, name: str) -> click.Command:
+    found = tool.get_command(context, name)
+    assert found is not None  # noqa: S101 - for the type
+    return found
 
 
 def _tool() -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._output import local
+from ._output import counted, local
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,14 +38,19 @@ def quoted(key: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]}…{text[-1]}"
 
 
+def called(name: str) -> str:
+    """Return what a namespace is called; the default one has no name."""
+    return f"the namespace {quoted(name)}" if name else "the default namespace"
+
+
 def in_namespace(name: str) -> str:
     """Return where a key is."""
-    return f"in the namespace {quoted(name)}" if name else "in the default namespace"
+    return f"in {called(name)}"
 
 
 def keys(count: int) -> str:
     """Return a number of keys."""
-    return f"{count:,} key" if count == 1 else f"{count:,} keys"
+    return counted(count, "key")
 
 
 def by_state(counts: Mapping[str, int]) -> str:

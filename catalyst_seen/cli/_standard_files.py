@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import sys
@@ -27,6 +28,11 @@ def keep_closed_files_closed() -> None:
         except OSError:
             os.open(os.devnull, flag)  # gets the lowest number that is free
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def is_input_closed() -> bool:
+    """Has the caller closed standard input, or given it a file that is only written?"""
+    return fcntl.fcntl(0, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
 
 
 def drop_output() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -92,6 +93,13 @@ def address_of(store: AsyncSeenStore) -> str:
     if not is_redis or prefix == SeenStoreConfig.prefix:
         return location
     return f"{location}#{quote(prefix, safe=':')}"
+
+
+def is_file_of(store: AsyncSeenStore, path: str | Path) -> bool:
+    """Is a path that of the file of a store, which need not be open?"""
+    with suppress(OSError):
+        return Path(path).samefile(store.location)
+    return False
 
 
 @asynccontextmanager

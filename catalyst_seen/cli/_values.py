@@ -15,6 +15,8 @@ import click
 from catalyst_seen import InvalidKeyError
 
 from .._validation import (
+    MAX_TIMESTAMP,
+    YEAR_2000,
     check_key,
     check_namespace,
     check_note,
@@ -110,6 +112,11 @@ def problem_of(name: str, text: str, note: str | None) -> str | None:
     except InvalidKeyError as exc:
         return exc.problem
     return None
+
+
+def is_instant(seconds: float) -> bool:
+    """Can seconds since 1970 be when a key was seen: not before 2000?"""
+    return YEAR_2000 <= seconds < MAX_TIMESTAMP
 
 
 def instant(text: str) -> float:

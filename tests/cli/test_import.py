@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ..support import sqlite_files
 from ..support.tool import Tool
 from .conftest import open_store
 
@@ -256,7 +257,9 @@ def test_files_that_cannot_be_read(on_file: Tool) -> None:
         done = on_file.run("import", name)
         assert (done.code, len(done.err.splitlines())) == (2, 1)
         assert "\x1b" not in done.err
-    assert on_file.shell("catalyst-seen import - <&-").code == 2
+    done = on_file.shell("catalyst-seen import - <&-")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "standard input is closed: name a file" in done.err
     for given in ("", "\n\n"):
         done = on_file.run("import", "-", given=given)
         assert done.code == 0
@@ -294,18 +297,10 @@ def _waits_for_input(pid: int) -> bool:
     return len([*Path(f"/proc/{pid}/task").iterdir()]) > 1
 
 
-def make_table(path: Path, *statements: str) -> None:
-    """Make a SQLite file."""
-    with closing(sqlite3.connect(path)) as db:
-        for statement in statements:
-            db.execute(statement)
-        db.commit()
-
-
 def test_sqlite_tables(tool: Tool) -> None:
     """A column of a table is read; without names the error proposes them."""
     path = tool.folder / "bot.db"
-    make_table(
+    sqlite_files.write(
         path,
         "CREATE TABLE items (title, guid, at)",
         f"INSERT INTO items VALUES ('t', 'a', '{ISO}'), ('u', 7, {AT})",
@@ -328,7 +323,7 @@ def test_sqlite_tables(tool: Tool) -> None:
 def test_old_store_is_not_changed(on_file: Tool) -> None:
     """A file of the old store is imported with its dates, and stays as it is."""
     path = on_file.folder / "old.sqlite"
-    make_table(
+    sqlite_files.write(
         path,
         "PRAGMA journal_mode = WAL",
         "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)",
@@ -348,13 +343,22 @@ def test_old_store_is_not_changed(on_file: Tool) -> None:
     assert "catalyst-seen move" in done.err
 
 
+def test_store_is_no_input(on_file: Tool) -> None:
+    """The file of the store is recognised, also where its URL has an escape."""
+    on_file.run("--store", "my store.db", "import", "-", given="a\n")
+    for store in ("my store.db", "sqlite:///my%20store.db"):
+        done = on_file.run("--store", store, "import", "my store.db", "--table", "seen")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "my store.db: is the store itself" in done.err
+
+
 def test_database_of_others(on_file: Tool) -> None:
     """Rows of a running writer are read as committed; a locked or damaged file, not."""
     folder = on_file.folder
     create = "CREATE TABLE seen (id TEXT PRIMARY KEY, ts INTEGER NOT NULL)"
     insert = f"INSERT INTO seen VALUES ('a', {AT})"
-    make_table(folder / "wal.db", "PRAGMA journal_mode = WAL", create)
-    make_table(folder / "locked.db", create, insert)
+    sqlite_files.write(folder / "wal.db", "PRAGMA journal_mode = WAL", create)
+    sqlite_files.write(folder / "locked.db", create, insert)
     with (
         closing(sqlite3.connect(folder / "wal.db", isolation_level=None)) as writer,
         closing(sqlite3.connect(folder / "locked.db")) as locker,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from catalyst_seen import SeenStore
 from catalyst_seen.feeds import Entry
 
+from ..support import sqlite_files
 from ..support.tool import Tool
 from .conftest import open_store
 from .states import STATES, fill, records_of
@@ -89,20 +92,12 @@ def test_old_key(on_file: Tool) -> None:
     """A key with a line break, which only older versions made, is found and near."""
     with open_store(on_file) as store:
         store.mark_seen("line")
-    _rename_row(on_file, "line", "line\n")
+    rename = "UPDATE seen SET key = ? WHERE key = ?"
+    sqlite_files.write(Path(on_file.store), rename, rows=[("line\n", "line")])
     assert on_file.run("why", "line\n").rows[0]["state"] == "seen"
     done = on_file.run("why", "line")
     assert done.code == 1
     assert "'line\\n' in the default namespace (a blank or a line break" in done.err
-
-
-def _rename_row(tool: Tool, old: str, new: str) -> None:
-    import sqlite3
-    from contextlib import closing
-
-    with closing(sqlite3.connect(tool.store)) as db:
-        db.execute("UPDATE seen SET key = ? WHERE key = ?", (new, old))
-        db.commit()
 
 
 @pytest.mark.parametrize("width", [40, 200])

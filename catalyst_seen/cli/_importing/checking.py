@@ -5,24 +5,19 @@ from __future__ import annotations
 import json
 import math
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..._pause import pause
-from .._codes import Code, Failure
 from .._output import printable
 from .._values import problem_of
 from .dates import instant_of
-from .entries import UNSET, Number
+from .entries import UNSET, Number, pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .entries import Entry, Source
 
-_PAGE = 2_000
 _SHOWN = 10
 _AHEAD = 86_400.0  # of a clock in another zone
 _SURROGATES = "\udc80", "\udcff"
@@ -174,22 +169,10 @@ async def check(
 ) -> Findings:
     """Check every entry of a source; other tasks run between."""
     findings = Findings()
-    entries = source.entries()
-    while page := list(islice(entries, _PAGE)):
+    async for page in pages(source, advance):
         for entry in page:
             findings.add(entry, source, terms)
-        advance(len(page))
-        await pause(0)
     return findings
-
-
-@contextmanager
-def named(name: str) -> Iterator[None]:
-    """Name the input in the errors of what reads it."""
-    try:
-        yield
-    except Failure as exc:
-        raise Failure(f"{name}: {exc.message}", Code(exc.code)) from exc
 
 
 def _own_expiry(value: object) -> float | None:
@@ -233,7 +216,7 @@ def _note(value: object) -> str:
 
 
 def _explained(key: str, problem: str) -> str:
-    """Return a problem of a key, in the words of who has a file."""
+    """Return a problem of a key, and how to convert a file that is not UTF-8."""
     if any(_SURROGATES[0] <= c <= _SURROGATES[1] for c in key):
         return "is no UTF-8: convert it first, such as by iconv -f LATIN1 -t UTF-8"
     return printable(problem)

@@ -7,10 +7,9 @@ import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
+from .._values import is_instant
 from .entries import Number
 
-YEAR_2000 = 946_684_800.0
-_YEAR_10000 = 253_402_300_800.0
 _MILLISECONDS = 1e11  # as seconds it is the year 5138, as milliseconds 1973
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 
@@ -28,7 +27,7 @@ def instant_of(value: object) -> float | None:
         found = _instant(value)
     except (ValueError, OverflowError, OSError):
         return None
-    return found if found is not None and YEAR_2000 <= found < _YEAR_10000 else None
+    return found if found is not None and is_instant(found) else None
 
 
 def _instant(value: object) -> float | None:
@@ -39,7 +38,7 @@ def _instant(value: object) -> float | None:
     text = value.strip()
     if _NUMBER.fullmatch(text):
         instant = _of_number(float(text))
-        if instant >= YEAR_2000:
+        if is_instant(instant):
             return instant
     return _of_text(text).timestamp()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .entries import Entry, Fields
     from .inputs import Input
 
-MAX_SIZE = 512 * 1024 * 1024
+_MAX_SIZE = 512 * 1024 * 1024
 """The largest document in bytes: it takes several times that in memory."""
 
 
@@ -42,10 +42,10 @@ class Document:
 
     @cached_property
     def _value(self) -> object:
-        if self.read.size > MAX_SIZE:
+        if self.read.size > _MAX_SIZE:
             raise Failure(
                 f"is a JSON document of {self.read.size:,} bytes, and"
-                f" at most {MAX_SIZE:,} are read at once: make JSON Lines of it, as"
+                f" at most {_MAX_SIZE:,} are read at once: make JSON Lines of it, as"
                 " jq -c '.[]' does"
             )
         with self.read.text() as reader:

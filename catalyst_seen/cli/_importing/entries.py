@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ..._pause import pause
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 UNSET = "unset"
 """The expiry of an entry that says nothing about it."""
+
+_PAGE = 2_000
+"""Entries that are checked or written together."""
 
 
 class Number(str):
@@ -62,6 +68,25 @@ class Source(Protocol):
         Raises:
             Failure: The source cannot be read on.
         """
+
+
+async def pages(
+    source: Source, advance: Callable[[int], None]
+) -> AsyncIterator[list[Entry]]:
+    """Yield the entries of a source page by page; other tasks run between.
+
+    Args:
+        source: The source.
+        advance: Called with the size of each page, when its caller is done with it.
+
+    Raises:
+        Failure: The source cannot be read on.
+    """
+    entries = source.entries()
+    while page := list(islice(entries, _PAGE)):
+        yield page
+        advance(len(page))
+        await pause(0)
 
 
 class Fields(NamedTuple):

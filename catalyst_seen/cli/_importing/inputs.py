@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import stat
-import sys
 import tempfile
-import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING
 
-from .._codes import Failure
+from .._codes import Code, Failure
 from .._output import printable
+from .._standard_files import is_input_closed
+from .._threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-T = TypeVar("T")
+    from collections.abc import Iterator
 
 MAX_LINE = 16 * 1024 * 1024
 """The characters of the longest line: an entry of a feed is far below."""
@@ -58,7 +56,7 @@ class Input:
 
     @property
     def version(self) -> tuple[int, int]:
-        """What differs after somebody has written to the file."""
+        """The size and the time of the last write: a write changes them."""
         found = os.fstat(self.file.fileno())
         return found.st_size, found.st_mtime_ns
 
@@ -102,6 +100,15 @@ class Input:
                 yield line
 
 
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Name the input in the errors of what reads it."""
+    try:
+        yield
+    except Failure as exc:
+        raise Failure(f"{name}: {exc.message}", Code(exc.code)) from exc
+
+
 async def open_input(name: str) -> Input:
     """Open a file, or standard input where the name is ``-``.
 
@@ -110,11 +117,11 @@ async def open_input(name: str) -> Input:
     Raises:
         Failure: It cannot be read.
     """
-    if name == "-" and sys.stdin is None:
+    if name == "-" and is_input_closed():
         raise Failure("standard input is closed: name a file, or pipe something in")
     shown = "standard input" if name == "-" else printable(name)
     try:
-        return await _in_daemon(lambda: _opened(name, shown))
+        return await in_thread(partial(_opened, name, shown))
     except OSError as exc:
         raise Failure(f"{shown}: {exc.strerror or exc}") from exc
 
@@ -145,29 +152,3 @@ def _spooled(pipe: IO[bytes]) -> IO[bytes]:
             copy.write(page)
     copy.seek(0)
     return copy
-
-
-async def _in_daemon(function: Callable[[], T]) -> T:
-    """Call a function in a thread that does not keep the process from ending."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type] # there is no error
-
-    def work() -> None:
-        outcome: tuple[T | None, Exception | None]
-        try:
-            outcome = function(), None
-        except Exception as exc:  # noqa: BLE001 - raised where it is awaited
-            outcome = None, exc
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(finish, *outcome)
-
-    threading.Thread(target=work, daemon=True).start()
-    return await done

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .._codes import Code, Failure
-from .._output import progress, span
+from .._output import counted, progress, span
 from .._settings import talk
 from .._stores import NoStoreError, opened
 from .checking import Findings, check
@@ -97,7 +97,7 @@ class Job:
                 " without, or export one of them"
             )
         say = self.settings.say
-        say(f"{self.read.name}: {self.source.kind}, {_counted(findings)}")
+        say(f"{self.read.name}: {self.source.kind}, {_with_dates(findings)}")
         for state, count in findings.left_out.items():
             say(_left_out(state, count))
         if findings.undatable:
@@ -113,8 +113,8 @@ class Job:
             talk(f"{self.read.name}: {problem}")
         more = findings.bad - len(findings.problems)
         rest = f", {more:,} more than are shown" if more else ""
-        keys = "key" if findings.bad == 1 else "keys"
-        raise Failure(f"{findings.bad:,} bad {keys}{rest}: nothing is imported")
+        bad = counted(findings.bad, "bad key")
+        raise Failure(f"{bad}{rest}: nothing is imported")
 
     def _over(self, findings: Findings) -> str:
         """Say how many keys would be unseen at once."""
@@ -130,9 +130,8 @@ class Job:
         )
 
 
-def _counted(findings: Findings) -> str:
-    keys = "key" if findings.keys == 1 else "keys"
-    count = f"{findings.keys:,} {keys}"
+def _with_dates(findings: Findings) -> str:
+    count = counted(findings.keys, "key")
     if not findings.dated:
         return count
     if findings.dated == findings.keys:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .entries import Fields
     from .inputs import Input
 
-DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number)
+_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number)
 """Reads numbers as they are written; what is not finite is a float."""
 
 
@@ -27,7 +27,7 @@ def decode(text: str) -> object:
         ValueError: It is none.
     """
     try:
-        value: object = DECODER.decode(text)
+        value: object = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     return value

@@ -10,10 +10,9 @@ import asyncio
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..._pause import pause
+from .entries import pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
     from .checking import Item, Terms
     from .entries import Entry, Source
-
-PAGE = 2_000
-"""Keys that are written together."""
 
 _CLOSE = 0.001  # seconds: databases and exports round instants
 _LEAST, _MOST = 0.001, 36_525 * 86_400.0  # the bounds of a TTL
@@ -63,12 +59,9 @@ async def write(
 ) -> Written:
     """Mark the keys of a source that has been checked."""
     written = Written()
-    entries = source.entries()
-    while page := list(islice(entries, PAGE)):
+    async for page in pages(source, advance):
         for namespace, items in _merged(page, target.terms, written).items():
             await _write_page(namespace, items, target, written)
-        advance(len(page))
-        await pause(0)
     return written
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from catalyst_seen.transfer import Difference, Transfer, count
 
+from .._asking import enter_pressed, is_a_person_there
 from .._codes import Code, Failure
-from .._output import Rows, progress
+from .._output import Rows, counted, progress
+from .._records.lookup import has_keys
 from .._settings import talk
 from .._stores import NoStoreError, address_of, opened
-from .enter import enter_pressed, is_a_person_there
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,9 +57,9 @@ class Move:
             )
         if done.changed:
             raise Failure(
-                f"{done.changed:,} rows changed during the comparison: a program still"
-                f" writes to {address_of(self._source)}. Stop it, and repeat this with"
-                " --stopped; nothing is lost",
+                f"{counted(done.changed, 'row')} changed during the comparison: a"
+                f" program still writes to {address_of(self._source)}. Stop it, and"
+                " repeat this with --stopped; nothing is lost",
                 Code.NO,
             )
         return done.source
@@ -80,10 +81,11 @@ class Move:
         with progress(self._settings, name, total) as self._show:
             done = await work()
         seconds = time.monotonic() - started
-        changes = done.earlier + done.changed
+        keys = counted(done.source.keys, "key")
+        changes = counted(done.earlier + done.changed, "change")
+        speed = self._rows / max(seconds, 0.001)
         self._settings.say(
-            f"{name}: {done.source.keys:,} keys, {changes:,} changes in"
-            f" {seconds:.1f} s ({self._rows / max(seconds, 0.001):,.0f} rows/s)"
+            f"{name}: {keys}, {changes} in {seconds:.1f} s ({speed:,.0f} rows/s)"
         )
         return done
 
@@ -100,7 +102,7 @@ class Move:
                 Code.NO,
             )
         while True:
-            # Also with --quiet: who is not asked, does not answer.
+            # Also with --quiet: the command waits for the answer.
             talk(f"stop every program that uses {where}, then press Enter")
             if not await enter_pressed():
                 raise Failure("not confirmed; the same command goes on later", Code.NO)
@@ -133,9 +135,9 @@ async def verify(
             rows.add(**found._asdict())
 
         done = await Transfer(source, target, advance, address_of).compare(report)
-    what = f"{done.source.keys:,} keys and {done.source.sources:,} sources"
-    how = f"{done.changed:,} differences" if done.changed else "equal"
-    settings.say(f"{what}: {how}")
+    keys, sources = done.source.keys, done.source.sources
+    how = counted(done.changed, "difference") if done.changed else "equal"
+    settings.say(f"{counted(keys, 'key')} and {counted(sources, 'source')}: {how}")
     return not done.changed
 
 
@@ -152,9 +154,7 @@ async def rehearse(settings: Settings, source: AsyncSeenStore, to: str) -> Conte
 
 async def check_not_empty(source: AsyncSeenStore) -> None:
     """Refuse a store without anything: a wrong name has it, and would be moved."""
-    async for _ in source.records(namespace=None):
-        return
-    if await source.sources():
+    if await has_keys(source, None) or await source.sources():
         return
     raise Failure(
         f"{address_of(source)} has nothing to move; a # and a name after a URL is the"

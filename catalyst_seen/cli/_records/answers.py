@@ -42,7 +42,7 @@ def answer_for(record: Record | None, now: float, *, has_source: bool) -> Answer
         return Answer(Verdict.NEW, reason, 1)
     if record.state == "seen":
         reason = f"it was marked on {local(record.last_seen)}"
-        return Answer(Verdict.DUPLICATE, f"{reason} and {end_of(record, has_source)}")
+        return Answer(Verdict.DUPLICATE, f"{reason} and {_end_of(record, has_source)}")
     following = record.attempt + 1
     if record.state == "pending":
         reason = f"it was listed on {local(record.last_seen)}, and is not handled yet"
@@ -59,7 +59,7 @@ def answer_for(record: Record | None, now: float, *, has_source: bool) -> Answer
     return Answer(Verdict.RETRY, reason, following)
 
 
-def end_of(record: Record, has_source: bool) -> str:  # noqa: FBT001 - a fact
+def _end_of(record: Record, has_source: bool) -> str:  # noqa: FBT001 - a fact
     """Return until when a key stays seen, as the end of a sentence."""
     if record.expires_at is not None:
         return f"expires on {local(record.expires_at)}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import threading
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from .._codes import Failure
+from .._standard_files import is_input_closed
+from .._threads import in_thread
 from .._values import key
 
 if TYPE_CHECKING:
@@ -41,34 +41,17 @@ async def all_keys(settings: Settings, words: Sequence[str]) -> list[str]:
 
 async def _keys_of_stdin(settings: Settings) -> list[str]:
     """Read the keys in a thread of its own, so that a signal ends the command."""
-    if sys.stdin is None:
+    if is_input_closed():
         raise Failure("standard input is closed: it should have keys, one a line")
     if sys.stdin.isatty():
         settings.say("reading keys from the terminal, one a line; Ctrl-D ends it")
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[list[str]] = loop.create_future()
+    return await in_thread(_read_keys)
 
-    def settle(keys: list[str], problem: Exception | None) -> None:
-        if result.done():
-            return
-        if problem is None:
-            result.set_result(keys)
-        else:
-            result.set_exception(problem)
 
-    def read() -> None:
-        keys: list[str] = []
-        problem: Exception | None = None
-        try:
-            # The end of the process would wait for the lock of sys.stdin's own buffer.
-            with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
-                keys += _keys_in(_lines(stream))
-        except (Failure, OSError) as exc:
-            problem = exc
-        loop.call_soon_threadsafe(settle, keys, problem)
-
-    threading.Thread(target=read, daemon=True).start()
-    return await result
+def _read_keys() -> list[str]:
+    # The end of the process would wait for the lock of sys.stdin's own buffer.
+    with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
+        return [*_keys_in(_lines(stream))]
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:

@@ -20,6 +20,13 @@ async def names_of(store: AsyncSeenStore, namespace: str | None) -> list[str]:
     return await store.namespaces() if namespace is None else [namespace]
 
 
+async def has_keys(store: AsyncSeenStore, namespace: str | None) -> bool:
+    """Has a namespace a key, or any of all if it is ``None``?"""
+    async for _ in store.records(namespace=namespace):
+        return True
+    return False
+
+
 async def find(
     store: AsyncSeenStore, key: str, namespaces: Iterable[str]
 ) -> list[Record]:

@@ -51,10 +51,12 @@ async def chosen(
         state: Only keys in this state.
     """
     found: dict[Chosen, None] = {}
+    names = await names_of(store, namespace)
     for pattern in dict.fromkeys(patterns):
         has_any = False
         is_key = is_exact or not is_glob(pattern)
-        async for record in _matching(settings, store, pattern, namespace, is_key):
+        records = _matching(settings, store, pattern, namespace, names, is_key=is_key)
+        async for record in records:
             if state in {None, record.state}:
                 has_any = True
                 found[Chosen(record.namespace, record.key, record.state)] = None
@@ -77,9 +79,11 @@ async def _matching(
     store: AsyncSeenStore,
     pattern: str,
     namespace: str | None,
-    is_key: bool,  # noqa: FBT001 - a fact about the pattern
+    names: Sequence[str],
+    *,
+    is_key: bool,
 ) -> AsyncIterator[Record]:
-    records = await find(store, pattern, await names_of(store, namespace))
+    records = await find(store, pattern, names)
     for record in records:
         yield record
     if is_key:

@@ -34,7 +34,7 @@ WAITING_COLUMNS: Mapping[str, Kind] = {
     "error": "text",
     "note": "note",
 }
-"""The columns of records that wait for somebody."""
+"""The columns of records that are pending, released or held."""
 
 CHANGE_COLUMNS: Mapping[str, Kind] = {
     "namespace": "text",
@@ -59,6 +59,6 @@ def waiting_since(record: Record) -> float:
 
 
 def waiting_row(record: Record, now: float) -> dict[str, Any]:
-    """Return the values of a record that waits for somebody."""
+    """Return the values of a record that is pending, released or held."""
     age = max(round(now - waiting_since(record), 3), 0)
     return {**row_of(record, WAITING_COLUMNS), "age": age}

@@ -1,4 +1,4 @@
-"""What ``pending`` and ``held`` list: the keys that wait for somebody."""
+"""What ``pending`` and ``held`` list: the keys that wait to be handled or resolved."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from .._output import Rows
-from .._spoken import by_state, keys, quoted
-from .matching import Chosen
-from .rows import CHANGE_COLUMNS
+from .._spoken import by_state, called, keys, quoted
+from .rows import CHANGE_COLUMNS, row_of
 from .states import counted_by_state
 
 if TYPE_CHECKING:
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
 
 async def source_of(store: AsyncSeenStore, namespace: str) -> Source | None:
-    """Return the source of a namespace; the default one has none."""
+    """Return the source of a namespace; the default namespace has none."""
     return await store.source(namespace=namespace) if namespace else None
 
 
-async def counted(
+async def count_states(
     store: AsyncSeenStore, namespace: str | None
 ) -> tuple[int, dict[str, int]]:
     """Return how many keys there are, and how many in each state."""
@@ -44,8 +43,7 @@ async def show_all(
     """Write every key that a command would change, one by one as they are read."""
     with Rows(settings, CHANGE_COLUMNS) as rows:
         async for record in store.records(namespace=namespace):
-            one = Chosen(record.namespace, record.key, record.state)
-            rows.add(**one._asdict())
+            rows.add(**row_of(record, CHANGE_COLUMNS))
 
 
 async def tell_names(settings: Settings, store: AsyncSeenStore, namespace: str) -> None:
@@ -55,5 +53,4 @@ async def tell_names(settings: Settings, store: AsyncSeenStore, namespace: str) 
         name for name in names if name.casefold() == namespace.casefold()
     ]
     hint = f"; near: {', '.join(map(quoted, near))}" if near else ""
-    which = f"the namespace {quoted(namespace)}" if namespace else "the default one"
-    settings.say(f"{which} has no keys and no source{hint}")
+    settings.say(f"{called(namespace)} has no keys and no source{hint}")

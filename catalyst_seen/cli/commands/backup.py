@@ -10,7 +10,7 @@ from catalyst_seen import AsyncSeenStore
 
 from .._codes import Code
 from .._commands import command as declare
-from .._output import Rows
+from .._output import Rows, counted
 from .._settings import Settings, pass_settings
 from .._stores import configuration, opened
 
@@ -46,7 +46,7 @@ async def command(settings: Settings, file: str) -> None:
         ) as rows:
             rows.add(file=copy.location, keys=copied, bytes=report.file_bytes)
     if copied != keys:
-        settings.say(f"the store has changed meanwhile: {keys:,} keys")
+        settings.say(f"the store has changed meanwhile: {counted(keys, 'key')}")
     for problem in report.integrity:
         settings.say(f"the copy is damaged, and so is the store: {problem}")
         settings.code = Code.NO

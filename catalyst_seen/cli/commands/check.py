@@ -22,7 +22,7 @@ _LONGEST = 300
 @declare(
     "check",
     examples=[
-        ("catalyst-seen check || echo 'the store needs somebody'", "for a monitor"),
+        ("catalyst-seen check || echo 'the store has a problem'", "for a monitor"),
         ("catalyst-seen check --full", "compare every row with every index"),
     ],
 )

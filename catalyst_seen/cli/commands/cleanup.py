@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .._commands import command as declare
-from .._output import Rows
-from .._records.matching import Chosen
-from .._records.rows import CHANGE_COLUMNS
+from .._output import Rows, counted
+from .._records.rows import CHANGE_COLUMNS, row_of
 from .._records.whole import source_of
 from .._settings import Settings, pass_settings
 from .._spoken import keys
@@ -66,8 +65,8 @@ async def command(
             return
         removed = await store.cleanup_old_entries(days, namespace=namespace)
     settings.say(
-        f"{removed:,} {'row' if removed == 1 else 'rows'} removed; what is claimed,"
-        " held, or was listed by a source stays"
+        f"{counted(removed, 'row')} removed; what is claimed, held, or was listed by a"
+        " source stays"
     )
 
 
@@ -92,7 +91,7 @@ async def _foretell(
             if record.expires_at is None and is_listing[name]:
                 counts["unsure"] += 1
                 continue
-            rows.add(**Chosen(name, record.key, record.state)._asdict())
+            rows.add(**row_of(record, CHANGE_COLUMNS))
     settings.say(f"would remove {keys(rows.count)}, and rows that have expired")
     if counts["unsure"]:
         settings.say(

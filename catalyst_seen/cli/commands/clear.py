@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
+from .._asking import confirmed
 from .._codes import Code
 from .._commands import command as declare
-from .._records.asking import confirmed
-from .._records.whole import counted, in_words, show_all, source_of, tell_names
+from .._records.whole import count_states, in_words, show_all, source_of, tell_names
 from .._settings import Settings, pass_settings
-from .._spoken import keys, quoted
+from .._spoken import called, keys
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE, YES
 
@@ -41,20 +41,20 @@ async def command(
 
     It is as if it had never been used: what it had handled is new again, claims are
     lost, and the next listing of its source is a baseline. Name the namespace with -n;
-    -n '' is the default one. Without a terminal it needs --yes.
+    -n '' is the default namespace. Without a terminal it needs --yes.
 
     Exit code: 0 if it was cleared, 1 if there was nothing.
     """
     if (namespace is None) is not has_all:
         raise click.UsageError("name what to clear: -n NAME (-n '' too), or --all")
     async with opened(settings) as store:
-        total, states = await counted(store, namespace)
+        total, states = await count_states(store, namespace)
         source = None if namespace is None else await source_of(store, namespace)
         if not total and not source and namespace is not None:
             await tell_names(settings, store, namespace)
             settings.code = Code.NO
             return
-        where = "every namespace" if namespace is None else _called(namespace)
+        where = "every namespace" if namespace is None else called(namespace)
         what = f"{in_words(total, states)} of {where}"
         if dry_run:
             await show_all(settings, store, namespace)
@@ -63,7 +63,3 @@ async def command(
         await confirmed(f"clear {what}, so that {_AFTER}", has_yes=yes)
         done = await store.clear(namespace=namespace)
     settings.say(f"cleared {keys(done)} of {where}; {_AFTER}")
-
-
-def _called(namespace: str) -> str:
-    return f"the namespace {quoted(namespace)}" if namespace else "the default one"

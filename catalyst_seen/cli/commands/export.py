@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO, get_args
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -14,17 +13,16 @@ from .._commands import command as declare
 from .._moving import export_lines
 from .._moving.new_file import new_file
 from .._moving.sorted_lines import SortedLines
-from .._output import progress
+from .._output import counted, progress
+from .._records.states import STATES
 from .._settings import Settings, pass_settings
-from .._stores import opened
+from .._stores import is_file_of, opened
 from .._values import NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from catalyst_seen import AsyncSeenStore
-
-State = Literal["seen", "claimed", "released", "pending", "held"]
+    from .._records.states import State
 
 
 @declare(
@@ -41,7 +39,7 @@ State = Literal["seen", "claimed", "released", "pending", "held"]
 @NAMESPACE
 @click.option(
     "--state",
-    type=click.Choice(get_args(State)),
+    type=click.Choice(STATES),
     help="Only keys in this state. Default: all that are not unseen.",
 )
 @click.option(
@@ -62,7 +60,7 @@ async def command(
     usual is left out. "import" takes the keys that are seen; "move" takes everything.
     """
     async with opened(settings) as store:
-        if output is not None and _is_store(output, store):
+        if output is not None and is_file_of(store, output):
             raise Failure(f"-o {output} is the store itself: name another file")
         with SortedLines() as lines, progress(settings, "reading") as advance:
             count = 0
@@ -74,7 +72,7 @@ async def command(
             with _opened(output) as file:
                 file.write(export_lines.header() + "\n")
                 file.writelines(f"{line}\n" for line in lines)
-    settings.say(f"exported: {count:,} keys")
+    settings.say(f"exported: {counted(count, 'key')}")
 
 
 @contextmanager
@@ -84,10 +82,3 @@ def _opened(output: str | None) -> Iterator[TextIO]:
     else:
         with new_file(output) as file:
             yield file
-
-
-def _is_store(output: str, store: AsyncSeenStore) -> bool:
-    """Is it the file of the store?"""
-    with suppress(OSError):
-        return Path(output).samefile(store.location)
-    return False

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .._asking import confirmed
 from .._codes import Code
 from .._commands import command as declare
 from .._output import progress
-from .._records.asking import confirmed
 from .._records.lookup import chunks
 from .._records.matching import Chosen, chosen, show
+from .._records.whole import in_words
 from .._settings import Settings, pass_settings
-from .._spoken import by_state, keys
+from .._spoken import keys
 from .._stores import opened
 from .._values import ALL_NAMESPACES, DRY_RUN, NAMESPACE, YES, key, scope
 
@@ -87,8 +88,7 @@ def _counted(found: Sequence[Chosen]) -> str:
     """Return how many keys there are, of each state, and what is lost with them."""
     counts = Counter(one.state for one in found)
     lost = "; the claims on them are lost" if counts["claimed"] else ""
-    states = {state: count for state, count in counts.items() if count}
-    return f"{keys(len(found))} ({by_state(states)}){lost}" if found else "0 keys"
+    return f"{in_words(len(found), counts)}{lost}"
 
 
 async def _forget(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
+from catalyst_seen import AsyncSeenStore
+
 from .._codes import Failure
 from .._commands import command as declare
-from .._importing.checking import Terms, named
+from .._importing.checking import Terms
 from .._importing.entries import Fields
 from .._importing.guess import FORMS, source_of
-from .._importing.inputs import Input, open_input
+from .._importing.inputs import Input, named, open_input
 from .._importing.job import Job
 from .._settings import Settings, pass_settings
-from .._stores import configuration
+from .._stores import configuration, is_file_of
 from .._values import DRY_RUN, NAMESPACE, TTL, ttl_of
+
+if TYPE_CHECKING:
+    from catalyst_seen import SeenStoreConfig
 
 
 @declare(
@@ -90,19 +95,20 @@ async def command(  # noqa: PLR0917 - click passes the options by name
     if key is not None and column is not None:
         raise click.UsageError("--column is the same as --key: give one of them")
     fields = Fields(key if key is not None else column, date, note, table)
-    terms = _terms(settings, namespace, ttl, is_from_now=from_now)
+    config = configuration(settings.store, create=True)
+    terms = _terms(config, namespace, ttl, is_from_now=from_now)
     read = await open_input(file)
     with read.file, named(read.name):
         if not read.size:
             settings.say(f"{read.name} is empty: nothing is imported")
             return
-        _refuse_store(settings, read)
+        _refuse_store(config, read)
         source = source_of(read, form, fields)
         await Job(settings, read, source, terms, dry_run).run()
 
 
 def _terms(
-    settings: Settings,
+    config: SeenStoreConfig,
     namespace: str | None,
     ttl: float | str | None,
     *,
@@ -110,14 +116,11 @@ def _terms(
 ) -> Terms:
     chosen = ttl_of(ttl)
     is_own = not isinstance(chosen, type(...))
-    own = configuration(settings.store, create=True).ttl
-    return Terms(namespace, own if chosen is ... else chosen, is_own, is_from_now)
+    lasting = config.ttl if chosen is ... else chosen
+    return Terms(namespace, lasting, is_own, is_from_now)
 
 
-def _refuse_store(settings: Settings, read: Input) -> None:
+def _refuse_store(config: SeenStoreConfig, read: Input) -> None:
     """Raise ``Failure`` if the input is the file of the store."""
-    config = configuration(settings.store, create=True)
-    path = (config.url or "").removeprefix("sqlite:///") or config.path
-    with suppress(OSError):
-        if read.path is not None and read.path.samefile(path):
-            raise Failure("is the store itself: name another one by --store")
+    if read.path is not None and is_file_of(AsyncSeenStore(config), read.path):
+        raise Failure("is the store itself: name another one by --store")

@@ -84,7 +84,7 @@ async def command(
 def _refuse_expired(
     store: AsyncSeenStore, ts: float | None, ttl: float | EllipsisType | None
 ) -> None:
-    """Raise if the keys would be unseen at once, which no one wants."""
+    """Raise if the keys would be unseen at once: the mark would have no effect."""
     length = store.cfg.ttl if isinstance(ttl, EllipsisType) else ttl
     if ts is not None and length is not None and ts + length <= time.time():
         raise Failure(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .._commands import command as declare
-from .._records.whole import counted, in_words
+from .._output import counted
+from .._records.whole import count_states, in_words
 from .._settings import Settings, pass_settings
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE
@@ -30,9 +31,9 @@ async def command(
     """
     async with opened(settings) as store:
         if dry_run:
-            stays = in_words(*await counted(store, namespace))
+            stays = in_words(*await count_states(store, namespace))
             settings.say(f"would remove no key that is known: {stays} would stay")
-            settings.say("expired rows are visible to nobody; only a purge counts them")
+            settings.say("expired rows cannot be listed; only a purge counts them")
             return
         removed = await store.purge_expired(namespace=namespace)
-    settings.say(f"{removed:,} expired {'row' if removed == 1 else 'rows'} removed")
+    settings.say(f"{counted(removed, 'expired row')} removed")

@@ -6,7 +6,8 @@ import click
 
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._records.whole import counted, in_words, show_all, source_of, tell_names
+from .._records.lookup import has_keys
+from .._records.whole import count_states, in_words, show_all, source_of, tell_names
 from .._settings import Settings, pass_settings
 from .._spoken import quoted
 from .._stores import opened
@@ -17,7 +18,10 @@ from .._values import DRY_RUN, namespace
     "rename",
     examples=[
         ("catalyst-seen rename news bbc", "the keys of news are those of bbc now"),
-        ("catalyst-seen rename '' orders --dry-run", "show it for the default one"),
+        (
+            "catalyst-seen rename '' orders --dry-run",
+            "show it for the default namespace",
+        ),
     ],
 )
 @DRY_RUN
@@ -36,14 +40,13 @@ async def command(settings: Settings, /, *, old: str, new: str, dry_run: bool) -
     if old == new:
         raise click.UsageError("OLD and NEW are the same")
     async with opened(settings) as store:
-        total, states = await counted(store, old)
+        total, states = await count_states(store, old)
         source = await source_of(store, old)
         if not total and not source:
             await tell_names(settings, store, old)
             settings.code = Code.NO
             return
-        occupied, _ = await counted(store, new)
-        if occupied or await source_of(store, new):
+        if await has_keys(store, new) or await source_of(store, new):
             raise _refused(new)
         if source and not new:
             raise Failure("the default namespace cannot have a source: name another")

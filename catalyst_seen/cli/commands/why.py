@@ -11,19 +11,23 @@ import click
 from .._codes import Code
 from .._commands import command as declare
 from .._notes import entry_of, shortened
-from .._output import is_for_person, rfc3339, write_block, write_json
+from .._output import counted, is_for_person, rfc3339, write_block, write_json
 from .._records.answers import Answer, answer_for, expiry_of
 from .._records.lookup import find, names_of
 from .._records.near import tell_near
+from .._records.whole import source_of
 from .._settings import Settings, pass_settings
-from .._spoken import in_namespace, quoted, when
+from .._spoken import called, in_namespace, quoted, when
 from .._stores import opened
 from .._values import NAMESPACE, key
 
 if TYPE_CHECKING:
     from catalyst_seen import AsyncSeenStore, Record, Source
 
-_INSTANTS = ("first_seen", "last_seen", "expires_at", "until")
+_INSTANTS = {
+    "first_seen", "last_seen", "expires_at", "until", "first_poll", "last_poll",
+}  # fmt: skip
+_OF_SOURCE = ("polls", "first_poll", "last_poll", "listed", "pending", "held", "error")
 
 
 @declare(
@@ -53,16 +57,14 @@ async def command(settings: Settings, namespace: str | None, keyword: str) -> No
         records = await find(store, keyword, names)
         now = time.time()
         for record in records:
-            _show(settings, record, await _source(store, record.namespace), now)
+            source = await source_of(store, record.namespace)
+            _show(settings, record, source, now)
         if not records:
             settings.code = Code.NO
             await _tell_unseen(settings, store, keyword, namespace, len(names))
         elif namespace is None:
-            settings.say(f"{_where(len(records))} of {len(names):,}")
-
-
-def _where(count: int) -> str:
-    return f"known in {count:,} namespace{'' if count == 1 else 's'}"
+            where = counted(len(records), "namespace")
+            settings.say(f"known in {where} of {len(names):,}")
 
 
 async def _tell_unseen(
@@ -83,10 +85,6 @@ async def _tell_unseen(
     settings.say(f"{quoted(keyword)} is unseen {where}")
     settings.say(f"check_and_mark would answer NEW: {reason}")
     await tell_near(settings, store, keyword, namespace)
-
-
-async def _source(store: AsyncSeenStore, namespace: str) -> Source | None:
-    return await store.source(namespace=namespace) if namespace else None
 
 
 def _show(
@@ -113,7 +111,7 @@ def _state(record: Record, source: Source | None, now: float) -> dict[str, str]:
     until = when(record.until, now) if record.until is not None else ""
     return {
         "key": record.key,
-        "namespace": record.namespace or "the default one",
+        "namespace": record.namespace or called(""),
         "state": record.state,
         "first seen": when(record.first_seen, now),
         "last seen": when(record.last_seen, now),
@@ -145,7 +143,7 @@ def _spoken(source: Source, now: float) -> str:
     """Return what is known of a source, in a sentence."""
     last = when(source.last_poll, now) if source.last_poll is not None else "never"
     failed = f"; the last poll failed: {source.error}" if source.error else ""
-    polls = "1 poll" if source.polls == 1 else f"{source.polls:,} polls"
+    polls = counted(source.polls, "poll")
     return (
         f"{polls}, the last one {last}; {source.listed:,} listed,"
         f" {source.pending:,} pending, {source.held:,} held{failed}"
@@ -154,12 +152,9 @@ def _spoken(source: Source, now: float) -> str:
 
 def _data(record: Record, source: Source | None, answer: Answer) -> dict[str, Any]:
     """Return everything of a record, for a program."""
-    data = asdict(record)
-    for name in _INSTANTS:
-        data[name] = None if data[name] is None else rfc3339(data[name])
     verdict = {"verdict": answer.verdict.value, "retry_after": answer.retry_after}
     return {
-        **data,
+        **_dated(asdict(record)),
         "source": _source_data(source) if source else None,
         "check_and_mark": {**verdict, "because": answer.because},
         "claim": {**verdict, "attempt": answer.attempt},
@@ -167,9 +162,12 @@ def _data(record: Record, source: Source | None, answer: Answer) -> dict[str, An
 
 
 def _source_data(source: Source) -> dict[str, Any]:
-    shown = ("polls", "first_poll", "last_poll", "listed", "pending", "held", "error")
-    instants = ("first_poll", "last_poll")
-    data = {name: getattr(source, name) for name in shown}
-    for name in instants:
-        data[name] = None if data[name] is None else rfc3339(data[name])
-    return data
+    return _dated({name: getattr(source, name) for name in _OF_SOURCE})
+
+
+def _dated(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data whose instants are texts."""
+    return {
+        name: rfc3339(value) if name in _INSTANTS and value is not None else value
+        for name, value in data.items()
+    }

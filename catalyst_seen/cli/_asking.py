@@ -1,14 +1,22 @@
-"""Asks a person before much is lost."""
+"""Asks a person on a terminal: before much is lost, and until something is done."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+import termios
+from contextlib import suppress
 
-from .._codes import Code, Failure
+from ._codes import Code, Failure
+from ._threads import in_thread
 
 _LINE = 1_024
+
+
+def is_a_person_there() -> bool:
+    """Are both the question and its answer on a terminal?"""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 async def confirmed(question: str, *, has_yes: bool) -> None:
@@ -16,14 +24,14 @@ async def confirmed(question: str, *, has_yes: bool) -> None:
 
     Args:
         question: What would be done.
-        has_yes: Is ``--yes`` given, so that nobody is asked?
+        has_yes: Is ``--yes`` given? It is the answer, without a question.
 
     Raises:
-        Failure: Nobody can be asked, or the answer is no.
+        Failure: There is no terminal for the question, or the answer is no.
     """
     if has_yes:
         return
-    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+    if not is_a_person_there():
         raise Failure(f"{question}: pass --yes to do it, or --dry-run to see it")
     sys.stderr.write(f"catalyst-seen: {question}? [y/N] ")
     sys.stderr.flush()
@@ -31,8 +39,14 @@ async def confirmed(question: str, *, has_yes: bool) -> None:
         raise Failure("nothing was changed", Code.NO)
 
 
-def _is_terminal(stream: object) -> bool:
-    return getattr(stream, "isatty", lambda: False)()
+async def enter_pressed() -> bool:
+    """Wait for Enter; false at the end of the input, as by Ctrl-D.
+
+    What was typed before the question is no answer to it.
+    """
+    with suppress(termios.error):
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    return bool(await in_thread(sys.stdin.readline))
 
 
 async def _line_of_terminal() -> str:
