@@ -18,6 +18,7 @@ from ._errors import (
     StoreUnavailableError,
 )
 from ._listings import FeedRules, Observation, Source
+from ._metrics import ErrorCount, Histogram, OperationCount, Sizes, StoreMetrics
 from ._store import AsyncSeenStore
 from ._sync import SeenStore, should_filter
 from ._sync_claims import BlockingClaim, BlockingClaims, BlockingPendingClaims
@@ -51,12 +52,15 @@ __all__ = [
     "ClaimNotOwnedError",
     "ConfigurationError",
     "Duration",
+    "ErrorCount",
     "FeedRules",
+    "Histogram",
     "InvalidKeyError",
     "LeaseLostError",
     "Observation",
     "OnAbandoned",
     "Once",
+    "OperationCount",
     "OutcomeUnknownError",
     "PendingClaims",
     "Record",
@@ -65,9 +69,11 @@ __all__ = [
     "SeenStore",
     "SeenStoreConfig",
     "Sighting",
+    "Sizes",
     "Source",
     "StoreClosedError",
     "StoreError",
+    "StoreMetrics",
     "StoreStats",
     "StoreUnavailableError",
     "Unawaited",

@@ -87,6 +87,10 @@ class SeenStoreConfig:
             cached for longer than this.
         purge_interval: Pause between background purges. The first one starts when the
             store opens; ``None`` disables them.
+        sample_interval: Least time between two readings of what only the database knows
+            (``Sizes``), such as the number of keys: each reads the whole table, while
+            other calls run. They are read after ``metrics`` was called; ``None`` never
+            reads them.
         on_error: ``"answer"`` keeps two inherited promises: when the store fails,
             ``is_seen`` returns False and ``cleanup_old_entries`` returns 0, and each
             logs an error. ``"raise"`` makes them raise, as every other verb does.
@@ -131,6 +135,7 @@ class SeenStoreConfig:
     recent_keys: int = 100_000
     recent_staleness: Duration = 1.0
     purge_interval: Duration | None = 300.0
+    sample_interval: Duration | None = 300.0
     on_error: OnError = "answer"
     on_abandoned: OnAbandoned = "retry"
     clock: Clock = field(default=time.time, repr=False)
@@ -152,6 +157,7 @@ class SeenStoreConfig:
         check_flag(self.wal_mode, "wal_mode")
         _ = self.ttl
         seconds_or_never(self.purge_interval, "purge_interval")
+        seconds_or_never(self.sample_interval, "sample_interval")
         _ = self.timeout_seconds
         check_count(self.cache_size, "cache_size", "pages", least=-MAX_COUNT)
         check_count(self.max_in_flight, "max_in_flight", "operations", least=1)

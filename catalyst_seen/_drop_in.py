@@ -34,14 +34,15 @@ def cache_stats(dispatcher: Dispatcher) -> dict[str, float]:
     cache = dispatcher.cache
     if not cache.size:
         return {"enabled": False}
-    executed = dispatcher.executor.executed
+    executed = dispatcher.counters.operations.by_verb()
     misses = sum(executed[verb] for verb in _LOOKUPS)
-    lookups = cache.hits + misses
+    hits = cache.hits.total()
+    lookups = hits + misses
     return {
         "enabled": True,
         "size": len(cache),
         "max_size": cache.size,
-        "hits": cache.hits,
+        "hits": hits,
         "misses": misses,
-        "hit_rate_percent": round(100 * cache.hits / lookups, 2) if lookups else 0,
+        "hit_rate_percent": round(100 * hits / lookups, 2) if lookups else 0,
     }

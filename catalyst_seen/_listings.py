@@ -140,6 +140,8 @@ class Source:
         changed: Number of items that became pending again.
         replaced: Number of items that were marked because they replaced another.
         failed: Number of failed polls.
+        oldest_pending: When the first of the pending keys was observed; ``None``
+            without one.
     """
 
     namespace: str
@@ -158,3 +160,4 @@ class Source:
     changed: int
     replaced: int
     failed: int
+    oldest_pending: float | None = None

@@ -7,6 +7,8 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from ._calls import explained
+from ._engine.snapshot import snapshot
 from ._errors import ConfigurationError, StoreError
 from ._logging import log
 from ._targets import check_path, expanded
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from ._engine.dispatcher import Dispatcher
     from ._engine.lifecycle import Lifecycle
     from ._engine.maintenance import Maintenance
+    from ._engine.sampling import Sampling
+    from ._metrics import StoreMetrics
     from ._types import RecordState
     from .backends.base import Cursor, RecordPage
 
@@ -49,6 +53,7 @@ class NamespaceVerbs:
     _lifecycle: Lifecycle
     _dispatcher: Dispatcher
     _maintenance: Maintenance
+    _sampling: Sampling
     _name: str | None
 
     @verb
@@ -75,7 +80,7 @@ class NamespaceVerbs:
         """
         which = self._one_or_all(namespace)
         inspection = self._inspection()
-        counts = await self._lifecycle.read(lambda: inspection.count(which))
+        counts = await self._lifecycle.read("count", lambda: inspection.count(which))
         return sum(counts.values())
 
     @verb
@@ -90,7 +95,7 @@ class NamespaceVerbs:
         """
         which = self._one_or_all(namespace)
         inspection = self._inspection()
-        return await self._lifecycle.read(lambda: inspection.has_any(which))
+        return await self._lifecycle.read("has_any", lambda: inspection.has_any(which))
 
     @verb
     async def namespaces(self) -> list[str]:
@@ -99,7 +104,7 @@ class NamespaceVerbs:
         Raises:
             StoreUnavailableError: The store failed.
         """
-        return await self._lifecycle.read(self._inspection().namespaces)
+        return await self._lifecycle.read("namespaces", self._inspection().namespaces)
 
     def records(
         self,
@@ -160,14 +165,29 @@ class NamespaceVerbs:
             purge_rows=self._maintenance.rows,
             purge_failures=self._maintenance.failures,
             last_purge=self._maintenance.last,
-            operations=dict(self._dispatcher.executor.executed),
+            operations=dict(self._dispatcher.counters.operations.by_verb()),
             batches=self._dispatcher.batcher.batches,
             recent_keys=len(self._dispatcher.cache),
-            recent_hits=self._dispatcher.cache.hits,
+            recent_hits=self._dispatcher.cache.hits.total(),
             engine=measured.engine,
             failures=self._lifecycle.failures.calls(),
             alarms=(*measured.alarms, *self._lifecycle.failures.alarms()),
         )
+
+    @explained
+    def metrics(self) -> StoreMetrics:
+        """Return what this store has counted in this process, without any I/O.
+
+        It may be called at any time and from any thread, also before the store is
+        opened and after it is closed. ``catalyst_seen.metrics`` exports it to
+        Prometheus and OpenTelemetry.
+
+        What only the database knows, such as the number of keys, is read in the
+        background after this call, at most once in ``sample_interval``: the first call
+        has none of it yet, and later ones have it with its age.
+        """
+        self._sampling.request()
+        return snapshot(self._dispatcher, self._maintenance, self._sampling)
 
     @verb
     async def check(self, *, full: bool = False) -> CheckReport:
@@ -346,7 +366,7 @@ class NamespaceVerbs:
     async def _page(self, selection: Selection, cursor: Cursor | None) -> RecordPage:
         inspection = self._inspection()
         return await self._lifecycle.read(
-            lambda: inspection.records(selection, limit=_PAGE, cursor=cursor)
+            "records", lambda: inspection.records(selection, limit=_PAGE, cursor=cursor)
         )
 
     def _own(self, namespace: str | EllipsisType) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._engine.maintenance import Maintenance
     from ._listings import FeedRules
     from ._validation import Duration
-    from .backends.listings import Item, Observed, SourceRecord
+    from .backends.listings import Item, Observed
 
 T = TypeVar("T")
 
@@ -219,7 +219,9 @@ class ObservingVerbs:
         """
         backend, name = self._source_of(namespace)
         failure = Fail(name, error_text(error), _text(state, "state"))
-        await self._maintenance.change(lambda: backend.fail(failure), lambda _: False)
+        await self._maintenance.change(
+            "failed", lambda: backend.fail(failure), lambda _: False
+        )
 
     @verb
     async def source(self, *, namespace: str | EllipsisType = ...) -> Source | None:
@@ -231,8 +233,8 @@ class ObservingVerbs:
             StoreUnavailableError: The store failed.
         """
         backend, name = self._source_of(namespace)
-        record = await self._lifecycle.read(lambda: backend.source(name))
-        return None if record is None else _source(name, record)
+        record = await self._lifecycle.read("source", lambda: backend.source(name))
+        return None if record is None else record.to_source(name)
 
     @verb
     async def sources(self) -> list[Source]:
@@ -245,8 +247,8 @@ class ObservingVerbs:
             StoreUnavailableError: The store failed.
         """
         backend = self._listings_of_backend()
-        records = await self._lifecycle.read(backend.sources)
-        return [_source(name, records[name]) for name in sorted(records)]
+        records = await self._lifecycle.read("sources", backend.sources)
+        return [records[name].to_source(name) for name in sorted(records)]
 
     def pending(
         self,
@@ -326,6 +328,7 @@ class ObservingVerbs:
         self, backend: SupportsListings, request: Observe
     ) -> Observed | None:
         observed = await self._maintenance.change(
+            "observe",
             lambda: backend.observe(request),
             lambda observed: observed is not None and observed.has_ended,
         )
@@ -374,28 +377,6 @@ class ObservingVerbs:
                 "backend", f"{type(backend).__name__} cannot record listings"
             )
         return backend
-
-
-def _source(namespace: str, record: SourceRecord) -> Source:
-    state, totals = record.state, record.state.totals
-    return Source(
-        namespace=namespace,
-        polls=totals.polls,
-        first_poll=state.first_poll,
-        last_poll=state.last_poll,
-        listed=state.listed,
-        pending=record.pending,
-        held=record.held,
-        baseline_at=state.baseline_at,
-        validators=state.validators,
-        state=state.state,
-        error=state.error,
-        new=totals.new,
-        duplicates=totals.duplicates,
-        changed=totals.changed,
-        replaced=totals.replaced,
-        failed=totals.failed,
-    )
 
 
 def _retention(rules: FeedRules) -> Retention:

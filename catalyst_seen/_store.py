@@ -26,6 +26,7 @@ from ._drop_in import cache_stats, one_target
 from ._engine.dispatcher import Dispatcher
 from ._engine.lifecycle import Lifecycle
 from ._engine.maintenance import Maintenance
+from ._engine.sampling import Sampling
 from ._errors import ConfigurationError, StoreClosedError, StoreError
 from ._items import check_key_function, listed, notes
 from ._logging import log
@@ -188,6 +189,10 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
         self._lifecycle = Lifecycle(target, tuning.close_timeout)
         self._dispatcher = Dispatcher(self._lifecycle, self._config)
         self._maintenance = Maintenance(self._lifecycle, self._dispatcher.cache, tuning)
+        sample_interval = self._config.sample_interval
+        self._sampling = Sampling(
+            self._lifecycle, seconds_or_never(sample_interval, "sample_interval")
+        )
         self._tokens: list[str] = []
         self._lease = LEASE
         self._rules = self._config.feeds
@@ -286,6 +291,7 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
         await self._lifecycle.open()
         interval = seconds_or_never(self._config.purge_interval, "purge_interval")
         self._maintenance.start(interval)
+        self._sampling.start()
 
     @verb
     async def aclose(self) -> None:
@@ -714,6 +720,7 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
         """
         confirmed = await confirm_all(self._dispatcher, claims, ttl)
         lost = confirmed.count(False)
+        self._dispatcher.counters.leases_lost += lost
         if lost:
             log(
                 "warning",

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from ._engine.dispatcher import Dispatcher
     from ._items import Note
     from ._listings import FeedRules, First, Observation, Source
+    from ._metrics import StoreMetrics
     from ._store import ClaimOptions
     from ._types import (
         CheckReport,
@@ -617,6 +618,9 @@ class SeenStore:
 
     def stats(self, *, namespace: str | EllipsisType | None = ...) -> StoreStats:
         return self._call(self._store.stats, namespace=namespace)
+
+    def metrics(self) -> StoreMetrics:
+        return self._store.metrics()
 
     def check(self, *, full: bool = False) -> CheckReport:
         return self._call(self._store.check, full=full)

@@ -387,6 +387,7 @@ class Lease:
     def lost(self) -> LeaseLostError:
         """Create the error that states why it is not owned."""
         if self.is_owned:
+            self.dispatcher.counters.leases_lost += 1
             return self._lost(
                 "it is lost: another owner has claimed the key since the lease ended,"
                 " or it was released, confirmed, marked, forgotten or resolved. Nothing"
@@ -400,6 +401,7 @@ class Lease:
 
     def expired(self) -> LeaseLostError:
         """Create the error of a lease that ended because no renewal succeeded."""
+        self.dispatcher.counters.leases_lost += 1
         return self._lost(
             f"its lease of {self.length:g} seconds is over, and no renewal was"
             " acknowledged: another owner may have the key. The store failed or did"

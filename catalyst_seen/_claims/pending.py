@@ -104,7 +104,7 @@ class PendingClaims:
             if self._is_waiting and self._dispatcher.waiters.is_closing:
                 return False
             read = partial(self._backend.waiting, self._namespace, limit=_PAGE)
-            page = await lifecycle.read(partial(read, after=self._after))
+            page = await lifecycle.read("pending", partial(read, after=self._after))
             self._page.extend(page.keys)
             if page.keys:
                 self._after = page.keys[-1].seq

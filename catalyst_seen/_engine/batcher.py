@@ -21,7 +21,6 @@ from .._errors import SeenError
 from .._pause import pause
 from ..backends.base import KeysLockedError
 from .calls import PendingCall, call_failure, fail_calls
-from .failures import kind_of
 from .lifecycle import no_turn
 
 if TYPE_CHECKING:
@@ -108,14 +107,16 @@ class Batcher:
                 # Stays False if this caller is cancelled: the backend may still be
                 # busy, so the next caller must queue.
                 self._has_one_caller = False
-                results = await self._executor.execute(operations, self._timeout)
+                results = await self._executor.execute(
+                    operations, self._timeout, waited=0.0
+                )
                 self._has_one_caller = True
         except KeysLockedError as exc:
             call = PendingCall(operations, deadline - time())
             self._set_aside([call], exc)
             return await call.results
         except Exception as exc:
-            self._failures.record_failure(kind_of(operations), exc)
+            self._failures.record_failed_call(operations, exc)
             raise
         return self._checked(operations, results)
 
@@ -186,9 +187,11 @@ class Batcher:
             return
         self.batches += 1
         operations = [operation for call in calls for operation in call.operations]
-        left = calls[-1].deadline - asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        left = max(0.0, calls[-1].deadline - now)
+        waited = now + self._timeout - calls[0].deadline
         try:
-            results = await self._executor.execute(operations, max(0.0, left))
+            results = await self._executor.execute(operations, left, waited=waited)
         except asyncio.CancelledError as exc:
             self._fail(calls, exc)
             raise
@@ -296,7 +299,7 @@ class Batcher:
         """Deliver an error to each call, and record it."""
         if isinstance(exc, Exception):
             for call in calls:
-                self._failures.record_failure(kind_of(call.operations), exc)
+                self._failures.record_failed_call(call.operations, exc)
         fail_calls(calls, exc)
 
     def _checked(
@@ -305,7 +308,7 @@ class Batcher:
         """Return the results of a call, or raise its error, and record which."""
         failure = call_failure(operations, results)
         if failure is not None:
-            self._failures.record_failure(kind_of(operations), failure)
+            self._failures.record_failed_call(operations, failure)
             raise failure
         self._failures.record_results(operations, results)
         return results

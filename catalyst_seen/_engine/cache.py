@@ -23,10 +23,12 @@ from .._types import ClaimState, Sighting
 from .._verdict import Verdict
 from ..backends._state_machine import transition
 from ..backends.operations import (
+    Acquire,
     AllSeen,
     CheckAndMark,
     ForEach,
     Forget,
+    IsSeen,
     Mark,
     Refresh,
     Row,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         Operation,
         Result_co,
     )
+    from .counters import Tally
 
 _REVALIDATIONS = 4
 """Revalidations per staleness window."""
@@ -52,6 +55,13 @@ _LISTINGS = 16
 
 _LISTING_BYTES = 450
 """What a listing takes, besides what is known of its keys; a key takes a bit less."""
+
+_OUTCOMES = {
+    IsSeen.verb: "seen",
+    CheckAndMark.verb: Verdict.DUPLICATE.value,
+    Acquire.verb: Verdict.DUPLICATE.value,
+}
+"""What the cache answers, as it is counted."""
 
 _CHANGING = {Forget, Mark, Refresh}
 """Operations that change a key which is seen already."""
@@ -155,6 +165,8 @@ class SeenCache:
         now: Callable[[], float],
         database: str,
         page: int,
+        *,
+        hits: Tally,
     ) -> None:
         """Create an empty cache.
 
@@ -166,8 +178,9 @@ class SeenCache:
             database: Identity of the database; stores with the same one share
                 invalidation.
             page: Rows that an update stores before other tasks run.
+            hits: Counts the operations that the cache answers.
         """
-        self.hits: int = 0
+        self.hits: Tally = hits
         self._generation = (size - size // _LISTINGS) // 2 if staleness else 0
         self._limit = size - 2 * self._generation if self._generation else 0
         self._staleness = staleness
@@ -219,14 +232,14 @@ class SeenCache:
         now = self._now()
         if row.expires_at is not None and row.expires_at <= now:
             return None
-        self._count_hits(1)
+        self._count_hits(operation, 1)
         return cast("Result_co", transition(row, operation, now)[0])
 
     def are_seen(self, keys: ForEach[bool]) -> bool:
         """Is every key known to be seen, because the same ones were seen before?"""
         if self._find_listing(keys) is None:
             return False
-        self._count_hits(len(keys.keys))
+        self._count_hits(keys.operation, len(keys.keys))
         return True
 
     def get_each(self, each: ForEach[Result_co]) -> list[Result_co] | None:
@@ -245,7 +258,7 @@ class SeenCache:
             results = _sightings(each, found.keys, found.keys.first_seen)
         else:
             results = _refused_claims(found.keys, len(each.keys))
-        self._count_hits(len(each.keys))
+        self._count_hits(each.operation, len(each.keys))
         return cast("list[Result_co]", list(results))
 
     def _find_listing(self, keys: ForEach[Any]) -> _Listing | None:
@@ -259,9 +272,10 @@ class SeenCache:
         ends = found.keys.expires_at
         return None if ends is not None and ends <= self._now() else found
 
-    def _count_hits(self, number: int) -> None:
+    def _count_hits(self, operation: Operation[Any], number: int) -> None:
+        verb = operation.verb
         with self._counting:
-            self.hits += number
+            self.hits.add((operation.namespace, verb, _OUTCOMES[verb]), number)
 
     def snapshot(self) -> CacheSnapshot:
         """Return the state that ``update`` needs of the time when a batch is sent."""

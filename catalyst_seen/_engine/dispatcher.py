@@ -9,6 +9,7 @@ from .._pause import pause
 from .._validation import seconds
 from .batcher import Batcher
 from .cache import SeenCache
+from .counters import Counters, Namespaces, Tally
 from .detached import DetachedCalls
 from .executor import Executor
 from .turns import Turns
@@ -41,6 +42,7 @@ class Dispatcher:
 
     Attributes:
         lifecycle: The open store.
+        counters: What was executed.
         cache: The keys known to be seen.
         executor: Executes the batches.
         batcher: Forms the batches.
@@ -57,6 +59,8 @@ class Dispatcher:
         self.tuning: Tuning = config.tuning
         self.waiters: KeyWaiters = KeyWaiters()
         self.blocks: dict[Id, tuple[object, Callable[[], float]]] = {}
+        namespaces = Namespaces()
+        self.counters: Counters = Counters(namespaces)
         self._turns = Turns(self.tuning.cache_page)
         self.cache: SeenCache = SeenCache(
             config.recent_keys if config.cache_enabled else 0,
@@ -64,8 +68,11 @@ class Dispatcher:
             backend.now,
             backend.database,
             self.tuning.cache_page,
+            hits=Tally(namespaces),
         )
-        self.executor: Executor = Executor(backend, self.cache, self.waiters)
+        self.executor: Executor = Executor(
+            backend, self.cache, self.waiters, self.counters
+        )
         self.batcher: Batcher = Batcher(
             lifecycle,
             self.executor,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..backends._for_each import Expansion
 from ..backends.base import SupportsForEach, SupportsReadAside
-from ..backends.operations import ForEach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,29 +14,38 @@ if TYPE_CHECKING:
     from ..backends.base import Backend, BatchResult
     from ..backends.operations import Operation
     from .cache import SeenCache
+    from .counters import Counters
     from .waiters import KeyWaiters
 
 
 class Executor:
-    """Executes batches on a backend, and applies their outcome to the store's state.
+    """Executes batches on a backend, and applies their outcome to the store's state."""
 
-    Attributes:
-        executed: Number of operations executed, by verb.
-    """
-
-    def __init__(self, backend: Backend, cache: SeenCache, waiters: KeyWaiters) -> None:
-        self.executed: Counter[str] = Counter()
+    def __init__(
+        self,
+        backend: Backend,
+        cache: SeenCache,
+        waiters: KeyWaiters,
+        counters: Counters,
+    ) -> None:
         self._backend = backend
         self._cache = cache
         self._waiters = waiters
+        self._counters = counters
         self._for_each: frozenset[type[Operation[Any]]] = frozenset()
         if isinstance(backend, SupportsForEach):
             self._for_each = backend.for_each
 
     async def execute(
-        self, operations: Sequence[Operation[Any]], timeout: float
+        self, operations: Sequence[Operation[Any]], timeout: float, *, waited: float
     ) -> list[Any]:
-        """Execute a batch, within its timeout; return one result per operation."""
+        """Execute a batch, within its timeout; return one result per operation.
+
+        Args:
+            operations: The batch.
+            timeout: Seconds left of the time of its calls.
+            waited: Seconds for which its first call has waited.
+        """
         sent = self._cache.snapshot()
         try:
             result = await self._apply(
@@ -46,12 +54,14 @@ class Executor:
             try:
                 await self._cache.update(operations, result, sent)
             finally:
-                self._count(operations)
+                self._counters.count_results(operations, result.results)
                 if self._waiters.waiting:
                     self._waiters.notify(operations)
         except BaseException:
             self._cache.invalidate(operations)
             raise
+        finally:
+            self._counters.count_batch(time.monotonic() - sent.time, waited)
         return result.results
 
     async def read_aside(self, reads: Sequence[Operation[Any]]) -> list[Any] | None:
@@ -74,10 +84,3 @@ class Executor:
             expanded.operations, sample_version=sample_version, timeout=timeout
         )
         return expanded.regroup_batch(result, self._backend.now())
-
-    def _count(self, operations: Sequence[Operation[Any]]) -> None:
-        for operation in operations:
-            if type(operation) is ForEach:
-                self.executed[operation.operation.verb] += len(operation.keys)
-            else:
-                self.executed[operation.verb] += 1

@@ -10,7 +10,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._errors import StoreClosedError
+from .._errors import (
+    ConfigurationError,
+    OutcomeUnknownError,
+    SchemaError,
+    StoreClosedError,
+    StoreUnavailableError,
+)
+from .._metrics import ErrorCount
 from .._types import CALL_KINDS, CallFailures, ClaimState, Sighting
 from ..backends.operations import ForEach, Mark, ReadOperation
 
@@ -21,14 +28,26 @@ if TYPE_CHECKING:
     from ..backends.operations import Operation
 
 
+_ERRORS = (
+    (StoreUnavailableError, "unavailable"),
+    (OutcomeUnknownError, "unknown"),
+    (SchemaError, "schema"),
+    (ConfigurationError, "configuration"),
+)
+
+
 class Failures:
     """Counts the failed calls, and collects the alarms of the engine.
 
     The alarm of a kind begins with the first failed call, and ends with the next call
     of the kind that succeeds.
+
+    Attributes:
+        errors: Number of failed calls, by verb and kind of error.
     """
 
     def __init__(self) -> None:
+        self.errors: dict[ErrorCount, int] = {}
         self._calls: dict[CallKind, CallFailures] = {}
         self._failing: dict[CallKind, int] = {}  # failed calls since the last success
         self._conditions: dict[str, str] = {}
@@ -42,15 +61,29 @@ class Failures:
         calls = (self._alarm(kind, count) for kind, count in self._failing.items())
         return (*calls, *self._conditions.values())
 
-    def record_failure(self, kind: CallKind, exc: Exception) -> None:
+    def record_failed_call(
+        self, operations: Sequence[Operation[Any]], exc: Exception
+    ) -> None:
+        """Record that a call with these operations failed."""
+        verb, _ = operations[0].count()
+        self.record_failure(kind_of(operations), verb, exc)
+
+    def record_failure(self, kind: CallKind, verb: str, exc: Exception) -> None:
         """Record a call that failed."""
         if isinstance(exc, StoreClosedError):
             return
+        self.count_error(verb, exc)
         before = self._calls.get(kind, CallFailures())
         since = before.since if kind in self._failing else time.time()
         error = str(exc) or type(exc).__name__
         self._calls[kind] = CallFailures(before.count + 1, since, error)
         self._failing[kind] = self._failing.get(kind, 0) + 1
+
+    def count_error(self, verb: str, exc: Exception) -> None:
+        """Count an error, without an alarm."""
+        words = (word for kind, word in _ERRORS if isinstance(exc, kind))
+        error = ErrorCount(verb, next(words, "other"))
+        self.errors[error] = self.errors.get(error, 0) + 1
 
     def record_success(self, kind: CallKind) -> None:
         """Record a call that has read, or has written."""

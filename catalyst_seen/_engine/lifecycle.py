@@ -66,9 +66,14 @@ class Lifecycle:
         return f"{self.backend.location!r} {self._state.name.lower()}"
 
     @property
+    def is_open_here(self) -> bool:
+        """Is it open, and this the process that has opened it?"""
+        return self._state is _State.OPEN and self._owner.is_current
+
+    @property
     def is_leaking(self) -> bool:
         """Would dropping this store now leave a thread behind in this process?"""
-        return self._state is _State.OPEN and self._owner.is_current
+        return self.is_open_here
 
     async def open(self) -> None:
         """Open the backend; after a failure or cancellation it may be tried again."""
@@ -147,12 +152,12 @@ class Lifecycle:
         self.check_open()
         return await self.track(work())
 
-    async def read(self, work: Callable[[], Coroutine[None, None, T]]) -> T:
+    async def read(self, verb: str, work: Callable[[], Coroutine[None, None, T]]) -> T:
         """Run a long read beside other calls, and record whether it failed."""
         try:
             result = await self.run_beside(work)
         except Exception as exc:
-            self.failures.record_failure("read", exc)
+            self.failures.record_failure("read", verb, exc)
             raise
         self.failures.record_success("read")
         return result

@@ -88,7 +88,7 @@ class Maintenance:
             return page
 
         try:
-            removed = await self._remove_in_pages(purge_page)
+            removed = await self._remove_in_pages("purge_expired", purge_page)
         except Exception:
             self.failures += 1
             raise
@@ -113,7 +113,7 @@ class Maintenance:
             finally:
                 self._cache.invalidate_all()
 
-        return await self._remove_in_pages(cleanup_page)
+        return await self._remove_in_pages("cleanup_old_entries", cleanup_page)
 
     async def clear(self, backend: SupportsNamespaces, namespace: str | None) -> int:
         """Remove all rows of one namespace, or of all."""
@@ -129,22 +129,24 @@ class Maintenance:
             finally:
                 self._cache.invalidate_all()
 
-        return await self._remove_in_pages(clear_page)
+        return await self._remove_in_pages("clear", clear_page)
 
     async def rename(
         self, backend: SupportsNamespaces, namespace: str, name: str
     ) -> bool:
         """Rename a namespace, between two batches."""
-        return await self.change(lambda: backend.rename(namespace, name))
+        return await self.change("rename", lambda: backend.rename(namespace, name))
 
     async def change(
         self,
+        verb: str,
         work: Callable[[], Awaitable[T]],
         ends_keys: Callable[[T], bool] = lambda _: True,
     ) -> T:
         """Call the backend between two batches, and record whether that failed.
 
         Args:
+            verb: The verb that needs it.
             work: The call.
             ends_keys: Whether a key that was seen may not be seen any more, by the
                 result; after a failure it may not.
@@ -154,7 +156,7 @@ class Maintenance:
             result = await self._lifecycle.call(lambda _: work())
             has_ended = ends_keys(result)
         except Exception as exc:
-            self._failures.record_failure("write", exc)
+            self._failures.record_failure("write", verb, exc)
             raise
         finally:
             if has_ended:
@@ -163,7 +165,9 @@ class Maintenance:
         return result
 
     async def _remove_in_pages(
-        self, remove_page: Callable[[Cursor | None, float], Awaitable[PageResult]]
+        self,
+        verb: str,
+        remove_page: Callable[[Cursor | None, float], Awaitable[PageResult]],
     ) -> int:
         """Remove page by page, and pause after each for as long as it took.
 
@@ -173,7 +177,7 @@ class Maintenance:
         cursor = None
         while True:
             started = time.monotonic()
-            page = await self._remove_page(partial(remove_page, cursor))
+            page = await self._remove_page(verb, partial(remove_page, cursor))
             removed += page.removed
             cursor = page.cursor
             if cursor is None:
@@ -181,13 +185,13 @@ class Maintenance:
             await pause(time.monotonic() - started)
 
     async def _remove_page(
-        self, work: Callable[[float], Awaitable[PageResult]]
+        self, verb: str, work: Callable[[float], Awaitable[PageResult]]
     ) -> PageResult:
         """Remove one page, and record whether that failed."""
         try:
             page = await self._lifecycle.call(work)
         except Exception as exc:
-            self._failures.record_failure("write", exc)
+            self._failures.record_failure("write", verb, exc)
             raise
         if page.removed:
             self._failures.record_success("write")

@@ -407,3 +407,23 @@ def failed(stored: SourceState | None, failure: Fail) -> SourceState:
         state=before.state if failure.state is None else failure.state,
         totals=before.totals.plus(failed=1),
     )
+
+
+def count_waiting(rows: Iterable[Row], now: float) -> tuple[int, int, float | None]:
+    """Count the observed keys that are not handled yet.
+
+    Args:
+        rows: Their rows.
+        now: The time.
+
+    Returns:
+        How many are pending, how many are held, and when the first of the pending ones
+        was observed.
+    """
+    pending, held = [], 0
+    for row in rows:
+        if verdict_of(row, now) is Verdict.HELD:
+            held += 1
+        else:
+            pending.append(row.first_seen if row.attempt else row.last_seen)
+    return len(pending), held, min(pending, default=None)

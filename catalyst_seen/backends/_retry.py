@@ -71,10 +71,15 @@ class RetryingChannel:
 
     A cancelled caller does not cancel its request: the request completes, so that no
     later request of the same caller can overtake it.
+
+    Attributes:
+        location: The address of the server.
+        retries: Number of requests that were sent again.
     """
 
     def __init__(self, location: str, timeout: float) -> None:
         self.location: str = location
+        self.retries: int = 0
         self._timeout = timeout
         self._lock = asyncio.Lock()
         self._running: asyncio.Task[object] | None = None
@@ -134,6 +139,7 @@ class RetryingChannel:
                 if maybe_applied:
                     raise as_outcome_unknown(refusal) from refusal
                 raise
+            self.retries += 1
             jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
             await pause(backoff * jitter)
             backoff = min(2 * backoff, _LAST_BACKOFF)

@@ -18,6 +18,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 ``SupportsBackup``         copy the database to a file
 ``SupportsListings``       record the listings of sources
 ``SupportsTransfer``       read and write rows as stored, for a move elsewhere
+``SupportsCounters``       counts what the engine does not see
 =========================  ========================================================
 """
 
@@ -27,10 +28,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .._errors import StoreUnavailableError
+from .._types import ON_ABANDONED
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .._config import SeenStoreConfig
     from .._types import CheckReport, OnAbandoned, Record, RecordState
@@ -164,9 +166,39 @@ class StoredPage(NamedTuple):
     cursor: Cursor | None
 
 
+class ClaimCounts(NamedTuple):
+    """The claims of a namespace, or of all.
+
+    Attributes:
+        claimed: Number of keys under a live lease, or released with a delay that is not
+            over.
+        abandoned: Number of keys whose lease is over, by the policy of the claim.
+        oldest: As ``BackendStats.oldest_claim``.
+    """
+
+    claimed: int
+    abandoned: Mapping[OnAbandoned, int]
+    oldest: float | None
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[Any]]) -> ClaimCounts:
+        """Make them of rows: ``"claimed"`` or a policy, the number, the oldest."""
+        counts, oldest = {}, None
+        for state, count, first in rows:
+            counts[state] = count
+            oldest = first if state == "claimed" else oldest
+        abandoned = {policy: counts.get(policy, 0) for policy in ON_ABANDONED}
+        return cls(counts.get("claimed", 0), abandoned, oldest)
+
+
 @dataclass(frozen=True, slots=True)
 class BackendStats:
-    """The part of ``StoreStats`` that the backend measures."""
+    """The part of ``StoreStats`` that the backend measures.
+
+    Attributes:
+        oldest_claim: When the first of the claims under a live lease was made, in
+            seconds since 1970; ``None`` without one.
+    """
 
     keys_by_namespace: Mapping[str, int]
     claimed: int
@@ -178,6 +210,7 @@ class BackendStats:
     checkpoint_failures: int = 0
     wal_pinned: float = 0.0
     alarms: tuple[str, ...] = ()
+    oldest_claim: float | None = None
 
 
 @runtime_checkable
@@ -447,6 +480,31 @@ class SupportsListings(Protocol):
             after: Only keys with a later ``seq`` than this.
             limit: Number of keys at most, in the order of their ``seq``.
         """
+        ...
+
+
+class BackendCounters(NamedTuple):
+    """What a backend has counted since it was opened.
+
+    Attributes:
+        retries: Number of requests that were sent again.
+        checkpoints: Number of checkpoints of a write-ahead log that succeeded.
+        checkpoint_failures: Number of those that failed.
+        wal_bytes: Size of that log after the last write.
+    """
+
+    retries: int = 0
+    checkpoints: int = 0
+    checkpoint_failures: int = 0
+    wal_bytes: int = 0
+
+
+@runtime_checkable
+class SupportsCounters(Protocol):
+    """Counts what the engine does not see."""
+
+    def counters(self) -> BackendCounters:
+        """Return what was counted; no I/O, from any thread."""
         ...
 
 

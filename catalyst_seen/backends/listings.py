@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._listings import Source
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -275,11 +277,37 @@ class SourceRecord(NamedTuple):
         state: The state.
         pending: Number of keys that wait to be handled, those of live claims included.
         held: Number of observed keys that are held.
+        oldest_pending: When the first of the pending ones was observed, in seconds
+            since 1970; ``None`` without one.
     """
 
     state: SourceState
     pending: int
     held: int
+    oldest_pending: float | None
+
+    def to_source(self, namespace: str) -> Source:
+        """Return what users see of it."""
+        state, totals = self.state, self.state.totals
+        return Source(
+            namespace=namespace,
+            polls=totals.polls,
+            first_poll=state.first_poll,
+            last_poll=state.last_poll,
+            listed=state.listed,
+            pending=self.pending,
+            held=self.held,
+            baseline_at=state.baseline_at,
+            validators=state.validators,
+            state=state.state,
+            error=state.error,
+            new=totals.new,
+            duplicates=totals.duplicates,
+            changed=totals.changed,
+            replaced=totals.replaced,
+            failed=totals.failed,
+            oldest_pending=self.oldest_pending,
+        )
 
 
 COLUMNS = (

@@ -17,7 +17,7 @@ from .._config import SeenStoreConfig
 from .._pause import pause
 from .._types import ON_ABANDONED, CheckReport
 from .._verdict import Verdict
-from ._observation import Decision, failed, merged
+from ._observation import Decision, count_waiting, failed, merged
 from ._settings import MEMORY, check_effective
 from ._state_machine import to_record, transition_batch, verdict_of
 from .base import BackendStats, PageResult, RecordPage, StoredPage, StoredRow
@@ -215,18 +215,11 @@ class MemoryBackend:
                 )
             )
             self._record(name, changes)
-        waiting = [
-            row.first_seen if row.attempt else row.last_seen
-            for (space, _), row in self._rows.items()
-            if space == name and _is_waiting(row)
-            if verdict_of(row, self.now()) is not Verdict.HELD
-        ]
-        summary = self._sources[name].summary
-        oldest = min(waiting, default=None)
+        pending, _, oldest = self._count_waiting(name)
         return Observed(
-            summary,
+            self._sources[name].summary,
             decision.claimable(changes),
-            len(waiting),
+            pending,
             oldest,
             changes is None or changes.has_ended,
         )
@@ -240,14 +233,7 @@ class MemoryBackend:
         state = self._sources.get(namespace)
         if state is None or not state.is_polled:
             return None
-        now = self.now()
-        waiting = [
-            verdict_of(row, now)
-            for (space, _), row in self._rows.items()
-            if space == namespace and _is_waiting(row)
-        ]
-        held = waiting.count(Verdict.HELD)
-        return SourceRecord(state, len(waiting) - held, held)
+        return SourceRecord(state, *self._count_waiting(namespace))
 
     async def sources(self) -> dict[str, SourceRecord]:
         found = {name: await self.source(name) for name in self._sources}
@@ -317,6 +303,14 @@ class MemoryBackend:
             abandoned={policy: claims[policy] for policy in ON_ABANDONED},
             file_bytes=0,
             engine=_ENGINE,
+            oldest_claim=min(
+                (
+                    self._rows[id_].last_seen
+                    for id_, verdict in self._verdicts(namespace, now)
+                    if verdict is Verdict.IN_FLIGHT and self._rows[id_].on_abandoned
+                ),
+                default=None,
+            ),
         )
 
     async def check(self, *, is_full: bool) -> CheckReport:
@@ -330,6 +324,10 @@ class MemoryBackend:
         for id_, row in self._rows.items():
             if namespace in {None, id_[0]} and self._is_live(id_, now):
                 yield id_, verdict_of(row, now)
+
+    def _count_waiting(self, namespace: str) -> tuple[int, int, float | None]:
+        rows = (row for id_, row in self._rows.items() if id_[0] == namespace)
+        return count_waiting(filter(_is_waiting, rows), self.now())
 
     def _is_source(self, name: str) -> bool:
         return name in self._sources and self._sources[name].is_polled

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..backends.listings import SourceState
     from ..backends.operations import Id, Row
 
+_VERB = "move"
 _PAGE = 5_000  # rows of one call
 
 
@@ -35,7 +36,7 @@ class Side:
             ConfigurationError: Its backend has no rows that can be moved.
         """
         self._lifecycle = store._lifecycle  # noqa: SLF001 - as the store's own verbs
-        self._change = store._maintenance.change  # noqa: SLF001
+        self._change = partial(store._maintenance.change, _VERB)  # noqa: SLF001
         self._skipped = skipped
         backend = self._lifecycle.backend
         if not isinstance(backend, SupportsTransfer):
@@ -67,7 +68,9 @@ class Side:
 
     async def rows_of(self, ids: Sequence[Id]) -> list[Row | None]:
         """Read the rows of keys."""
-        return await self._lifecycle.read(partial(self._backend.read_rows_of, ids))
+        return await self._lifecycle.read(
+            _VERB, partial(self._backend.read_rows_of, ids)
+        )
 
     async def write(self, rows: Sequence[tuple[Id, Row | None]]) -> None:
         """Replace rows; ``None`` removes one."""
@@ -75,7 +78,7 @@ class Side:
 
     async def states(self) -> Mapping[str, SourceState]:
         """Read the states of all sources."""
-        return await self._lifecycle.read(self._backend.read_source_states)
+        return await self._lifecycle.read(_VERB, self._backend.read_source_states)
 
     async def write_states(self, states: Mapping[str, SourceState | None]) -> None:
         """Replace the states of sources; ``None`` removes one."""
@@ -83,4 +86,4 @@ class Side:
 
     def _start(self, cursor: Cursor | None) -> asyncio.Task[StoredPage]:
         read = partial(self._backend.read_rows, limit=_PAGE, cursor=cursor)
-        return asyncio.create_task(self._lifecycle.read(read))
+        return asyncio.create_task(self._lifecycle.read(_VERB, read))

@@ -48,7 +48,7 @@ async def test_patched_sleep(target: Target, values: list[None] | None) -> None:
             await store.mark_many(map(str, range(3_000)))
             assert not await store.filter_new(map(str, range(3_000)))
             async with store.claim("k", lease=0.9, keep_alive=True):
-                while not store._dispatcher.executor.executed["renew"]:
+                while not store._dispatcher.counters.operations.by_verb()["renew"]:
                     await real(0.001)
             assert (await store.stats()).purge_failures == 0
     assert not mock.called

@@ -26,7 +26,7 @@ from .._retry import (
     no_retry,
 )
 from .._settings import POSTGRES, check_effective
-from ..base import KeysLockedError
+from ..base import BackendCounters, KeysLockedError
 from . import for_each, inspection, listings, transfer
 from .batch import Batch
 from .dsn import quote_identifier, redact, server_location
@@ -138,6 +138,10 @@ class PostgresBackend:
     @property
     def database(self) -> str:
         return f"postgresql {self.config.schema}"  # servers with equal schemas collide
+
+    def counters(self) -> BackendCounters:
+        channels = self._batch_channel, self._read_channel
+        return BackendCounters(retries=sum(one.retries for one in channels))
 
     def now(self) -> float:
         return self._clock.now()

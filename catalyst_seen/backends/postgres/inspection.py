@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ..._types import ON_ABANDONED
 from .._state_machine import to_record
-from ..base import BackendStats, RecordPage
+from ..base import BackendStats, ClaimCounts, RecordPage
 from . import scans
 from .results import VERDICTS, to_row
 
@@ -30,30 +29,34 @@ async def count(
     connection: asyncpg.Connection, tables: Tables, namespace: str | None
 ) -> dict[str, int]:
     """Count the seen keys of each namespace."""
-    return await _counts(connection, scans.COUNT, tables, namespace)
+    return dict(await _select(connection, scans.COUNT, tables, namespace))
 
 
 async def stats(
     connection: asyncpg.Connection, tables: Tables, namespace: str | None, engine: str
 ) -> BackendStats:
     """Measure the tables."""
-    claims = await _counts(connection, scans.COUNT_CLAIMS, tables, namespace)
+    claims = ClaimCounts.of(
+        await _select(connection, scans.COUNT_CLAIMS, tables, namespace)
+    )
     return BackendStats(
         keys_by_namespace=await count(connection, tables, namespace),
-        claimed=claims.get("claimed", 0),
-        abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
+        claimed=claims.claimed,
+        abandoned=claims.abandoned,
         file_bytes=await connection.fetchval(scans.SIZE, tables.all),
         engine=engine,
+        oldest_claim=claims.oldest,
     )
 
 
-async def _counts(
+async def _select(
     connection: asyncpg.Connection, query: str, tables: Tables, namespace: str | None
-) -> dict[str, int]:
+) -> list[asyncpg.Record]:
     scope = "" if namespace is None else f"{scans.SCOPE}$1)"
     parameters = () if namespace is None else (namespace,)
-    rows = await connection.fetch(tables.render(query, scope=scope), *parameters)
-    return dict(rows)
+    statement = tables.render(query, scope=scope)
+    rows: list[asyncpg.Record] = await connection.fetch(statement, *parameters)
+    return rows
 
 
 async def has_any(

@@ -117,11 +117,11 @@ async def all_sources(
 
 
 def _source(columns: Sequence[Any]) -> SourceRecord | None:
-    pending, held, _, *state_columns = columns
+    pending, held, oldest, *state_columns = columns
     state = SourceState.of(state_columns)
     if state is None or not state.is_polled:
         return None
-    return SourceRecord(state, pending, held)
+    return SourceRecord(state, pending, held, oldest)
 
 
 async def waiting(

@@ -19,7 +19,7 @@ from ..._config import SeenStoreConfig
 from ..._errors import StoreClosedError
 from .._retry import RetryingChannel, ServerClock
 from .._settings import REDIS, check_effective
-from ..base import PageResult
+from ..base import BackendCounters, PageResult
 from ..operations import ForEach, Get
 from . import each
 from .administration import Cleanup, Clear
@@ -110,6 +110,7 @@ class RedisBackend:
         self._codec = KeyCodec(self.config.prefix)
         self._connection: _Connection | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._channel: RetryingChannel | None = None
         self._engine = ""
 
     @property
@@ -122,6 +123,9 @@ class RedisBackend:
 
     def now(self) -> float:
         return self._clock.now()
+
+    def counters(self) -> BackendCounters:
+        return BackendCounters(self._channel.retries if self._channel else 0)
 
     def _client(self) -> Client:
         if isinstance(self._target, str):
@@ -136,6 +140,7 @@ class RedisBackend:
             connecting.add_done_callback(_abandon_connected)
             raise
         self._connection = connection
+        self._channel = connection.session.channel
         try:
             if not is_current:
                 await adopt(connection.session, self._codec, self.config.prefix)

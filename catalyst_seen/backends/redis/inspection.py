@@ -107,10 +107,12 @@ class Inspection:
         """Count the keys in each state."""
         keys: Counter[str] = Counter()
         abandoned = dict.fromkeys(ON_ABANDONED, 0)
-        claimed = 0
+        claimed, oldest_claim = 0, None
         async for id_, verdict, row in self._rows(namespace):
             keys[id_[0]] += verdict is Verdict.DUPLICATE
             claimed += verdict is Verdict.IN_FLIGHT
+            if verdict is Verdict.IN_FLIGHT and row.on_abandoned:
+                oldest_claim = min(oldest_claim or row.last_seen, row.last_seen)
             if row.on_abandoned and verdict is not Verdict.IN_FLIGHT:
                 abandoned[row.on_abandoned] += 1
         return BackendStats(
@@ -119,6 +121,7 @@ class Inspection:
             abandoned=abandoned,
             file_bytes=0,
             engine=engine,
+            oldest_claim=oldest_claim,
         )
 
     async def _rows(

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..._errors import StoreUnavailableError
 from ..._pause import pause
-from ..._verdict import Verdict
-from .._observation import Decision, failed, merged
+from .._observation import Decision, count_waiting, failed, merged
 from .._state_machine import verdict_of
 from ..listings import Observed, SourceRecord, Waiting, WaitingPage
 from .observing import Commit, Entry, Left
@@ -86,13 +85,13 @@ class Listings:
         read = await self._observing.state(namespace)
         if read.state is None or not read.state.is_polled:
             return None
-        pending, held, after = 0, 0, -1
+        rows: list[Row] = []
+        after = -1
         while True:
             members, now = await self._observing.page(namespace, after, _COUNTED)
-            counted = _counted(members, now)
-            pending, held = pending + counted[0], held + counted[1]
+            rows += _rows(members)
             if len(members) < _COUNTED:
-                return SourceRecord(read.state, pending, held)
+                return SourceRecord(read.state, *count_waiting(rows, now))
             after = members[-1].seq
 
     async def sources(self) -> dict[str, SourceRecord]:
@@ -108,7 +107,9 @@ class Listings:
                 if len(page[0]) == _COUNTED:
                     record = await self.source(name)
                 elif read.state is not None and read.state.is_polled:
-                    record = SourceRecord(read.state, *_counted(*page))
+                    members, now = page
+                    counts = count_waiting(_rows(members), now)
+                    record = SourceRecord(read.state, *counts)
                 if record is not None:
                     found[name] = record
         return found
@@ -230,10 +231,5 @@ class Listings:
         return await self._observing.commit(namespace, commit)
 
 
-def _counted(members: Sequence[Member], now: float) -> tuple[int, int]:
-    """Count the keys that wait to be handled, and those that are held."""
-    verdicts = [
-        verdict_of(one.stored.row, now) for one in members if one.stored.row is not None
-    ]
-    held = verdicts.count(Verdict.HELD)
-    return len(verdicts) - held, held
+def _rows(members: Sequence[Member]) -> list[Row]:
+    return [one.stored.row for one in members if one.stored.row is not None]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from ..._clock import read_clock
 from ..._targets import expanded
 from .._settings import SQLITE, check_effective
+from ..base import BackendCounters
 from . import driver, for_each, transfer
 from .connections import Connections
 from .database import Database
@@ -90,6 +91,14 @@ class SqliteBackend:
     @property
     def database(self) -> str:
         return self._shared.database
+
+    def counters(self) -> BackendCounters:
+        wal = self._shared.wal
+        return BackendCounters(
+            checkpoints=wal.checkpoints,
+            checkpoint_failures=wal.failures,
+            wal_bytes=wal.last_bytes,
+        )
 
     def now(self) -> float:
         return self._shared.now()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..._clock import read_clock
 from ..._config import SYNCHRONOUS
-from ..._types import ON_ABANDONED, CheckReport
+from ..._types import CheckReport
 from ..base import BackendStats
 from . import driver, inspection
 from .errors import CORRUPTION_CODES, primary_code
@@ -42,8 +42,8 @@ def stats(
     claims = inspection.count_claims(db, namespace, now)
     return BackendStats(
         keys_by_namespace=inspection.count(db, namespace, now),
-        claimed=claims.get("claimed", 0),
-        abandoned={policy: claims.get(policy, 0) for policy in ON_ABANDONED},
+        claimed=claims.claimed,
+        abandoned=claims.abandoned,
         file_bytes=size(shared.path),
         wal_bytes=wal.bytes,
         free_pages=pragma(db, "freelist_count"),
@@ -51,6 +51,7 @@ def stats(
         wal_pinned=wal.pinned,
         engine=f"SQLite {driver.load(shared.config.sqlite).version}",
         alarms=tuple(_alarms(db, shared, _settings(db), _clock_behind(db, shared))),
+        oldest_claim=claims.oldest,
     )
 
 

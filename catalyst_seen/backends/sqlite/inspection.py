@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..base import ClaimCounts
 from .conditions import LIVE, STATES
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ _COUNT = f"""SELECT (SELECT name FROM namespace WHERE id = seen.namespace), coun
     FROM seen WHERE {LIVE} AND {STATES["seen"]}{{scope}} GROUP BY namespace"""  # noqa: S608
 _CLAIMS = f"""SELECT
         CASE WHEN lease_until > :now THEN 'claimed' ELSE on_abandoned END AS state,
-        count(*)
+        count(*), min(iif({STATES["claimed"]}, last_seen, NULL))
     FROM seen WHERE lease_until IS NOT NULL AND {LIVE}{{scope}} GROUP BY state"""  # noqa: S608
 _HAS_ANY = f"""SELECT EXISTS
     (SELECT 1 FROM seen WHERE {LIVE} AND {STATES["seen"]}{{scope}})"""  # noqa: S608
@@ -29,9 +30,9 @@ def count(db: driver.Connection, namespace: str | None, now: float) -> dict[str,
 
 def count_claims(
     db: driver.Connection, namespace: str | None, now: float
-) -> dict[str, int]:
+) -> ClaimCounts:
     """Count the live claims, and the abandoned ones by their policy."""
-    return dict(_select(db, _CLAIMS, namespace, now))
+    return ClaimCounts.of(_select(db, _CLAIMS, namespace, now))
 
 
 def has_any(db: driver.Connection, namespace: str | None, now: float) -> bool:

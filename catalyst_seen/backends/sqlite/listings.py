@@ -72,12 +72,11 @@ _EXPIRED = """SELECT key FROM seen WHERE namespace = :id AND listed_at <= :clock
         WHERE namespace = :id AND listed_poll IS NOT NULL) - :keep)"""
 _WAITING = "FROM seen INDEXED BY seen_pending WHERE namespace = :id AND seq IS NOT NULL"
 _IS_HELD = f"coalesce({STATES['held']}, false)"
-_COUNT_WAITING = f"""SELECT count(*) FILTER (WHERE NOT {_IS_HELD}),
+_COUNTS = f"""count(*) FILTER (WHERE NOT {_IS_HELD}),
         count(*) FILTER (WHERE {_IS_HELD}),
-        min(iif(attempt, first_seen, last_seen)) FILTER (WHERE NOT {_IS_HELD})
-    {_WAITING}"""
-_COUNT_ALL_WAITING = f"""SELECT namespace, count(*) FILTER (WHERE NOT {_IS_HELD}),
-        count(*) FILTER (WHERE {_IS_HELD})
+        min(iif(attempt, first_seen, last_seen)) FILTER (WHERE NOT {_IS_HELD})"""
+_COUNT_WAITING = f"SELECT {_COUNTS} {_WAITING}"
+_COUNT_ALL_WAITING = f"""SELECT namespace, {_COUNTS}
     FROM seen INDEXED BY seen_pending WHERE seq IS NOT NULL GROUP BY namespace"""  # noqa: S608
 _READ_WAITING = f"""SELECT seq, key, {_ROW} {_WAITING} AND seq > :after
     ORDER BY seq LIMIT :limit"""
@@ -135,21 +134,19 @@ def read_source(
     id_, state = _read_source(db, namespace)
     if id_ is None or state is None or not state.is_polled:
         return None
-    pending, held, _ = _count_waiting(db, id_, now)
-    return SourceRecord(state, pending, held)
+    return SourceRecord(state, *_count_waiting(db, id_, now))
 
 
 def read_sources(db: driver.Connection, now: float) -> dict[str, SourceRecord]:
     """Read the states of all sources, by namespace."""
     counts = {
-        id_: (pending, held)
-        for id_, pending, held in db.execute(_COUNT_ALL_WAITING, {"now": now})
+        id_: counted for id_, *counted in db.execute(_COUNT_ALL_WAITING, {"now": now})
     }
     found = {}
     for id_, name, *columns in db.execute(_SOURCES):
         state = SourceState.of(columns)
         if state is not None and state.is_polled:
-            found[name] = SourceRecord(state, *counts.get(id_, (0, 0)))
+            found[name] = SourceRecord(state, *counts.get(id_, (0, 0, None)))
     return found
 
 

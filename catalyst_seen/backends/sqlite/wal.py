@@ -45,7 +45,9 @@ class WriteAheadLog:
     """The log of one file, over all connections of a store to that file.
 
     Attributes:
+        checkpoints: Number of checkpoints that succeeded.
         failures: Number of failed checkpoints.
+        last_bytes: Size of the log when it was looked at last.
         problem: Why the last checkpoint failed; ``None`` if it did not.
         is_due: Has the log grown so much that a checkpoint should not be deferred?
         limit: Bytes of a log that is due for a checkpoint; 0 before the first connect.
@@ -58,7 +60,9 @@ class WriteAheadLog:
             file: The file that the log belongs to.
             is_used: Is the database in WAL mode?
         """
+        self.checkpoints: int = 0
         self.failures: int = 0
+        self.last_bytes: int = 0
         self.problem: str | None = None
         self.is_due: bool = False
         self.limit: int = 0
@@ -90,7 +94,7 @@ class WriteAheadLog:
     def record_write(self) -> None:
         """Record that a transaction has written to the log."""
         self._has_frames = True
-        grown = self.bytes
+        grown = self.last_bytes = self.bytes
         if grown <= self.limit:
             self._threshold = self.limit
         self.is_due = grown > self._threshold
@@ -163,12 +167,13 @@ class WriteAheadLog:
             self._threshold = self.bytes + self.limit
             return
         self.problem = None
+        self.checkpoints += 1
         is_stuck = copied < frames and copied == self._copied
         if not is_stuck or self._pinned_since is None:
             self._pinned_since = time.monotonic() if copied < frames else None
         self._copied = copied
         self._has_frames = copied < frames
-        grown = self.bytes  # a log that could not be reset keeps its size
+        grown = self.last_bytes = self.bytes  # one that was not reset keeps its size
         self._threshold = self.limit + (grown if grown > self.limit else 0)
 
     def _pinned_too_long(self) -> float:

@@ -45,9 +45,25 @@ class TestSource:
             changed=0,
             replaced=0,
             failed=0,
+            oldest_pending=NOON + 60,
         )
         await handled(feed)
-        assert (await read(feed)).pending == 0
+        source = await read(feed)
+        assert (source.pending, source.oldest_pending) == (0, None)
+
+    async def test_a_failed_attempt_makes_nothing_younger(
+        self, feed: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """The oldest pending key counts from its observation, claimed or released."""
+        await observe(feed, "a")
+        clock.advance(60)
+        await observe(feed, "ab")
+        clock.advance(60)
+        claim = await feed.claim("b", lease=30)
+        assert (await read(feed)).oldest_pending == NOON + 60
+        await claim.release()
+        assert (await read(feed)).oldest_pending == NOON + 60
+        assert [one.oldest_pending for one in await feed.sources()] == [NOON + 60]
 
     async def test_validators_belong_to_the_listing(self, feed: AsyncSeenStore) -> None:
         """A listing without validators has none, while the state is kept."""
