@@ -333,6 +333,7 @@ class ObservingVerbs:
             lambda observed: observed is not None and observed.has_ended,
         )
         if observed is not None:
+            self._dispatcher.counters.count_listing(request.namespace, observed)
             self._watch(request.namespace, observed)
         return observed
 

@@ -206,7 +206,8 @@ class StoreStats:
             keys. By verb:
             ``is_seen`` (also of ``filter_new``), ``get``, ``mark``,
             ``check_and_mark``, ``forget``, ``claim``, ``confirm``, ``release``,
-            ``hold``, ``renew``, ``resolve``.
+            ``hold``, ``renew``, ``resolve``; and ``observe``, which counts the items of
+            listings.
         batches: Number of transactions that executed the operations; fewer means that
             more callers shared one.
         recent_keys: Number of seen keys in the cache in memory.

@@ -21,6 +21,7 @@ from ..backends.operations import ForEach, Get, IsSeen, Mark
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ..backends.listings import Observed
     from ..backends.operations import Operation
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10, 30)
@@ -191,6 +192,20 @@ class Counters:
                 self.operations.add(key, number)
         if left:
             self.operations.add((operation.namespace, operation.verb, True), left)
+
+    def count_listing(self, namespace: str, observed: Observed) -> None:
+        """Count the items of a listing by what became of them."""
+        counted = observed.counted
+        outcomes = {
+            "new": counted.new,
+            "duplicate": counted.duplicates,
+            "changed": counted.changed,
+            "replaced": counted.replaced,
+            "baseline": observed.summary.baseline if counted.polls else 0,
+        }
+        for outcome, number in outcomes.items():
+            if number:
+                self.operations.add((namespace, "observe", outcome), number)
 
     def count_batch(self, seconds: float, waited: float) -> None:
         """Count a batch that was sent: how long it took, and how long it waited."""

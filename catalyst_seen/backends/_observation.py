@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._verdict import Verdict
 from ._state_machine import verdict_of
-from .listings import DAY, SourceState, Summary
+from .listings import DAY, SourceState, Summary, Totals
 from .operations import Listed, Row
 
 if TYPE_CHECKING:
@@ -203,6 +203,14 @@ class Decision:
             self._expiry(),
             summary,
         )
+
+    def counted(self, changes: Changes | None) -> Totals:
+        """Return what the observation adds to the sums of the source.
+
+        Args:
+            changes: What it writes; ``None`` if it was repeated.
+        """
+        return changes.source.totals.since(self._before.totals) if changes else Totals()
 
     def claimable(self, changes: Changes | None = None) -> tuple[int, ...]:
         """Return the positions of the items that can be claimed now.

@@ -118,6 +118,32 @@ class Summary(NamedTuple):
         return cls(tuple(changed), tuple(replaced), baseline)
 
 
+class Totals(NamedTuple):
+    """Sums over all polls of a source; the order is that in which they are stored."""
+
+    polls: int = 0
+    new: int = 0
+    duplicates: int = 0
+    changed: int = 0
+    replaced: int = 0
+    failed: int = 0
+
+    @property
+    def asked(self) -> int:
+        """How often the source was polled, with or without success."""
+        return self.polls + self.failed
+
+    def plus(self, **counts: int) -> Totals:
+        """Return the sums with some counts added."""
+        return self._replace(
+            **{name: getattr(self, name) + count for name, count in counts.items()}
+        )
+
+    def since(self, before: Totals) -> Totals:
+        """Return what was added to earlier sums."""
+        return Totals(*(now - then for now, then in zip(self, before, strict=True)))
+
+
 class Observed(NamedTuple):
     """The result of an ``Observe``.
 
@@ -127,6 +153,7 @@ class Observed(NamedTuple):
         pending: Number of keys of the namespace that wait to be handled.
         oldest_pending: When the first of them was observed, in seconds since 1970.
         has_ended: Whether a key that was seen may not be seen any more.
+        counted: What this poll has added to the sums of the source.
     """
 
     summary: Summary
@@ -134,6 +161,7 @@ class Observed(NamedTuple):
     pending: int
     oldest_pending: float | None
     has_ended: bool
+    counted: Totals = Totals()
 
 
 class Waiting(NamedTuple):
@@ -163,28 +191,6 @@ class WaitingPage(NamedTuple):
     keys: list[Waiting]
     cursor: int | None
     retry_after: float | None = None
-
-
-class Totals(NamedTuple):
-    """Sums over all polls of a source; the order is that in which they are stored."""
-
-    polls: int = 0
-    new: int = 0
-    duplicates: int = 0
-    changed: int = 0
-    replaced: int = 0
-    failed: int = 0
-
-    @property
-    def asked(self) -> int:
-        """How often the source was polled, with or without success."""
-        return self.polls + self.failed
-
-    def plus(self, **counts: int) -> Totals:
-        """Return the sums with some counts added."""
-        return self._replace(
-            **{name: getattr(self, name) + count for name, count in counts.items()}
-        )
 
 
 class SourceState(NamedTuple):

@@ -222,6 +222,7 @@ class MemoryBackend:
             pending,
             oldest,
             changes is None or changes.has_ended,
+            decision.counted(changes),
         )
 
     async def fail(self, failure: Fail) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from unittest.mock import patch
 
-from catalyst_seen import AsyncSeenStore
+from catalyst_seen import AsyncSeenStore, StoreUnavailableError
 from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.operations import Operation
 
@@ -47,3 +47,14 @@ def recorded(store: AsyncSeenStore) -> Iterator[list[list[str]]]:
 
     with intercepted(store, record):
         yield batches
+
+
+@contextmanager
+def failing(store: AsyncSeenStore) -> Iterator[None]:
+    """Refuse every batch that an open store sends."""
+
+    async def refuse(_: Batch, __: object) -> BatchResult:
+        raise StoreUnavailableError(store.location, "the disk is full", "Free some")
+
+    with intercepted(store, refuse):
+        yield

@@ -102,7 +102,10 @@ class Observation:
         ((pending, _, oldest),) = await self._fetch(sources.COUNT_WAITING)
         has_ended = changes is None or changes.has_ended
         claimable = decision.claimable(changes)
-        return Observed(source.summary, claimable, pending, oldest, has_ended)
+        return Observed(
+            source.summary, claimable, pending, oldest, has_ended,
+            decision.counted(changes),
+        )  # fmt: skip
 
     async def _match(self, decision: Decision) -> None:
         """Read the rows of the listing's keys."""

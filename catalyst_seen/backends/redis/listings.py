@@ -181,7 +181,10 @@ class Listings:
             return False, None
         claimable = decision.claimable(changes)
         has_ended = changes.has_ended
-        return True, Observed(changes.summary, claimable, *waits_then, has_ended)
+        counted = decision.counted(changes)
+        return True, Observed(
+            changes.summary, claimable, *waits_then, has_ended, counted
+        )
 
     async def _others(
         self, namespace: str, stored: Mapping[str, Stored]

@@ -116,6 +116,7 @@ def observe(
         pending,
         oldest,
         changes is None or changes.has_ended,
+        decision.counted(changes),
     )
 
 

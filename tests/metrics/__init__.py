@@ -1,0 +1,1 @@
+"""Metrics, their exports, and health."""
