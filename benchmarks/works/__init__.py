@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .blocking import BLOCKING
 from .busy_loop import BUSY_LOOP
+from .counting import COUNTING
 from .feeds import FEED_WORKS
 from .imports import IMPORT, START
 from .large import LARGE
@@ -23,6 +24,7 @@ WORKS: tuple[Work, ...] = (
     MEMORY,
     *THROUGHPUT_WORKS,
     BLOCKING,
+    COUNTING,
     BUSY_LOOP,
     PROCESSES,
     PURGE,

@@ -19,7 +19,7 @@ from .._verdict import Verdict
 from ..backends.operations import ForEach, Get, IsSeen, Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from ..backends.listings import Observed
     from ..backends.operations import Operation
@@ -30,9 +30,8 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10, 
 _KEYS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000, 50_000)
 """From a lone call to the largest listing."""
 
-_VERDICT = attrgetter("verdict")
+_VERDICT, _NAMESPACE = attrgetter("verdict"), attrgetter("namespace")
 _READS = {IsSeen.verb, Get.verb}
-_JUDGED = {Sighting, ClaimState}
 
 _Outcome = str | bool | None
 """The value of a verdict, or what the operation returned; a record and the end of a
@@ -96,12 +95,6 @@ class Tally:
         if len(self._counts) > _MOST_KEYS:
             self._limit()
 
-    def add_all(self, keys: Iterable[_Key]) -> None:
-        """Count one operation for each key."""
-        self._counts.update(keys)
-        if len(self._counts) > _MOST_KEYS:
-            self._limit()
-
     def snapshot(self) -> Counter[OperationCount]:
         """Return the counts, by the words that people read."""
         found: Counter[OperationCount] = Counter()
@@ -151,29 +144,30 @@ class Counters:
     ) -> None:
         """Count the operations of a batch by their results."""
         keys = len(operations)
-        if keys > 1 and {*map(type, results)} <= _JUDGED:
-            self.operations.add_all(
-                [
-                    (one.namespace, one.verb, result.verdict._value_)
-                    for one, result in zip(operations, results, strict=True)
-                ]
-            )
+        if keys == 1:
+            keys = self._count_one(operations[0], results[0])
+        elif _are_alike(operations):
+            self._count_each(operations[0], results)
         else:
-            for operation, result in zip(operations, results, strict=True):
-                if type(result) in _JUDGED:
-                    outcome = result.verdict._value_
-                elif result is None or type(result) is bool:
-                    outcome = result
-                elif isinstance(result, SeenError):
-                    continue  # it is counted as an error
-                elif isinstance(operation, ForEach):
-                    keys += len(result) - 1
-                    self._count_each(operation.operation, result)
-                    continue
-                else:
-                    outcome = True
-                self.operations.add((operation.namespace, operation.verb, outcome))
+            keys = sum(map(self._count_one, operations, results))
         self.batch_keys.add(keys)
+
+    def _count_one(self, operation: Operation[Any], result: Any) -> int:  # noqa: ANN401
+        """Count an operation; return on how many keys it was."""
+        kind = type(result)
+        if kind is Sighting or kind is ClaimState:
+            outcome = result.verdict._value_
+        elif kind is bool or result is None:
+            outcome = result
+        elif isinstance(result, SeenError):
+            return operation.count()[1]  # it is counted as an error
+        elif isinstance(operation, ForEach):
+            self._count_each(operation.operation, result)
+            return len(result)
+        else:
+            outcome = True
+        self.operations.add((operation.namespace, operation.verb, outcome))
+        return 1
 
     def _count_each(self, operation: Operation[Any], results: Sequence[Any]) -> None:
         """Count an operation on many keys, with as little as possible for each key."""
@@ -211,6 +205,15 @@ class Counters:
         """Count a batch that was sent: how long it took, and how long it waited."""
         self.batch_seconds.add(seconds)
         self.wait_seconds.add(waited)
+
+
+def _are_alike(operations: Sequence[Operation[Any]]) -> bool:
+    """Have they one verb and one namespace, each on a single key?"""
+    return (
+        len({*map(type, operations)}) == 1
+        and type(operations[0]) is not ForEach
+        and len({*map(_NAMESPACE, operations)}) == 1
+    )
 
 
 def _word(verb: str, outcome: _Outcome) -> str:
