@@ -16,6 +16,9 @@ from .support.clock import DAY, Clock
 from .support.feeds import Site, serving
 from .support.targets import SHARED, TARGETS, Places, Target
 
+_FOREIGN = ("SEEN_", "SQLITE_", "PG", "FEATURE_PERSIST_SEEN", "COVERAGE_")
+"""Variables of stores, and of a coverage that would slow down all that tests start."""
+
 pytest_plugins = [
     f"{__package__}.faults.harness.plugin",
     f"{__package__}.support.figures",
@@ -85,7 +88,7 @@ async def store(
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("SEEN_", "SQLITE_", "PG", "FEATURE_PERSIST_SEEN")):
+        if name.startswith(_FOREIGN):
             monkeypatch.delenv(name)
 
 
