@@ -14,7 +14,16 @@ from catalyst_seen import AsyncSeenStore
 
 from .support.clock import DAY, Clock
 from .support.feeds import Site, serving
-from .support.targets import SHARED, TARGETS, Places, Target
+from .support.targets import SERVERS, SHARED, TARGETS, Places, Target
+
+_FOREIGN = ("SEEN_", "SQLITE_", "PG", "FEATURE_PERSIST_SEEN", "COVERAGE_")
+"""Variables of stores, and of a coverage that would slow down all that tests start."""
+
+_REPEATED = {"memory", "reference", "pysqlite3", "cluster"}
+"""Backends whose code a file, a lone server and the tests of a cluster run as well."""
+
+_ANY_BACKEND = {"cli", "test_state_table", "test_states"}
+"""Tests of code that a store on a file runs whole."""
 
 pytest_plugins = [
     f"{__package__}.faults.harness.plugin",
@@ -23,6 +32,16 @@ pytest_plugins = [
     f"{__package__}.support.reports",
     f"{__package__}.support.scripts",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs the same lines as another test, on another backend."""
+    for item in items:
+        names = {item.path.parent.name, item.path.stem}
+        elsewhere = set() if names.isdisjoint(_ANY_BACKEND) else {*SERVERS}
+        spec = getattr(item, "callspec", None)
+        if spec is not None and {*_REPEATED, *elsewhere} & {*spec._idlist}:
+            item.add_marker("repeats")
 
 
 @pytest.fixture
@@ -85,7 +104,7 @@ async def store(
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("SEEN_", "SQLITE_", "PG", "FEATURE_PERSIST_SEEN")):
+        if name.startswith(_FOREIGN):
             monkeypatch.delenv(name)
 
 

@@ -128,9 +128,18 @@ def test_what_is_seen_is_not_shortened(tool: Tool) -> None:
     assert keys_of(tool, namespace="feed")["new"].state == "seen"
 
 
-@pytest.mark.parametrize(
-    "date", [ISO, MAIL, AT, AT * 1000, str(int(AT)), ISO[:-1], ISO.replace("T", " ")]
-)
+DATES = {
+    "ISO 8601": ISO,
+    "RFC 2822": MAIL,
+    "seconds": AT,
+    "milliseconds": AT * 1000,
+    "seconds as text": str(int(AT)),
+    "without a zone": ISO[:-1],
+    "with a space": ISO.replace("T", " "),
+}
+
+
+@pytest.mark.parametrize("date", DATES.values(), ids=DATES)
 def test_dates(on_file: Tool, date: object) -> None:
     """A date may be ISO 8601, RFC 2822, seconds or milliseconds."""
     on_file.run("import", "-", given=json.dumps({"a": date}))

@@ -1,4 +1,8 @@
-"""The tool as a person runs it: a process, with pipes or on a terminal."""
+"""The tool as a person runs it: a process, with pipes or on a terminal.
+
+A run to its end is a fork of a process that has imported the tool. What is started, and
+what runs in a shell or on a terminal, is a new interpreter.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pexpect
+
+from .tool_server import tool_server
 
 PYTHON = [sys.executable, "-W", "error", "-m", "catalyst_seen"]
 SMALL_FILES = "export PYTHONDONTWRITEBYTECODE=1; trap '' XFSZ; ulimit -f 8"
@@ -78,12 +84,17 @@ class Tool:
             env: Further variables.
             timeout: Seconds after which it hangs.
         """
-        done = subprocess.run(
-            [*PYTHON, *arguments],
-            input=given.encode() if isinstance(given, str) else given,
-            capture_output=True, check=False, cwd=self.folder,
-            env=self.variables(env), timeout=timeout,
-        )  # fmt: skip
+        written = given.encode() if isinstance(given, str) else given
+        variables = self.variables(env)
+        if _for_python(variables) != _for_python(os.environ):  # too late after a fork
+            done = subprocess.run(
+                [*PYTHON, *arguments], input=written, capture_output=True, check=False,
+                cwd=self.folder, env=variables, timeout=timeout,
+            )  # fmt: skip
+        else:
+            done = tool_server().run(
+                arguments, written, self.folder, variables, timeout
+            )
         return Done(done.returncode, done.stdout.decode(), talk(done.stderr.decode()))
 
     def start(self, *arguments: str, **settings: Any) -> subprocess.Popen[bytes]:
@@ -122,6 +133,11 @@ class Tool:
             PYTHON[0], [*PYTHON[1:], *arguments], cwd=str(self.folder), env=env,
             dimensions=size, encoding="utf-8", timeout=_PATIENCE,
         )  # fmt: skip
+
+
+def _for_python(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return what an interpreter reads when it starts."""
+    return {name: variables[name] for name in variables if name.startswith("PYTHON")}
 
 
 def is_gone(pid: int) -> bool:
