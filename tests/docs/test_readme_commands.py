@@ -24,7 +24,7 @@ DOCUMENTS = [
     *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
 ]
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_LASTING = re.compile(r"tail -[fF]|catalyst-seen watch(?!.*--once)")
+_LASTING = re.compile(r"tail -[fF]|catalyst-seen (serve|watch(?!.*--once))")
 """Lines that end by a signal."""
 
 _ALLOWED = {0, 1}
