@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ async def serving(keeper: Keeper, host: str, port: int) -> AsyncIterator[str]:
         try:
             await site.start()
         except OSError as exc:
-            problem = exc.strerror or str(exc)
+            problem = os.strerror(exc.errno) if exc.errno else str(exc)
             raise Failure(f"{host} port {port}: {problem}: choose another") from exc
         name, number, *_ = runner.addresses[0]
         yield f"http://{f'[{name}]' if ':' in name else name}:{number}"
