@@ -100,6 +100,25 @@ def check_firing(
             "exp_samples": samples,
         }
     )
+    _run(folder, history, checks)
+
+
+def check_values(
+    folder: Path, history: History, values: Iterable[tuple[str, float]]
+) -> None:
+    """Check the values without labels of some expressions at the end of a history."""
+    checks = [
+        {
+            "expr": expression,
+            "eval_time": f"{history.now}s",
+            "exp_samples": [{"labels": "{}", "value": value}],
+        }
+        for expression, value in values
+    ]
+    _run(folder, history, checks)
+
+
+def _run(folder: Path, history: History, checks: list[dict[str, Any]]) -> None:
     step = f"{history.step}s"
     test = {"interval": step, "input_series": [*history.series()]}
     run = {
@@ -107,6 +126,6 @@ def check_firing(
         "evaluation_interval": step,
         "tests": [{**test, "promql_expr_test": checks}],
     }
-    file = folder / "alerts_test.yml"
+    file = folder / "test.yml"
     file.write_text(json.dumps(run), encoding="utf-8")  # which is YAML as well
     promtool("test", "rules", str(file))

@@ -38,9 +38,9 @@ async def server_restarts(_: Path) -> Watched:
             await one.healthy(60)
             await one.store.is_seen("k")
             server.kill()
-            for _ in range(2):
+            for key in ("k", "l"):
                 with pytest.raises(StoreError):
-                    await one.store.get("k")
+                    await one.store.get(key)
             one.history.add(one.scrape(), 2)
             server.start()
             await one.use()
