@@ -88,6 +88,11 @@ def is_missing(exc: StoreUnavailableError) -> bool:
     return "create=False" in exc.cause
 
 
+def is_gone(reason: str | None) -> bool:
+    """Does an error advise to close an open store, whose file is another or none?"""
+    return reason is not None and "close this store and open a new one" in reason
+
+
 def address_of(store: AsyncSeenStore) -> str:
     """Return how a command line names a store, but for what is needed to sign in.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
-from ipaddress import ip_address
 
 import click
 
@@ -15,6 +13,7 @@ from .._stores import configuration
 from .._values import duration
 
 _WITHIN, _SAMPLE = 5.0, 300.0
+_LONGEST = 30.0  # seconds of a connection, besides the time of a probe
 
 
 @declare(
@@ -77,25 +76,24 @@ async def command(
     There is no encryption and no password: let other machines reach it by a proxy.
     """
     with serving_needed():
-        from .._serving.keeper import Keeper
-        from .._serving.server import serving
+        from .._serving.listening import listening
+        from .._serving.pages import application
+        from .._serving.store import ServedStore
     config = replace(
         configuration(settings.store, create=False),
         purge_interval=None,
         on_error="raise",
         sample_interval=_SAMPLE if sample_every is None else sample_every,
     )
-    keeper = Keeper(settings, config, within=_WITHIN if within is None else within)
-    async with serving(keeper, host, port) as address, asyncio.TaskGroup() as tasks:
-        tasks.create_task(keeper.keep())
-        await keeper.tried()
-        settings.say(f"serving {address}; Ctrl-C ends it")
-        if not _is_loopback(host):
-            settings.say("other machines may reach it: it has no password")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    patience = _WITHIN if within is None else within
+    served = ServedStore(settings, config, patience)
+    pages = application(served)
+    async with (
+        listening(pages, host, port, _LONGEST + patience) as addresses,
+        served.kept(),
+    ):
+        for address in addresses:
+            settings.say(f"serving {address.url}; Ctrl-C ends it")
+            if not address.is_local:
+                settings.say("other machines may reach it: it has no password")
+        await served.keep()
