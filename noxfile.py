@@ -165,42 +165,19 @@ def others(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """Build, and use the wheel where nothing else is installed."""
     session.install(*group("package"))
-    folder = Path(session.create_tmp()).absolute()
-    shutil.rmtree(folder / "dist", ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(folder / "dist"), silent=True)
-    (wheel,) = (folder / "dist").glob("*.whl")
-    session.log(f"{wheel.name}: {wheel.stat().st_size:,} bytes")
-    session.run("python", "-m", "venv", "--clear", str(folder / "clean"))
-    python = str(folder / "clean" / "bin" / "python")
-    session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
-    session.run(python, "-m", "pip", "check", external=True)
-    tool = str(folder / "clean" / "bin" / "catalyst-seen")
-    with session.chdir(folder):
-        session.run(python, "-c", _FIRST_USE, external=True)
-        session.run(tool, "--help", external=True, success_codes=[2])  # no click yet
-        extra = f"{wheel}[cli]"
-        session.run(python, "-m", "pip", "install", "--quiet", extra, external=True)
-        session.run(tool, "--help", external=True)
+    session.run("python", "-m", "tests.release", "package", session.create_tmp())
 
 
-_FIRST_USE = """
-import catalyst_seen, importlib.metadata, pathlib
-root = pathlib.Path(catalyst_seen.__file__).parent
-assert "site-packages" in root.parts, root
-assert (root / "py.typed").exists()
-for script in ("rows.lua", "script.lua"):
-    assert (root / "backends" / "redis" / script).exists()
-for url in ("redis://localhost", "postgresql://localhost/db"):
-    try:
-        catalyst_seen.AsyncSeenStore(url)
-    except catalyst_seen.ConfigurationError as exc:
-        assert "catalyst-seen[" in str(exc), exc
-    else:
-        raise AssertionError(f"{url} needs no driver?")
-with catalyst_seen.SeenStore(":memory:") as store:
-    assert [bool(store.check_and_mark("k")) for _ in range(2)] == [True, False]
-print("catalyst-seen", importlib.metadata.version("catalyst-seen"), "works")
-"""
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Check what a release must fulfil; `-- --tag v0.1.0` names a tag to come.
+
+    That is the version, the changelog, the tag, what is in the archives, the use of the
+    source archive, and licences and known vulnerabilities of the dependencies.
+    """
+    session.install(*group("package"), *group("release"))
+    check = ("python", "-m", "tests.release", "check", session.create_tmp())
+    session.run(*check, *session.posargs)
 
 
 def ruff(session: nox.Session) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ._claims.claim import Claim, UnawaitedClaim, UnawaitedClaims
 from ._claims.pending import PendingClaims
 from ._config import SeenStoreConfig
@@ -37,7 +39,18 @@ from ._validation import Duration
 from ._verdict import Verdict
 from .backends.base import Backend
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    __version__: str
+else:  # hidden from type checkers, which would accept every name
+
+    def __getattr__(name: str) -> str:
+        """Read ``__version__`` when it is asked for."""
+        if name == "__version__":
+            from ._version import read_version
+
+            return read_version()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AsyncSeenStore",

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from typing import Any
 
 import click
 
@@ -18,13 +19,26 @@ from ._settings import Settings, common_options, talk
 from ._standard_files import drop_output, keep_closed_files_closed
 
 
+def _print_version(context: click.Context, _: click.Parameter, wanted: Any) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"catalyst-seen {catalyst_seen.__version__}")
+        context.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
 )
 @common_options
-@click.version_option(catalyst_seen.__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def tool() -> None:
     """Remember what was handled: in pipes, in cron jobs, for feeds.
 

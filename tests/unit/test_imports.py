@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 
+import catalyst_seen
+
 from ..faults.harness.places import settings_of
 from ..support.scripts import Run
 from ..support.targets import Target
@@ -28,6 +30,42 @@ def test_package_alone(run_script: Run) -> None:
     """
     done = run_script(script)
     assert (done.stdout, done.stderr) == ("['aiosqlite', 'catalyst_seen']\n", "")
+
+
+def test_version_on_demand(run_script: Run) -> None:
+    """The version is read when it is asked for, in the tool as well; no other name is.
+
+    What reads it is imported then, which takes as long as the package itself.
+    """
+    script = """
+        import sys
+        import catalyst_seen, catalyst_seen.cli._main
+        assert "importlib.metadata" not in sys.modules
+        print(hasattr(catalyst_seen, "__verison__"), catalyst_seen.__version__)
+        assert "importlib.metadata" in sys.modules
+    """
+    done = run_script(script)
+    assert (done.stdout, done.stderr) == (f"False {catalyst_seen.__version__}\n", "")
+
+
+def test_version_of_a_copy_without_metadata(run_script: Run) -> None:
+    """A checkout that is not installed says so, in the place of a version.
+
+    It is not an error: an agent, a metric and ``--version`` name it.
+    """
+    script = """
+        import sys
+        from importlib.metadata import MetadataPathFinder
+
+        def nothing(context):
+            return []
+
+        MetadataPathFinder.find_distributions = nothing
+        import catalyst_seen
+        print(catalyst_seen.__version__)
+    """
+    done = run_script(script)
+    assert (done.stdout, done.stderr) == ("0+unknown\n", "")
 
 
 def test_nothing_in_the_loop(run_script: Run, target: Target) -> None:
