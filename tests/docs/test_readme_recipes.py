@@ -1,4 +1,4 @@
-"""The recipes in docs/recipes.md, on files as other programs write them."""
+"""The recipes in docs/coming-from.md, on files as other programs write them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from catalyst_seen.cli._stores import configuration
 from ..support.targets import Places
 from ..support.tool import Tool
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "coming-from.md"
 SECTION = re.compile(r"^## (.+?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```sh\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 RECIPES = {
