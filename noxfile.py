@@ -128,7 +128,7 @@ def docs(session: nox.Session) -> None:
     leads nowhere; a public name that no page documents. All of that without a network.
     """
     session.install(*group("docs"), ".[all]")
-    options = ("-W", "-n", "--keep-going", "docs")
+    options = ("-E", "-W", "-n", "--keep-going", "docs")
     session.run("sphinx-build", "-q", "-b", "html", *options, "docs/_build/html")
     if "--links" in session.posargs:
         session.run("sphinx-build", "-b", "linkcheck", *options, "docs/_build/links")
