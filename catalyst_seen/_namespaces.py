@@ -27,7 +27,9 @@ from .backends.base import (
     SupportsBackup,
     SupportsInspection,
     SupportsNamespaces,
+    SupportsProbe,
 )
+from .backends.operations import Get
 
 if TYPE_CHECKING:
     import os
@@ -188,6 +190,26 @@ class NamespaceVerbs:
         """
         self._sampling.request()
         return snapshot(self._dispatcher, self._maintenance, self._sampling)
+
+    @verb
+    async def probe(self) -> None:
+        """Return when the database has answered a read and committed a write.
+
+        Both wait for their turn as every call does. The write changes nothing that any
+        verb shows, and fails where a mark would fail. ``catalyst_seen.metrics.health``
+        makes an answer of it for a readiness probe.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+            OutcomeUnknownError: The commit failed.
+        """
+        backend = self._lifecycle.backend
+        if not isinstance(backend, SupportsProbe):
+            raise ConfigurationError(
+                "backend", f"{type(backend).__name__} cannot be probed"
+            )
+        await self._dispatcher.execute(Get("", "probe"))
+        await self._maintenance.change("probe", backend.probe, lambda _: False)
 
     @verb
     async def check(self, *, full: bool = False) -> CheckReport:

@@ -622,6 +622,9 @@ class SeenStore:
     def metrics(self) -> StoreMetrics:
         return self._store.metrics()
 
+    def probe(self) -> None:
+        self._call(self._store.probe)
+
     def check(self, *, full: bool = False) -> CheckReport:
         return self._call(self._store.check, full=full)
 

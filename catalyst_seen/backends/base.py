@@ -19,6 +19,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 ``SupportsListings``       record the listings of sources
 ``SupportsTransfer``       read and write rows as stored, for a move elsewhere
 ``SupportsCounters``       counts what the engine does not see
+``SupportsProbe``          commits a write that changes nothing
 =========================  ========================================================
 """
 
@@ -505,6 +506,22 @@ class SupportsCounters(Protocol):
 
     def counters(self) -> BackendCounters:
         """Return what was counted; no I/O, from any thread."""
+        ...
+
+
+PROBE = "probe\n"
+"""A namespace that no caller can have: it ends with a line break."""
+
+
+@runtime_checkable
+class SupportsProbe(Protocol):
+    """Commits a write that changes nothing."""
+
+    async def probe(self) -> None:
+        """Commit a write, of which no other call sees anything; never beside a batch.
+
+        It fails where a mark would fail: on a full disk, without the rights to write.
+        """
         ...
 
 

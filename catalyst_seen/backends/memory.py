@@ -181,6 +181,9 @@ class MemoryBackend:
                 self._sources[name] = SourceState(is_cleared=True)
         return PageResult(removed, page[-1] if len(page) == limit else None)
 
+    async def probe(self) -> None:
+        await pause(0)
+
     async def rename(self, namespace: str, name: str) -> bool:
         if self._is_source(name) or any(self._verdicts(name, self.now())):
             return False

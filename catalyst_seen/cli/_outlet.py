@@ -32,6 +32,10 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 0.001, 0.05
 """Seconds between two checks of what has arrived."""
 
 
+_MOMENT = 0.2
+"""Seconds for a thread of a busy machine to go on."""
+
+
 class Outlet:
     """Writes lines in a daemon thread, because a write to a pipe may take for ever.
 
@@ -98,6 +102,17 @@ class Outlet:
                 raise BrokenPipeError
             await pause(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF)
+
+    async def settle(self) -> None:
+        """Let the thread count what it has just written; at most for a moment.
+
+        A reader may have the end of a write, and send a signal, before the thread that
+        wrote it goes on.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_MOMENT):
+                while self._written < self._begun:
+                    await pause(FIRST_BACKOFF)
 
     def has_arrived(self) -> bool:
         """Has all arrived that was ever begun to be written?"""

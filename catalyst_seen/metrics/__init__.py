@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from ._export import instrument, prometheus_collector
+from ._health import Health, health
 
-__all__ = ["instrument", "prometheus_collector"]
+__all__ = ["Health", "health", "instrument", "prometheus_collector"]

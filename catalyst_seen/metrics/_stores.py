@@ -25,15 +25,20 @@ def labelled(stores: Sequence[Store]) -> list[tuple[str, Store]]:
     found: list[tuple[str, Store]] = []
     seen: Counter[str] = Counter()
     for store in stores:
-        if not isinstance(store, Store):
-            raise TypeError(
-                f"a store must be an AsyncSeenStore or a SeenStore, not {store!r}"
-            )
+        check_store(store)
         seen[store.location] += 1
         number = seen[store.location]
         label = store.location if number == 1 else f"{store.location} #{number}"
         found.append((label, store))
     return found
+
+
+def check_store(store: object) -> None:
+    """Raise ``TypeError`` unless it is a store."""
+    if not isinstance(store, Store):
+        raise TypeError(
+            f"a store must be an AsyncSeenStore or a SeenStore, not {store!r}"
+        )
 
 
 def missing(extra: str, package: str, exc: ImportError) -> ConfigurationError:

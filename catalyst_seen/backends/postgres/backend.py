@@ -302,6 +302,9 @@ class PostgresBackend:
     ) -> PageResult:
         return await self._removals.clear(namespace, limit, cursor)
 
+    async def probe(self) -> None:
+        await self._removals.probe()
+
     async def rename(self, namespace: str, name: str) -> bool:
         return await self._removals.rename(namespace, name)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import asyncpg
 
 from ..._errors import StoreUnavailableError
-from ..base import PageResult
+from ..base import PROBE, PageResult
 from . import scans
 from .errors import is_locked
 from .schema import lock_id
@@ -189,6 +189,12 @@ async def remove_names(
             if not is_locked(exc):
                 raise
     return None if end is None else ("", str(end))
+
+
+async def probe(connection: asyncpg.Connection, tables: Tables) -> None:
+    """Write a row and remove it, in a transaction."""
+    for statement in (scans.PROBE_NAME, scans.REMOVE_NAME):
+        await connection.execute(tables.render(statement), PROBE)
 
 
 async def rename(

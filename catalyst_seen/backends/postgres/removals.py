@@ -68,6 +68,14 @@ class Removals:
             maintenance.clear, namespace, limit, cursor, is_clear=True
         )
 
+    async def probe(self) -> None:
+        """Commit a write that changes nothing."""
+        await self._change(
+            lambda connection: maintenance.probe(connection, self._tables),
+            "whether a probe was committed before it did",
+            in_transaction=True,
+        )
+
     async def rename(self, namespace: str, name: str) -> bool:
         """Rename a namespace; false if the new name is occupied."""
         return await self._change(

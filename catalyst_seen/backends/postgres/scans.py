@@ -141,6 +141,7 @@ IS_OCCUPIED = f"""SELECT EXISTS (SELECT FROM {{schema}}.seen
     )"""  # noqa: S608
 """Has a name a row that has not expired, or a source?"""
 # What has expired under a removed name is purged like every expired row.
+PROBE_NAME = "INSERT INTO {schema}.namespace (name) VALUES ($1) ON CONFLICT DO NOTHING"
 REMOVE_NAME = "DELETE FROM {schema}.namespace WHERE name = $1"
 RENAME = "UPDATE {schema}.namespace SET name = $1 WHERE name = $2"
 

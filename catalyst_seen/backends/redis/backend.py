@@ -20,7 +20,7 @@ from ..._errors import StoreClosedError
 from .._retry import RetryingChannel, ServerClock
 from .._settings import REDIS, check_effective
 from ..base import BackendCounters, PageResult
-from ..operations import ForEach, Get
+from ..operations import ForEach, Get, Mark
 from . import each
 from .administration import Cleanup, Clear
 from .client import Client, OwnedClient, connect, describe, topology_of
@@ -70,6 +70,9 @@ class _Connection(NamedTuple):
     listings: Listings
     transfer: Transfer
     client: OwnedClient | None
+
+
+_PROBE_TTL = 1.0  # seconds after which the server removes a probe
 
 
 class RedisBackend:
@@ -270,6 +273,11 @@ class RedisBackend:
         if after is None:
             await drop(observing, namespace)
         return PageResult(removed, after)
+
+    async def probe(self) -> None:
+        names = self._codec.probes
+        marks = [Mark("", name.decode(), _PROBE_TTL) for name in names]
+        await self._opened().session.ask(marks, names)
 
     async def rename(self, namespace: str, name: str) -> bool:
         return await rename(self._opened().observing, self._inspect(), namespace, name)

@@ -27,6 +27,9 @@ _ESCAPED = re.compile(r"[%{}\\*?\[\]^]")
 the slot of a pattern only if there is none before the tag or in it."""
 
 
+_PROBES = 8
+
+
 class KeyCodec:
     """Encodes namespaces and keys as Redis keys with one prefix, and decodes them.
 
@@ -35,6 +38,7 @@ class KeyCodec:
 
     Attributes:
         layout: The Redis key of the marker that this layout is in use.
+        probes: Redis keys that no scan finds, on several slots of a cluster.
         example: The form of a Redis key, for people.
     """
 
@@ -42,6 +46,9 @@ class KeyCodec:
         self._start = f"{_escape(prefix)}:%"
         self._bytes = self._start.encode() + b"{"
         self.layout: bytes = f"{self._start}layout".encode()
+        self.probes: list[bytes] = [
+            f"{self._start}probe{number}".encode() for number in range(_PROBES)
+        ]
         self.example: str = f"{self._start}{{namespace}}:key"
 
     def encode(self, namespace: str, key: str) -> bytes:

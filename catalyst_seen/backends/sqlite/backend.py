@@ -187,6 +187,9 @@ class SqliteBackend:
             lock_timeout=lock_timeout,
         )
 
+    async def probe(self) -> None:
+        await self._run(Database.probe)
+
     async def rename(self, namespace: str, name: str) -> bool:
         return await self._run(Database.rename, namespace, name)
 

@@ -221,6 +221,10 @@ class Database:
         """Rename a namespace; false if the new name is occupied."""
         return self.change(namespaces.rename, namespace, name, self.shared.now)
 
+    def probe(self) -> None:
+        """Commit a write that changes nothing."""
+        self.change(namespaces.probe)
+
     def observe(self, request: Observe) -> Observed | None:
         """Record the listing of a source."""
         return self.change(listings.observe, request, self.shared.now)

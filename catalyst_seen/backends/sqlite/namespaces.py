@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from ..base import PROBE
 from ..listings import COLUMNS
 from .conditions import LIVE, WITHOUT_STATE
 
@@ -29,6 +30,7 @@ UPDATE_STATE = f"""UPDATE namespace SET ({", ".join(COLUMNS)})
 _HAS_STATE = f"SELECT NOT {WITHOUT_STATE} FROM namespace WHERE id = ?"  # noqa: S608
 _HAS_ROWS = f"""SELECT EXISTS (SELECT 1 FROM seen
     WHERE namespace = :id AND {LIVE})"""  # noqa: S608
+_DROP = "DELETE FROM namespace WHERE name = ?"
 _RENAME = "UPDATE namespace SET name = ? WHERE name = ?"
 _REMOVE = (
     "DELETE FROM detail WHERE namespace = ?",
@@ -70,6 +72,12 @@ def find_or_create(db: driver.Connection, ids: dict[str, int], name: str) -> int
     if name not in ids:
         ids[name] = create(db, name)
     return ids[name]
+
+
+def probe(db: driver.Connection) -> None:
+    """Write a row and remove it, in one transaction."""
+    db.execute(_CREATE, (PROBE,))
+    db.execute(_DROP, (PROBE,))
 
 
 def rename(

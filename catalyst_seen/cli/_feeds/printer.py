@@ -49,6 +49,7 @@ class Printer:
             await claim.release(0)
             raise
         except asyncio.CancelledError:
+            await self._outlet.settle()
             if self._outlet.has_arrived():
                 await claim.confirm()
             raise

@@ -147,6 +147,7 @@ class Passing:
 
     async def _give_back(self, claims: Sequence[Claim]) -> None:
         """Confirm what arrived, and release the rest, before an error goes on."""
+        await self.outlet.settle()
         with suppress(SeenError):
             await self._confirm_arrived()
             rest = [claim for claim in claims if claim.remaining()]
