@@ -86,6 +86,7 @@ STANDARD = {
     "Counter": "collections.html#collections.Counter",
     "Event": "asyncio-sync.html#asyncio.Event",
     "PathLike": "os.html#os.PathLike",
+    "datetime": "datetime.html#datetime.datetime",
     "timedelta": "datetime.html#datetime.timedelta",
 }
 ABSTRACT = frozenset(collections.abc.__all__)
