@@ -47,7 +47,6 @@ myst_url_schemes = ["http", "https", "mailto"]
 
 autodoc_typehints = "none"  # the extension "signatures" writes them
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
@@ -57,5 +56,8 @@ toc_object_entries_show_parents = "hide"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-linkcheck_ignore = [r"https?://(localhost|[\w.]*example\b)"]
+linkcheck_ignore = [
+    r"https?://(localhost|[\w.]*example\b)",
+    r"https://github\.com/catalyst-seen/catalyst-seen/blob/",  # checked as files
+]
 linkcheck_timeout = 30

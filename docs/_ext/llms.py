@@ -62,8 +62,9 @@ def _below(env: BuildEnvironment, name: str) -> Iterator[str]:
 
 
 def _text(app: Sphinx, name: str) -> str:
-    source = Path(app.env.doc2path(name)).read_text(encoding="utf-8")
-    if "{eval-rst}" not in source and "{include}" not in source:
+    path = Path(app.env.doc2path(name))
+    source = path.read_text(encoding="utf-8")
+    if path.suffix == ".md" and "{include}" not in source:
         return source
     doctree = app.env.get_and_resolve_doctree(name, app.builder)
     translator = TextTranslator(doctree, app.builder)  # type: ignore[arg-type]

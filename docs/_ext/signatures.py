@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.domains.python import PyObject
 from sphinx.util import logging
 
 if TYPE_CHECKING:
@@ -113,10 +114,12 @@ PLAIN = {
 
 _COLON = "\0"
 _QUALIFIED = re.compile(
-    r"\b(?:catalyst_seen|collections|typing|datetime)\.[\w.]*?(\w+)\b"
+    r"\b(?:catalyst_seen|collections|typing|datetime)\.(?:\w+\.)*(\w+)\b"
 )
 
 logger = logging.getLogger(__name__)
+_awaited: set[str] = set()
+"""Verbs to be awaited: autodoc sees the function that makes their ``Unawaited``."""
 
 
 def signature(  # noqa: PLR0917 - the event has them
@@ -141,6 +144,8 @@ def signature(  # noqa: PLR0917 - the event has them
     parameters = list(found.parameters.values())
     if what == "method" and parameters and parameters[0].name == "self":
         parameters.pop(0)
+        if inspect.iscoroutinefunction(inspect.unwrap(obj)):
+            _awaited.add(name)
     is_generic = bool(typing.get_overloads(inspect.unwrap(obj)))
     annotated = partial(_annotation, is_generic=is_generic)
     result = annotated(found.return_annotation, f"{short}.return")
@@ -156,8 +161,8 @@ def _listed(
     shown: list[str] = []
     is_named = False
     for one in _expanded(parameters):
-        if one.name == "tuning":
-            continue  # internal limits, for tests
+        if one.name == "tuning" or one.name.startswith("_"):
+            continue  # internal
         if one.kind is one.KEYWORD_ONLY and not is_named:
             is_named = True
             shown.append("*")
@@ -166,7 +171,9 @@ def _listed(
         if one.annotation is not one.empty:
             text += f": {annotated(one.annotation, f'{function}.{one.name}')}"
         if one.default is not one.empty:
-            text = f"{text} = {_default(one.default)}"
+            is_octal = one.name == "file_mode"
+            default = oct(one.default) if is_octal else _default(one.default)
+            text = f"{text} = {default}"
         shown.append(text)
     return ", ".join(shown)
 
@@ -236,22 +243,21 @@ def docstring(  # noqa: PLR0917 - the event has them
     options: object,  # noqa: ARG001
     lines: list[str],
 ) -> None:
-    """Shorten the docstring of a blocking verb that is that of its twin."""
-    if what in {"attribute", "data", "property"} and lines:
-        # Google style takes what stands before a colon for a type.
-        lines[:] = [line.replace(":", _COLON) for line in lines]
+    """Shorten what a blocking verb has in common with its twin to the first sentence.
+
+    One that differs from its twin refers to it by name, and is left as it is.
+    """
     *_, class_, member = ["", *name.split(".")]
     twin = TWINS.get(class_)
-    if what not in {"method", "property"} or twin is None:
-        return
-    original = getattr(
-        getattr(importlib.import_module("catalyst_seen"), twin), member, None
-    )
-    if original is None or inspect.getdoc(original) is None:
-        return
-    if (inspect.getdoc(original) or "").split("\n") == [*lines, ""][: len(lines)]:
-        lead = " ".join(lines).partition("  ")[0]
-        lines[:] = [lead, "", f"As :py:obj:`{twin}.{member}`.", ""]
+    if twin and f"{twin}.{member}" not in " ".join(lines):
+        package = importlib.import_module("catalyst_seen")
+        text = inspect.getdoc(getattr(getattr(package, twin), member, None)) or ""
+        lead = text.partition("\n\n")[0]
+        if lead and "\n".join(lines).startswith(f"{lead}\n"):
+            lines[:] = [*lead.splitlines(), "", f"See :py:obj:`{twin}.{member}`.", ""]
+    if what in {"attribute", "data", "property"}:
+        # Google style takes what stands before a colon for a type.
+        lines[:1] = [line.replace(":", _COLON) for line in lines[:1]]
 
 
 def types_of_attributes(  # noqa: PLR0917 - the event has them
@@ -310,6 +316,15 @@ def _entry(env: BuildEnvironment, target: str) -> ObjectEntry | None:
     return None
 
 
+def say_async(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
+    """Write ``async`` before the verbs that have to be awaited."""
+    for one in doctree.findall(addnodes.desc_signature):
+        name = f"{one.get('module')}.{one.get('fullname')}"
+        if name in _awaited and not one.astext().startswith("async"):
+            word = addnodes.desc_sig_keyword("", "async")
+            one.insert(0, addnodes.desc_annotation("", "", word, nodes.Text(" ")))
+
+
 def link_names(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
     """Turn a public name in the text, such as ``SeenStoreConfig``, into a link."""
     names = public_names()
@@ -365,9 +380,13 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:  # noqa: ARG001
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-process-docstring", docstring, priority=400)
     app.connect("autodoc-process-docstring", types_of_attributes, priority=600)
+    app.connect("doctree-read", say_async)
     app.connect("doctree-read", link_names)
     app.connect("missing-reference", missing)
     app.connect("env-check-consistency", check)
