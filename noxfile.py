@@ -29,6 +29,7 @@ WITHOUT_EXTRAS = tuple(
         "alert_bot",
         "cli",
         "feeds",
+        "metrics/",
         "servers",
         "redis",
         "postgres",

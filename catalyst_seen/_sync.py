@@ -42,7 +42,6 @@ from ._sync_claims import (
     BlockingClaim,
     BlockingClaims,
     BlockingPendingClaims,
-    copy_docstrings,
     unwrapped,
 )
 from ._types import Once
@@ -143,13 +142,26 @@ class SeenStore:
 
     @property
     def location(self) -> str:
+        """The address of the database: an absolute path, ``:memory:`` or a URL.
+
+        It never contains a password.
+        """
         return self._store.location
 
     @property
     def cfg(self) -> SeenStoreConfig:
+        """The configuration, by its name in the old synchronous store.
+
+        A ``ttl`` that was passed to the store does not change its ``ttl_days``.
+        """
         return self._store.cfg
 
     def get_cache_stats(self) -> dict[str, float]:
+        """Return the statistics of the cache of seen keys, as the old store did.
+
+        ``enabled``, ``size``, ``max_size``, ``hits``, ``misses``, ``hit_rate_percent``;
+        ``stats`` has more. It does no I/O.
+        """
         return self._store.get_cache_stats()
 
     def namespace(
@@ -163,6 +175,27 @@ class SeenStore:
         max_attempts: int | EllipsisType | None = ...,
         feeds: FeedRules | EllipsisType = ...,
     ) -> Self:
+        """Return this store bound to a namespace: ``feed = store.namespace("bbc")``.
+
+        The view has every verb, and shares everything else with the store, which opens
+        and closes it. Verbs without ``namespace=`` use the view's namespace.
+
+        Args:
+            name: The namespace. It names the source of the keys, such as a feed: a name
+                that you choose, and not a URL, which may change.
+            ttl: The default TTL of the view's marks; by default the store's.
+            lease: The default lease of the view's claims; by default the store's.
+            first: That of the rules for its listings, instead of the one in ``feeds``:
+                ``"baseline"``, ``"all"``, or how many of the last items of a first
+                listing are handled.
+            changes: The same, for how often an item is handled again that was edited.
+            max_attempts: The same, for the attempts after which a key is held.
+            feeds: The rules for its listings; by default those of the configuration.
+
+        Raises:
+            InvalidKeyError: The name is invalid.
+            TypeError: This is a view itself.
+        """
         view = copy(self)
         view._store = self._store.namespace(
             name,
@@ -219,6 +252,14 @@ class SeenStore:
             )
 
     def is_seen(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
+        """Return whether a key was marked and has not expired.
+
+        If the store fails in any way (a ``StoreError``), the result is False and an
+        error is logged, as in the old synchronous store, unless ``on_error="raise"``.
+
+        Raises:
+            StoreError: The store failed, and ``on_error`` is ``"raise"``.
+        """
         return self._ask(AsyncSeenStore.is_seen, key, namespace=namespace)
 
     def mark_seen(
@@ -230,6 +271,27 @@ class SeenStore:
         note: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> None:
+        """Mark a key as seen, in any state; a claim on it is lost.
+
+        The TTL counts from this mark. ``first_seen`` is kept and ``last_seen`` is
+        updated; a mark with an earlier ``ts`` never undoes a later one.
+
+        Args:
+            key: The item's identity.
+            ts: The time of the sighting, in seconds since 1970, and not before 2000;
+                now by default. If the TTL, counted from ``ts``, is over, the key is
+                marked and unseen.
+            ttl: The TTL of this mark, as in the constructor; ``None`` is for ever. The
+                default is the store's.
+            note: A text that is stored with the key, of at most 65,536 bytes of UTF-8,
+                for ``get`` and ``records``. ``None`` keeps the one that is there, and
+                ``""`` removes it.
+            namespace: The namespace of the key.
+
+        Raises:
+            StoreUnavailableError: The store failed; the key is not marked.
+            OutcomeUnknownError: The commit failed; the mark may be stored.
+        """
         self._call(
             self._store.mark_seen, key, ts, ttl=ttl, note=note, namespace=namespace
         )
@@ -243,6 +305,19 @@ class SeenStore:
         note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> None:
+        """Mark many keys as ``mark_seen`` does, in one transaction: all or nothing.
+
+        Args:
+            keys: Any iterable of keys.
+            ts: As in ``mark_seen``.
+            ttl: As in ``mark_seen``.
+            note: The note of all keys, or a function that returns that of a key.
+            namespace: The namespace of the keys.
+
+        Raises:
+            StoreUnavailableError: The store failed; no key is marked.
+            OutcomeUnknownError: The commit failed; all keys are marked, or none.
+        """
         self._call(
             self._store.mark_many,
             _materialized(keys),
@@ -260,6 +335,17 @@ class SeenStore:
         note: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> Sighting:
+        """Mark a key unless it is seen, claimed or held; true if this call marked it.
+
+        Atomic: of any number of tasks, threads and processes that check one key,
+        exactly one gets a true sighting per TTL. The key of a false sighting is not
+        changed, and costs no write. ``note`` is as in ``mark_seen``; a duplicate keeps
+        its own.
+
+        Raises:
+            StoreUnavailableError: The store failed; the key is not marked.
+            OutcomeUnknownError: The commit failed; the mark may be stored.
+        """
         return self._ask(
             AsyncSeenStore.check_and_mark,
             key,
@@ -276,6 +362,18 @@ class SeenStore:
         note: Note = None,
         namespace: str | EllipsisType = ...,
     ) -> list[Sighting]:
+        """Do ``check_and_mark`` for many keys in one transaction: all or nothing.
+
+        ``note`` is as in ``mark_many``; a duplicate keeps its own.
+
+        Returns:
+            A sighting per key, in order. If a new key occurs twice, its first sighting
+            is ``NEW``, the second ``DUPLICATE``.
+
+        Raises:
+            StoreUnavailableError: The store failed; no key is marked.
+            OutcomeUnknownError: The commit failed; all keys are marked, or none.
+        """
         verb = partial(
             AsyncSeenStore.check_and_mark_many,
             keys=_materialized(keys),
@@ -293,6 +391,19 @@ class SeenStore:
         ttl: Duration | EllipsisType | None = ...,
         namespace: str | EllipsisType = ...,
     ) -> int:
+        """Extend the TTL of the keys that are seen; the others are not changed.
+
+        It is the verb for a source that lists an item again: what is handled stays
+        seen for another TTL, and what is claimed, released or new is not lost. It never
+        shortens a TTL. One transaction: all or nothing.
+
+        Returns:
+            How many of the keys were seen; a key that occurs twice counts twice.
+
+        Raises:
+            StoreUnavailableError: The store failed; no key is changed.
+            OutcomeUnknownError: The commit failed; all are refreshed, or none.
+        """
         return self._call(
             self._store.refresh, _materialized(keys), ttl=ttl, namespace=namespace
         )
@@ -416,14 +527,46 @@ class SeenStore:
         *,
         ttl: Duration | EllipsisType | None = ...,
     ) -> list[bool]:
+        """Confirm claims, as ``Claim.confirm`` does, in one transaction.
+
+        Accepts all claims that this store made, from any number of batches.
+
+        Returns:
+            For each claim, in order, whether it is confirmed; false where
+            ``Claim.confirm`` raises ``LeaseLostError``. Lost claims are also logged, in
+            one warning.
+
+        Raises:
+            StoreUnavailableError: The store failed; no claim is confirmed.
+            OutcomeUnknownError: The commit failed; confirm again to read the outcome.
+        """
         return self._call(self._store.confirm_many, unwrapped(claims), ttl=ttl)
 
     def release_many(
         self, claims: Iterable[BlockingClaim], *, delay: Duration = 0
     ) -> list[bool]:
+        """Release claims, as ``Claim.release`` does, in one transaction.
+
+        Returns:
+            For each claim, in order, whether it was released; false if it was no longer
+            owned.
+
+        Raises:
+            StoreUnavailableError: The store failed; the leases continue.
+            OutcomeUnknownError: The commit failed; the claims may be released.
+        """
         return self._call(self._store.release_many, unwrapped(claims), delay=delay)
 
     def held(self, *, namespace: str | EllipsisType | None = ...) -> list[Record]:
+        """List the keys that are ``HELD``, in one namespace or in all.
+
+        Returns:
+            A record per key, ordered by namespace and key; ``last_seen`` is the time of
+            the last claim.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         return self._call(self._store.held, namespace=namespace)
 
     def resolve(
@@ -434,6 +577,17 @@ class SeenStore:
         ttl: Duration | EllipsisType | None = ...,
         namespace: str | EllipsisType = ...,
     ) -> bool:
+        """Decide whether the item of a key that is ``HELD`` was handled.
+
+        If it was, the key is marked as seen; if not, the next caller may claim it.
+
+        Returns:
+            True if the key was held; otherwise it was not changed.
+
+        Raises:
+            StoreUnavailableError: The store failed; the key is not changed.
+            OutcomeUnknownError: The commit failed; the change may be stored.
+        """
         return self._call(
             self._store.resolve, key, handled=handled, ttl=ttl, namespace=namespace
         )
@@ -459,6 +613,20 @@ class SeenStore:
         key: Callable[[T], str] | None = None,
         namespace: str | EllipsisType = ...,
     ) -> list[T]:
+        """Return the items that are not seen, in order; a read-only call.
+
+        Of several items with the same key the first is returned. Claimed and held keys
+        are not seen. Another caller may mark or claim a key after this result was read;
+        ``check_and_mark_many`` and ``claim_many`` have no such gap.
+
+        Args:
+            items: Any iterable of items.
+            key: Returns the key of an item; by default the item is its key.
+            namespace: The namespace of the keys.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         check_key_function(key)
         entries = _materialized(items)
         if key is None:
@@ -510,6 +678,55 @@ class SeenStore:
         state: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> Observation[Any]:
+        """Record what a source lists at one poll, in one transaction.
+
+        ::
+
+            feed = store.namespace("bbc")
+            feed.observe(entries, key=lambda e: e.id, note=lambda e: e.title)
+            for claim in feed.pending():
+                with claim:
+                    send(claim.note)
+
+        What is new becomes pending, with its note, and stays so until it is handled:
+        neither a crash nor a failed delivery nor a source that lists other items
+        meanwhile loses an item. The first listing of a namespace is its baseline,
+        marked without handling, as the rule ``first`` says.
+
+        Keys that were observed do not expire by a TTL, whoever gave it. A key is kept
+        while it is listed, and then until it has been absent for long, by the number of
+        polls and by a clock that only passes at polls: after a pause of months, nothing
+        is repeated. Nor is it dropped while it is pending, claimed, released or held.
+
+        Args:
+            items: What the source lists now, oldest first; at most 50,000 items. If two
+                have the same key, the first one counts.
+            key: Returns the key of an item; by default the item is its key.
+            spellings: Returns other forms of the same key, under which the item may be
+                stored; one that two items of the listing share is ignored.
+            aliases: Returns what an item has in common with itself under another key:
+                a text, such as its link, or several: then another one, such as its
+                title or its date, must be equal as well. An unknown item is marked, and
+                not pending, if exactly one key of the last listing that is absent now
+                had the same alias. ``None`` is no alias.
+            digest: Returns a text that changes when the item is edited: what waits gets
+                the new note; what was handled is pending again, as the rule ``changes``
+                says.
+            note: Returns the text that is stored with a pending item, for
+                ``claim.note``.
+            validators: A text that is stored with this listing, and returned by
+                ``source``: what a conditional request needs. At most 16 KiB.
+            state: A text for the poller itself; ``None`` keeps the stored one. At most
+                16 KiB.
+            namespace: The namespace of the source, which must not be empty.
+
+        Returns:
+            What can be claimed now, and what was marked without handling.
+
+        Raises:
+            StoreUnavailableError: The store failed; nothing was changed.
+            OutcomeUnknownError: The commit failed; observe again.
+        """
         listing = Listing.begin(
             items, ItemFields(key, spellings, aliases, digest, note)
         )
@@ -525,6 +742,21 @@ class SeenStore:
         state: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> bool:
+        """Record a poll at which the source said that its listing is the same.
+
+        Args:
+            validators: The text that was stored with the listing.
+            state: As in ``observe``.
+            namespace: As in ``observe``.
+
+        Returns:
+            False if that listing is not the stored one, or one of its keys was
+            forgotten: nothing is recorded; read the source in full, and ``observe``.
+
+        Raises:
+            StoreUnavailableError: The store failed; nothing was changed.
+            OutcomeUnknownError: The commit failed.
+        """
         return self._call(
             self._store.observed_unchanged, validators, state=state, namespace=namespace
         )
@@ -536,12 +768,39 @@ class SeenStore:
         state: str | None = None,
         namespace: str | EllipsisType = ...,
     ) -> None:
+        """Record that a source could not be polled; that is no poll, and nothing ages.
+
+        Args:
+            error: What went wrong: the first 500 characters are kept, without the rest
+                of a URL after its scheme, which may have a password.
+            state: As in ``observe``.
+            namespace: As in ``observe``.
+
+        Raises:
+            StoreUnavailableError: The store failed; nothing was changed.
+            OutcomeUnknownError: The commit failed.
+        """
         self._call(self._store.failed, error, state=state, namespace=namespace)
 
     def source(self, *, namespace: str | EllipsisType = ...) -> Source | None:
+        """Return what is known of the source of a namespace.
+
+        ``None`` if it was never observed, and never failed.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         return self._call(self._store.source, namespace=namespace)
 
     def sources(self) -> list[Source]:
+        """Return what is known of the sources of all namespaces, sorted by namespace.
+
+        They are those that ``source`` returns: that were observed, or failed. On Redis,
+        this scans all keys.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         return self._call(self._store.sources)
 
     def pending(
@@ -568,25 +827,65 @@ class SeenStore:
         return BlockingPendingClaims(self, claims)
 
     def forget(self, key: str, *, namespace: str | EllipsisType = ...) -> bool:
+        """Make a key unseen; true if it was seen or claimed. A claim on it is lost.
+
+        Raises:
+            StoreUnavailableError: The store failed; the key is not changed.
+            OutcomeUnknownError: The commit failed; the key may be forgotten.
+        """
         return self._call(self._store.forget, key, namespace=namespace)
 
     def forget_many(
         self, keys: Iterable[str], *, namespace: str | EllipsisType = ...
     ) -> int:
+        """Make many keys unseen, as ``forget`` does, in one transaction.
+
+        Returns:
+            How many of them were seen or claimed.
+
+        Raises:
+            StoreUnavailableError: The store failed; no key is changed.
+            OutcomeUnknownError: The commit failed; the keys may be forgotten.
+        """
         return self._call(
             self._store.forget_many, _materialized(keys), namespace=namespace
         )
 
     def get(self, key: str, *, namespace: str | EllipsisType = ...) -> Record | None:
+        """Return the record of a key in any state; ``None`` if it is unseen.
+
+        ``record.state`` tells whether the key is seen, claimed, released or held.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         return self._call(self._store.get, key, namespace=namespace)
 
     def count(self, *, namespace: str | EllipsisType | None = ...) -> int:
+        """Count the seen keys of one namespace, or of all; reads every row.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         return self._call(self._store.count, namespace=namespace)
 
     def has_any(self, *, namespace: str | EllipsisType | None = ...) -> bool:
+        """Return whether any key is seen, in one namespace or in all.
+
+        It costs no more than a few rows on SQLite and PostgreSQL. Redis is scanned
+        until a key is found, so that a large database with few keys takes long.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         return self._call(self._store.has_any, namespace=namespace)
 
     def namespaces(self) -> list[str]:
+        """List the namespaces that have a key which is not unseen, sorted.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         return self._call(self._store.namespaces)
 
     def records(
@@ -597,6 +896,27 @@ class SeenStore:
         prefix: str = "",
         since: float | None = None,
     ) -> Iterator[Record]:
+        """Iterate over the records of keys, in no promised order.
+
+        ::
+
+            for record in store.records(state="claimed"):
+                print(record.key, record.until, record.note)
+
+        The records are read page by page, while other calls run: a key that changes
+        meanwhile is returned in one of its states, and one that is made meanwhile, or
+        ends, may be missed.
+
+        Args:
+            state: Only keys in this state; ``None`` is any.
+            namespace: Only keys of this namespace; ``None`` is any.
+            prefix: Only keys that begin so.
+            since: Only keys that were marked or claimed at this instant or later, in
+                seconds since 1970.
+
+        Raises:
+            StoreUnavailableError: The store failed; raised while iterating.
+        """
         selection = self._store._selection(
             state=state, namespace=namespace, prefix=prefix, since=since
         )
@@ -611,32 +931,147 @@ class SeenStore:
             page = self._call(self._store._page, selection, page.cursor)
 
     def clear(self, *, namespace: str | EllipsisType | None = ...) -> int:
+        """Remove every key of a namespace, in any state, as if it had never been used.
+
+        Claims on its keys are lost. A clear is divided into bounded transactions,
+        between which other calls run: a key that is marked meanwhile may stay.
+
+        Args:
+            namespace: The namespace, by default the view's, or ``""``; ``None`` is
+                every namespace of the store.
+
+        Returns:
+            The number of keys that were not unseen.
+
+        Raises:
+            StoreUnavailableError: The store failed; the keys of earlier transactions
+                stay removed.
+            OutcomeUnknownError: The commit of one of the transactions failed.
+        """
         return self._call(self._store.clear, namespace=namespace)
 
     def rename(self, new_name: str, *, namespace: str | EllipsisType = ...) -> None:
+        """Rename a namespace: its keys keep their states.
+
+        Claims on its keys are lost, because their owners know the old name. On Redis
+        the keys are renamed one after the other; after a failure, another call
+        completes the first one.
+
+        Args:
+            new_name: A name under which there is no key.
+            namespace: The namespace, by default the view's, or ``""``.
+
+        Raises:
+            ValueError: There are keys under the new name; nothing is changed.
+            StoreUnavailableError: The store failed.
+            OutcomeUnknownError: The commit failed.
+        """
         self._call(self._store.rename, new_name, namespace=namespace)
 
     def stats(self, *, namespace: str | EllipsisType | None = ...) -> StoreStats:
+        """Return statistics; keys are counted in one namespace, or in all.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+        """
         return self._call(self._store.stats, namespace=namespace)
 
     def metrics(self) -> StoreMetrics:
+        """Return what this store has counted in this process, without any I/O.
+
+        It may be called at any time and from any thread, also before the store is
+        opened and after it is closed. ``catalyst_seen.metrics`` exports it to
+        Prometheus and OpenTelemetry.
+
+        What only the database knows, such as the number of keys, is read in the
+        background after this call, at most once in ``sample_interval``: the first call
+        has none of it yet, and later ones have it with its age.
+        """
         return self._store.metrics()
 
     def probe(self) -> None:
+        """Return when the database has answered a read and committed a write.
+
+        Both wait for their turn as every call does. The write changes nothing that any
+        verb shows, and fails where a mark would fail. ``catalyst_seen.metrics.health``
+        makes an answer of it for a readiness probe.
+
+        Raises:
+            StoreUnavailableError: The store failed.
+            OutcomeUnknownError: The commit failed.
+        """
         self._call(self._store.probe)
 
     def check(self, *, full: bool = False) -> CheckReport:
+        """Run a health check of the database, while other calls run.
+
+        On SQLite it reads the whole file to detect damage in its structure; with
+        ``full`` it also compares every row with every index. On a server it checks for
+        settings that would break a promise of the store. The report contains the
+        settings in force, and the problems that need an operator.
+
+        Returns:
+            A report: true if there is no problem; as text, one line per finding.
+
+        Raises:
+            SchemaError: The database is not a store any more.
+            StoreUnavailableError: The database is too damaged to be opened, or the
+                store failed.
+        """
         return self._call(self._store.check, full=full)
 
     def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy a snapshot of SQLite's database to a file, while other calls run.
+
+        The copy is a complete database: open it as a store, or let it replace a file
+        that no program has open. It gets its name when it is complete and on the disk,
+        and is readable by its owner only. Other calls wait for the copy if the database
+        has no write-ahead log, or is in memory.
+
+        Args:
+            path: The path of the copy, which must not exist.
+
+        Raises:
+            ConfigurationError: The path exists, or its directory does not; or the
+                database is a server's, which has backup tools of its own.
+            StoreUnavailableError: The copy failed; no file remains.
+        """
         self._call(self._store.backup, path)
 
     def purge_expired(self, *, namespace: str | EllipsisType | None = ...) -> int:
+        """Remove the expired rows of one namespace, or of all; their space is reused.
+
+        Expired keys are unseen with or without a purge. A purge is divided into bounded
+        transactions, between which other calls run.
+
+        Returns:
+            The number of removed rows.
+
+        Raises:
+            StoreUnavailableError: The store failed; the rows of earlier transactions
+                stay removed.
+            OutcomeUnknownError: The commit of one of the transactions failed.
+        """
         return self._call(self._store.purge_expired, namespace=namespace)
 
     def cleanup_old_entries(
         self, days_old: float = 30, *, namespace: str | EllipsisType | None = ...
     ) -> int:
+        """Remove the rows last marked over ``days_old`` days ago, whatever their TTL.
+
+        Live leases and held keys are kept. If the store fails, or the outcome is
+        unknown, the result is 0 and an error is logged, as in the old synchronous
+        store, unless ``on_error="raise"``; rows may be removed nevertheless. A cleanup
+        is divided into bounded transactions, between which other calls run.
+
+        Returns:
+            The number of removed rows.
+
+        Raises:
+            StoreUnavailableError: The store failed, and ``on_error`` is ``"raise"``.
+            OutcomeUnknownError: The commit of one of the transactions failed, and
+                ``on_error`` is ``"raise"``.
+        """
         return self._call(
             self._store.cleanup_old_entries, days_old, namespace=namespace
         )
@@ -747,7 +1182,6 @@ def _with_cache_only(store: AsyncSeenStore) -> AsyncSeenStore:
 
 
 explain_calls(SeenStore)
-copy_docstrings(SeenStore, AsyncSeenStore)
 
 
 def should_filter(key: str, store: SeenStore | None = None) -> bool:

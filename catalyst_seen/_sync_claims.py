@@ -6,7 +6,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, Protocol, Self, TypeVar, cast
 
-from ._claims.claim import Claim
 from ._claims.lease import release_unsettled
 from ._errors import ConfigurationError, StoreClosedError
 from ._misuse import misused
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from types import EllipsisType, TracebackType
 
+    from ._claims.claim import Claim
     from ._claims.pending import PendingClaims
     from ._portal import LoopThread
     from ._validation import Duration
@@ -110,6 +110,10 @@ class BlockingClaim:
         return self._claim.note
 
     def remaining(self) -> float:
+        """Return the seconds of the lease that are left.
+
+        0 if the lease is over, was confirmed or released, or was never owned.
+        """
         return self._claim.remaining()
 
     def confirm(
@@ -119,6 +123,30 @@ class BlockingClaim:
         note: str | None = None,
         connection: object = None,
     ) -> None:
+        """Mark the key as seen: its item is handled. The TTL starts now.
+
+        Confirming again has no effect. For one TTL a confirm also succeeds after the
+        lease has ended, unless another caller has claimed the key. After a release it
+        does not: a release ends the right of the claim.
+        A confirm completes although its caller is cancelled.
+
+        Args:
+            ttl: TTL of this mark, as in the constructor of the store; ``None`` is for
+                ever. The default is the TTL of the claim.
+            note: As in ``AsyncSeenStore.mark_seen``.
+            connection: Your own ``asyncpg.Connection`` to the store's database, inside
+                a transaction: the mark commits together with your other changes, or not
+                at all. The end of the claim's block then changes nothing, except that
+                an exception releases; after a rollback without an exception, the claim
+                stays until its lease ends.
+
+        Raises:
+            ConfigurationError: ``connection`` is given and the store is not on
+                PostgreSQL, or it is not in a transaction.
+            LeaseLostError: The claim is not owned any more; nothing was changed.
+            StoreUnavailableError: The store failed; the claim is not confirmed.
+            OutcomeUnknownError: The commit failed; confirm again to learn the outcome.
+        """
         if connection is not None:
             raise ConfigurationError(
                 "connection",
@@ -133,12 +161,61 @@ class BlockingClaim:
         *,
         error: str | BaseException | None = None,
     ) -> bool:
+        """Make the key claimable again: its item is not handled.
+
+        The claim can be neither confirmed nor renewed any more. A release completes
+        although its caller is cancelled. If it is the last attempt that the rules of
+        the namespace allow on a pending key, the key is held.
+
+        Args:
+            delay: Seconds, or a ``timedelta``, until the key can be claimed again. The
+                default is 0, or for a claim of ``pending`` the pause that grows with
+                each attempt.
+            error: Why, for ``Record.error``: the first 500 characters are kept, without
+                the rest of a URL after its scheme.
+
+        Returns:
+            True if the claim was released; False if it was not owned any more, and
+            nothing was changed.
+
+        Raises:
+            StoreUnavailableError: The store failed; the lease continues.
+            OutcomeUnknownError: The commit failed.
+        """
         return self._store._call(self._claim.release, delay, error=error)
 
     def hold(self, error: str | BaseException | None = None) -> bool:
+        """Hold the key until ``resolve`` decides: handling it again would not help.
+
+        A hold completes although its caller is cancelled.
+
+        Args:
+            error: As in ``release``.
+
+        Returns:
+            True if the key is held; False if the claim was not owned any more, and
+            nothing was changed.
+
+        Raises:
+            StoreUnavailableError: The store failed; the lease continues.
+            OutcomeUnknownError: The commit failed.
+        """
         return self._store._call(self._claim.hold, error)
 
     def renew(self, lease: Duration | EllipsisType = ...) -> None:
+        """Restart the lease, also after its end, if no other caller has the key.
+
+        After a release it does not: a release ends the right of the claim.
+
+        Args:
+            lease: Seconds from now, or a ``timedelta``; also the length of the renewals
+                by ``keep_alive``. The default is the current length.
+
+        Raises:
+            LeaseLostError: The claim is not owned any more; nothing was changed.
+            StoreUnavailableError: The store failed; the old lease continues.
+            OutcomeUnknownError: The commit failed.
+        """
         self._store._call(self._claim.renew, lease)
 
     def __enter__(self) -> Self:
@@ -220,13 +297,3 @@ def unwrapped(claims: Iterable[BlockingClaim]) -> list[Claim]:
     if isinstance(claims, BlockingClaim):
         raise TypeError(f"claims must be an iterable of claims, not {claims!r}")
     return [getattr(claim, "_claim", cast("Claim", claim)) for claim in claims]
-
-
-def copy_docstrings(class_: type, twin: type) -> None:
-    """Copy to each public member without a docstring that of its twin."""
-    for name, member in vars(class_).items():
-        if not name.startswith("_") and member.__doc__ is None:
-            member.__doc__ = getattr(twin, name).__doc__
-
-
-copy_docstrings(BlockingClaim, Claim)

@@ -83,6 +83,11 @@ def configuration(target: str | None, *, create: bool) -> SeenStoreConfig:
     return replace(config, **changes)
 
 
+def is_missing(exc: StoreUnavailableError) -> bool:
+    """Does an open say that there is no store, and none was to be made?"""
+    return "create=False" in exc.cause
+
+
 def address_of(store: AsyncSeenStore) -> str:
     """Return how a command line names a store, but for what is needed to sign in.
 
@@ -135,7 +140,7 @@ async def opened(
     try:
         await store.open()
     except StoreUnavailableError as exc:
-        if create or config.create or "create=False" not in exc.cause:
+        if create or not is_missing(exc):
             raise
         if not may_be_missing:
             raise NoStoreError(exc, is_argument=target is not None) from None

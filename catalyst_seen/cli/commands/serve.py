@@ -1,0 +1,101 @@
+"""``serve``: metrics of a store and probes, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from ipaddress import ip_address
+
+import click
+
+from .._commands import command as declare
+from .._serving.extra import serving_needed
+from .._settings import Settings, pass_settings
+from .._stores import configuration
+from .._values import duration
+
+_WITHIN, _SAMPLE = 5.0, 300.0
+
+
+@declare(
+    "serve",
+    examples=[
+        ("catalyst-seen serve", "on http://127.0.0.1:9464"),
+        (
+            "catalyst-seen serve --port 8080 --within 2s --sample-every 1m",
+            "another port; a stricter probe, and fresher sizes",
+        ),
+    ],
+    has_data=False,
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="Where to listen. Default: 127.0.0.1, which no other machine reaches.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=9464,
+    metavar="N",
+    help="The port; 0 chooses a free one, which is said. Default: 9464.",
+)
+@click.option(
+    "--within",
+    type=duration,
+    metavar="TIME",
+    help="How long the store may take to answer /readyz. Default: 5s.",
+)
+@click.option(
+    "--sample-every",
+    type=duration,
+    metavar="TIME",
+    help="How old the number of keys and the like may be: it is read from the whole"
+    " table. Default: 5m.",
+)
+@pass_settings
+async def command(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    within: float | None,
+    sample_every: float | None,
+) -> None:
+    """Serve metrics and probes of the store over HTTP.
+
+    /metrics is for Prometheus: keys, claims, ages, sizes, and the totals of each
+    source. It has what is in the database; what the store of another process counts in
+    its memory, such as errors and latency, cannot be seen from here: that process
+    exports it with catalyst_seen.metrics.
+
+    /readyz answers 200 if the store answers a read and commits a real write, and 503
+    with the reason if it does not; /livez answers 200 while this process runs.
+
+    It waits for a store that is not there yet, or not any more, and never makes one.
+    There is no encryption and no password: let other machines reach it by a proxy.
+    """
+    with serving_needed():
+        from .._serving.keeper import Keeper
+        from .._serving.server import serving
+    config = replace(
+        configuration(settings.store, create=False),
+        purge_interval=None,
+        on_error="raise",
+        sample_interval=_SAMPLE if sample_every is None else sample_every,
+    )
+    keeper = Keeper(settings, config, within=_WITHIN if within is None else within)
+    async with serving(keeper, host, port) as address, asyncio.TaskGroup() as tasks:
+        tasks.create_task(keeper.keep())
+        await keeper.tried()
+        settings.say(f"serving {address}; Ctrl-C ends it")
+        if not _is_loopback(host):
+            settings.say("other machines may reach it: it has no password")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
