@@ -36,6 +36,7 @@ WITHOUT_EXTRAS = tuple(
     )
 )
 IN_README = re.compile("readme|benchmarks")  # these need the packages of both
+PROMTOOL_TESTS = "tests/metrics/alerts"
 FAST = ("-m", "not slow and not torture")
 MEASURED = ("-m", "not slow and not torture and not repeats")
 NOT_MEASURED = ("-m", "slow or torture or repeats")
@@ -135,6 +136,18 @@ def docs(session: nox.Session) -> None:
         session.run("sphinx-build", "-b", "linkcheck", *options, "docs/_build/links")
 
 
+@nox.session
+def monitoring(session: nox.Session) -> None:
+    """Let each alert fire by its fault, with Prometheus's promtool."""
+    found = shutil.which("promtool") or unpacked_promtool(session)
+    if found is None:
+        reason = "promtool: not on the path, and apt-get cannot download it"
+        session.error(reason) if os.environ.get("CI") else session.skip(reason)
+    session.install(*group("tests"), *group("servers"), ".[all]")
+    files = (PROMTOOL_TESTS, *session.posargs)
+    session.run("pytest", *IN_PARALLEL, *files, env={"PROMTOOL": found})
+
+
 @nox.session(default=False)
 def torture(session: nox.Session) -> None:
     """Inject every fault in earnest, and write what came of it to docs/reliability.md.
@@ -211,7 +224,7 @@ def ruff(session: nox.Session) -> None:
 
 
 def everything(session: nox.Session, *options: str) -> None:
-    """Install every extra, and run all tests but those of the session ``readme``."""
+    """Install every extra, and run all tests but those of sessions of their own."""
     session.install(*group("tests"), *group("servers"), ".[all]")
     run_tests(session, *options, *session.posargs)
 
@@ -223,9 +236,31 @@ def run_on_a_file(session: nox.Session, *options: str) -> None:
 
 
 def run_tests(session: nox.Session, *options: str) -> None:
-    """Run pytest in parallel, without what the session ``readme`` runs."""
-    ignored = ("--ignore-glob=tests/*readme*", "--ignore-glob=tests/*benchmarks*")
+    """Run pytest in parallel, without what ``readme`` and ``monitoring`` run."""
+    ignored = [
+        f"--ignore-glob={name}"
+        for name in ("tests/*readme*", "tests/*benchmarks*", f"{PROMTOOL_TESTS}/*")
+    ]
     session.run("pytest", *IN_PARALLEL, *ignored, *options)
+
+
+def unpacked_promtool(session: nox.Session) -> str | None:
+    """Unpack the tool from Debian's package, without installing that."""
+    if shutil.which("apt-get") is None:
+        return None
+    folder = Path(session.create_tmp()).absolute() / "prometheus"
+    tool = folder / "usr" / "bin" / "promtool"
+    if tool.exists():
+        return str(tool)
+    folder.mkdir(exist_ok=True)
+    download = "apt-get download prometheus && dpkg-deb -x prometheus_*.deb ."
+    update = "apt-get update --quiet=2" if os.geteuid() == 0 else "false"
+    with session.chdir(folder):
+        session.run(
+            "sh", "-c", f"{{ {download}; }} || {{ {update} && {download}; }}",
+            external=True, success_codes=range(256),
+        )  # fmt: skip
+    return str(tool) if tool.exists() else None
 
 
 def tracked(session: nox.Session) -> list[str]:
