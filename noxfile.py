@@ -123,6 +123,20 @@ def readme(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in docs/_build; `-- --links` checks web addresses.
+
+    A warning is an error: a link inside the site, or to a file of the repository, that
+    leads nowhere; a public name that no page documents. All of that without a network.
+    """
+    session.install(*group("docs"), ".[all]")
+    options = ("-E", "-W", "-n", "--keep-going", "docs")
+    session.run("sphinx-build", "-q", "-b", "html", *options, "docs/_build/html")
+    if "--links" in session.posargs:
+        session.run("sphinx-build", "-b", "linkcheck", *options, "docs/_build/links")
+
+
+@nox.session
 def monitoring(session: nox.Session) -> None:
     """Let each alert fire by its fault, with Prometheus's promtool."""
     found = shutil.which("promtool") or unpacked_promtool(session)

@@ -26,7 +26,7 @@ def log(level: str, event: str, **data: object) -> None:
 
     Args:
         level: Name of the level: ``"debug"``, ``"info"``, ``"warning"``, ``"error"``.
-        event: Name of the event, as in ``docs/operations.md``.
+        event: Name of the event, as in ``docs/logging.md``.
         data: What belongs to it.
     """
     with suppress(Exception):

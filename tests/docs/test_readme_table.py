@@ -1,4 +1,4 @@
-"""The rows of the README's table, copied literally, under failures and kills.
+"""The rows of the table in docs/choose.md, copied literally, under failures and kills.
 
 Each row is run by workers that fail in 30 % of all works and are killed again and
 again. It loses and repeats nothing but what the row says.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/choose.md").read_text(encoding="utf-8")
 HEADER = "| write | if the work fails, or the process dies during it | use it when |"
 ITEMS = 40
 KILLS = 8
@@ -69,7 +69,7 @@ asyncio.run(main())
 
 def rows() -> list[str]:
     """Return the code of the rows."""
-    table = README.partition(HEADER)[2].partition("\n\n")[0]
+    table = PAGE.partition(HEADER)[2].partition("\n\n")[0]
     cells = [line.split(" | ")[0] for line in table.splitlines()[2:]]
     return [cell.lstrip("| ").replace("`<br>`", "\n").strip("`") for cell in cells]
 
@@ -148,7 +148,7 @@ def run(code: str, folder: Path, *, workers: int) -> Run:
 
 
 def test_table_has_four_rows() -> None:
-    """What is tested here is what the README shows."""
+    """What is tested here is what the page shows."""
     assert [code.split("(")[0] for code in ROWS] == [
         "await store.once",
         "async with store.claim",

@@ -60,5 +60,5 @@ def _bloat(state: Mapping[str, int]) -> Iterator[str]:
     if state["dead"] > max(state["live"], _MANY_DEAD):
         yield (
             f"{state['dead']:,} dead rows beside {state['live']:,} live ones: let"
-            " autovacuum come sooner, see docs/operations.md"
+            " autovacuum come sooner, see docs/postgresql.md"
         )

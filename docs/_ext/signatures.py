@@ -1,0 +1,393 @@
+"""Signatures that a person can read, and links from every public name to its place.
+
+autodoc would show each overload by itself, ``EllipsisType`` in every union, names of
+private modules, and ``**claim`` for the options of a claim. Here a function has one
+signature, made of the annotations as they are written:
+
+- ``EllipsisType`` is left out: the default ``...`` stands for that of the store;
+- ``Unawaited[T]`` is ``T`` beside the word ``async``;
+- a private alias is written out, and the options of ``claim`` are listed;
+- a class has a signature only where programs construct it.
+
+``missing-reference`` finds a public name whatever module it is written with, and links
+common names of the standard library. At the end every public name, and every public
+method of a documented class, must have an entry.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections.abc
+import dataclasses
+import importlib
+import inspect
+import re
+import typing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.domains.python import PyObject
+from sphinx.util import logging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sphinx.application import Sphinx
+    from sphinx.domains.python import ObjectEntry
+    from sphinx.environment import BuildEnvironment
+
+MODULES = (
+    "catalyst_seen",
+    "catalyst_seen.backends",
+    "catalyst_seen.feeds",
+    "catalyst_seen.keys",
+    "catalyst_seen.metrics",
+    "catalyst_seen.restoring",
+    "catalyst_seen.transfer",
+)
+CONSTRUCTED = {
+    "AsyncSeenStore",
+    "Feed",
+    "FeedRules",
+    "Fields",
+    "MemoryBackend",
+    "Parser",
+    "Poller",
+    "PostgresBackend",
+    "RedisBackend",
+    "SeenStore",
+    "SeenStoreConfig",
+    "Transfer",
+}
+TWINS = {
+    "BlockingClaim": "Claim",
+    "BlockingPendingClaims": "PendingClaims",
+    "SeenStore": "AsyncSeenStore",
+}
+ALIASES = {
+    "Clock": "Callable[[], float]",
+    "First": "int | Literal['baseline', 'all']",
+    "Note": "str | Callable[[str], str | None] | None",
+    "OnError": "Literal['answer', 'raise']",
+    "RecordState": "Literal['seen', 'claimed', 'released', 'pending', 'held']",
+    "Sqlite": "Literal['stdlib', 'pysqlite3']",
+    "Synchronous": "Literal['OFF', 'NORMAL', 'FULL', 'EXTRA']",
+}
+WRITTEN = {
+    "once.function": "Callable[[], T | Awaitable[T]]",
+    "once.return": "Once[T]",
+}
+"""Annotations that the implementation below its overloads cannot have."""
+
+PYTHON = "https://docs.python.org/3/library/"
+STANDARD = {
+    "Path": "pathlib.html#pathlib.Path",
+    "Counter": "collections.html#collections.Counter",
+    "Event": "asyncio-sync.html#asyncio.Event",
+    "PathLike": "os.html#os.PathLike",
+    "datetime": "datetime.html#datetime.datetime",
+    "timedelta": "datetime.html#datetime.timedelta",
+}
+ABSTRACT = frozenset(collections.abc.__all__)
+EVERYBODY_KNOWS = frozenset(dir(builtins)) | frozenset(typing.__all__)
+
+EXTERNAL = {
+    "ClientSession": "https://docs.aiohttp.org/en/stable/client_reference.html",
+    "Pool": "https://magicstack.github.io/asyncpg/current/api/index.html",
+}
+PLAIN = {
+    "AllSeen",
+    "Client",
+    "Collector",
+    "Id",
+    "Json",
+    "MeterProvider",
+    "Store",
+    "Summary",
+    "T_co",
+    "Totals",
+    "Tuning",
+}
+"""Names in signatures that have no entry: of other libraries, and of the inside."""
+
+_COLON = "\0"
+_QUALIFIED = re.compile(
+    r"\b(?:catalyst_seen|collections|typing|datetime)\.(?:\w+\.)*(\w+)\b"
+)
+
+logger = logging.getLogger(__name__)
+_awaited: set[str] = set()
+"""Verbs to be awaited: autodoc sees the function that makes their ``Unawaited``."""
+
+
+def signature(  # noqa: PLR0917 - the event has them
+    app: Sphinx,  # noqa: ARG001
+    what: str,
+    name: str,
+    obj: Any,  # noqa: ANN401
+    options: object,  # noqa: ARG001
+    args: str | None,
+    returned: str | None,  # noqa: ARG001
+) -> tuple[str, str] | None:
+    """Return the signature of an object, and what it returns."""
+    if args is None:
+        return None
+    short = name.rpartition(".")[2]
+    if what in {"class", "exception"}:
+        if short not in CONSTRUCTED:
+            return "", ""
+        parameters = _with_defaults(obj, inspect.signature(obj).parameters.values())
+        return f"({_listed(parameters, short, _annotation)})", ""
+    found = inspect.signature(obj)
+    parameters = list(found.parameters.values())
+    if what == "method" and parameters and parameters[0].name == "self":
+        parameters.pop(0)
+        if inspect.iscoroutinefunction(inspect.unwrap(obj)):
+            _awaited.add(name)
+    is_generic = bool(typing.get_overloads(inspect.unwrap(obj)))
+    annotated = partial(_annotation, is_generic=is_generic)
+    result = annotated(found.return_annotation, f"{short}.return")
+    return f"({_listed(parameters, short, annotated)})", result
+
+
+def _listed(
+    parameters: typing.Iterable[inspect.Parameter],
+    function: str,
+    annotated: typing.Callable[[object, str], str],
+) -> str:
+    """Write parameters as in a ``def``."""
+    shown: list[str] = []
+    is_named = False
+    for one in _expanded(parameters):
+        if one.name == "tuning" or one.name.startswith("_"):
+            continue  # internal
+        if one.kind is one.KEYWORD_ONLY and not is_named:
+            is_named = True
+            shown.append("*")
+        star = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+        text = f"{star}{one.name}"
+        if one.annotation is not one.empty:
+            text += f": {annotated(one.annotation, f'{function}.{one.name}')}"
+        if one.default is not one.empty:
+            is_octal = one.name == "file_mode"
+            default = oct(one.default) if is_octal else _default(one.default)
+            text = f"{text} = {default}"
+        shown.append(text)
+    return ", ".join(shown)
+
+
+def _expanded(
+    parameters: typing.Iterable[inspect.Parameter],
+) -> Iterator[inspect.Parameter]:
+    """Yield parameters; the options of a claim in the place of ``**claim``."""
+    from catalyst_seen._store import ClaimOptions
+
+    for one in parameters:
+        if one.annotation != "Unpack[ClaimOptions]":
+            yield one
+            continue
+        for name, reference in ClaimOptions.__annotations__.items():
+            note = reference.__forward_arg__
+            yield one.replace(
+                name=name, annotation=note, default=..., kind=one.KEYWORD_ONLY
+            )
+
+
+def _with_defaults(
+    class_: type, parameters: typing.Iterable[inspect.Parameter]
+) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a class; with what a factory makes as the default."""
+    made = {}
+    if dataclasses.is_dataclass(class_):
+        made = {
+            one.name: one.default_factory()
+            for one in dataclasses.fields(class_)
+            if one.default_factory is not dataclasses.MISSING
+        }
+    for one in parameters:
+        yield one.replace(default=made.get(one.name, one.default))
+
+
+def _annotation(annotation: object, place: str, *, is_generic: bool = False) -> str:
+    if annotation is inspect.Signature.empty:
+        return ""
+    text = annotation
+    if not isinstance(text, str):
+        text = inspect.formatannotation(annotation)
+    text = WRITTEN.get(place, text)
+    text = text.replace(" | EllipsisType", "").replace("os.PathLike", "PathLike")
+    text = _QUALIFIED.sub(r"\1", text)
+    text = re.sub(r"^Unawaited\[(.*)\]$", r"\1", text)
+    if is_generic:
+        text = re.sub(r"\bAny\b", "T", text)
+    return re.sub(r"\b\w+\b", lambda match: ALIASES.get(match[0], match[0]), text)
+
+
+def _default(value: object) -> str:
+    if value is ...:
+        return "..."
+    if inspect.isbuiltin(value):
+        return f"{value.__module__}.{value.__name__}"
+    if dataclasses.is_dataclass(value):
+        return f"{type(value).__name__}()"
+    return repr(value)
+
+
+def docstring(  # noqa: PLR0917 - the event has them
+    app: Sphinx,  # noqa: ARG001
+    what: str,
+    name: str,
+    obj: object,  # noqa: ARG001
+    options: object,  # noqa: ARG001
+    lines: list[str],
+) -> None:
+    """Shorten what a blocking verb has in common with its twin to the first sentence.
+
+    One that differs from its twin refers to it by name, and is left as it is.
+    """
+    *_, class_, member = ["", *name.split(".")]
+    twin = TWINS.get(class_)
+    if twin and f"{twin}.{member}" not in " ".join(lines):
+        package = importlib.import_module("catalyst_seen")
+        text = inspect.getdoc(getattr(getattr(package, twin), member, None)) or ""
+        lead = text.partition("\n\n")[0]
+        if lead and "\n".join(lines).startswith(f"{lead}\n"):
+            lines[:] = [*lead.splitlines(), "", f"See :py:obj:`{twin}.{member}`.", ""]
+    if what in {"attribute", "data", "property"}:
+        # Google style takes what stands before a colon for a type.
+        lines[:1] = [line.replace(":", _COLON) for line in lines[:1]]
+
+
+def types_of_attributes(  # noqa: PLR0917 - the event has them
+    app: Sphinx,  # noqa: ARG001
+    what: str,  # noqa: ARG001
+    name: str,  # noqa: ARG001
+    obj: object,  # noqa: ARG001
+    options: object,  # noqa: ARG001
+    lines: list[str],
+) -> None:
+    """Write private aliases out in the types of attributes, and colons again."""
+    for place, line in enumerate(lines):
+        lines[place] = line.replace(_COLON, ":")
+        if line.startswith(":vartype"):
+            field, name_, text = line.split(" ", 2)
+            lines[place] = f"{field} {name_} {_annotation(text, '')}"
+
+
+def missing(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Node
+) -> nodes.Node | None:
+    """Find a public name by its last part, and names of the standard library."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    last = target.rpartition(".")[2]
+    entry = _entry(env, target)
+    if entry is not None:
+        uri = app.builder.get_relative_uri(node["refdoc"], entry.docname)
+        return nodes.reference(
+            "", "", content, internal=True, refuri=f"{uri}#{entry.node_id}"
+        )
+    if last in ABSTRACT:
+        uri = f"{PYTHON}collections.abc.html#collections.abc.{last}"
+    elif last in STANDARD:
+        uri = PYTHON + STANDARD[last]
+    elif last in EXTERNAL:
+        uri = EXTERNAL[last]
+    elif last in PLAIN | EVERYBODY_KNOWS or len(last) == 1 or node.get("is_word"):
+        return content  # a type variable has one letter
+    else:
+        return None
+    return nodes.reference("", "", content, internal=False, refuri=uri)
+
+
+def _entry(env: BuildEnvironment, target: str) -> ObjectEntry | None:
+    """Find what a name means: it, its last part, or the class of an attribute."""
+    objects = env.domains.python_domain.objects
+    *_, owner, last = ["", *target.split(".")]
+    for wanted in (f"{owner}.{last}".lstrip("."), last, owner):
+        if not wanted[:1].isupper():
+            continue
+        names = [name for name in objects if name.endswith(f".{wanted}")]
+        if names:
+            return objects[min(names, key=len)]
+    return None
+
+
+def say_async(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
+    """Write ``async`` before the verbs that have to be awaited."""
+    for one in doctree.findall(addnodes.desc_signature):
+        name = f"{one.get('module')}.{one.get('fullname')}"
+        if name in _awaited and not one.astext().startswith("async"):
+            word = addnodes.desc_sig_keyword("", "async")
+            one.insert(0, addnodes.desc_annotation("", "", word, nodes.Text(" ")))
+
+
+def link_names(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
+    """Turn a public name in the text, such as ``SeenStoreConfig``, into a link."""
+    names = public_names()
+    for literal in list(doctree.findall(nodes.literal)):
+        if isinstance(literal.parent, (nodes.reference, addnodes.pending_xref)):
+            continue
+        if isinstance(literal.parent, nodes.title):
+            continue
+        text = literal.astext()
+        if text.split(".")[0] not in names or not re.fullmatch(r"[\w.]+", text):
+            continue
+        reference = addnodes.pending_xref(
+            "", refdomain="py", reftype="obj", reftarget=text, is_word=True
+        )
+        literal.replace_self(reference)
+        reference += literal
+
+
+def public_names() -> dict[str, str]:
+    """Return the public classes and their like, each with its module."""
+    return {
+        name: module
+        for module in reversed(MODULES)
+        for name in getattr(importlib.import_module(module), "__all__", ())
+        if name[:1].isupper()
+    }
+
+
+def check(app: Sphinx, env: BuildEnvironment) -> None:  # noqa: ARG001
+    """Warn of a public name, or a public method of one, that has no entry."""
+    known = set(env.domains.python_domain.objects)
+    for module in MODULES:
+        imported = importlib.import_module(module)
+        for name in getattr(imported, "__all__", ()):
+            if name.startswith("__"):
+                continue
+            places = {
+                f"{one}.{name}"
+                for one in MODULES
+                if hasattr(importlib.import_module(one), name)
+            }
+            if not places & known:
+                logger.warning("%s.%s is not documented", module, name, type="api")
+                continue
+            value = getattr(imported, name)
+            if name not in {"AsyncSeenStore", "SeenStore", "Claim", "BlockingClaim"}:
+                continue
+            for member in dir(value):
+                entries = {f"{place}.{member}" for place in places}
+                if not member.startswith("_") and not entries & known:
+                    logger.warning("%s.%s is not documented", name, member, type="api")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the extension."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
+    app.connect("autodoc-process-signature", signature)
+    app.connect("autodoc-process-docstring", docstring, priority=400)
+    app.connect("autodoc-process-docstring", types_of_attributes, priority=600)
+    app.connect("doctree-read", say_async)
+    app.connect("doctree-read", link_names)
+    app.connect("missing-reference", missing)
+    app.connect("env-check-consistency", check)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
