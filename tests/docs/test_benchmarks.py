@@ -216,18 +216,6 @@ async def test_import_in_a_fresh_process(arena: Arena) -> None:
         await importing("no_such_module")(quick)
 
 
-def test_readme_shows_the_results() -> None:
-    """The rows in the README are some of those that the last benchmark wrote."""
-    root = Path(__file__).parents[2]
-    goals = (root / "benchmarks/results/goals.md").read_text(encoding="utf-8")
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    _, part = readme.split("## How fast\n")
-    part, *_ = part.split("\n## ")
-    rows = [line for line in part.splitlines() if line.startswith("|")]
-    assert len(rows) > 2
-    assert set(rows) <= set(goals.splitlines())
-
-
 def test_several_goals_of_one_measure() -> None:
     """Each goal has its verdict, in the table of all figures and in that of goals."""
     goals = (Goal(5, "peer"), Goal(20, "peer", is_aim=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +12,10 @@ import pytest
 
 from ..support.scripts import Run
 from ..support.targets import Places
-from ..support.tool import Tool
+from .picture import COMMAND, PICTURE, screen, svg, words
 
 ROOT = Path(__file__).parents[2]
-FEEDS = "examples/feeds"
+_ONE_SCREEN = 150  # lines
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall(README)
@@ -49,29 +48,12 @@ def test_python_blocks_print_what_follows(
     assert output is None or done.stdout == output
 
 
-def test_first_screen(tmp_path: Path) -> None:
-    """The tool prints on a terminal what the first screen shows, and nothing twice.
-
-    Feed by feed: which of them answers first may differ.
-    """
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    tool = Tool(tmp_path, str(tmp_path / "seen.db"))
-    screen = BLOCKS[0][1]
-    _, first, second = re.split(r"^\$ .*\n", screen, flags=re.MULTILINE)
-    line = f"$ catalyst-seen watch --once --first 3 {FEEDS}/*.xml\n"
-    assert screen.count(line) == 2
-    feeds = sorted(str(path) for path in (tmp_path / FEEDS).glob("*.xml"))
-    for shown in (first, second):
-        words = ("watch", "--once", "--first", "3", *feeds)
-        terminal = tool.terminal(*words, size=(24, 80))
-        printed = re.sub(r"(?m)^.* store_created .*\n", "", terminal.read())
-        assert by_feed(printed.replace("\r\n", "\n")) == by_feed(shown)
-
-
-def by_feed(text: str) -> list[str]:
-    """Return the entries, each with its link, in any order, and the summary."""
-    *entries, summary = re.sub(r"\n    (?=\S)", " ", text).splitlines()
-    return [*sorted(line.rstrip() for line in entries), summary]
+def test_picture(tmp_path: Path) -> None:
+    """The picture shows what a terminal shows now; the second run prints nothing."""
+    shown = words(PICTURE.read_text(encoding="utf-8"))
+    assert shown == words(svg(screen(tmp_path))), "run: python -m tests.docs.picture"
+    assert f"$ {COMMAND}" in README
+    assert len(README.splitlines()) <= _ONE_SCREEN
 
 
 @pytest.mark.parametrize("backend", ["valkey", "cluster", "postgres"])
@@ -88,8 +70,9 @@ def test_another_backend(tmp_path: Path, places: Places, backend: str) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_example_runs_twice(tmp_path: Path, places: Places, name: str) -> None:
-    """Every example runs twice, ends well and prints something; README names it."""
-    assert f"examples/{name}" in README
+    """Every example runs twice, ends well and prints something; a page names it."""
+    pages = [README, *(page.read_text() for page in (ROOT / "docs").glob("*.md"))]
+    assert any(f"examples/{name}" in page for page in pages)
     url = places.postgres.url if name == "transactional_outbox.py" else ""
     for _ in range(2):
         done = run_example(name, tmp_path, url)
