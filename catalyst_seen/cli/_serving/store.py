@@ -152,7 +152,7 @@ class ServedStore:
         return Health(store.location, time() - started, reason, store.metrics().alarms)
 
     def _record(self, answer: Health) -> None:
-        """Keep an answer for others, and say a change; at first it is expected to work."""
+        """Keep an answer for others, and say a change; at first it should work."""
         before, self._last = self._last, answer
         self._fresh_until = asyncio.get_running_loop().time() + FRESH
         worked = before is None or bool(before)
