@@ -101,9 +101,10 @@ async def weekly_source(folder: Path) -> Watched:
 async def quiet_store(folder: Path) -> Watched:
     """A store that seldom has new items has none for days, then some at once."""
     async with watched(on_file(folder), TEN_MINUTES) as one:
-        await one.store.mark_many(["a", "old"])
+        await one.store.check_and_mark_many(["a", "old"])
         await one.fresh()
         one.history.begin(one.scrape())
+        await one.then(1)
         await one.store.check_and_mark("first")
         await one.then(1)
         await one.meet_duplicate()
@@ -115,15 +116,23 @@ async def quiet_store(folder: Path) -> Watched:
 
 
 async def new_namespace(folder: Path) -> Watched:
-    """A large source is new, and all its items are handled."""
+    """A large source is new, and all its items are handled in some hours."""
     async with watched(on_file(folder), TEN_MINUTES) as one:
         await one.healthy(WEEK)
         feed = one.store.namespace("large", first="all")
         await feed.observe([f"{number}" for number in range(2_000)])
-        async for claim in feed.pending():
-            await claim.confirm()
-            break
         await one.then(1)
+        await feed.observe([f"{number}" for number in range(2_050)])
+        await one.then(12)
+    return one
+
+
+async def flaky_source(folder: Path) -> Watched:
+    """Every second poll of a source fails."""
+    async with watched(on_file(folder), TEN_MINUTES) as one:
+        await one.healthy(60)
+        await one.store.namespace("feed").failed("no answer")
+        await one.poll()
         await one.then(144)
     return one
 
@@ -136,6 +145,7 @@ HARMLESS: list[Callable[[Path], Awaitable[Watched]]] = [
     weekly_source,
     quiet_store,
     new_namespace,
+    flaky_source,
 ]
 
 
@@ -165,10 +175,13 @@ def healthy(name: str, folder: Path) -> Iterator[SeenStoreConfig]:
             yield SeenStoreConfig(url=server.url)
 
 
-@pytest.mark.parametrize("step", [MINUTE, TEN_MINUTES])
-@pytest.mark.parametrize("name", ["file", "memory", "valkey", "cluster", "postgres"])
+WEEKS = [("file", TEN_MINUTES), ("postgres", TEN_MINUTES)]
+HOURS = [(n, MINUTE) for n in ("file", "memory", "valkey", "cluster", "postgres")]
+
+
+@pytest.mark.parametrize(("name", "step"), [*HOURS, *WEEKS])
 async def test_healthy_stores(name: str, step: int, tmp_path: Path) -> None:
-    """A store in use fires none in hours and in a week, on each backend."""
+    """A store in use fires none: in hours on each backend, and in more than a week."""
     with healthy(name, tmp_path) as config:
         async with watched(config, step) as one:
             await one.healthy(WEEK if step == TEN_MINUTES else 180)
