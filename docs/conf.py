@@ -24,6 +24,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
+smartquotes = False  # "--once" is no dash
 show_warning_types = True
 
 html_theme = "furo"

@@ -73,6 +73,7 @@ ALIASES = {
     "OnError": "Literal['answer', 'raise']",
     "RecordState": "Literal['seen', 'claimed', 'released', 'pending', 'held']",
     "Sqlite": "Literal['stdlib', 'pysqlite3']",
+    "Store": "AsyncSeenStore | SeenStore",
     "Synchronous": "Literal['OFF', 'NORMAL', 'FULL', 'EXTRA']",
 }
 WRITTEN = {
@@ -104,7 +105,6 @@ PLAIN = {
     "Id",
     "Json",
     "MeterProvider",
-    "Store",
     "Summary",
     "T_co",
     "Totals",
@@ -164,8 +164,8 @@ def _listed(
         if one.name == "tuning" or one.name.startswith("_"):
             continue  # internal
         if one.kind is one.KEYWORD_ONLY and not is_named:
-            is_named = True
             shown.append("*")
+        is_named = is_named or one.kind in {one.KEYWORD_ONLY, one.VAR_POSITIONAL}
         star = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
         text = f"{star}{one.name}"
         if one.annotation is not one.empty:
@@ -325,6 +325,12 @@ def say_async(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
             one.insert(0, addnodes.desc_annotation("", "", word, nodes.Text(" ")))
 
 
+def write_dashes(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
+    """Write the dash of a list of fields, which Sphinx leaves to its smart quotes."""
+    for text in [one for one in doctree.findall(nodes.Text) if one == " -- "]:
+        text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
+
+
 def link_names(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
     """Turn a public name in the text, such as ``SeenStoreConfig``, into a link."""
     names = public_names()
@@ -387,6 +393,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", docstring, priority=400)
     app.connect("autodoc-process-docstring", types_of_attributes, priority=600)
     app.connect("doctree-read", say_async)
+    app.connect("doctree-read", write_dashes)
     app.connect("doctree-read", link_names)
     app.connect("missing-reference", missing)
     app.connect("env-check-consistency", check)
