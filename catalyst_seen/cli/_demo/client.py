@@ -12,7 +12,7 @@ from ..._pause import pause
 if TYPE_CHECKING:
     from catalyst_seen import AsyncSeenStore
 
-TIMEOUT = 1.0
+TIMEOUT = 2.0
 """Seconds after which a delivery has failed."""
 
 _PATIENCE = 30.0

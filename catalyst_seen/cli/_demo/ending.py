@@ -36,7 +36,7 @@ class _Row(NamedTuple):
     """A line of the table; one with a cause explains the line before it."""
 
     name: str
-    count: int
+    number: int
     is_detail: bool = False
     style: str = ""
 
@@ -51,15 +51,16 @@ def write_ending(settings: Settings, plan: Plan, outcome: Outcome) -> None:
         _print_table(plan, outcome, rows)
     else:
         for row in rows:
-            click.echo(f"{'  ' * row.is_detail}{row.name}: {row.count:,}")
+            click.echo(f"{'  ' * row.is_detail}{row.name}: {row.number:,}")
     for problem in outcome.problems:
         settings.say(f"problem: {problem}")
-    settings.say(
-        "a claim is at least once: a webhook that keeps the Idempotency-Key drops what"
-        " comes twice"
-    )
+    if outcome.again:
+        settings.say(
+            "a claim is at least once: a webhook that knows the Idempotency-Key drops"
+            " what comes again"
+        )
     worker = Path(__file__).with_name("worker.py")
-    settings.say(f"read next the worker, 60 lines: {worker}")
+    settings.say(f"read next: the worker, {worker}")
 
 
 def _rows(outcome: Outcome) -> Iterator[_Row]:
@@ -69,7 +70,7 @@ def _rows(outcome: Outcome) -> Iterator[_Row]:
     yield _Row("lost", outcome.lost, style="bold red" if outcome.lost else "bold green")
     if outcome.pending:
         yield _Row("not delivered in time", outcome.pending, style="bold red")
-    yield _Row("delivered twice", outcome.repeated_items, style="yellow")
+    yield _Row("delivered again", outcome.again, style="yellow")
     for cause, name in _CAUSES.items():
         if outcome.repeated.get(cause):
             yield _Row(name, outcome.repeated[cause], is_detail=True)
@@ -92,10 +93,6 @@ def _print_table(plan: Plan, outcome: Outcome, rows: list[_Row]) -> None:
     table = Table(
         box=ROUNDED,
         show_header=False,
-        title=f"1,000 callers in {counted(plan.workers, 'process', 'processes')},"
-        f" one SQLite file, {outcome.last.seconds:.1f} seconds",
-        title_style="bold",
-        title_justify="left",
         border_style="bright_black",
     )
     table.add_column()
@@ -103,8 +100,13 @@ def _print_table(plan: Plan, outcome: Outcome, rows: list[_Row]) -> None:
     for row in rows:
         style = "bright_black" if row.is_detail else row.style
         name = f"  {row.name}" if row.is_detail else row.name
-        table.add_row(Text(name, style=style), Text(f"{row.count:,}", style=style))
-    console_of(sys.stdout).print(table)
+        table.add_row(Text(name, style=style), Text(f"{row.number:,}", style=style))
+    console = console_of(sys.stdout)
+    processes = counted(plan.workers, "process", "processes")
+    title = Text(f"1,000 callers in {processes}", style="bold")
+    title.append(f", one SQLite file, {outcome.last.seconds:.1f} s", style="not bold")
+    console.print(title)
+    console.print(table)
 
 
 def _data(plan: Plan, outcome: Outcome) -> dict[str, Any]:
@@ -116,8 +118,8 @@ def _data(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "delivered": last.delivered,
         "lost": outcome.lost,
         "pending": outcome.pending,
-        "delivered_twice": outcome.repeated_items,
-        "delivered_twice_because": {
+        "delivered_again": outcome.again,
+        "delivered_again_because": {
             name: outcome.repeated.get(name, 0) for name in _CAUSES
         },
         "kills": last.kills,

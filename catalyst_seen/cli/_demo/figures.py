@@ -51,17 +51,17 @@ class Moment(NamedTuple):
 
 
 class Rate:
-    """Calls a second, over the last second."""
+    """How often a second something happens, over the last second."""
 
     def __init__(self) -> None:
         self._past: list[tuple[float, int]] = []
 
-    def at(self, now: float, calls: int) -> float:
-        """Return the rate at an instant, after so many calls."""
+    def at(self, now: float, count: int) -> float:
+        """Return the rate at an instant, after so many times."""
         self._past = [one for one in self._past if one[0] > now - 1.0]
-        self._past.append((now, calls))
+        self._past.append((now, count))
         then, before = self._past[0]
-        return max(0, calls - before) / (now - then) if now > then else 0.0
+        return max(0, count - before) / (now - then) if now > then else 0.0
 
 
 def moment(seconds: float, site: Site, crew: Crew, rate: Rate) -> Moment:
@@ -90,7 +90,6 @@ class Outcome:
         lost: Items that are marked, and were never delivered.
         pending: Items that are neither delivered nor marked: time was up.
         repeated: Why items were delivered again, and how often.
-        repeated_items: Items that were delivered more than once.
         failures: How often the webhook has failed.
         problems: What is wrong with the database.
     """
@@ -99,9 +98,13 @@ class Outcome:
     lost: int
     pending: int
     repeated: Mapping[Cause, int]
-    repeated_items: int
     failures: Mapping[Failure, int]
     problems: Sequence[str]
+
+    @property
+    def again(self) -> int:
+        """How often an item was delivered that was delivered before."""
+        return sum(self.repeated.values())
 
     def __bool__(self) -> bool:
         return not (self.lost or self.pending or self.problems)
@@ -113,13 +116,11 @@ def outcome(
     """Compare what was published, what was accepted, and what is marked."""
     missing = set(site.published) - site.delivered
     pending = missing & set(unseen)
-    accepted = Counter(one.key for one in site.deliveries)
     return Outcome(
         last=last,
         lost=len(missing - pending),
         pending=len(pending),
         repeated=_causes(site.deliveries, crew.killed),
-        repeated_items=sum(count > 1 for count in accepted.values()),
         failures=dict(site.failures),
         problems=problems,
     )

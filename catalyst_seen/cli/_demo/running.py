@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from catalyst_seen import AsyncSeenStore
 
 from ..._pause import pause
+from .._codes import Failure
 from .crew import Crew
 from .figures import Moment, Outcome, Rate, moment, outcome
 from .site import Site
@@ -22,17 +23,18 @@ if TYPE_CHECKING:
 CALLERS = 1_000
 _ITEMS = 20_000  # at most
 _A_SECOND = 600
-_WAITING = 1_500
-"""So many undelivered items at most: a slow machine has fewer items, not a longer
-demo."""
+_WAITING = 200
+_LONGEST_QUEUE = 1.5
+"""At most so many items are undelivered, or as many as are delivered in so many
+seconds: a slow machine has fewer items, and not more timeouts."""
 
 _PUBLISHED = 0.6
 _CALM = 0.65
 """The feed is complete, and the kills are over, after this part of the time: what the
 last ones had comes back when its lease is over."""
 
-_KILLS = 12  # in the whole time, but not more often than
-_KILL_EVERY = 0.35
+_KILLS = 10  # in the whole time, but not more often than
+_KILL_EVERY = 0.4
 _FRAME = 0.1
 _EXTRA = 60.0
 """Seconds that a busy machine gets to deliver the rest."""
@@ -86,6 +88,15 @@ class _Demo:
 
     async def run(self) -> None:
         """Run until all workers have ended, or time is up."""
+        try:
+            await self._run()
+        except ExceptionGroup as group:
+            failures = group.split(Failure)[0]
+            if failures is None:
+                raise
+            raise failures.exceptions[0] from group
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             places = [
                 tasks.create_task(self._crew.staff()) for _ in range(self._plan.workers)
@@ -93,7 +104,10 @@ class _Demo:
             async with _beside(tasks, self._watch()):
                 await self._crew.begun()
                 self._since = time.monotonic()
-                async with _beside(tasks, self._publish()), _beside(tasks, self._kill()):
+                async with (
+                    _beside(tasks, self._publish()),
+                    _beside(tasks, self._kill()),
+                ):
                     await asyncio.wait(places, timeout=self._plan.seconds + _EXTRA)
             for place in places:
                 place.cancel()
@@ -104,10 +118,12 @@ class _Demo:
 
     async def _publish(self) -> None:
         """Let the feed grow, at least until a worker was killed."""
-        site, end = self._site, self._plan.seconds * _PUBLISHED
+        site, end, rate = self._site, self._plan.seconds * _PUBLISHED, Rate()
         while self._seconds < end or not self._crew.killed:
             wanted = min(_ITEMS, round(_A_SECOND * (self._seconds + 1)))
-            room = _WAITING - (len(site.published) - len(site.delivered))
+            done = len(site.delivered)
+            queue = max(_WAITING, _LONGEST_QUEUE * rate.at(self._seconds, done))
+            room = round(queue) - (len(site.published) - done)
             site.publish(max(0, min(wanted - len(site.published), room)))
             await pause(_FRAME)
         site.is_over = True

@@ -86,7 +86,9 @@ def _picture(now: Moment, plan: Plan) -> RenderableType:
     for _ in range(2):
         table.add_column(style="bold")
         table.add_column(justify="right", min_width=7)
-    table.add_row("delivered", f"{now.delivered:,}", *_cell("kill -9", now.kills, "red"))
+    table.add_row(
+        "delivered", f"{now.delivered:,}", *_cell("kill -9", now.kills, "red")
+    )
     table.add_row(
         "in flight",
         f"{now.in_flight:,}",

@@ -15,7 +15,7 @@ import sys
 from catalyst_seen import AsyncSeenStore, SeenError
 from catalyst_seen.cli._demo.client import Client, report
 
-LEASE = 2.0  # seconds; an item takes one at most
+LEASE = 2.0  # seconds, renewed while the worker lives
 PAUSE = 0.25  # between a failure and the next attempt
 
 
@@ -30,7 +30,7 @@ class Worker:
     async def handle(self, key: str) -> float | None:
         """Deliver an item that nobody has; return when to ask again, if so."""
         try:
-            async with self.store.claim(key, lease=LEASE) as claim:
+            async with self.store.claim(key, lease=LEASE, keep_alive=True) as claim:
                 if claim:
                     await self.client.deliver(key)
                 return claim.retry_after  # None: it is delivered

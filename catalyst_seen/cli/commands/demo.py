@@ -17,7 +17,7 @@ from .._settings import Settings, pass_settings
     examples=[
         ("catalyst-seen demo", "ten seconds on this machine"),
         (
-            "catalyst-seen demo --seconds 3 --workers 2 --json | jq .lost",
+            "catalyst-seen demo --seconds 3 --workers 2 --json | jq -r .lost",
             "a short one, and its figures as an object",
         ),
     ],
