@@ -44,7 +44,8 @@ class Crew:
 
     Attributes:
         running: The workers that run now.
-        killed: When each of those was killed that were, on the monotonic clock.
+        killed: When the killed ones were sent a signal, on the monotonic clock.
+        kills: Number of processes that this has ended.
     """
 
     def __init__(self, folder: Path, port: int, callers: int) -> None:
@@ -57,6 +58,7 @@ class Crew:
         """
         self.running: list[Member] = []
         self.killed: dict[int, float] = {}
+        self.kills = 0
         self.database = folder / "seen.db"
         self._folder = folder
         self._port = port
@@ -95,16 +97,23 @@ class Crew:
                 await end(member.process)
             if code == 0:
                 return
-            if member.number not in self.killed:
+            if member.number not in self.killed or code != -signal.SIGKILL:
                 raise Failure(self._problem(member, code), Code.UNAVAILABLE)
+            self.kills += 1
 
     def kill(self) -> bool:
         """Kill a worker that delivers, once all of them work; return whether one was.
 
         So a machine on which a start takes long has fewer kills.
         """
-        busy = [one for one in self.running if one.counts["in_flight"]]
-        if not busy or not all(one.counts for one in self.running):
+        if not all(one.counts for one in self.running):
+            return False
+        busy = [
+            one
+            for one in self.running
+            if one.counts["in_flight"] and one.process.returncode is None
+        ]
+        if not busy:
             return False
         member = random.choice(busy)
         self.killed[member.number] = time.monotonic()

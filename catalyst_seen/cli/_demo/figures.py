@@ -72,7 +72,7 @@ def moment(seconds: float, site: Site, crew: Crew, rate: Rate) -> Moment:
         published=len(site.published),
         delivered=len(site.delivered),
         in_flight=counts["in_flight"],
-        kills=len(crew.killed),
+        kills=crew.kills,
         failures=site.failures.total(),
         retries=counts["retries"],
         refused=counts["refused"],

@@ -28,8 +28,8 @@ _LONGEST_QUEUE = 1.5
 """At most so many items are undelivered, or as many as are delivered in so many
 seconds: a slow machine has fewer items, and not more timeouts."""
 
-_PUBLISHED = 0.6
-_CALM = 0.65
+_PUBLISHED = 0.55
+_CALM = 0.6
 """The feed is complete, and the kills are over, after this part of the time: what the
 last ones had comes back when its lease is over."""
 

@@ -119,11 +119,12 @@ class Site:
         failure = _chance()
         latency = random.uniform(*_LATENCY)
         if failure == "slow":
-            latency = 5 * TIMEOUT
-        if failure:
             self.failures[failure] += 1
+            latency = 5 * TIMEOUT
         if await _is_gone(reader, latency):
             return
+        if failure and failure != "slow":
+            self.failures[failure] += 1
         if failure == "unavailable":
             _answer(writer, "503 Service Unavailable")
         elif failure == "dropped":
