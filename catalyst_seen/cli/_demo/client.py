@@ -50,7 +50,7 @@ class Client:
             status, _ = await self._request(f"POST /webhook/{key}", TIMEOUT)
         finally:
             self.in_flight -= 1
-        if status != 204:  # noqa: PLR2004
+        if status != 200:  # noqa: PLR2004
             raise ConnectionError(f"HTTP {status}")
 
     async def read_feed(self, position: int) -> tuple[list[str], bool]:

@@ -136,7 +136,7 @@ class Site:
             if failure:
                 writer.transport.abort()
             else:
-                _answer(writer, "204 No Content")
+                _answer(writer, "200 OK")
 
 
 def _answer(writer: asyncio.StreamWriter, status: str, body: str = "") -> None:
