@@ -38,7 +38,8 @@ async def start(
     words: Sequence[str | bytes],
     *,
     stdin: int | IO[bytes] | None = None,
-    stdout: IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: IO[bytes] | None = None,
     env: Mapping[bytes, bytes] | None = None,
     is_leader: bool = False,
 ) -> asyncio.subprocess.Process:
@@ -50,6 +51,7 @@ async def start(
         words: The command and its arguments.
         stdin: Its input.
         stdout: Its output.
+        stderr: Where it reports errors.
         env: Its environment; ``None`` is that of this process.
         is_leader: Has it a process group of its own, to which a Ctrl-C at the terminal
             does not go?
@@ -61,6 +63,7 @@ async def start(
         *words,
         stdin=stdin,
         stdout=stdout,
+        stderr=stderr,
         env=env,
         process_group=0 if is_leader else None,
         preexec_fn=partial(_die_with_parent, _libc(), os.getpid()),

@@ -24,6 +24,7 @@ SECTIONS = {
     "Change": ("mark", "forget", "resolve", "clear", "rename", "purge", "cleanup"),
     "Move": ("import", "export", "move", "backup", "restore"),
     "Monitor": ("serve",),
+    "Try": ("demo",),
     "Shell": ("completion",),
 }  # fmt: skip
 """The commands, as the help groups them. Each is ``command`` in a module of its name

@@ -1,0 +1,1 @@
+"""What ``demo`` is made of; ``worker`` is the program that it is about."""
