@@ -17,6 +17,7 @@ from ..base import PageResult
 from . import batch, driver, health, inspection, listings, namespaces, records, wal
 from .backup import Backup
 from .errors import FATAL_CODES, primary_code, translated
+from .files import check_room
 from .maintenance import VACUUM, remove_page, vacuum_page
 from .removal import Removal
 from .schema import precheck_file, prepare
@@ -222,8 +223,10 @@ class Database:
         return self.change(namespaces.rename, namespace, name, self.shared.now)
 
     def probe(self) -> None:
-        """Commit a write that changes nothing."""
+        """Commit a write that changes nothing, on a disk with room for more."""
         self.change(namespaces.probe)
+        if self.shared.is_file:
+            check_room(self.shared.path)
 
     def observe(self, request: Observe) -> Observed | None:
         """Record the listing of a source."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import urllib.parse  # noqa: F401 - else Path.as_uri, on Python 3.13, in the event loop
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from ..._errors import ConfigurationError, StoreUnavailableError
@@ -17,6 +19,7 @@ from ..._logging import log
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ROOM = 65_536  # bytes that a store on a file should be able to grow
 MEMORY = ":memory:"
 
 _SAMPLES = 5
@@ -223,6 +226,26 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
     """Write the names in a directory to the disk, where the system can do that."""
     with suppress(OSError):
         sync(path)
+
+
+def check_room(path: str) -> None:
+    """Write to an unnamed file beside a database, and remove it.
+
+    A row finds room in a log and in pages that are there already, also on a disk where
+    nothing can grow any more.
+
+    Raises:
+        StoreUnavailableError: There is no room.
+    """
+    try:
+        with TemporaryFile(dir=Path(path).parent) as file:
+            file.write(bytes(_ROOM))
+    except OSError as exc:
+        if exc.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            return  # SQLite needs no new file there
+        cause = f"no room for {_ROOM:,} bytes more: {os.strerror(exc.errno)}"
+        advice = "Free some space; the store then works again by itself"
+        raise StoreUnavailableError(path, cause, advice) from exc
 
 
 def size(path: str) -> int:

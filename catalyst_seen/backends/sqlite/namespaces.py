@@ -30,8 +30,6 @@ UPDATE_STATE = f"""UPDATE namespace SET ({", ".join(COLUMNS)})
 _HAS_STATE = f"SELECT NOT {WITHOUT_STATE} FROM namespace WHERE id = ?"  # noqa: S608
 _HAS_ROWS = f"""SELECT EXISTS (SELECT 1 FROM seen
     WHERE namespace = :id AND {LIVE})"""  # noqa: S608
-_PROBE = "INSERT INTO namespace (name, poller_state) VALUES (?, ?)"
-_PROBE_SIZE = 65_536
 _DROP = "DELETE FROM namespace WHERE name = ?"
 _RENAME = "UPDATE namespace SET name = ? WHERE name = ?"
 _REMOVE = (
@@ -77,12 +75,8 @@ def find_or_create(db: driver.Connection, ids: dict[str, int], name: str) -> int
 
 
 def probe(db: driver.Connection) -> None:
-    """Write a row and remove it, in one transaction.
-
-    The row is large, because a small one may find room in the log of a full disk where
-    a mark, which lets the database grow, does not.
-    """
-    db.execute(_PROBE, (PROBE, "x" * _PROBE_SIZE))
+    """Write a row and remove it, in one transaction."""
+    db.execute(_CREATE, (PROBE,))
     db.execute(_DROP, (PROBE,))
 
 
