@@ -133,17 +133,14 @@ def _expanded(
     parameters: typing.Iterable[inspect.Parameter],
 ) -> Iterator[inspect.Parameter]:
     """Yield parameters; the options of a claim in the place of ``**claim``."""
-    from catalyst_seen._store import ClaimOptions
+    from catalyst_seen._store import AsyncSeenStore, ClaimOptions
 
+    of_claim = inspect.signature(AsyncSeenStore.claim).parameters
     for one in parameters:
-        if one.annotation != "Unpack[ClaimOptions]":
+        if one.annotation == "Unpack[ClaimOptions]":
+            yield from (of_claim[name] for name in ClaimOptions.__annotations__)
+        else:
             yield one
-            continue
-        for name, reference in ClaimOptions.__annotations__.items():
-            note = reference.__forward_arg__
-            yield one.replace(
-                name=name, annotation=note, default=..., kind=one.KEYWORD_ONLY
-            )
 
 
 def _with_defaults(
