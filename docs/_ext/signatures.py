@@ -1,4 +1,4 @@
-"""Signatures that a person can read, and links from every public name to its place.
+"""Signatures that a person can read.
 
 autodoc would show each overload by itself, ``EllipsisType`` in every union, names of
 private modules, and ``**claim`` for the options of a claim. Here a function has one
@@ -8,16 +8,10 @@ signature, made of the annotations as they are written:
 - ``Unawaited[T]`` is ``T`` beside the word ``async``;
 - a private alias is written out, and the options of ``claim`` are listed;
 - a class has a signature only where programs construct it.
-
-``missing-reference`` finds a public name whatever module it is written with, and links
-common names of the standard library. At the end every public name, and every public
-method of a documented class, must have an entry.
 """
 
 from __future__ import annotations
 
-import builtins
-import collections.abc
 import dataclasses
 import importlib
 import inspect
@@ -29,24 +23,12 @@ from typing import TYPE_CHECKING, Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.domains.python import PyObject
-from sphinx.util import logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sphinx.application import Sphinx
-    from sphinx.domains.python import ObjectEntry
-    from sphinx.environment import BuildEnvironment
 
-MODULES = (
-    "catalyst_seen",
-    "catalyst_seen.backends",
-    "catalyst_seen.feeds",
-    "catalyst_seen.keys",
-    "catalyst_seen.metrics",
-    "catalyst_seen.restoring",
-    "catalyst_seen.transfer",
-)
 CONSTRUCTED = {
     "AsyncSeenStore",
     "Feed",
@@ -82,42 +64,11 @@ WRITTEN = {
 }
 """Annotations that the implementation below its overloads cannot have."""
 
-PYTHON = "https://docs.python.org/3/library/"
-STANDARD = {
-    "Path": "pathlib.html#pathlib.Path",
-    "Counter": "collections.html#collections.Counter",
-    "Event": "asyncio-sync.html#asyncio.Event",
-    "PathLike": "os.html#os.PathLike",
-    "datetime": "datetime.html#datetime.datetime",
-    "timedelta": "datetime.html#datetime.timedelta",
-}
-ABSTRACT = frozenset(collections.abc.__all__)
-EVERYBODY_KNOWS = frozenset(dir(builtins)) | frozenset(typing.__all__)
-
-EXTERNAL = {
-    "ClientSession": "https://docs.aiohttp.org/en/stable/client_reference.html",
-    "Pool": "https://magicstack.github.io/asyncpg/current/api/index.html",
-}
-PLAIN = {
-    "AllSeen",
-    "Client",
-    "Collector",
-    "Id",
-    "Json",
-    "MeterProvider",
-    "Summary",
-    "T_co",
-    "Totals",
-    "Tuning",
-}
-"""Names in signatures that have no entry: of other libraries, and of the inside."""
-
 _COLON = "\0"
 _QUALIFIED = re.compile(
     r"\b(?:catalyst_seen|collections|typing|datetime)\.(?:\w+\.)*(\w+)\b"
 )
 
-logger = logging.getLogger(__name__)
 _awaited: set[str] = set()
 """Verbs to be awaited: autodoc sees the function that makes their ``Unawaited``."""
 
@@ -182,17 +133,14 @@ def _expanded(
     parameters: typing.Iterable[inspect.Parameter],
 ) -> Iterator[inspect.Parameter]:
     """Yield parameters; the options of a claim in the place of ``**claim``."""
-    from catalyst_seen._store import ClaimOptions
+    from catalyst_seen._store import AsyncSeenStore, ClaimOptions
 
+    of_claim = inspect.signature(AsyncSeenStore.claim).parameters
     for one in parameters:
-        if one.annotation != "Unpack[ClaimOptions]":
+        if one.annotation == "Unpack[ClaimOptions]":
+            yield from (of_claim[name] for name in ClaimOptions.__annotations__)
+        else:
             yield one
-            continue
-        for name, reference in ClaimOptions.__annotations__.items():
-            note = reference.__forward_arg__
-            yield one.replace(
-                name=name, annotation=note, default=..., kind=one.KEYWORD_ONLY
-            )
 
 
 def _with_defaults(
@@ -276,46 +224,6 @@ def types_of_attributes(  # noqa: PLR0917 - the event has them
             lines[place] = f"{field} {name_} {_annotation(text, '')}"
 
 
-def missing(
-    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Node
-) -> nodes.Node | None:
-    """Find a public name by its last part, and names of the standard library."""
-    if node.get("refdomain") != "py":
-        return None
-    target = node["reftarget"]
-    last = target.rpartition(".")[2]
-    entry = _entry(env, target)
-    if entry is not None:
-        uri = app.builder.get_relative_uri(node["refdoc"], entry.docname)
-        return nodes.reference(
-            "", "", content, internal=True, refuri=f"{uri}#{entry.node_id}"
-        )
-    if last in ABSTRACT:
-        uri = f"{PYTHON}collections.abc.html#collections.abc.{last}"
-    elif last in STANDARD:
-        uri = PYTHON + STANDARD[last]
-    elif last in EXTERNAL:
-        uri = EXTERNAL[last]
-    elif last in PLAIN | EVERYBODY_KNOWS or len(last) == 1 or node.get("is_word"):
-        return content  # a type variable has one letter
-    else:
-        return None
-    return nodes.reference("", "", content, internal=False, refuri=uri)
-
-
-def _entry(env: BuildEnvironment, target: str) -> ObjectEntry | None:
-    """Find what a name means: it, its last part, or the class of an attribute."""
-    objects = env.domains.python_domain.objects
-    *_, owner, last = ["", *target.split(".")]
-    for wanted in (f"{owner}.{last}".lstrip("."), last, owner):
-        if not wanted[:1].isupper():
-            continue
-        names = [name for name in objects if name.endswith(f".{wanted}")]
-        if names:
-            return objects[min(names, key=len)]
-    return None
-
-
 def say_async(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
     """Write ``async`` before the verbs that have to be awaited."""
     for one in doctree.findall(addnodes.desc_signature):
@@ -331,59 +239,6 @@ def write_dashes(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
         text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
 
 
-def link_names(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
-    """Turn a public name in the text, such as ``SeenStoreConfig``, into a link."""
-    names = public_names()
-    for literal in list(doctree.findall(nodes.literal)):
-        if isinstance(literal.parent, (nodes.reference, addnodes.pending_xref)):
-            continue
-        if isinstance(literal.parent, nodes.title):
-            continue
-        text = literal.astext()
-        if text.split(".")[0] not in names or not re.fullmatch(r"[\w.]+", text):
-            continue
-        reference = addnodes.pending_xref(
-            "", refdomain="py", reftype="obj", reftarget=text, is_word=True
-        )
-        literal.replace_self(reference)
-        reference += literal
-
-
-def public_names() -> dict[str, str]:
-    """Return the public classes and their like, each with its module."""
-    return {
-        name: module
-        for module in reversed(MODULES)
-        for name in getattr(importlib.import_module(module), "__all__", ())
-        if name[:1].isupper()
-    }
-
-
-def check(app: Sphinx, env: BuildEnvironment) -> None:  # noqa: ARG001
-    """Warn of a public name, or a public method of one, that has no entry."""
-    known = set(env.domains.python_domain.objects)
-    for module in MODULES:
-        imported = importlib.import_module(module)
-        for name in getattr(imported, "__all__", ()):
-            if name.startswith("__"):
-                continue
-            places = {
-                f"{one}.{name}"
-                for one in MODULES
-                if hasattr(importlib.import_module(one), name)
-            }
-            if not places & known:
-                logger.warning("%s.%s is not documented", module, name, type="api")
-                continue
-            value = getattr(imported, name)
-            if name not in {"AsyncSeenStore", "SeenStore", "Claim", "BlockingClaim"}:
-                continue
-            for member in dir(value):
-                entries = {f"{place}.{member}" for place in places}
-                if not member.startswith("_") and not entries & known:
-                    logger.warning("%s.%s is not documented", name, member, type="api")
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     for field in PyObject.doc_field_types:
@@ -394,7 +249,4 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", types_of_attributes, priority=600)
     app.connect("doctree-read", say_async)
     app.connect("doctree-read", write_dashes)
-    app.connect("doctree-read", link_names)
-    app.connect("missing-reference", missing)
-    app.connect("env-check-consistency", check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
