@@ -1,5 +1,6 @@
-"""What a release must fulfil: ``nox -s release`` runs it, and ``nox -s package`` a part.
+"""What a release must fulfil.
 
-``python -m tests.release package FOLDER`` builds and uses the wheel, and ``check FOLDER``
-checks a release. Everything but the audit does without a network.
+The session ``release`` runs ``python -m tests.release check FOLDER``, and the session
+``package`` the part that builds and uses the wheel, ``package FOLDER``. All but the
+installation and the audit does without a network.
 """

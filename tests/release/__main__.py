@@ -38,8 +38,9 @@ def main() -> int:
     clean.use(sdist)
     clean.install(sdist, extra="[all]")
     problems += check_dependencies(installed(clean.site_packages), options.folder)
-    print(*(f"PROBLEM  {problem}" for problem in problems), sep="\n")
-    print(f"{len(problems)} problems" if problems else "nothing stands in the way")
+    for problem in problems:
+        print(f"PROBLEM  {problem}")
+    print(f"problems: {len(problems)}" if problems else "nothing stands in the way")
     return 1 if problems else 0
 
 

@@ -13,7 +13,7 @@ _FIRST_USE = Path(__file__).with_name("first_use.py")
 
 
 def run(*command: object, cwd: Path = ROOT, code: int = 0) -> None:
-    """Run a program that must end with this exit code; its output is shown."""
+    """Run a program that must end with this exit code, without our own path."""
     words = [str(word) for word in command]
     print("$", *(Path(words[0]).name, *words[1:]), flush=True)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

@@ -26,6 +26,9 @@ PERMISSIVE = {
 }
 """Licences that demand no more than a notice; their names are those of SPDX."""
 
+READ_BY_A_PERSON = {"pysqlite3": "Zlib"}
+"""Those whose metadata name no licence: what their file LICENSE is."""
+
 _BY_OLD_NAME = {
     "apache 2": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
@@ -63,16 +66,18 @@ def installed(site: Path) -> list[Dependency]:
 
 def licence_of(distribution: Distribution) -> str:
     """Return the licence by its name in SPDX, where the metadata allow it."""
-    metadata = distribution.metadata
-    if expression := metadata.get("License-Expression"):
-        return expression
-    classifiers = metadata.get_all("Classifier", [])
-    names = [
-        name.rpartition(" :: ")[2] for name in classifiers if name.startswith("License")
-    ]
-    names = [name for name in names if name != "OSI Approved"] or [
-        metadata.get("License", "").strip().partition("\n")[0]
-    ]
+
+    def values(field: str) -> list[str]:
+        return distribution.metadata.get_all(field) or []
+
+    if expressions := values("License-Expression"):
+        return expressions[0]
+    classifiers = [name for name in values("Classifier") if name.startswith("License")]
+    names = [name.rpartition(" :: ")[2] for name in classifiers]
+    names = [name for name in names if name != "OSI Approved"]
+    names = names or [text.strip().partition("\n")[0] for text in values("License")]
+    if not any(names):
+        return READ_BY_A_PERSON.get(distribution.name, "")
     return " AND ".join(_BY_OLD_NAME.get(name.lower(), name) for name in names)
 
 
@@ -115,13 +120,16 @@ def check_audit(report: str, dependencies: list[Dependency]) -> Iterator[str]:
         audited = json.loads(report)["dependencies"]
     except ValueError:
         raise NotAuditedError("pip-audit had no answer") from None
-    answered = {_normal(each["name"]) for each in audited if "vulns" in each}
     for each in audited:
         for known in each.get("vulns", ()):
             fixed = ", ".join(known["fix_versions"]) or "no version"
-            yield f"audit: {each['name']} {each['version']}: {known['id']}, fixed in {fixed}"
-    if left := sorted(d.name for d in dependencies if _normal(d.name) not in answered):
-        raise NotAuditedError(f"pip-audit left out {', '.join(left)}")
+            name = f"{each['name']} {each['version']}"
+            yield f"audit: {name}: {known['id']}, fixed in {fixed}"
+    answered = {_normal(each["name"]) for each in audited if "vulns" in each}
+    left = [each.name for each in dependencies if _normal(each.name) not in answered]
+    if left:
+        of = f"{len(left)} of {len(dependencies)} dependencies"
+        raise NotAuditedError(f"PyPI had no answer about {of}: {', '.join(left)}")
 
 
 def _normal(name: str) -> str:

@@ -67,6 +67,16 @@ def test_versions_of_the_workflow(jobs: dict[str, Any]) -> None:
     assert set(matrix["os"]) == {"macos-latest", "windows-latest"}
 
 
+def test_release_workflow() -> None:
+    """A tag of a version starts the release check, which is told its name."""
+    workflow = load(".github/workflows/release.yml")
+    assert workflow[True]["push"] == {"tags": ["v*"]}  # in YAML 1.1, "on" is true
+    (found,) = commands(workflow["jobs"])
+    assert found == ["nox", "-s", "release", "--", "--tag", '"$GITHUB_REF_NAME"']
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    assert "\ndef release(session" in noxfile  # nox lists default sessions only
+
+
 def test_pins_of_the_hooks() -> None:
     """A hook runs the release of ruff that the session ``lint`` runs."""
     (repository,) = load(".pre-commit-config.yaml")["repos"]
