@@ -53,7 +53,7 @@ def test_loses_nothing(tool: Tool) -> None:
     assert done.code == 0, done.err
     (found,) = done.rows
     assert found["lost"] == found["pending"] == 0
-    assert found["delivered"] == found["published"] >= 200
+    assert found["delivered"] == found["published"] >= 100
     assert found["kills"] > 0
     assert set(found["webhook_failures"]) == set(FAILURES)
     assert sum(found["webhook_failures"].values()) > 0
@@ -92,7 +92,7 @@ def test_a_signal_ends_it(tool: Tool, number: signal.Signals) -> None:
 
 
 def test_workers_do_not_outlive_it(tool: Tool) -> None:
-    """If the demo itself is killed, the system ends its workers."""
+    """If the demo itself is killed, its workers end as well."""
     with working(tool) as process:
         workers = children(process.pid)
         process.kill()

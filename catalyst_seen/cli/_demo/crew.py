@@ -19,6 +19,7 @@ from .._codes import Code, Failure
 if TYPE_CHECKING:
     from pathlib import Path
 
+_SETTLED = 1.0
 _MODULE = f"{__package__}.worker"
 
 
@@ -30,13 +31,25 @@ class Member:
         number: Its number.
         process: Its process.
         counts: What it has reported last.
-        since: When it was started, on the monotonic clock.
+        began: When it had something in flight first, on the monotonic clock.
     """
 
     number: int
     process: asyncio.subprocess.Process
     counts: Counter[str] = field(default_factory=Counter)
-    since: float = field(default_factory=time.monotonic)
+    began: float | None = None
+
+    def receive(self, counts: Counter[str]) -> None:
+        """Take over what it reports."""
+        self.counts = counts
+        if self.began is None and counts["in_flight"]:
+            self.began = time.monotonic()
+
+    def may_be_killed(self) -> bool:
+        """Does it deliver, and no longer all at once, as at its beginning?"""
+        is_running = self.process.returncode is None
+        is_settled = self.began is not None and time.monotonic() - self.began > _SETTLED
+        return is_running and is_settled and self.counts["in_flight"] > 0
 
 
 class Crew:
@@ -108,11 +121,7 @@ class Crew:
         """
         if not all(one.counts for one in self.running):
             return False
-        busy = [
-            one
-            for one in self.running
-            if one.counts["in_flight"] and one.process.returncode is None
-        ]
+        busy = [one for one in self.running if one.may_be_killed()]
         if not busy:
             return False
         member = random.choice(busy)
@@ -141,7 +150,7 @@ class Crew:
         assert member.process.stdout is not None  # noqa: S101 - for the type
         async for line in member.process.stdout:
             if line.endswith(b"\n"):
-                member.counts = Counter(json.loads(line))
+                member.receive(Counter(json.loads(line)))
                 self._has_begun.set()
 
     def _log(self, number: int) -> Path:

@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 CALLERS = 1_000
 _ITEMS = 20_000  # at most
 _A_SECOND = 600
-_WAITING = 200
-_LONGEST_QUEUE = 1.5
-"""At most so many items are undelivered, or as many as are delivered in so many
-seconds: a slow machine has fewer items, and not more timeouts."""
+_AT_ONCE, _BUSY, _WAITING = 60, 150, 600
+"""The feed grows by so many items at most, and only while fewer are in flight, and
+fewer undelivered: a slow machine has fewer items, and not more timeouts."""
 
-_PUBLISHED = 0.55
-_CALM = 0.6
+_PUBLISHED = 0.5
+_CALM = 0.55
 """The feed is complete, and the kills are over, after this part of the time: what the
 last ones had comes back when its lease is over."""
 
@@ -118,13 +117,17 @@ class _Demo:
 
     async def _publish(self) -> None:
         """Let the feed grow, at least until a worker was killed."""
-        site, end, rate = self._site, self._plan.seconds * _PUBLISHED, Rate()
+        site, end = self._site, self._plan.seconds * _PUBLISHED
         while self._seconds < end or not self._crew.killed:
             wanted = min(_ITEMS, round(_A_SECOND * (self._seconds + 1)))
-            done = len(site.delivered)
-            queue = max(_WAITING, _LONGEST_QUEUE * rate.at(self._seconds, done))
-            room = round(queue) - (len(site.published) - done)
-            site.publish(max(0, min(wanted - len(site.published), room)))
+            waiting = len(site.published) - len(site.delivered)
+            room = min(
+                _AT_ONCE,
+                _BUSY - self._crew.counts["in_flight"],
+                _WAITING - waiting,
+                wanted - len(site.published),
+            )
+            site.publish(max(0, room))
             await pause(_FRAME)
         site.is_over = True
 

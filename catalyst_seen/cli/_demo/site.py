@@ -26,7 +26,7 @@ _CHANCES: dict[Failure, float] = {
     "answer_lost": 0.003,
     "slow": 0.01,
 }
-_LATENCY = (0.1, 0.9)
+_LATENCY = (0.05, 0.5)
 """Seconds until the webhook accepts an item."""
 
 

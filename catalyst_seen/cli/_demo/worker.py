@@ -15,7 +15,7 @@ import sys
 from catalyst_seen import AsyncSeenStore, SeenError
 from catalyst_seen.cli._demo.client import Client, report
 
-LEASE = 2.0  # seconds, renewed while the worker lives
+LEASE = 3.0  # seconds, renewed while the worker lives
 PAUSE = 0.25  # between a failure and the next attempt
 
 
