@@ -103,7 +103,7 @@ def _print_table(plan: Plan, outcome: Outcome, rows: list[_Row]) -> None:
         table.add_row(Text(name, style=style), Text(f"{row.number:,}", style=style))
     console = console_of(sys.stdout)
     processes = counted(plan.workers, "process", "processes")
-    title = Text(f"1,000 callers in {processes}", style="bold")
+    title = Text(f"{plan.callers:,} callers in {processes}", style="bold")
     title.append(f", one SQLite file, {outcome.last.seconds:.1f} s", style="not bold")
     console.print(title)
     console.print(table)
@@ -114,6 +114,7 @@ def _data(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     return {
         "seconds": round(last.seconds, 3),
         "workers": plan.workers,
+        "callers": plan.callers,
         "published": last.published,
         "delivered": last.delivered,
         "lost": outcome.lost,

@@ -20,7 +20,7 @@ from .site import Site
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
-CALLERS = 1_000
+CALLERS = 1_000  # about
 _ITEMS = 20_000  # at most
 _A_SECOND = 600
 _AT_ONCE, _BUSY, _WAITING = 60, 150, 600
@@ -45,6 +45,11 @@ class Plan(NamedTuple):
     seconds: float
     workers: int
 
+    @property
+    def callers(self) -> int:
+        """Number of callers in all workers, each of which has the same number."""
+        return CALLERS // self.workers * self.workers
+
 
 class Screen(Protocol):
     """What shows the figures while the demo runs."""
@@ -62,7 +67,7 @@ async def run(plan: Plan, screen: Screen) -> Outcome:
     site = Site()
     with TemporaryDirectory(prefix="catalyst-seen-demo-") as folder:
         async with site.serving() as port:
-            crew = Crew(Path(folder), port, CALLERS // plan.workers)
+            crew = Crew(Path(folder), port, plan.callers // plan.workers)
             demo = _Demo(plan, site, crew, screen)
             await demo.run()
             last = demo.now()

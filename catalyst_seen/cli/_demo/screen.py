@@ -80,7 +80,8 @@ def _picture(now: Moment, plan: Plan) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    title = Text(f"1,000 callers in {counted(plan.workers, 'process', 'processes')}")
+    processes = counted(plan.workers, "process", "processes")
+    title = Text(f"{plan.callers:,} callers in {processes}")
     title.append(f", one SQLite file   {now.seconds:4.1f}s", style="dim")
     table = Table.grid(padding=(0, 2))
     for _ in range(2):
