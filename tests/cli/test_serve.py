@@ -188,7 +188,7 @@ def _gone(tool: Tool, _: ExitStack) -> Callable[[], object]:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (_full_disk, "full"),
+        (_full_disk, "No space left"),
         (_held_lock, "no answer within 0.2 seconds"),
         (_gone, "seen.db"),
     ],

@@ -14,7 +14,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, Unawaited, UnawaitedClaim
 
-OTHERS = {"namespace", "get_cache_stats", "close", "records", "pending"}
+OTHERS = {"namespace", "get_cache_stats", "metrics", "close", "records", "pending"}
 """Methods that are not asynchronous, and ``close``, whose name is ``aclose``."""
 
 VERBS = sorted(
