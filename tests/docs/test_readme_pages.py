@@ -29,6 +29,7 @@ PROGRAMS = [
     for number, found in enumerate(
         PROGRAM.finditer(page.read_text(encoding="utf-8")), start=1
     )
+    if "sys.argv" not in found["code"]  # the demo starts that one itself
 ]
 
 
