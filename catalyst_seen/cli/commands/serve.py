@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from .._commands import command as declare
-from .._serving.extra import serving_needed
+from .._extras import extra_needed
 from .._settings import Settings, pass_settings
 from .._stores import configuration
 from .._values import duration
@@ -75,7 +75,7 @@ async def command(
     It waits for a store that is not there yet, or not any more, and never makes one.
     There is no encryption and no password: let other machines reach it by a proxy.
     """
-    with serving_needed():
+    with extra_needed("serve"):
         from .._serving.listening import listening
         from .._serving.pages import application
         from .._serving.store import ServedStore

@@ -11,7 +11,7 @@ from catalyst_seen import AsyncSeenStore
 
 from .._codes import Code, Failure
 from .._commands import command as declare
-from .._feeds.extra import feeds_needed
+from .._extras import extra_needed
 from .._output import Kind, Rows
 from .._settings import Settings, pass_settings
 
@@ -43,7 +43,7 @@ async def command(settings: Settings, word: str) -> None:
     The recipe is what gave a key. What is unusual about the feed is said on standard
     error. A - is standard input. Exit code 4: the feed cannot be read.
     """
-    with feeds_needed():
+    with extra_needed("feeds"):
         from catalyst_seen.feeds import Poller
 
         from .._feeds.report import report

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._commands import command as declare
-from .._feeds.extra import feeds_needed
+from .._extras import extra_needed
 from .._feeds.wanted import EntryFilter
 from .._output import counted, span
 from .._settings import Settings, pass_settings
@@ -38,7 +38,7 @@ def _format(text: str) -> Any:
     """Return the form of what is printed."""
     if text in {"text", "json"}:
         return text
-    with feeds_needed():
+    with extra_needed("feeds"):
         from .._feeds.entries import template
     return template(text)
 
@@ -141,7 +141,7 @@ async def command(
     or commands failed.
     """
     _check(sources, options)
-    with feeds_needed():
+    with extra_needed("feeds"):
         from catalyst_seen.feeds import Poller
 
         from .._feeds.deliveries import Deliveries
