@@ -135,8 +135,9 @@ class StoreMetrics:
         checkpoints: Number of checkpoints of SQLite's write-ahead log that succeeded.
         checkpoint_failures: As in ``StoreStats``.
         wal_bytes: Size of SQLite's write-ahead log after the last write of this store.
-        alarms: The conditions that need an operator now, a sentence each: those of
-            ``StoreStats`` that are known without asking the database.
+        alarms: The conditions that need an operator, a sentence each, as in
+            ``StoreStats``: failing calls and purges as they are now, what is wrong with
+            the database as it was when the sizes were read.
         sizes: What only the database knows; ``None`` before it was read for the first
             time. It is read in the background after ``metrics`` was called, at most
             once in ``sample_interval``.

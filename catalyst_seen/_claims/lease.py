@@ -385,7 +385,7 @@ class Lease:
             self.changed.set()
 
     def lost(self) -> LeaseLostError:
-        """Create the error that states why it is not owned."""
+        """Create the error that states why it is not owned; count a lost lease."""
         if self.is_owned:
             self.dispatcher.counters.leases_lost += 1
             return self._lost(
@@ -400,7 +400,7 @@ class Lease:
         )
 
     def expired(self) -> LeaseLostError:
-        """Create the error of a lease that ended because no renewal succeeded."""
+        """Create the error of a lease that no renewal extended; count the loss."""
         self.dispatcher.counters.leases_lost += 1
         return self._lost(
             f"its lease of {self.length:g} seconds is over, and no renewal was"

@@ -155,7 +155,7 @@ class SeenCache:
     of dicts what a forget removes before its caller gets the result.
 
     Attributes:
-        hits: Number of operations that the cache answered.
+        hits: The operations that the cache answered.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from catalyst_seen import AsyncSeenStore, SeenStore
+from catalyst_seen._metrics import MAX_NAMESPACES
 from catalyst_seen.metrics import instrument, prometheus_collector
-from catalyst_seen.metrics._limits import MAX_SOURCES
 from catalyst_seen.metrics._table import METRICS
 
 from ..support.waiting import until
@@ -137,7 +137,7 @@ async def test_closed_stores(path: Path) -> None:
 async def test_many_sources(path: Path) -> None:
     """The first sources are exported by themselves, all others together."""
     async with AsyncSeenStore(path) as store:
-        for number in range(MAX_SOURCES + 3):
+        for number in range(MAX_NAMESPACES + 3):
             await store.namespace(f"n{number:04}", first="all").observe(["a"])
         await until(lambda: store.metrics().sizes is not None)
         found = {
@@ -145,7 +145,7 @@ async def test_many_sources(path: Path) -> None:
             for (name, labels), value in series(registered(store)).items()
             if name == "catalyst_seen_source_pending"
         }
-        assert len(found) == MAX_SOURCES + 1
+        assert len(found) == MAX_NAMESPACES + 1
         assert found["other"] == 3
 
 
