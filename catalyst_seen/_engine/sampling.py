@@ -8,13 +8,13 @@ interval. A store that nobody asks takes none.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._errors import StoreClosedError
 from .._logging import log
-from .._pause import pause
 from ..backends.base import SupportsInspection, SupportsListings
 
 if TYPE_CHECKING:
@@ -66,44 +66,40 @@ class Sampling:
         self._lifecycle = lifecycle
         self._interval = interval
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._requested = asyncio.Event()
-        self._is_waiting = False
+        self._due = 0.0  # by ``time.monotonic``; infinite while one is taken
         self._is_failing = False
 
     def start(self) -> None:
-        """Start to wait for requests, in an open store."""
-        backend = self._lifecycle.backend
-        if self._interval is None or not isinstance(backend, SupportsInspection):
-            return
-        self._loop = asyncio.get_running_loop()
-        self._is_waiting = True
-        self._lifecycle.run_in_background(
-            self._run(backend, self._interval), "sampling", is_lasting=True
-        )
+        """Allow requests, in an open store."""
+        if self._interval is not None:
+            self._loop = asyncio.get_running_loop()
 
     def request(self) -> None:
-        """Ask for a sample, from any thread; what is there is fresh enough, or not."""
-        if self._is_waiting and self._loop and self._lifecycle.is_open_here:
-            self._is_waiting = False
+        """Take a sample if one is due; from any thread, without waiting for it."""
+        is_due = time.monotonic() >= self._due
+        if self._loop is not None and is_due and self._lifecycle.is_open_here:
+            self._due = math.inf
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._requested.set)
+                self._loop.call_soon_threadsafe(self._begin)
 
-    async def _run(self, backend: SupportsInspection, interval: float) -> None:
-        while True:
-            await self._requested.wait()
-            self._requested.clear()
-            started = time.monotonic()
-            try:
-                self.last = await self._sample(backend, started)
-            except StoreClosedError:
-                return
-            except Exception as exc:  # noqa: BLE001 - the next one may succeed
-                self._report(exc)
-            else:
-                self._is_failing = False
-            taken = time.monotonic() - started
-            await pause(max(interval, _TIME_SHARE * taken))
-            self._is_waiting = True
+    def _begin(self) -> None:
+        backend = self._lifecycle.backend
+        if self._lifecycle.is_open_here and isinstance(backend, SupportsInspection):
+            self._lifecycle.run_in_background(self._take(backend), "sampling")
+
+    async def _take(self, backend: SupportsInspection) -> None:
+        assert self._interval is not None  # noqa: S101 - it was started
+        started = time.monotonic()
+        try:
+            self.last = await self._sample(backend, started)
+        except StoreClosedError:
+            return
+        except Exception as exc:  # noqa: BLE001 - the next one may succeed
+            self._report(exc)
+        else:
+            self._is_failing = False
+        ended = time.monotonic()
+        self._due = ended + max(self._interval, _TIME_SHARE * (ended - started))
 
     async def _sample(self, backend: SupportsInspection, started: float) -> Sample:
         stats = await backend.stats(None)
