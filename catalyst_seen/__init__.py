@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ._claims.claim import Claim, UnawaitedClaim, UnawaitedClaims
 from ._claims.pending import PendingClaims
-from ._config import SeenStoreConfig
+from ._config import Clock, OnError, SeenStoreConfig, SqliteLibrary, Synchronous
 from ._errors import (
     ClaimNotOwnedError,
     ConfigurationError,
@@ -19,7 +19,8 @@ from ._errors import (
     StoreError,
     StoreUnavailableError,
 )
-from ._listings import FeedRules, Observation, Source
+from ._items import Note
+from ._listings import FeedRules, First, Observation, Source
 from ._metrics import ErrorCount, Histogram, OperationCount, Sizes, StoreMetrics
 from ._store import AsyncSeenStore
 from ._sync import SeenStore, should_filter
@@ -31,6 +32,7 @@ from ._types import (
     OnAbandoned,
     Once,
     Record,
+    RecordState,
     Sighting,
     StoreStats,
 )
@@ -63,20 +65,25 @@ __all__ = [
     "CheckReport",
     "Claim",
     "ClaimNotOwnedError",
+    "Clock",
     "ConfigurationError",
     "Duration",
     "ErrorCount",
     "FeedRules",
+    "First",
     "Histogram",
     "InvalidKeyError",
     "LeaseLostError",
+    "Note",
     "Observation",
     "OnAbandoned",
+    "OnError",
     "Once",
     "OperationCount",
     "OutcomeUnknownError",
     "PendingClaims",
     "Record",
+    "RecordState",
     "SchemaError",
     "SeenError",
     "SeenStore",
@@ -84,11 +91,13 @@ __all__ = [
     "Sighting",
     "Sizes",
     "Source",
+    "SqliteLibrary",
     "StoreClosedError",
     "StoreError",
     "StoreMetrics",
     "StoreStats",
     "StoreUnavailableError",
+    "Synchronous",
     "Unawaited",
     "UnawaitedClaim",
     "UnawaitedClaims",

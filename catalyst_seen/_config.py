@@ -31,9 +31,16 @@ if TYPE_CHECKING:
     from types import EllipsisType
 
 Clock = Callable[[], float]
+"""A function that returns the time as a Unix timestamp, as ``time.time`` does."""
+
 OnError = Literal["answer", "raise"]
-Sqlite = Literal["stdlib", "pysqlite3"]
+"""What ``is_seen`` and ``cleanup_old_entries`` do if the store fails."""
+
+SqliteLibrary = Literal["stdlib", "pysqlite3"]
+"""The library that reads and writes SQLite files."""
+
 Synchronous = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+"""SQLite's pragma of that name: what has reached the disk when a call returns."""
 
 MAX_TIMEOUT = 2_000_000.0
 """The longest timeout in seconds, 23 days: SQLite counts milliseconds in 31 bits."""
@@ -42,7 +49,7 @@ _SHORT_TTL = 3_600.0
 """Under so many seconds, the TTL of a store may be a number of days by mistake."""
 
 SYNCHRONOUS: tuple[Synchronous, ...] = get_args(Synchronous)
-SQLITE: tuple[Sqlite, ...] = get_args(Sqlite)
+SQLITE: tuple[SqliteLibrary, ...] = get_args(SqliteLibrary)
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 
 
@@ -128,7 +135,7 @@ class SeenStoreConfig:
     cache_size: int = 10_000
     synchronous: Synchronous = "NORMAL"
     create: bool = True
-    sqlite: Sqlite = "stdlib"
+    sqlite: SqliteLibrary = "stdlib"
     file_mode: int = 0o600
     timeout: Duration = 30.0
     max_in_flight: int = 1_000

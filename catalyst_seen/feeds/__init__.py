@@ -8,7 +8,7 @@ from ._parse import parse
 from ._parser import Parser
 from ._poll import Outcome, Poll
 from ._poller import Poller
-from ._post import Posted, post
+from ._post import Json, Posted, post
 from ._source import Feed
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Feed",
     "FeedError",
     "FeedFault",
+    "Json",
     "Listing",
     "Outcome",
     "Parser",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Store = AsyncSeenStore | SeenStore
+"""A store of either twin."""
 
 
 def labelled(stores: Sequence[Store]) -> list[tuple[str, Store]]:

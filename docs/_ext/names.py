@@ -38,6 +38,7 @@ STANDARD = {
     "Counter": "collections.html#collections.Counter",
     "Event": "asyncio-sync.html#asyncio.Event",
     "PathLike": "os.html#os.PathLike",
+    "array": "array.html#array.array",
     "datetime": "datetime.html#datetime.datetime",
     "timedelta": "datetime.html#datetime.timedelta",
 }
@@ -48,18 +49,7 @@ EXTERNAL = {
     "ClientSession": "https://docs.aiohttp.org/en/stable/client_reference.html",
     "Pool": "https://magicstack.github.io/asyncpg/current/api/index.html",
 }
-PLAIN = {
-    "AllSeen",
-    "Client",
-    "Collector",
-    "Id",
-    "Json",
-    "MeterProvider",
-    "Summary",
-    "T_co",
-    "Totals",
-    "Tuning",
-}
+PLAIN = {"Client", "Collector", "MeterProvider", "Result_co", "T_co", "Tuning"}
 """Names in signatures that have no entry: of other libraries, and of the inside."""
 
 
