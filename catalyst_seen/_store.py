@@ -624,7 +624,7 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
         Args:
             key: The item's identity.
             function: A function without arguments; ``functools.partial`` binds them.
-            **claim: The arguments of ``claim``.
+            **claim: The arguments of ``claim``, but ``required``.
 
         Returns:
             The verdict on the key, and the result of the function.

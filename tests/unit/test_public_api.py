@@ -39,9 +39,9 @@ ERRORS = [
 
 
 STANDARD = {
-    "Any", "AsyncIterator", "Awaitable", "BaseException", "Callable", "EllipsisType", "Iterable",
-    "Iterator", "Mapping", "None", "Path", "PathLike", "Self", "Sequence",
-    "TracebackType",
+    "Any", "AsyncIterator", "Awaitable", "BaseException", "Callable", "Coroutine",
+    "EllipsisType", "Iterable", "Iterator", "Mapping", "None", "Path", "PathLike",
+    "Self", "Sequence", "TracebackType", "Unpack",
 }  # fmt: skip
 
 
