@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +33,15 @@ pytest_plugins = [
     f"{__package__}.support.reports",
     f"{__package__}.support.scripts",
 ]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C arrive in what tests start, also where a shell runs pytest with ``&``.
+
+    Such a shell lets it be ignored, and every process inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from catalyst_seen.cli._main import tool
 
 DOCS = Path(__file__).parents[2] / "docs"
 GROFF = shutil.which("groff")
-CONTEXT = click.Context(tool, info_name="catalyst-seen")
+CONTEXT = click.Context(tool, info_name="catalyst-seen", **tool.context_settings)
 NAMES = [name for names in SECTIONS.values() for name in names]
 
 

@@ -52,7 +52,7 @@ def test_every_metric_is_used() -> None:
 
 def test_advice() -> None:
     """Each alert has a summary, and a command that says more, which the tool takes."""
-    context = click.Context(tool, info_name="catalyst-seen")
+    context = click.Context(tool, info_name="catalyst-seen", **tool.context_settings)
     for name, rule in RULES.items():
         texts = rule["annotations"]
         assert {*texts} == {"summary", "description"}, name
