@@ -19,7 +19,7 @@ from typing import Any
 
 import pexpect
 
-from .tool_server import tool_server
+from .tool_server import COVERAGE, tool_server
 
 PYTHON = [sys.executable, "-W", "error", "-m", "catalyst_seen"]
 SMALL_FILES = "export PYTHONDONTWRITEBYTECODE=1; trap '' XFSZ; ulimit -f 8"
@@ -127,7 +127,7 @@ class Tool:
         self, *arguments: str, size: tuple[int, int] = (24, 100)
     ) -> pexpect.spawn[str]:
         """Start it on a terminal of its own, of so many rows and columns."""
-        env = self.variables({"TERM": "xterm"})
+        env = self.variables({"TERM": "xterm", **COVERAGE})
         del env["COLUMNS"]
         return pexpect.spawn(
             PYTHON[0], [*PYTHON[1:], *arguments], cwd=str(self.folder), env=env,

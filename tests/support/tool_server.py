@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 _ONE_MESSAGE = 1 << 20
-_COVERAGE = {
+COVERAGE = {
     name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")
 }
-"""How coverage measures other processes: here these, and no others."""
+"""How coverage measures other processes: here these, and those on a terminal."""
 
 
 class ToolServer:
@@ -44,7 +44,7 @@ class ToolServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-P", __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, env={**os.environ, **_COVERAGE},
+                stdout=subprocess.DEVNULL, env={**os.environ, **COVERAGE},
             )  # fmt: skip
 
     def close(self) -> None:
