@@ -21,6 +21,8 @@ PROPERTY = "fault"
 
 _HEADING = """# What was broken, and what was lost
 
+Every fault that was injected, and what came of it: what was lost, doubled, or left in doubt.
+
 Written by `nox -s torture`; do not edit. {where}.
 
 Each line is a fault, injected for real as often as *rounds* says. What callers were
