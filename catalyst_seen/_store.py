@@ -247,12 +247,14 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
             name: The namespace. It names the source of the keys, such as a feed: a name
                 that you choose, and not a URL, which may change.
             ttl: The default TTL of the view's marks; by default the store's.
-            lease: The default lease of the view's claims; by default the store's.
+            lease: The default lease of the view's claims; by default 60 seconds.
             first: That of the rules for its listings, instead of the one in ``feeds``:
                 ``"baseline"``, ``"all"``, or how many of the last items of a first
                 listing are handled.
             changes: The same, for how often an item is handled again that was edited.
-            max_attempts: The same, for the attempts after which a key is held.
+            max_attempts: The same, for the attempts after which a key is held. It is
+                for claims of ``pending``; others count themselves: ``if claim.attempt
+                >= 5: await claim.hold(error)``.
             feeds: The rules for its listings; by default those of the configuration.
 
         Raises:
@@ -541,7 +543,8 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
         Args:
             key: The item's identity.
             lease: The length of the lease, such as ``60`` or ``"1m"``: longer than
-                handling an item ever takes.
+                handling an item ever takes. The default is that of the view, or 60
+                seconds.
             ttl: The TTL of the mark that ``confirm`` makes, as in ``mark_seen``; also
                 the time for which an abandoned claim is kept after its lease, unless
                 the key is held. After that the key is new again.
@@ -639,11 +642,11 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
         check_function(function)
         async with self.claim(key, **claim) as owned:
             if not owned:
-                return Once(owned.verdict, None)
+                return Once(owned.verdict, None, owned.attempt, owned.retry_after)
             result = function()
             if inspect.isawaitable(result):
                 result = await result
-        return Once(owned.verdict, result)
+        return Once(owned.verdict, result, owned.attempt)
 
     @explained
     def claim_many(

@@ -184,12 +184,14 @@ class SeenStore:
             name: The namespace. It names the source of the keys, such as a feed: a name
                 that you choose, and not a URL, which may change.
             ttl: The default TTL of the view's marks; by default the store's.
-            lease: The default lease of the view's claims; by default the store's.
+            lease: The default lease of the view's claims; by default 60 seconds.
             first: That of the rules for its listings, instead of the one in ``feeds``:
                 ``"baseline"``, ``"all"``, or how many of the last items of a first
                 listing are handled.
             changes: The same, for how often an item is handled again that was edited.
-            max_attempts: The same, for the attempts after which a key is held.
+            max_attempts: The same, for the attempts after which a key is held. It is
+                for claims of ``pending``; others count themselves: ``if claim.attempt
+                >= 5: claim.hold(error)``.
             feeds: The rules for its listings; by default those of the configuration.
 
         Raises:
@@ -473,7 +475,7 @@ class SeenStore:
             )
         with self.claim(key, **claim) as owned:
             if not owned:
-                return Once(owned.verdict, None)
+                return Once(owned.verdict, None, owned.attempt, owned.retry_after)
             result = function()
             if inspect.iscoroutine(result):
                 result.close()
@@ -481,7 +483,7 @@ class SeenStore:
                     f"function must not return a coroutine, as {function!r} does: take"
                     " AsyncSeenStore, whose once awaits it"
                 )
-        return Once(owned.verdict, result)
+        return Once(owned.verdict, result, owned.attempt)
 
     def claim_many(
         self,

@@ -90,6 +90,14 @@ class BlockingClaim:
         return self._claim.attempt
 
     @property
+    def is_last_attempt(self) -> bool:
+        """Whether a release holds the key, because of ``max_attempts``.
+
+        True only for a claim of ``pending``, and of the last attempt that is allowed.
+        """
+        return self._claim.is_last_attempt
+
+    @property
     def token(self) -> str:
         """The random token of this claim, which is its fence."""
         return self._claim.token
@@ -160,6 +168,7 @@ class BlockingClaim:
         delay: Duration | EllipsisType = ...,
         *,
         error: str | BaseException | None = None,
+        may_hold: bool = True,
     ) -> bool:
         """Make the key claimable again: its item is not handled.
 
@@ -173,6 +182,9 @@ class BlockingClaim:
                 each attempt.
             error: Why, for ``Record.error``: the first 500 characters are kept, without
                 the rest of a URL after its scheme.
+            may_hold: False for what says nothing about the item, such as a receiver
+                that asked for a pause: then the key is not held, whichever attempt it
+                was.
 
         Returns:
             True if the claim was released; False if it was not owned any more, and
@@ -182,7 +194,9 @@ class BlockingClaim:
             StoreUnavailableError: The store failed; the lease continues.
             OutcomeUnknownError: The commit failed.
         """
-        return self._store._call(self._claim.release, delay, error=error)
+        return self._store._call(
+            self._claim.release, delay, error=error, may_hold=may_hold
+        )
 
     def hold(self, error: str | BaseException | None = None) -> bool:
         """Hold the key until ``resolve`` decides: handling it again would not help.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 from ._verdict import Verdict  # noqa: TC001 - type hints are resolved
@@ -95,10 +95,15 @@ class Once(Generic[T_co]):
         verdict: The state of the key before the call; it is true if the function was
             called.
         result: What the function returned; ``None`` if it was not called.
+        attempt: Number of claims on the key so far, including this one if the function
+            was called.
+        retry_after: Seconds until the key may be claimed; only for ``IN_FLIGHT``.
     """
 
     verdict: Verdict
     result: T_co | None
+    attempt: int = field(default=0, compare=False)
+    retry_after: float | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.verdict)

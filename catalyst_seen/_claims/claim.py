@@ -124,6 +124,14 @@ class Claim:
             f" attempt={self.attempt}{time}>"
         )
 
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether a release holds the key, because of ``max_attempts``.
+
+        True only for a claim of ``pending``, and of the last attempt that is allowed.
+        """
+        return self._lease.is_last_attempt
+
     def remaining(self) -> float:
         """Return the seconds of the lease that are left.
 
@@ -177,6 +185,7 @@ class Claim:
         delay: Duration | EllipsisType = ...,
         *,
         error: str | BaseException | None = None,
+        may_hold: bool = True,
     ) -> bool:
         """Make the key claimable again: its item is not handled.
 
@@ -190,6 +199,9 @@ class Claim:
                 each attempt.
             error: Why, for ``Record.error``: the first 500 characters are kept, without
                 the rest of a URL after its scheme.
+            may_hold: False for what says nothing about the item, such as a receiver
+                that asked for a pause: then the key is not held, whichever attempt it
+                was.
 
         Returns:
             True if the claim was released; False if it was not owned any more, and
@@ -201,7 +213,8 @@ class Claim:
         """
         pause = None if delay is ... else seconds(delay, "delay", least=0)
         text = None if error is None else error_text(error)
-        return await self._lease.finish(self._lease.release(pause, text))
+        release = self._lease.release(pause, text, may_hold=bool(may_hold))
+        return await self._lease.finish(release)
 
     @verb
     async def hold(self, error: str | BaseException | None = None) -> bool:

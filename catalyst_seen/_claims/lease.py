@@ -9,6 +9,7 @@ import asyncio
 import random
 from contextlib import suppress
 from functools import partial
+from time import monotonic as time
 from typing import TYPE_CHECKING, Any
 
 from .._error_texts import error_text
@@ -127,6 +128,7 @@ async def _released_unless_returned(
     is_counted: bool = True,
 ) -> list[ClaimState]:
     releases = partial(_releases, claims, is_counted=is_counted)
+    started = time()
     try:
         return await states
     except asyncio.CancelledError:
@@ -135,7 +137,10 @@ async def _released_unless_returned(
         raise
     except OutcomeUnknownError:
         with suppress(StoreClosedError):
-            await asyncio.wait({dispatcher.detached.submit_with_retry(releases())})
+            releasing = dispatcher.detached.submit_with_retry(releases())
+            timeout = dispatcher.lifecycle.backend.config.timeout_seconds
+            rest = max(started + timeout - time(), 0.0)
+            await asyncio.wait({releasing}, timeout=rest)
         raise
 
 
@@ -229,16 +234,25 @@ class Lease:
         acquired = self.acquired
         return Confirm(acquired.namespace, acquired.key, acquired.token, ttl, note)
 
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether the key is held if this attempt fails."""
+        return self.retry is not None and self.retry.is_last(self.state.attempt)
+
     def release(
-        self, delay: float | None = None, error: str | None = None
+        self,
+        delay: float | None = None,
+        error: str | None = None,
+        *,
+        may_hold: bool = True,
     ) -> Release | Hold:
         """Create the operation that releases it after a failed attempt.
 
         The default of ``delay`` is the pause of its ``retry``, or 0; the last attempt
-        that is allowed is held.
+        that is allowed is held, if it may be.
         """
         acquired, attempt = self.acquired, self.state.attempt
-        if self.retry is not None and self.retry.is_last(attempt):
+        if may_hold and self.is_last_attempt:
             return self.hold(error or f"attempt {attempt} has failed, the last one")
         if delay is None:
             delay = 0.0 if self.retry is None else self.retry.pause(attempt)
@@ -256,10 +270,10 @@ class Lease:
 
         A cancellation, and a block that never began, are no attempts on a pending key.
         """
-        if self.retry is None:
-            return self.release()
         if isinstance(exc, Exception):
             return self.release(error=error_text(exc))
+        if self.retry is None:
+            return self.release()
         return _release(self.acquired, is_counted=False)
 
     def abandon(self) -> None:

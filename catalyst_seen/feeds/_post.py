@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 
 from catalyst_seen import ClaimNotOwnedError, Duration, StoreError
 
+from .._pause import pause as sleep
 from .._validation import seconds
 from ._addresses import joined, origin, sign_in, without_sign_in
 from ._agent import USER_AGENT
@@ -44,10 +45,31 @@ _COMES_AGAIN = _MAY_ASK_FOR_A_PAUSE | {
     HTTPStatus.TOO_EARLY,
 }
 _HEADER_BYTES = 65_536
+_REASON_BYTES = 2_000
+_REASON = 200
+"""Of the body of a refusal, what is read, and the characters that are kept."""
 _MARGIN = 10.0
 """Seconds of the lease beyond the timeout, for the confirm."""
 
-_pauses: WeakKeyDictionary[aiohttp.ClientSession, dict[str, float]]
+
+class _Pause(NamedTuple):
+    """Until when a webhook wants no request.
+
+    Attributes:
+        end: When it is over, by the monotonic clock.
+        is_rate: Does the webhook work, and was only asked too often?
+    """
+
+    end: float
+    is_rate: bool
+
+    def rest(self) -> float:
+        """Return the seconds that are left."""
+        return max(self.end - monotonic(), 0.0)
+
+
+_NO_PAUSE = _Pause(0.0, is_rate=True)
+_pauses: WeakKeyDictionary[aiohttp.ClientSession, dict[str, _Pause]]
 _pauses = WeakKeyDictionary()
 """Until when a webhook wants no request, for each session, like its cookies.
 
@@ -61,11 +83,12 @@ class Posted:
 
     Attributes:
         outcome: ``"confirmed"``, the item is handled; ``"released"``, it comes again;
-            ``"held"``, it waits for a person, because the webhook refused it for good.
+            ``"held"``, it waits for a person, because the webhook refused it for good,
+            or because it was the last attempt that ``max_attempts`` allows.
         error: Why it was not accepted, without the address; ``None`` if it was.
         status: The status of the answer; ``None`` without one.
-        delay: Seconds until the item comes again, where the webhook asked for a pause;
-            otherwise ``None``.
+        delay: Seconds until the item comes again, where the webhook asked for a pause
+            that was not waited for; otherwise ``None``.
     """
 
     outcome: Literal["confirmed", "released", "held"]
@@ -86,6 +109,7 @@ async def post(
     data: bytes | str | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: Duration = 30.0,
+    wait: Duration = 30.0,
 ) -> Posted:
     """Deliver a claimed item to a webhook, and settle the claim by the answer.
 
@@ -94,12 +118,15 @@ async def post(
         async for claim in feed.pending():
             await post(session, url, claim)
 
-    Only a 2xx of this very request confirms; no redirect is followed. ``Retry-After``
-    releases the claim with that delay, and the session sends nothing to the webhook
-    before it is over. 408, 425, 429, 5xx, a timeout and a broken connection release it,
-    and it comes again with the backoff of ``pending``. Any other answer is a refusal
-    for good: the claim is held with the reason, until ``resolve`` decides. The block of
-    a claim changes nothing after that.
+    Only a 2xx of this very request confirms; no redirect is followed. After a
+    ``Retry-After`` the session sends nothing to the webhook before it is over: a pause
+    of a 429, whose webhook works and counts requests, is waited for, and the item is
+    sent then; a longer one, and that of a 503, releases the claim with that delay, and
+    the item is never held for it. 408, 425, 5xx, a timeout and a broken connection
+    release it, and it comes again with the backoff of ``pending``, when that is asked
+    for the next time. Any other answer is a refusal for good: the claim is held with
+    the reason, until ``resolve`` decides. The block of a claim changes nothing after
+    that.
 
     The request has an ``Idempotency-Key``, the same at each attempt, by which a webhook
     can recognise a repeat: after a timeout nobody knows whether the item was accepted.
@@ -114,6 +141,8 @@ async def post(
         data: What is sent, as it is.
         headers: More headers, ``Content-Type`` among them.
         timeout: The time for the request and the answer.
+        wait: The longest time for which a webhook is waited for that answers 429; 0
+            releases at once.
 
     Raises:
         ClaimNotOwnedError: The claim is false; nothing was sent.
@@ -122,25 +151,57 @@ async def post(
         ValueError: There is nothing to send, or the address is none of the web.
     """
     limit = seconds(timeout, "timeout")
+    end = monotonic() + seconds(wait, "wait", least=0)
     place = origin(url).place
     _check_owned(claim)
-    pauses = _pauses.setdefault(session, {})
-    if (rest := pauses.get(url, 0.0) - monotonic()) > 0:
-        return await _released(claim, f"{place} asked for a pause", delay=rest)
     try:
-        if claim.remaining() < limit + _MARGIN:
-            await claim.renew(limit + _MARGIN)
         request = _Request(url, _headers(url, claim, headers), json, data)
-        answer = await _send(session, request.or_note(claim.note), limit)
+        request = request.or_note(claim.note)
+        answer = await _answer(session, request, claim, limit, end)
     except FetchError as exc:
         return await _released(claim, f"{place}: {exc.problem}")
     except Exception as exc:
         with suppress(StoreError):  # the first error is the one to raise
             await claim.release(error=exc)
         raise
-    if answer.pause is not None:
-        pauses[url] = monotonic() + answer.pause
     return await _settled(claim, place, answer)
+
+
+async def _answer(
+    session: aiohttp.ClientSession,
+    request: _Request,
+    claim: Claim,
+    timeout: float,
+    end: float,
+) -> _Answer:
+    """Send a request, again after each pause that is over by ``end``.
+
+    Raises:
+        FetchError: There is no answer.
+    """
+    pauses = _pauses.setdefault(session, {})
+    while True:
+        pause = pauses.get(request.url, _NO_PAUSE)
+        if rest := pause.rest():
+            if not pause.is_rate or pause.end > end:
+                return _Answer(None, rest)
+            await _keep(claim, rest + timeout)
+            await sleep(rest)
+            continue  # another task may have been asked for a further one
+        await _keep(claim, timeout)
+        answer = await _send(session, request, timeout)
+        if answer.pause is None:
+            return answer
+        is_rate = answer.status == HTTPStatus.TOO_MANY_REQUESTS
+        pauses[request.url] = pause = _Pause(monotonic() + answer.pause, is_rate)
+        if not is_rate or pause.end > end:
+            return answer
+
+
+async def _keep(claim: Claim, length: float) -> None:
+    """Extend the lease, if it would end before so many seconds and a confirm."""
+    if claim.remaining() < length + _MARGIN:
+        await claim.renew(length + _MARGIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +227,12 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What came back."""
+    """What came back; without a status nothing was sent, because of a pause."""
 
-    status: int
+    status: int | None
     pause: float | None = None
     target: str | None = None
+    reason: str = ""
 
 
 async def _send(
@@ -199,12 +261,29 @@ async def _send(
             **body,
         ) as response:
             status, headers = response.status, response.headers
+            reason = await _reason(response) if _is_refusal(status) else ""
     except (aiohttp.ClientError, TimeoutError, OSError) as exc:
         raise cause_of(exc, timeout) from exc
     pause = None
     if status in _MAY_ASK_FOR_A_PAUSE:
         pause = retry_after(headers, time(), DAY)
-    return _Answer(status, pause, _target(request.url, headers.get("Location")))
+    target = _target(request.url, headers.get("Location"))
+    return _Answer(status, pause, target, reason)
+
+
+def _is_refusal(status: int) -> bool:
+    return 400 <= status < 500 and status not in _COMES_AGAIN  # noqa: PLR2004
+
+
+async def _reason(response: aiohttp.ClientResponse) -> str:
+    """Return the beginning of the text that explains a refusal."""
+    if not response.content_type.startswith(("text/plain", "application/")):
+        return ""  # a page for people
+    try:
+        body = await response.content.read(_REASON_BYTES)
+    except (aiohttp.ClientError, OSError):
+        return ""
+    return one_line(body.decode("utf-8", "replace"))[:_REASON]
 
 
 def _headers(
@@ -222,27 +301,38 @@ def _headers(
 async def _settled(claim: Claim, place: str, answer: _Answer) -> Posted:
     """Confirm, release or hold a claim by the answer."""
     status = answer.status
+    if status is None:
+        return await _paused(claim, f"{place} asked for a pause", answer.pause or 0.0)
     if 200 <= status < 300:  # noqa: PLR2004
         await claim.confirm()
         return Posted("confirmed", status=status)
     error = f"{place}: HTTP {status} {phrase_of(status)}".rstrip()
     if answer.target and 300 <= status < 400:  # noqa: PLR2004
         error = f"{error} to {answer.target}, and a POST follows no redirect"
+    if answer.pause is not None:
+        return await _paused(claim, error, answer.pause, status=status)
     if status in _COMES_AGAIN or status >= 500:  # noqa: PLR2004
-        return await _released(claim, error, status=status, delay=answer.pause)
+        return await _released(claim, error, status=status)
+    if answer.reason:
+        error = f"{error}: {answer.reason}"
     await claim.hold(error)
     return Posted("held", error, status)
 
 
-async def _released(
-    claim: Claim, error: str, *, status: int | None = None, delay: float | None = None
+async def _released(claim: Claim, error: str, *, status: int | None = None) -> Posted:
+    """Release a claim after a failed attempt, with the store's own backoff."""
+    may_hold = status != HTTPStatus.TOO_MANY_REQUESTS
+    is_held = may_hold and claim.is_last_attempt
+    await claim.release(error=error, may_hold=may_hold)
+    return Posted("held" if is_held else "released", error, status)
+
+
+async def _paused(
+    claim: Claim, error: str, delay: float, *, status: int | None = None
 ) -> Posted:
-    """Release a claim, with the store's own backoff unless there is a delay."""
-    if delay is None:
-        await claim.release(error=error)
-    else:
-        error = f"{error}, of {delay:.0f} seconds" if status is None else error
-        await claim.release(delay, error=error)
+    """Release a claim until a pause is over, which says nothing of the item."""
+    error = f"{error}, of {delay:.0f} seconds" if status is None else error
+    await claim.release(delay, error=error, may_hold=False)
     return Posted("released", error, status, delay)
 
 

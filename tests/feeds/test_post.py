@@ -6,13 +6,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from time import monotonic
 from time import time as now
 from typing import Any
 
 import aiohttp
 import pytest
 
-from catalyst_seen import AsyncSeenStore, ClaimNotOwnedError, LeaseLostError, Record
+from catalyst_seen import (
+    AsyncSeenStore,
+    Claim,
+    ClaimNotOwnedError,
+    LeaseLostError,
+    Record,
+)
 from catalyst_seen.feeds import Posted, post
 
 from ..support.web import Asked, Web, answer
@@ -98,9 +105,30 @@ class TestAnswers:
         posted, record = await deliver(view, session, url)
         assert (posted.outcome, posted.status) == ("held", status)
         assert record.state == "held"
-        assert f"HTTP {status} " in str(record.error)
+        assert str(record.error).startswith(f"127.0.0.1:{web.port}: HTTP {status} ")
         assert [claim async for claim in view.pending()] == []
         assert await view.resolve("k", handled=True)
+
+    async def test_reason(
+        self, web: Web, session: Session, view: AsyncSeenStore
+    ) -> None:
+        """What a refusal says is kept, as a line of 200 characters at most."""
+        said = b'{"message": "Cannot send\nan empty message"}' + b"." * 5_000
+        kind = {"Content_Type": "application/json"}
+        url = web.put("/h", answer(400, said, **kind))
+        posted, record = await deliver(view, session, url)
+        reason = str(record.error).partition("Bad Request: ")[2]
+        assert reason.startswith('{"message": "Cannot send an empty message"}')
+        assert len(reason) == 200
+        assert posted.error == record.error
+
+    async def test_page_for_people(
+        self, web: Web, session: Session, view: AsyncSeenStore
+    ) -> None:
+        """A page of HTML is no reason."""
+        url = web.put("/h", answer(404, b"<html>", Content_Type="text/html"))
+        _, record = await deliver(view, session, url)
+        assert str(record.error).endswith("HTTP 404 Not Found")
 
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
     async def test_later(
@@ -215,14 +243,87 @@ class TestRetryAfter:
         self, web: Web, session: Session, view: AsyncSeenStore, time: Time
     ) -> None:
         """After the pause the webhook gets requests again."""
-        url = web.put("/h", answer(429, Retry_After="0.05"), answer(200))
+        url = web.put("/h", answer(503, Retry_After="0.05"), answer(200))
         posted, _ = await deliver(view, session, url)
+        assert posted.outcome == "released"
         async with asyncio.timeout(60):
             while not posted:
                 time.advance(60)
                 await asyncio.sleep(0.01)
                 posted, _ = await deliver(view, session, url)
         assert len(web.asked) == 2
+
+    async def test_rate(self, web: Web, session: Session, view: AsyncSeenStore) -> None:
+        """A webhook that counts requests gets all items, each after its pause."""
+        await put(view, "1", "2", "3")
+        pause = answer(429, Retry_After="0.2")
+        url = web.put("/h", answer(200), pause, pause, answer(200))
+        started = monotonic()
+        posted = [await post(session, url, claim) async for claim in view.pending()]
+        assert [one.outcome for one in posted] == ["confirmed"] * 3
+        assert len(web.asked) == 5
+        assert monotonic() - started >= 0.4
+
+    async def test_rate_for_all(
+        self, web: Web, session: Session, view: AsyncSeenStore
+    ) -> None:
+        """Deliveries at once wait for the pause that one of them was asked for."""
+        await put(view, "1", "2", "3")
+        pauses, good = [answer(429, Retry_After="0.2")] * 3, answer(200)
+        url = web.put("/h", *pauses, good)
+        claims = [claim async for claim in _all(view)]
+        posted = await asyncio.gather(*(post(session, url, one) for one in claims))
+        assert all(posted)
+
+    @pytest.mark.parametrize("is_later", [False, True])
+    async def test_rate_without_patience(
+        self, web: Web, session: Session, view: AsyncSeenStore, *, is_later: bool
+    ) -> None:
+        """A pause that is longer than ``wait`` releases, whoever was asked for it."""
+        await put(view, "1", "2")
+        url = web.put("/h", answer(429, Retry_After="5"), answer(200))
+        wait = 0.1 if is_later else 0
+        async for claim in view.pending():
+            posted = await post(session, url, claim, wait=wait)
+            assert (posted.outcome, bool(posted.delay)) == ("released", True)
+        assert len(web.asked) == 1
+
+    async def test_lease_covers_the_pause(
+        self, web: Web, session: Session, view: AsyncSeenStore, time: Time
+    ) -> None:
+        """The claim stays owned while its webhook is waited for."""
+        await put(view, "k")
+        url = web.put("/h", answer(429, Retry_After="0.5"), answer(200))
+        async for claim in view.pending(lease=1):
+            posting = asyncio.create_task(post(session, url, claim, timeout=1))
+            while not web.asked:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert claim.remaining() > 1.5
+            time.advance(1.5)
+            assert await posting
+
+    @pytest.mark.parametrize("status", [429, 503])
+    async def test_a_pause_holds_nothing(
+        self, web: Web, session: Session, feeds: Store, time: Time, status: int
+    ) -> None:
+        """Items that were never sent are not held; a failure of the last one is."""
+        view = feeds.store.namespace("n", first="all", max_attempts=1)
+        await put(view, "1", "2")
+        pause = answer(status, Retry_After="0.3")
+        url = web.put("/h", pause, answer(500), answer(429), answer(500))
+        async for claim in view.pending():
+            posted = await post(session, url, claim, wait=0)
+            assert posted.outcome == "released"
+        await asyncio.sleep(0.4)
+        time.advance(60)
+        outcomes = {
+            claim.key: (await post(session, url, claim, wait=0)).outcome
+            async for claim in view.pending()
+        }
+        assert outcomes == {"1": "held", "2": "released"}
+        assert (await record_of(view, "1")).state == "held"
+        assert (await record_of(view, "2")).state == "released"
 
     async def test_others_go_on(
         self, web: Web, session: Session, view: AsyncSeenStore
@@ -231,6 +332,14 @@ class TestRetryAfter:
         await deliver(view, session, web.put("/h", answer(429, Retry_After="60")))
         posted, _ = await deliver(view, session, web.put("/i", answer(200)), "other")
         assert posted
+
+
+async def _all(view: AsyncSeenStore) -> AsyncIterator[Claim]:
+    """Return the claims on what is pending, all at once."""
+    for key in [record.key async for record in view.records(state="pending")]:
+        claim = await view.claim(key)
+        assert claim
+        yield claim
 
 
 class TestRequest:

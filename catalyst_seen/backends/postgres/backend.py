@@ -254,7 +254,15 @@ class PostgresBackend:
                 "connection",
                 f"must be one of asyncpg, not {type(transaction).__name__}",
             )
-        if not transaction.is_in_transaction():
+        try:
+            is_in_transaction = transaction.is_in_transaction()
+        except asyncpg.InterfaceError as exc:  # the pool has taken a lost one back
+            raise StoreUnavailableError(
+                self._location,
+                f"your connection is lost: {exc}",
+                "Nothing was confirmed: let the error end the block of the claim",
+            ) from exc
+        if not is_in_transaction:
             raise ConfigurationError(
                 "connection",
                 "must be in a transaction: async with connection.transaction()",

@@ -513,6 +513,27 @@ class TestTransaction:
                 await transaction.rollback()
             await claim.confirm()
 
+    async def test_lost_connection_of_the_caller(self, place: Target) -> None:
+        """A connection that was lost in the transaction confirms nothing."""
+        kill = "SELECT pg_terminate_backend($1)"
+        async with (
+            at(place) as store,
+            connected(place.settings.url) as other,
+            asyncpg.create_pool(place.settings.url, min_size=1) as pool,
+        ):
+            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+                async with pool.acquire() as own, own.transaction():
+                    claim = await store.claim("k")
+                    await other.execute(kill, own.get_server_pid())
+                    while not own.is_closed():
+                        await asyncio.sleep(0.01)
+                    with pytest.raises(StoreUnavailableError, match="connection"):
+                        await claim.confirm(connection=own)
+            with pytest.raises(StoreUnavailableError, match="your connection is lost"):
+                await claim.confirm(connection=own)
+            assert not await store.is_seen("k")
+            await claim.confirm()
+
     async def test_unusable_transaction_is_refused(self, place: Target) -> None:
         """A connection of another kind, or without a transaction, is refused."""
         async with at(place) as store, connected(place.settings.url) as own:

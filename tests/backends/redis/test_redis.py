@@ -311,6 +311,21 @@ class TestFailures:
             server.resume()
             assert not await store.check_and_mark("k")
 
+    async def test_claim_waits_for_the_timeout_alone(self, server: Valkey) -> None:
+        """A claim that a frozen server does not answer fails in time.
+
+        Its release goes on in the background, and gives the key back.
+        """
+        async with to(server, timeout=1.5) as store:
+            server.pause()
+            started = time.monotonic()
+            with pytest.raises(OutcomeUnknownError):
+                await store.claim("k", lease=600)
+            assert time.monotonic() - started < 2.5
+            server.resume()
+            async with asyncio.timeout(30):
+                assert await store.claim("k", wait=30)
+
     async def test_call_that_waited_before_waits_for_the_rest_only(
         self, server: Valkey
     ) -> None:

@@ -53,7 +53,12 @@ async def test_failure_releases(store: AsyncSeenStore) -> None:
 
     with pytest.raises(HandlingError):
         await store.once("k", fail)
-    assert await store.once("k", partial(double, 1)) == Once(Verdict.RETRY, 2)
+    record = await store.get("k")
+    assert record is not None
+    assert record.error == "HandlingError"
+    retried = await store.once("k", partial(double, 1))
+    assert retried == Once(Verdict.RETRY, 2)
+    assert (retried.attempt, retried.retry_after) == (2, None)
 
 
 async def test_cancellation_releases(store: AsyncSeenStore) -> None:
@@ -87,7 +92,9 @@ async def test_function_is_not_called_without_the_claim(
 ) -> None:
     """Whatever keeps the key from the caller keeps the function from being called."""
     await store.claim("k", lease=5, on_abandoned="hold")
-    assert await store.once("k", _raise) == Once(Verdict.IN_FLIGHT, None)
+    refused = await store.once("k", _raise)
+    assert refused == Once(Verdict.IN_FLIGHT, None)
+    assert (refused.attempt, refused.retry_after) == (1, 5)
     clock.advance(5)
     assert await store.once("k", _raise) == Once(Verdict.HELD, None)
     await store.mark_seen("k")

@@ -183,6 +183,28 @@ class TestFailures:
         assert await feed.resolve("b", handled=False)
         assert await handled(feed) == ["b"]
 
+    async def test_pause_of_a_receiver_holds_nothing(
+        self, store: AsyncSeenStore, clock: Clock
+    ) -> None:
+        """``may_hold=False`` releases at any attempt; the next failure holds."""
+        feed = store.namespace("feed", max_attempts=2)
+        await baseline(feed, "a")
+        await observe(feed, "ab")
+        for attempt in (1, 2, 3):
+            async for claim in feed.pending():
+                assert (claim.attempt, claim.is_last_attempt) == (attempt, attempt > 1)
+                assert await claim.release(60, error="a pause", may_hold=False)
+            record = await feed.get("b")
+            assert record is not None
+            assert (record.state, record.error) == ("released", "a pause")
+            assert await handled(feed) == []
+            clock.advance(60)
+        async for claim in feed.pending():
+            await claim.release(error="down")
+        assert [one.error for one in await feed.held()] == ["down"]
+        other = await store.claim("k")
+        assert not other.is_last_attempt
+
     async def test_crash_at_the_last_attempt_holds(
         self, store: AsyncSeenStore, clock: Clock
     ) -> None:

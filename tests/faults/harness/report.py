@@ -21,7 +21,7 @@ PROPERTY = "fault"
 
 _HEADING = """# What was broken, and what was lost
 
-Every fault that was injected, and what came of it: what was lost, doubled, or left in doubt.
+Every fault that was injected, and what came of it: lost, doubled, or left in doubt.
 
 Written by `nox -s torture`; do not edit. {where}.
 
