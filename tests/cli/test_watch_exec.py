@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import time
 
@@ -16,8 +17,9 @@ from catalyst_seen.cli._feeds.wanted import EntryFilter
 from catalyst_seen.cli._settings import Settings
 from catalyst_seen.feeds import Entry
 
-from ..support.feeds import Site, numbered, rss
+from ..support.feeds import ROOT, Site, numbered, rss
 from ..support.tool import Tool, is_gone, wait_until_gone
+from ..support.web import answer, web_server
 from .conftest import open_store
 
 ONCE = ("watch", "--once", "--first", "all", "-n", "news")
@@ -51,6 +53,27 @@ def test_each_entry_once(tool: Tool, site: Site) -> None:
     assert json.loads(first)["title"] == "$(id) 'é'"
     assert second == "$(id) 'é'|https://x.example/1|k 1|T|news|1|a b c"
     assert tool.run(*ONCE, "--exec", program, url).out == ""
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="the example needs jq")
+@pytest.mark.skipif(not shutil.which("curl"), reason="the example needs curl")
+async def test_example(on_file: Tool) -> None:
+    """The script of the documents sends each entry, after each pause, or keeps it."""
+    title = "<title>\"quoted\" 'é' $(id)</title>"
+    items = [f"<guid>{n}</guid>{title}<link>https://x.example/{n}</link>" for n in "12"]
+    words = (*ONCE, "--exec", str(ROOT / "examples/send.sh"))
+    async with web_server() as web:
+        feed = web.put("/feed", answer(200, rss(*items)))
+        pause = answer(429, Retry_After="1")
+        hook = web.put("/hook", pause, answer(204), answer(400))
+        on_file.environment["WEBHOOK"] = hook
+        done = await asyncio.to_thread(on_file.run, *words, feed)
+        sent = [json.loads(asked.body) for asked in web.asked if asked.path == "/hook"]
+    assert done.code == 4
+    assert "400" in done.err
+    text = "\"quoted\" 'é' $(id) https://x.example/"
+    assert sent == [{"content": f"{text}{n}"} for n in "112"]
+    assert [record(on_file, key).state for key in "12"] == ["seen", "released"]
 
 
 def test_failed(tool: Tool, site: Site) -> None:

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Send the entry on standard input to the webhook in $WEBHOOK, for
+#
+#     catalyst-seen watch --once -f feeds.txt --exec examples/send.sh
+#
+# It needs jq and curl. Discord wants {"content": ...}, Slack and Mattermost {"text": ...}.
+# --fail makes an error of every answer but a success; without it a refused entry counts
+# as sent. --retry waits as long as a Retry-After says.
+message=$(jq -c '{content: "\(.title // .summary) \(.link // "")"}') || exit
+exec curl --fail --silent --show-error --output /dev/null --retry 5 --max-time 30 \
+    --header "Content-Type: application/json" --data-binary "$message" "$WEBHOOK"
