@@ -22,7 +22,6 @@ import sys
 import asyncpg
 
 from catalyst_seen import AsyncSeenStore, SeenStoreConfig
-from catalyst_seen.backends.postgres import PostgresBackend
 
 TABLES = """
     CREATE TABLE IF NOT EXISTS orders (name text PRIMARY KEY, amount integer NOT NULL);
@@ -73,8 +72,9 @@ async def main(url: str) -> None:
     """Deliver the orders, then run the relay."""
     async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
         await pool.execute(TABLES)
-        config = SeenStoreConfig(schema="shop_seen")
-        async with AsyncSeenStore(PostgresBackend(pool, config)) as store:
+        # The store has a pool of its own: busy handlers cannot keep it from renewals.
+        config = SeenStoreConfig(url=url, schema="shop_seen")
+        async with AsyncSeenStore(config) as store:
             for name, amount in [*DELIVERED, (FATAL, 25)]:
                 try:
                     await book(store, pool, name, amount)
