@@ -61,10 +61,17 @@ def webhook() -> Iterator[str]:
 
 @pytest.mark.parametrize(("code", "output"), PROGRAMS)
 def test_program(tmp_path: Path, webhook: str, code: str, output: str | None) -> None:
-    """A program runs in a folder with the examples, and prints the block after it."""
+    """A program runs in a folder with the examples, and prints the block after it.
+
+    Tests run by pytest, with no setting but one whose absence is warned of.
+    """
     shutil.copytree(ROOT / "examples/feeds", tmp_path / "examples/feeds")
+    command = ["-W", "error", "-c", code]
+    if "import pytest" in code:
+        (tmp_path / "test_page.py").write_text(code)
+        command = ["-m", "pytest", "-q", "-c", os.devnull, "--rootdir=.", "."]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, *command],
         env=os.environ | {"WEBHOOK": webhook},
         capture_output=True,
         check=False,
