@@ -69,7 +69,9 @@ def test_program(tmp_path: Path, webhook: str, code: str, output: str | None) ->
     command = ["-W", "error", "-c", code]
     if "import pytest" in code:
         (tmp_path / "test_page.py").write_text(code)
-        command = ["-m", "pytest", "-q", "-c", os.devnull, "--rootdir=.", "."]
+        settings = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
+        (tmp_path / "pytest.ini").write_text(settings)
+        command = ["-m", "pytest", "-W", "error", "-q"]
     done = subprocess.run(
         [sys.executable, *command],
         env=os.environ | {"WEBHOOK": webhook},
