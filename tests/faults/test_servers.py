@@ -38,7 +38,8 @@ pytestmark = pytest.mark.skipif(not SERVERS, reason="the extras are not installe
 
 SOON = 10.0
 TASKS = 20
-AOF = {"appendonly": "yes", "appendfsync": "everysec"}
+AOF = {"appendonly": "yes", "appendfsync": "always"}
+"""With ``everysec`` a server that is killed while its disk is busy loses last writes."""
 
 
 def make(kind: str, **options: str) -> Server:
@@ -134,7 +135,9 @@ async def test_killed_and_restarted(
         asked = sorted({key for key, _ in marks.history.told})
         unseen = {*await store.filter_new(asked)}
         new, unknown = marks.history.keys("new"), marks.history.keys("unknown")
-        assert not unseen
+        assert not unseen, {
+            (key, how) for key, how in marks.history.told if key in unseen
+        }
     row.add(marks.history, {*asked} - unseen, intact=True)
     row.note(f"killed {kills} times")
     assert {*asked} == new | unknown
@@ -187,8 +190,8 @@ async def test_close_without_it(server: Server, how: str, fault: Fault) -> None:
 
 
 PERSISTENCE: dict[str, tuple[str, dict[str, str], bool]] = {
-    "appendfsync always": ("valkey", {**AOF, "appendfsync": "always"}, False),
-    "appendfsync everysec": ("valkey", AOF, True),
+    "appendfsync always": ("valkey", AOF, False),
+    "appendfsync everysec": ("valkey", {**AOF, "appendfsync": "everysec"}, True),
     "save 1 1, no AOF": ("valkey", {"save": "1 1"}, True),
     "nothing on disk": ("valkey", {}, True),
     "synchronous_commit on": ("postgres", {"synchronous_commit": "on"}, False),
