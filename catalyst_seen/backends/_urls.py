@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .._errors import ConfigurationError
-from .._targets import redacted
+from .._targets import UNESCAPED, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?")
 _MAX_PORT = 65_535
+_NAMED = (
+    "a name after # is read in SEEN_STORE_URL, in AsyncSeenStore(url) and by the tool;"
+    " beside SeenStoreConfig(url=...) it is prefix=... for Redis, schema=... for"
+    " PostgreSQL"
+)
 _RAW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What drivers raise for options and addresses that they do not check."""
 
@@ -51,9 +56,12 @@ def check_address(url: str) -> None:
     """Check the hosts and ports of a URL; it may have several, with commas.
 
     Raises:
-        ConfigurationError: One can be no host or no port.
+        ConfigurationError: One can be no host or no port, or a name is left after a #.
     """
-    rest = url.partition("://")[2]
+    address, mark, name = url.partition("#")
+    if mark:
+        raise bad_url(url, UNESCAPED if "@" in name else _NAMED)
+    rest = address.partition("://")[2]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     addresses = authority.rpartition("@")[2].split(",")
     if len(addresses) > 1 and "" in addresses:

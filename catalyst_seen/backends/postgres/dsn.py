@@ -39,9 +39,9 @@ def redact(url: str, schema: str) -> str:
     is_unambiguous = "@" not in parts.path and parts.netloc.count("@") == min(
         url.count("@"), 1
     )
-    if parts.fragment or not is_unambiguous or not _HOSTS.fullmatch(hosts):
-        raise invalid_url(url)
     check_address(url)
+    if not is_unambiguous or not _HOSTS.fullmatch(hosts):
+        raise invalid_url(url)
     database = unquote(parts.path[1:]) or options.get("dbname", options.get("database"))
     more = {key: options[key] for key in ("host", "port") if key in options}
     return _location(hosts, database or "", schema, **more)
