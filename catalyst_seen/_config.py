@@ -221,6 +221,9 @@ class SeenStoreConfig:
         (100000 keys), ``SQLITE_WAL_MODE`` (1), ``SQLITE_CACHE_SIZE`` (10000 pages),
         ``SQLITE_SYNCHRONOUS`` (NORMAL).
 
+        A name after the ``#`` of ``SEEN_STORE_URL`` is the ``prefix`` on Redis, the
+        ``schema`` on PostgreSQL.
+
         Another variable whose name begins with ``SEEN_`` is logged as unknown.
 
         Raises:

@@ -285,7 +285,8 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
                 store: Redis evicts keys.
             SchemaError: The database has a newer schema or is not a store; it is left
                 unchanged.
-            StoreUnavailableError: The database cannot be opened.
+            StoreUnavailableError: The database cannot be opened, or a move to it has
+                not ended.
             StoreClosedError: The store is open already, or was closed.
         """
         self._refuse_view("is open as long as its store: open that")

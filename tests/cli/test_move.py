@@ -22,7 +22,7 @@ from catalyst_seen.cli._stores import configuration
 from catalyst_seen.transfer import MARKER, as_target
 
 from ..support.sqlite_files import write
-from ..support.targets import Places
+from ..support.targets import HAVE_SERVERS, Places
 from ..support.tool import Tool
 from .conftest import open_store, placed
 
@@ -346,7 +346,7 @@ def test_killed_and_begun_at_once(on_file: Tool, last: str) -> None:
     terminal = on_file.terminal("move", on_file.store, last)
     terminal.expect("was killed at it: waiting for up to 11 seconds")
     terminal.send("\x03")
-    terminal.expect("ended before all was moved; the same command goes on")
+    terminal.expect("ended: repeat the command to go on")
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 130
@@ -493,6 +493,27 @@ def test_dry_run(tool: Tool, last: str) -> None:
     assert done.code == 0
     assert not Path(last).exists()
     assert done.rows == tool.run("move", "--stopped", tool.store, last).rows
+
+
+@pytest.mark.skipif(not HAVE_SERVERS, reason="the drivers are extras")
+def test_dry_run_without_the_right(places: Places, tmp_path: Path) -> None:
+    """A rehearsal says which right is missing, before programs are stopped."""
+    source = str(tmp_path / "source.db")
+    with open_store(Tool(tmp_path, source)) as store:
+        fill(store)
+    server = places.postgres
+    server.execute("DROP ROLE IF EXISTS mover", "CREATE ROLE mover LOGIN")
+    with placed(places, "postgres", tmp_path) as tool:
+        address = tool.store.replace("//postgres@", "//mover@")
+        words = ("move", "--dry-run", source, address)
+        done = tool.run(*words)
+        assert (done.code, done.out) == (3, ""), done
+        assert "GRANT CREATE ON DATABASE postgres TO mover" in done.err
+        server.execute("GRANT CREATE ON DATABASE postgres TO mover")
+        done = tool.run(*words)
+        assert (done.code, "would be made" in done.err) == (0, True), done
+        assert tool.run("stats", "--store", address).code == 3
+    server.execute("DROP OWNED BY mover", "DROP ROLE mover")
 
 
 def test_verify(tool: Tool, last: str) -> None:

@@ -50,7 +50,7 @@ class Move:
         try:
             done = await self._run(few, is_stopped=is_stopped)
         except asyncio.CancelledError:
-            self._settings.say("ended before all was moved; the same command goes on")
+            self._settings.say("ended: repeat the command to go on with the move")
             raise
         if done.changed:
             raise Failure(
