@@ -52,16 +52,24 @@ def url_errors(config: SeenStoreConfig) -> Iterator[None]:
         raise ConfigurationError(config.origin("url"), f"{url}: {problem}") from exc
 
 
+def check_no_name(url: str) -> None:
+    """Refuse a ``#`` in a URL: the name after that of an address was read before.
+
+    Raises:
+        ConfigurationError: There is one.
+    """
+    _, mark, name = url.partition("#")
+    if mark:
+        raise bad_url(url, UNESCAPED if "@" in name else _NAMED)
+
+
 def check_address(url: str) -> None:
     """Check the hosts and ports of a URL; it may have several, with commas.
 
     Raises:
-        ConfigurationError: One can be no host or no port, or a name is left after a #.
+        ConfigurationError: One can be no host or no port.
     """
-    address, mark, name = url.partition("#")
-    if mark:
-        raise bad_url(url, UNESCAPED if "@" in name else _NAMED)
-    rest = address.partition("://")[2]
+    rest = url.partition("://")[2]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     addresses = authority.rpartition("@")[2].split(",")
     if len(addresses) > 1 and "" in addresses:
