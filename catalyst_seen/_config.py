@@ -12,7 +12,7 @@ from ._environment import VARIABLES, bad_variable, variables, warn_of_unknown
 from ._listings import FeedRules
 from ._logging import log
 from ._setting_rules import MAX_COUNT, check_count, check_mode, check_name
-from ._targets import check_path
+from ._targets import address_settings, check_path
 from ._tuning import Tuning
 from ._types import ON_ABANDONED, OnAbandoned
 from ._validation import (
@@ -221,6 +221,9 @@ class SeenStoreConfig:
         (100000 keys), ``SQLITE_WAL_MODE`` (1), ``SQLITE_CACHE_SIZE`` (10000 pages),
         ``SQLITE_SYNCHRONOUS`` (NORMAL).
 
+        A name after the ``#`` of ``SEEN_STORE_URL`` is the ``prefix`` on Redis, the
+        ``schema`` on PostgreSQL.
+
         Another variable whose name begins with ``SEEN_`` is logged as unknown.
 
         Raises:
@@ -231,7 +234,10 @@ class SeenStoreConfig:
             try:
                 value = VARIABLES[variable][1](text)
                 changed: dict[str, Any] = {setting: value}
-                environment = {**config._environment, setting: (variable, value)}
+                if setting == "url":
+                    changed = {**address_settings(text)}
+                origins = {name: (variable, part) for name, part in changed.items()}
+                environment = {**config._environment, **origins}
                 config = replace(config, _environment=environment, **changed)
             except ValueError as exc:
                 raise bad_variable(variable, text, exc) from exc

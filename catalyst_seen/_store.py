@@ -33,7 +33,7 @@ from ._logging import log
 from ._misuse import misused
 from ._namespaces import NamespaceVerbs
 from ._observing import ObservingVerbs
-from ._targets import is_url
+from ._targets import address_settings, is_url
 from ._types import ON_ABANDONED, Once, Record, Sighting
 from ._unawaited import Unawaited, verb
 from ._validation import (
@@ -51,6 +51,7 @@ from ._validation import (
     ttl_seconds,
 )
 from .backends._registry import make_backend
+from .backends._urls import bad_url
 from .backends.base import Backend
 from .backends.operations import (
     Acquire,
@@ -286,7 +287,8 @@ class AsyncSeenStore(NamespaceVerbs, ObservingVerbs):
                 store: Redis evicts keys.
             SchemaError: The database has a newer schema or is not a store; it is left
                 unchanged.
-            StoreUnavailableError: The database cannot be opened.
+            StoreUnavailableError: The database cannot be opened, or a move to it has
+                not ended.
             StoreClosedError: The store is open already, or was closed.
         """
         self._refuse_view("is open as long as its store: open that")
@@ -962,7 +964,11 @@ def _configuration(
     if isinstance(target, Backend):
         return target.config
     if isinstance(target, str) and is_url(target):
-        return SeenStoreConfig(url=target)
+        try:
+            given = address_settings(target)
+        except ValueError as exc:
+            raise bad_url(target, str(exc)) from exc
+        return SeenStoreConfig(**given)  # type: ignore[arg-type]
     return SeenStoreConfig(path=target)
 
 

@@ -111,7 +111,8 @@ class SeenStore:
         Raises:
             ConfigurationError: The URL or an environment variable is wrong.
             SchemaError: The file has a newer schema or is not a store; it is untouched.
-            StoreUnavailableError: The database cannot be opened.
+            StoreUnavailableError: The database cannot be opened, or a move to it has
+                not ended.
             TypeError: A setting has the wrong type.
             ValueError: A setting is out of its range.
         """

@@ -20,6 +20,15 @@ REDIS_SCHEMES = tuple(
     for transport in ("", "s", "+unix", "+cluster", "s+cluster")
 )
 POSTGRES_SCHEMES = ("postgresql", "postgres")
+_NAMES = {
+    **dict.fromkeys(REDIS_SCHEMES, "prefix"),
+    **dict.fromkeys(POSTGRES_SCHEMES, "schema"),
+}
+"""The setting that the name after the ``#`` of an address is, by the scheme."""
+UNESCAPED = (
+    "the URL has an @ after a #: in a user name or a password # is written %23, in the"
+    " name of a prefix or a schema @ is written %40"
+)
 SCHEMES = ("sqlite", *REDIS_SCHEMES, *POSTGRES_SCHEMES)
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
@@ -45,6 +54,28 @@ def split_url(text: str) -> tuple[str, str] | None:
 def is_url(text: str) -> bool:
     """Is the text a URL, and not a path?"""
     return _URL.match(text) is not None
+
+
+def address_settings(address: str) -> dict[str, str]:
+    """Return the settings that an address with a URL stands for.
+
+    An address is what the environment, a command line or the target of a store has: a
+    URL, and perhaps a name after a ``#``. ``valkey://host#bots`` has the prefix
+    ``bots``, and ``postgresql://host/db#bots`` the schema.
+
+    Raises:
+        ValueError: What follows the ``#`` is the end of a password.
+    """
+    from urllib.parse import unquote  # imports ipaddress; only URLs need it
+
+    url, mark, name = address.partition("#")
+    scheme = (split_url(address) or ("", ""))[0]
+    setting = _NAMES.get(scheme)
+    if not mark or setting is None:
+        return {"url": address}
+    if "@" in name:
+        raise ValueError(UNESCAPED)
+    return {"url": url, setting: unquote(name)}
 
 
 def check_path(path: str | os.PathLike[str]) -> None:

@@ -32,6 +32,7 @@ from .base import (
     SupportsProbe,
     SupportsPurge,
     SupportsReadAside,
+    SupportsRehearsal,
     SupportsTransactions,
     SupportsTransfer,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "SupportsProbe",
     "SupportsPurge",
     "SupportsReadAside",
+    "SupportsRehearsal",
     "SupportsTransactions",
     "SupportsTransfer",
     "Totals",

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .._errors import ConfigurationError
-from .._targets import redacted
+from .._targets import UNESCAPED, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?")
 _MAX_PORT = 65_535
+_NAMED = (
+    "a name after # is read in SEEN_STORE_URL, in AsyncSeenStore(url) and by the tool;"
+    " beside SeenStoreConfig(url=...) it is prefix=... for Redis, schema=... for"
+    " PostgreSQL"
+)
 _RAW = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What drivers raise for options and addresses that they do not check."""
 
@@ -45,6 +50,17 @@ def url_errors(config: SeenStoreConfig) -> Iterator[None]:
         problem = f"its driver fails on it ({type(exc).__name__}): check its parts"
         url = f"{redacted(config.url)!r}"
         raise ConfigurationError(config.origin("url"), f"{url}: {problem}") from exc
+
+
+def check_no_name(url: str) -> None:
+    """Refuse a ``#`` in a URL: the name after that of an address was read before.
+
+    Raises:
+        ConfigurationError: There is one.
+    """
+    _, mark, name = url.partition("#")
+    if mark:
+        raise bad_url(url, UNESCAPED if "@" in name else _NAMED)
 
 
 def check_address(url: str) -> None:

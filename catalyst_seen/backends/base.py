@@ -20,6 +20,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 ``SupportsTransfer``       read and write rows as stored, for a move elsewhere
 ``SupportsCounters``       counts what the engine does not see
 ``SupportsProbe``          commits a write that changes nothing
+``SupportsRehearsal``      tests whether an open could create the database
 =========================  ========================================================
 """
 
@@ -538,6 +539,13 @@ class SupportsTransfer(Protocol):
     written here.
     """
 
+    def open_unfinished(self) -> None:
+        """Let an open succeed although a move to this database has not ended.
+
+        Otherwise it raises ``StoreUnavailableError``: see ``_unfinished``.
+        """
+        ...
+
     async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
         """Return a page of the rows of all namespaces, beside other calls.
 
@@ -593,6 +601,19 @@ class SupportsTransactions(Protocol):
 
         Raises:
             ConfigurationError: ``transaction`` is not a usable one of this database.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRehearsal(Protocol):
+    """Needs a right to create its database, and can test it."""
+
+    async def rehearse_creation(self) -> None:
+        """Create what an open would create, and roll it back; the store is not open.
+
+        Raises:
+            StoreUnavailableError: An open could not create it.
         """
         ...
 

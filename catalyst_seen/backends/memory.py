@@ -20,6 +20,7 @@ from .._verdict import Verdict
 from ._observation import Decision, count_waiting, failed, merged
 from ._settings import MEMORY, check_effective
 from ._state_machine import to_record, transition_batch, verdict_of
+from ._unfinished import MARK, check_finished
 from .base import BackendStats, PageResult, RecordPage, StoredPage, StoredRow
 from .listings import Observed, SourceRecord, SourceState, Waiting, WaitingPage
 
@@ -58,6 +59,7 @@ class MemoryBackend:
         self._rows: dict[Id, Row] = {}
         self._sources: dict[str, SourceState] = {}
         self._latest = -math.inf
+        self._opens_unfinished = False
 
     @property
     def location(self) -> str:
@@ -76,6 +78,11 @@ class MemoryBackend:
         await pause(0)  # a database would be waited for
         self._latest = -math.inf
         read_clock(self.config.clock)  # refuses one that cannot be used
+        if not self._opens_unfinished:
+            check_finished(self._rows.get(MARK), self.location)
+
+    def open_unfinished(self) -> None:
+        self._opens_unfinished = True
 
     async def aclose(self) -> None:
         """Keep the rows, as a server does."""

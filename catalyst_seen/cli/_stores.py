@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from catalyst_seen import (
     AsyncSeenStore,
@@ -16,12 +16,16 @@ from catalyst_seen import (
 )
 from catalyst_seen.backends.memory import MemoryBackend
 
+from .._targets import REDIS_SCHEMES, address_settings, is_url, split_url
 from ._codes import Code, Failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ._settings import Settings
+
+_NO_NAMES = {"prefix": SeenStoreConfig.prefix, "schema": SeenStoreConfig.schema}
+"""Those of an address without a ``#``, whatever the environment has."""
 
 
 class NoStoreError(Failure):
@@ -60,27 +64,21 @@ def configuration(target: str | None, *, create: bool) -> SeenStoreConfig:
 
     Raises:
         ConfigurationError: It names no store.
+        ValueError: It is a URL whose password has a ``#``.
     """
     config = SeenStoreConfig.from_env()
     if target is not None:
         if not target.strip():
             raise ConfigurationError("--store", "is empty: name a path or a URL")
-        is_url = "://" in target
-        config = replace(
-            config,
-            url=target if is_url else None,
-            path=config.path if is_url else target,
+        named = (
+            address_settings(target)
+            if is_url(target)
+            else {"url": None, "path": target}
         )
-    changes: dict[str, Any] = {}
-    scheme, _, rest = (config.url or "").partition("://")
-    is_redis = scheme.startswith(("redis", "valkey"))
-    address, mark, name = rest.partition("#")
-    if mark and scheme != "sqlite":
-        named = {"prefix" if is_redis else "schema": unquote(name)}
-        changes = {"url": f"{scheme}://{address}", **named}
-    if not is_redis:
-        changes["create"] = create
-    return replace(config, **changes)
+        given: dict[str, Any] = {**_NO_NAMES, **named}
+        config = replace(config, **given)
+    scheme, _ = split_url(config.url or "") or ("", "")
+    return config if scheme in REDIS_SCHEMES else replace(config, create=create)
 
 
 def is_missing(exc: StoreUnavailableError) -> bool:
@@ -119,6 +117,7 @@ async def opened(
     create: bool = False,
     purges: bool = False,
     may_be_missing: bool = False,
+    may_be_unfinished: bool = False,
     target: str | None = None,
     **options: Any,
 ) -> AsyncIterator[AsyncSeenStore]:
@@ -131,6 +130,7 @@ async def opened(
             what has expired?
         may_be_missing: Is an empty store taken where there is none, as a rehearsal
             may do?
+        may_be_unfinished: Is it opened although a move to it has not ended?
         target: Another store than that of the settings.
         options: Further arguments of ``AsyncSeenStore``.
 
@@ -141,6 +141,10 @@ async def opened(
     if not purges:
         options["purge_interval"] = None
     store = AsyncSeenStore(config, on_error="raise", **options)
+    if may_be_unfinished:
+        from catalyst_seen.transfer import as_target  # few commands need it
+
+        as_target(store)
     where = address_of(store)
     try:
         await store.open()

@@ -2,7 +2,8 @@
 
 ::
 
-    async with AsyncSeenStore("seen.db") as source, AsyncSeenStore(url) as target:
+    goal = as_target(AsyncSeenStore(url))
+    async with AsyncSeenStore("seen.db") as source, goal as target:
         transfer = Transfer(source, target)
         async with transfer.under_way():
             while (await transfer.copy()).changed > 300:
@@ -15,10 +16,12 @@
 
 from __future__ import annotations
 
+from ..backends._unfinished import MARKER
 from ._comparison import Difference
 from ._contents import Contents
-from ._releases import is_of_earlier_release
-from ._transfer import MARKER, Pass, Transfer, count
+from ._releases import check_can_be_made, is_of_earlier_release
+from ._side import as_target
+from ._transfer import Pass, Transfer, count
 
 __all__ = [
     "MARKER",
@@ -26,6 +29,8 @@ __all__ = [
     "Difference",
     "Pass",
     "Transfer",
+    "as_target",
+    "check_can_be_made",
     "count",
     "is_of_earlier_release",
 ]

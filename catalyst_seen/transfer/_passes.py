@@ -34,7 +34,14 @@ class FoundState(NamedTuple):
 
 
 class Sink(Protocol):
-    """What is done with the differences of a pass."""
+    """What is done with the differences of a pass.
+
+    Attributes:
+        is_writing: Is a row equal afterwards? If not, one that both sides have differs
+            from either side, and is taken once.
+    """
+
+    is_writing: bool
 
     async def rows(self, found: Sequence[FoundRow]) -> None:
         """Take those of one page."""
@@ -59,9 +66,12 @@ class Passes:
         self._target = target
         self._comparison = comparison
         self._advance = advance
+        self._extra = 0
 
-    async def run(self, sink: Sink) -> tuple[Contents, int]:
+    async def run(self, sink: Sink) -> tuple[Contents, int, int]:
         """Make a pass; return what the source has, and how many differences it found.
+
+        The last number is that of the rows among them which only the target has.
 
         The states of sources come last: one that lists keys, of which the target has
         no rows, would end when programs stop in between.
@@ -70,7 +80,7 @@ class Passes:
         changed = await self._forwards(sink, contents)
         changed += await self._backwards(sink)
         changed += await self._states(sink, contents)
-        return contents, changed
+        return contents, changed, self._extra
 
     async def _forwards(self, sink: Sink, contents: Contents) -> int:
         """Read the source, and look its keys up in the target."""
@@ -88,7 +98,9 @@ class Passes:
         async with aclosing(self._target.pages()) as pages:
             async for ids, present in pages:
                 rows = await self._source.rows_of(ids)
-                changed += await self._compare(sink, ids, rows, present)
+                changed += await self._compare(
+                    sink, ids, rows, present, skips_common=not sink.is_writing
+                )
         return changed
 
     async def _compare(
@@ -97,10 +109,13 @@ class Passes:
         ids: Sequence[Id],
         rows: Sequence[Row | None],
         present: Sequence[Row | None],
+        *,
+        skips_common: bool = False,
     ) -> int:
         """Pass on what differs; return how many differences will last.
 
-        A row that expires about now may be on one side only, by its clock.
+        A row that expires about now may be on one side only, by its clock. One that
+        both sides have is skipped where it was compared already.
         """
         self._advance(len(ids))
         if not self._comparison.ahead and rows == present:  # nearly always
@@ -108,6 +123,8 @@ class Passes:
         now = max(self._source.now(), self._target.now())
         found, lasting = [], 0
         for id_, row, there in zip(ids, rows, present, strict=True):
+            if skips_common and row is not None:
+                continue
             wanted = self._comparison.converted(row) if row else None
             if what := self._comparison.difference(wanted, there):
                 lasts = not (
@@ -115,6 +132,7 @@ class Passes:
                     and is_ending(wanted or there, now)
                 )
                 lasting += lasts
+                self._extra += lasts and wanted is None
                 if lasts or wanted is None:
                     found.append(FoundRow(id_, wanted, what, lasts))
         if found:

@@ -22,6 +22,21 @@ _VERB = "move"
 _PAGE = 5_000  # rows of one call
 
 
+def as_target(store: AsyncSeenStore) -> AsyncSeenStore:
+    """Let a store be opened although a move to it has not ended; return it.
+
+    Any other open of such a store raises ``StoreUnavailableError``. Only a ``Transfer``
+    may use it: what else is marked there is removed.
+
+    Args:
+        store: The store, which is not open yet.
+    """
+    backend = store._lifecycle.backend  # noqa: SLF001 - as the store's own verbs
+    if isinstance(backend, SupportsTransfer):
+        backend.open_unfinished()
+    return store
+
+
 class Side:
     """An open store, by the rows of its backend."""
 

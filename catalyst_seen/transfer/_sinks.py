@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class Writing:
     """Writes what differs to the target."""
 
+    is_writing = True
+
     def __init__(self, target: Side) -> None:
         self._target = target
 
@@ -28,6 +30,8 @@ class Writing:
 
 class Reporting:
     """Reports what differs."""
+
+    is_writing = False
 
     def __init__(self, report: Callable[[Difference], None]) -> None:
         self._report = report

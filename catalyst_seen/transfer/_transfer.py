@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._errors import ConfigurationError, LeaseLostError, StoreUnavailableError
 from .._verdict import Verdict
+from ..backends._unfinished import MARK, MARKER, note_of, source_of
 from ._comparison import Comparison, difference_of
 from ._contents import Contents
 from ._passes import Passes
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from .._store import AsyncSeenStore
     from ._comparison import Difference
     from ._passes import Sink
-
-MARKER = "catalyst-seen move"
-"""The namespace that a target has while a move to it is under way: its key is that of
-the source. It is no part of what is moved."""
 
 _LEASE = 10.0
 """Seconds after which the move of a process that was killed can be continued."""
@@ -43,11 +40,14 @@ class Pass:
         source: What the source has.
         changed: How many rows and states of sources differed.
         earlier: How many differed in the pass before it, if one call has made both.
+        extra: How many rows only the target had, in every pass of the call. A pass that
+            copies has removed them.
     """
 
     source: Contents = field(default_factory=Contents)
     changed: int = 0
     earlier: int = 0
+    extra: int = 0
 
 
 class Transfer:
@@ -71,15 +71,19 @@ class Transfer:
         target: AsyncSeenStore,
         advance: Callable[[int], None] = lambda _: None,
         name: Callable[[AsyncSeenStore], str] = lambda store: store.location,
+        wait: Callable[[], None] = lambda: None,
     ) -> None:
         """Use two open stores.
 
         Args:
             source: The store whose rows are read.
-            target: The store whose rows are written. Nothing else may use it.
+            target: The store whose rows are written. Nothing else may use it; to go on
+                with a move, open it by ``as_target``.
             advance: Is called with the number of rows that were compared, of the one
                 store or the other, again and again during a pass.
             name: Returns what messages call a store; by default its location.
+            wait: Is called when another process has the target, or had it and was
+                killed, so that its lease is waited for: eleven seconds at most.
 
         Raises:
             ConfigurationError: The stores have the same database, or one of them a
@@ -89,6 +93,7 @@ class Transfer:
         self._source_store = source
         self._source, self._target = Side(source, MARKER), Side(target, MARKER)
         self._advance = advance
+        self._wait = wait
         self._shown = _shown(name(source)), _shown(name(target))
         self._is_complete = False
         self._is_unmarked = False
@@ -104,15 +109,16 @@ class Transfer:
         Raises:
             ConfigurationError: As in ``under_way``.
         """
-        await self._check_marks(_marker_key(self._source))
+        await self._check_marks()
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[bool]:
         """Mark the target while rows are written; yield whether it was marked before.
 
-        The mark is a claim with the source as its key, so that one process at a time
+        The mark is a claim with the source in its note, so that one process at a time
         moves, and that a move whose process was killed goes on when the lease is over,
-        in ten seconds. Leaving the block before ``complete`` has succeeded keeps it.
+        in ten seconds. Leaving the block before ``complete`` has succeeded keeps it,
+        and until then the target can be opened by ``as_target`` only.
 
         Raises:
             ConfigurationError: The target is not empty, or another source is moved to
@@ -120,10 +126,10 @@ class Transfer:
             StoreUnavailableError: Another process moves the same, or has gone on with
                 it, because this one stood still for longer than the lease.
         """
-        key = _marker_key(self._source)
-        await self._check_marks(key)
+        if await self._check_marks():
+            self._wait()
         try:
-            async with self._marked(key) as is_continued:
+            async with self._marked() as is_continued:
                 yield is_continued
         except LeaseLostError as exc:
             if exc.namespace != MARKER:
@@ -132,10 +138,11 @@ class Transfer:
                 raise self._taken_over() from exc
 
     @asynccontextmanager
-    async def _marked(self, key: str) -> AsyncIterator[bool]:
+    async def _marked(self) -> AsyncIterator[bool]:
+        note = note_of(_digest(self._source), self._shown[0])
         async with self._target_store.claim(
-            key, namespace=MARKER, lease=_LEASE, ttl=None, wait=_LEASE + 1,
-            keep_alive=True, on_abandoned="retry", note=self._shown[0],
+            MARK[1], namespace=MARKER, lease=_LEASE, ttl=None, wait=_LEASE + 1,
+            keep_alive=True, on_abandoned="retry", note=note,
         ) as claim:  # fmt: skip
             if not claim:
                 raise StoreUnavailableError(
@@ -144,7 +151,7 @@ class Transfer:
                     "Wait for its end, or end it; then repeat this",
                 )
             if claim.verdict is Verdict.NEW:
-                await self._check_empty(key)
+                await self._check_empty(is_marked=True)
             yield claim.verdict is not Verdict.NEW
             if self._is_complete:
                 await self._unmark(claim)
@@ -185,7 +192,8 @@ class Transfer:
         """
         done = await self.copy()
         if done.changed:
-            done = replace(await self.copy(), earlier=done.changed)
+            last = await self.copy()
+            done = replace(last, earlier=done.changed, extra=done.extra + last.extra)
         self._is_complete = not done.changed
         return done
 
@@ -200,7 +208,8 @@ class Transfer:
     async def _run(self, tolerance: float, sink: Sink) -> Pass:
         comparison = Comparison(self._ahead(), tolerance)
         passes = Passes(self._source, self._target, comparison, self._advance)
-        return Pass(*await passes.run(sink))
+        contents, changed, extra = await passes.run(sink)
+        return Pass(contents, changed, extra=extra)
 
     def _ahead(self) -> float:
         """Return by how much the clock of the target is ahead, as estimated once.
@@ -211,32 +220,35 @@ class Transfer:
             self._estimate = difference_of(self._source.now(), self._target.now())
         return self._estimate
 
-    async def _check_marks(self, key: str) -> None:
-        async for mark in self._source_store.records(namespace=MARKER):
+    async def _check_marks(self) -> bool:
+        """Check the marks of both stores; is that of the target claimed?"""
+        mark = await self._source_store.get(MARK[1], namespace=MARKER)
+        if mark is not None:
             raise ConfigurationError(
                 "source",
-                f"{self._shown[0]} is incomplete: the move from {mark.note} to"
-                " it has not ended. Repeat that first",
+                f"{self._shown[0]} is incomplete: the move from"
+                f" {source_of(mark.note)[1]} to it has not ended. Repeat that first",
             )
-        is_marked = False
-        async for mark in self._target_store.records(namespace=MARKER):
-            is_marked = True
-            if mark.key != key:
-                raise ConfigurationError(
-                    "target",
-                    f"the move from {mark.note} to {self._shown[1]} has not"
-                    " ended. Repeat that, or name another target",
-                )
-        if not is_marked:
-            await self._check_empty(None)
+        mark = await self._target_store.get(MARK[1], namespace=MARKER)
+        if mark is None:
+            await self._check_empty(is_marked=False)
+            return False
+        digest, shown = source_of(mark.note)
+        if digest != _digest(self._source):
+            raise ConfigurationError(
+                "target",
+                f"the move from {shown} to {self._shown[1]} has not ended. Repeat that,"
+                " or name another target",
+            )
+        return mark.state == "claimed"
 
-    async def _check_empty(self, key: str | None) -> None:
+    async def _check_empty(self, *, is_marked: bool) -> None:
         """Refuse a target with rows; remove the mark that was made meanwhile."""
         problem = await self._occupied()
         if problem is None:
             return
-        if key is not None:
-            await self._target_store.forget(key, namespace=MARKER)
+        if is_marked:
+            await self._target_store.forget(MARK[1], namespace=MARKER)
         raise ConfigurationError("target", f"{self._shown[1]} {problem}")
 
     async def _occupied(self) -> str | None:
@@ -249,7 +261,9 @@ class Transfer:
                     return (
                         "has the same rows as the source: it is the source by another"
                         " name, or was moved before. Compare them by --verify, and"
-                        " clear neither"
+                        " clear neither. To go back after a move, move to a new file,"
+                        " and change the address in the programs: the old file has"
+                        " missed what came since, so start no program on it"
                     )
                 return "is not empty: name one that is, such as a new file"
         if set(await self._target.states()) - {MARKER}:
@@ -285,8 +299,8 @@ def _are_same(source: Side, target: Side) -> bool:
     return source.location == target.location or source.database.startswith("/")
 
 
-def _marker_key(side: Side) -> str:
-    """Return the key of a source; a path may be too long for one, or no text."""
+def _digest(side: Side) -> str:
+    """Return what the mark says of a source; a path may be too long, or no text."""
     name = f"{side.location}\n{side.database}"
     return sha256(name.encode(errors="surrogateescape")).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import random
 import signal
@@ -15,13 +16,13 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from catalyst_seen import SeenStore, Source
+from catalyst_seen import AsyncSeenStore, SeenStore, Source, StoreUnavailableError
 from catalyst_seen.backends.sqlite.objects import APPLICATION_ID, OBJECTS
 from catalyst_seen.cli._stores import configuration
-from catalyst_seen.transfer import MARKER
+from catalyst_seen.transfer import MARKER, as_target
 
 from ..support.sqlite_files import write
-from ..support.targets import Places
+from ..support.targets import HAVE_SERVERS, Places
 from ..support.tool import Tool
 from .conftest import open_store, placed
 
@@ -276,6 +277,81 @@ def test_another_source(tool: Tool, tmp_path: Path, last: str) -> None:
         assert MARKER not in store.namespaces()
 
 
+def test_early_program(tool: Tool, tmp_path: Path) -> None:
+    """Nothing uses a target before the move to it has ended; the advice ends it."""
+    source = str(tmp_path / "source.db")
+    with open_store(Tool(tmp_path, source)) as store:
+        fill(store)
+    assert tool.run("move", source, tool.store).code == 1
+    for words in (["seen", "seen 1"], ["check"], ["stats"], ["each", "--", "true"]):
+        done = tool.run(*words, given="early\n")
+        assert (done.code, done.out) == (3, ""), done
+        assert f"a move from {source} to it has not ended" in done.err
+    with pytest.raises(StoreUnavailableError, match="move FROM TO --stopped` again"):
+        open_store(tool)
+    assert tool.run("move", "--verify", source, tool.store).code == 0
+    assert tool.run("move", "--dry-run", source, tool.store).code == 0
+    assert tool.run("move", "--stopped", source, tool.store).code == 0
+    assert contents(tool.store) == contents(source)
+
+
+def test_unfinished_is_dropped(tool: Tool, tmp_path: Path) -> None:
+    """A target is given up by clearing it, and is an empty store then."""
+    source = str(tmp_path / "source.db")
+    with open_store(Tool(tmp_path, source)) as store:
+        fill(store)
+    assert tool.run("move", source, tool.store).code == 1
+    assert tool.run("clear", "-n", "feed", "--yes").code == 3
+    assert tool.run("clear", "--all", "--yes").code == 0
+    with open_store(tool) as store:
+        assert store.namespaces() == []
+    assert tool.run("move", "--stopped", source, tool.store).code == 0
+
+
+def test_removed_rows_are_counted(on_file: Tool, last: str) -> None:
+    """Rows that only the target had are counted when they are removed."""
+    with open_store(on_file) as store:
+        fill(store)
+    first = on_file.run("move", on_file.store, last)
+
+    async def mark_early() -> None:
+        async with as_target(AsyncSeenStore(last)) as target:
+            await target.mark_many(["early 1", "early 2"])
+
+    asyncio.run(mark_early())
+    done = on_file.run("move", "--stopped", on_file.store, last)
+    assert "only the target had" not in first.err
+    assert "comparison: removed 2 keys that only the target had" in done.err
+
+
+def test_the_way_back(on_file: Tool, tmp_path: Path, last: str) -> None:
+    """The old file is refused with what to do instead, and a new one is taken."""
+    with open_store(on_file) as store:
+        fill(store)
+    assert on_file.run("move", "--stopped", on_file.store, last).code == 0
+    done = on_file.run("move", "--stopped", last, on_file.store)
+    assert done.code == 2
+    assert "move to a new file, and change the address" in done.err
+    assert on_file.run("move", "--stopped", last, str(tmp_path / "new.db")).code == 0
+
+
+def test_killed_and_begun_at_once(on_file: Tool, last: str) -> None:
+    """The wait for the lease of a killed one is told; Ctrl-C says what is next."""
+    with open_store(on_file) as store:
+        fill(store)
+    terminal = on_file.terminal("move", on_file.store, last)
+    terminal.expect("then press Enter")
+    terminal.kill(signal.SIGKILL)
+    terminal.expect(pexpect.EOF)
+    terminal = on_file.terminal("move", on_file.store, last)
+    terminal.expect("was killed at it: waiting for up to 11 seconds")
+    terminal.send("\x03")
+    terminal.expect("ended: repeat the command to go on")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 130
+
+
 def test_itself(tool: Tool, tmp_path: Path) -> None:
     """A store is not moved to itself, under whatever name."""
     with open_store(tool) as store:
@@ -419,6 +495,27 @@ def test_dry_run(tool: Tool, last: str) -> None:
     assert done.rows == tool.run("move", "--stopped", tool.store, last).rows
 
 
+@pytest.mark.skipif(not HAVE_SERVERS, reason="the drivers are extras")
+def test_dry_run_without_the_right(places: Places, tmp_path: Path) -> None:
+    """A rehearsal says which right is missing, before programs are stopped."""
+    source = str(tmp_path / "source.db")
+    with open_store(Tool(tmp_path, source)) as store:
+        fill(store)
+    server = places.postgres
+    server.execute("DROP ROLE IF EXISTS mover", "CREATE ROLE mover LOGIN")
+    with placed(places, "postgres", tmp_path) as tool:
+        address = tool.store.replace("//postgres@", "//mover@")
+        words = ("move", "--dry-run", source, address)
+        done = tool.run(*words)
+        assert (done.code, done.out) == (3, ""), done
+        assert "GRANT CREATE ON DATABASE postgres TO mover" in done.err
+        server.execute("GRANT CREATE ON DATABASE postgres TO mover")
+        done = tool.run(*words)
+        assert (done.code, "would be made" in done.err) == (0, True), done
+        assert tool.run("stats", "--store", address).code == 3
+    server.execute("DROP OWNED BY mover", "DROP ROLE mover")
+
+
 def test_verify(tool: Tool, last: str) -> None:
     """Each difference is a row: what is missing, what is too much, what is other."""
     with open_store(tool) as store:
@@ -436,4 +533,6 @@ def test_verify(tool: Tool, last: str) -> None:
     assert found["", "seen 1"] == "missing"
     assert "note" in found["", "for ever"]
     assert "error" in found["feed", None]
-    assert len(found) == 4
+    assert len(found) == len(done.rows) == 4
+    assert "4 differences (missing 1, extra 1, changed 2)" in done.err
+    assert "differences" in done.err.splitlines()[-1]

@@ -9,13 +9,21 @@ from typing import NamedTuple
 
 import pytest
 
-from catalyst_seen import AsyncSeenStore, Claim, FeedRules, Verdict
+from catalyst_seen import (
+    AsyncSeenStore,
+    Claim,
+    FeedRules,
+    StoreUnavailableError,
+    Verdict,
+)
 from catalyst_seen._types import OnAbandoned
 from catalyst_seen.backends.listings import SourceState, Summary, Totals
+from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.backends.operations import Confirm, Id, Listed, Renew, Row
+from catalyst_seen.transfer import Transfer, as_target
 
 from ..support.clock import DAY, NOON, Clock
-from ..support.targets import SERVERS, Places
+from ..support.targets import SERVERS, Places, Target
 from ..support.transfer import (
     assert_all_equal,
     assert_equal,
@@ -261,6 +269,47 @@ class TestSources:
         await move(pair.source, pair.target)
         assert await pair.target.sources() == []
         assert (await observe(pair.target.namespace("feed"), "abcd")).baseline == 4
+
+
+class TestUnfinished:
+    """The target of a move that has not ended."""
+
+    async def test_only_the_move_opens_it(self, shared: Target, path: Path) -> None:
+        """Nothing else can use it before the move is complete; then everything can."""
+        source = AsyncSeenStore(path.with_name("source.db"), purge_interval=None)
+        config = shared.config(purge_interval=None)
+        early = AsyncSeenStore(config)
+        async with source:
+            await source.mark_seen("a")
+            async with as_target(AsyncSeenStore(config)) as target:
+                transfer = Transfer(source, target)
+                async with transfer.under_way():
+                    await transfer.copy()
+            for _ in range(2):
+                with pytest.raises(StoreUnavailableError) as caught:
+                    await early.open()
+            assert f"a move from {source.location} to it has not" in str(caught.value)
+            assert "`catalyst-seen move FROM TO --stopped` again" in caught.value.advice
+            async with as_target(AsyncSeenStore(config)) as target:
+                transfer = Transfer(source, target)
+                async with transfer.under_way() as is_continued:
+                    assert is_continued
+                    assert not (await transfer.complete()).changed
+            async with early:
+                assert await early.is_seen("a")
+
+    async def test_own_backend(self) -> None:
+        """The promise holds for a backend in memory as well."""
+        backend = MemoryBackend()
+        async with AsyncSeenStore(MemoryBackend()) as source:
+            await source.mark_seen("a")
+            async with (
+                AsyncSeenStore(backend) as target,
+                Transfer(source, target).under_way(),
+            ):
+                pass
+            with pytest.raises(StoreUnavailableError, match="has not ended"):
+                await AsyncSeenStore(backend).open()
 
 
 class TestWriting:

@@ -10,6 +10,7 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, ConfigurationError, SeenError, SeenStoreConfig
 from catalyst_seen._targets import redacted
+from catalyst_seen.cli._stores import configuration
 
 from ..support.targets import HAVE_SERVERS
 
@@ -157,6 +158,62 @@ class TestUrls:
         with pytest.raises(ConfigurationError, match="SEEN_DB_PATH") as caught:
             AsyncSeenStore()
         assert HIDDEN not in str(caught.value)
+
+    @pytest.mark.skipif(not HAVE_SERVERS, reason="the drivers are extras")
+    @pytest.mark.parametrize("scheme", ["postgresql", "valkey"])
+    def test_number_sign_in_a_password_is_hidden(
+        self, monkeypatch: pytest.MonkeyPatch, scheme: str
+    ) -> None:
+        """A ``#`` in a password is no name after a URL; no part of it is shown."""
+        url = f"{scheme}://u:p%40ss#{HIDDEN}:1@127.0.0.1:1/0"
+        monkeypatch.setenv("SEEN_STORE_URL", url)
+        errors = []
+        for make in (
+            lambda: AsyncSeenStore(url),
+            AsyncSeenStore,
+            lambda: AsyncSeenStore(SeenStoreConfig(url=url)),
+            lambda: configuration(url, create=True),
+        ):
+            with pytest.raises((ConfigurationError, ValueError), match="%23") as caught:
+                make()
+            errors.append(shown(caught.value))
+        assert HIDDEN not in "".join(errors)
+        assert "SEEN_STORE_URL" in errors[1]
+
+    @pytest.mark.skipif(not HAVE_SERVERS, reason="the drivers are extras")
+    @pytest.mark.parametrize(
+        ("url", "setting"),
+        [
+            ("postgresql://h/d", "schema"),
+            ("VALKEY://h", "prefix"),
+            ("rediss://h", "prefix"),
+        ],
+    )
+    def test_name_after_a_url(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, setting: str
+    ) -> None:
+        """Environment, target and tool read one grammar; a setting has its own name."""
+        address = f"{url}#my%40bots"
+        monkeypatch.setenv("SEEN_STORE_URL", address)
+        for config in (
+            SeenStoreConfig.from_env(),
+            AsyncSeenStore(address).cfg,
+            AsyncSeenStore().cfg,
+            configuration(address, create=True),
+            configuration(None, create=True),
+        ):
+            assert (config.url, getattr(config, setting)) == (url, "my@bots")
+        with pytest.raises(ConfigurationError, match=rf"it is .*{setting}=\.\.\."):
+            AsyncSeenStore(SeenStoreConfig(url=address))
+
+    def test_name_of_the_environment_is_not_that_of_an_option(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An address on a command line has its own name, or the default."""
+        monkeypatch.setenv("SEEN_STORE_URL", "postgresql://h/d#other")
+        for address in ("postgresql://h/d", "valkey://h", "seen.db"):
+            config = configuration(address, create=True)
+            assert (config.schema, config.prefix) == ("catalyst_seen", "seen")
 
     @pytest.mark.parametrize(
         ("text", "shown"),

@@ -247,21 +247,58 @@ async def test_passes_of_the_completion(pair: Pair) -> None:
             assert (done.earlier, done.changed) == (0, 0)
 
 
+async def test_rows_that_only_the_target_had(pair: Pair) -> None:
+    """A copy counts the rows that it has removed, and a comparison those it found."""
+    async with pair.opened() as (source, target):
+        await source.mark_many([*"abc"])
+        transfer = Transfer(source, target)
+        async with transfer.under_way():
+            assert (await transfer.copy()).extra == 0
+            await target.mark_many([*"xy"])
+            assert (await transfer.compare(lambda _: None)).extra == 2
+            done = await transfer.complete()
+            assert (done.earlier, done.changed, done.extra) == (2, 0, 2)
+            assert await target.count() == 3
+
+
+async def test_a_wait_is_told(pair: Pair) -> None:
+    """Who waits for the lease of another process is told so, and nobody else."""
+    told: list[int] = []
+
+    def tell() -> None:
+        told.append(1)
+        pair.clocks[1].advance(61)
+
+    async with pair.opened() as (source, target):
+        await source.mark_seen("a")
+        for _ in range(2):
+            async with Transfer(source, target, wait=tell).under_way():
+                assert not told
+        (mark,) = [one async for one in target.records(namespace=MARKER)]
+        assert await target.claim(mark.key, namespace=MARKER, lease=60)
+        async with Transfer(source, target, wait=tell).under_way() as is_continued:
+            assert is_continued
+            assert told == [1]
+
+
 async def test_compare(pair: Pair) -> None:
     """A comparison reports differences, not what differs by less than a second."""
     async with pair.opened() as (source, target):
         await source.mark_seen("about")
         await source.mark_seen("missing")
+        await source.mark_seen("changed", note="one")
         await target.mark_seen("extra", namespace="other")
         pair.clocks[1].advance(0.4)
         await target.mark_seen("about")
+        await target.mark_seen("changed", note="another")
         found: list[Difference] = []
         done = await Transfer(source, target).compare(found.append)
         assert sorted(found) == [
+            ("", "changed", "note"),
             ("", "missing", "missing"),
             ("other", "extra", "extra"),
         ]
-        assert done.changed == 2
+        assert (done.changed, done.extra) == (3, 1)
 
 
 async def test_count(pair: Pair) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -26,6 +26,7 @@ from .._retry import (
     no_retry,
 )
 from .._settings import POSTGRES, check_effective
+from .._unfinished import MARK, check_finished
 from ..base import BackendCounters, KeysLockedError
 from . import for_each, inspection, listings, transfer
 from .batch import Batch
@@ -75,12 +76,16 @@ OnTables = Callable[Concatenate[asyncpg.Connection, Tables, P], Awaitable[T]]
 """A function of ``inspection`` or ``health``."""
 
 
+class _RollBackError(Exception):
+    """Ends a transaction whose effect is not wanted."""
+
+
 class PostgresBackend:
     """A backend on PostgreSQL 14 or newer.
 
     Besides ``Backend`` it implements ``SupportsInspection``, ``SupportsNamespaces``,
-    ``SupportsPurge``, ``SupportsForEach``, ``SupportsListings``, ``SupportsTransfer``
-    and ``SupportsTransactions``.
+    ``SupportsPurge``, ``SupportsForEach``, ``SupportsListings``, ``SupportsTransfer``,
+    ``SupportsTransactions`` and ``SupportsRehearsal``.
 
     Attributes:
         for_each: The operations that a ``ForEach`` may repeat.
@@ -114,6 +119,7 @@ class PostgresBackend:
         self._clock = ServerClock(self.config.tuning.server_time)
         self._tables = Tables(quote_identifier(schema), self._clock)
         self._engine = ""
+        self._opens_unfinished = False
         patience = min(self.config.tuning.lock_patience, timeout / 2)
         self._connections = Connections(target, timeout, patience)
         self._batch_channel = RetryingChannel("", timeout)
@@ -155,14 +161,27 @@ class PostgresBackend:
             await self._connections.aclose()
             raise
 
+    async def rehearse_creation(self) -> None:
+        await self._connections.open()
+        try:
+            with no_retry(self._location), suppress(_RollBackError):
+                async with self._connections.acquire() as connection:
+                    async with self._request_timeout():
+                        schema = self.config.schema
+                        await create_or_upgrade(connection, schema, self._location)
+                    raise _RollBackError
+        finally:
+            await self._connections.aclose()
+
     async def _inspect_or_create(self) -> None:
         async with (
             self._connections.acquire(in_transaction=False) as connection,
             self._request_timeout(),
         ):
             version = await self._inspect_server(connection)
-        if version == SCHEMA_VERSION:
-            return
+            if version == SCHEMA_VERSION:
+                await self._check_finished(connection)
+                return
         if version is None and not self.config.create:
             raise StoreUnavailableError(
                 self._location,
@@ -181,8 +200,15 @@ class PostgresBackend:
             version = await create_or_upgrade(
                 connection, self.config.schema, self._location
             )
+            await self._check_finished(connection)
         if version not in {None, SCHEMA_VERSION}:
             log("info", "schema_upgraded", location=self._location, version=version)
+
+    async def _check_finished(self, connection: asyncpg.Connection) -> None:
+        """Refuse a schema to which a move has not ended."""
+        if not self._opens_unfinished:
+            (row,) = await transfer.read(connection, self._tables, [MARK])
+            check_finished(row, self._location)
 
     async def _inspect_server(self, connection: asyncpg.Connection) -> int | None:
         """Read version, address and time of the server; return the schema's version."""
@@ -354,6 +380,9 @@ class PostgresBackend:
 
     async def waiting(self, namespace: str, *, after: int, limit: int) -> WaitingPage:
         return await self._probe(listings.waiting, namespace, after=after, limit=limit)
+
+    def open_unfinished(self) -> None:
+        self._opens_unfinished = True
 
     async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
         return await self._probe(transfer.read_page, limit=limit, cursor=cursor)

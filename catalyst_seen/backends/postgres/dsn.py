@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from .._urls import bad_url, check_address
+from .._urls import bad_url, check_address, check_no_name
 
 if TYPE_CHECKING:
     import asyncpg
@@ -27,9 +27,10 @@ def redact(url: str, schema: str) -> str:
     """Return the location that a URL names, without user and password.
 
     Raises:
-        ConfigurationError: The end of the password is ambiguous, or a host or a port is
-            invalid.
+        ConfigurationError: There is a ``#``, the end of the password is ambiguous, or a
+            host or a port is invalid.
     """
+    check_no_name(url)
     try:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -39,7 +40,7 @@ def redact(url: str, schema: str) -> str:
     is_unambiguous = "@" not in parts.path and parts.netloc.count("@") == min(
         url.count("@"), 1
     )
-    if parts.fragment or not is_unambiguous or not _HOSTS.fullmatch(hosts):
+    if not is_unambiguous or not _HOSTS.fullmatch(hosts):
         raise invalid_url(url)
     check_address(url)
     database = unquote(parts.path[1:]) or options.get("dbname", options.get("database"))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
-from ..._errors import ConfigurationError, SchemaError
+import asyncpg
+
+from ..._errors import ConfigurationError, SchemaError, StoreUnavailableError
 from .dsn import SETTING, quote_identifier
 from .tables import CREATE
 from .upgrade import upgrade
-
-if TYPE_CHECKING:
-    import asyncpg
 
 SCHEMA_VERSION = 4
 """The version of the schema. Versions 2 and 3 were only SQLite's."""
@@ -41,6 +39,10 @@ _CREATE_SCHEMA = "CREATE SCHEMA {schema}"
 # With synchronous_commit off, a crash may lose the newest marks, but never the table.
 _FORCE_DURABLE_COMMIT = """SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') = 'off'"""
+_GRANT_ON_DATABASE = """SELECT format(
+    'GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)"""
+_GRANT_ON_SCHEMA = """SELECT format(
+    'GRANT USAGE, CREATE ON SCHEMA %I TO %I', $1::text, current_user)"""
 _LOCK = "SELECT pg_advisory_xact_lock($1::bigint)"
 
 
@@ -124,6 +126,9 @@ async def create_or_upgrade(
 
     Returns:
         The version that was found; ``None`` for no schema.
+
+    Raises:
+        StoreUnavailableError: The user has no right to create it.
     """
     await connection.fetchval(_LOCK, lock_id(schema, "create"))
     version = await find_version(connection, schema, location)
@@ -134,8 +139,30 @@ async def create_or_upgrade(
     if version is not None:
         await upgrade(connection, name)
     else:
-        if not (await connection.fetchrow(_FIND, schema))["has_schema"]:
-            await connection.execute(_CREATE_SCHEMA.format(schema=name))
-        await connection.execute(CREATE.format(schema=name))
+        await _create(connection, schema, location)
     await connection.execute(_SET_VERSION.format(schema=name, version=SCHEMA_VERSION))
     return version
+
+
+async def _create(connection: asyncpg.Connection, schema: str, location: str) -> None:
+    """Create the schema, unless it is there, and the tables.
+
+    Raises:
+        StoreUnavailableError: The user has no right to do so.
+    """
+    name = quote_identifier(schema)
+    if (await connection.fetchrow(_FIND, schema))["has_schema"]:
+        grant = await connection.fetchval(_GRANT_ON_SCHEMA, schema)
+        statements = CREATE.format(schema=name)
+    else:
+        grant = await connection.fetchval(_GRANT_ON_DATABASE)
+        statements = f"{_CREATE_SCHEMA};{CREATE}".format(schema=name)
+    try:
+        await connection.execute(statements)
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise StoreUnavailableError(
+            location,
+            f"{exc.args[0]} ({type(exc).__name__})",
+            f"Let its owner execute {grant}; or let the owner open the store once, and"
+            " grant the rights on its tables",
+        ) from exc

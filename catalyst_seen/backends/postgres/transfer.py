@@ -56,6 +56,8 @@ async def read(
     """Read the rows of keys, in order; ``None`` where there is none that lives."""
     names = await _ids(connection, tables, stored.IDS, {name for name, _ in ids})
     found: list[Row | None] = [None] * len(ids)
+    if not names:
+        return found
     records = await connection.fetch(
         tables.render(stored.READ),
         [names.get(name) for name, _ in ids],

@@ -19,6 +19,7 @@ from ..._config import SeenStoreConfig
 from ..._errors import StoreClosedError
 from .._retry import RetryingChannel, ServerClock
 from .._settings import REDIS, check_effective
+from .._unfinished import MARK, check_finished
 from ..base import BackendCounters, PageResult
 from ..operations import ForEach, Get, Mark
 from . import each
@@ -115,6 +116,7 @@ class RedisBackend:
         self._closing: asyncio.Task[None] | None = None
         self._channel: RetryingChannel | None = None
         self._engine = ""
+        self._opens_unfinished = False
 
     @property
     def location(self) -> str:
@@ -181,11 +183,14 @@ class RedisBackend:
     async def _check_servers(self, session: Session) -> bool:
         """Check the servers; return whether the names have the present layout.
 
-        Nothing is retried: a server that does not answer is reported at once.
+        A prefix to which a move has not ended is refused. Nothing is retried: a server
+        that does not answer is reported at once.
         """
         topology = session.topology
         # The batch loads the script and reads the server's clock.
-        batch = session.batch([Get("", "layout")], [self._codec.layout], 0)
+        reads = [Get("", "layout"), Get(*MARK)]
+        names = [self._codec.layout, self._codec.encode(*MARK)]
+        batch = session.batch(reads, names, 0)
         with translated_errors(self._location):
             for primary in await topology.primaries():
                 self._engine = await check_server(
@@ -193,7 +198,9 @@ class RedisBackend:
                 )
             await batch.send()
         batch.result()
-        (marker,) = batch.replies
+        marker, move = batch.replies
+        if move is not None and not self._opens_unfinished:
+            check_finished(move.row, self._location)
         return marker is not None and is_adopted(marker, self._location)
 
     async def aclose(self) -> None:
@@ -302,6 +309,9 @@ class RedisBackend:
         return await self._opened().listings.waiting(
             namespace, after=after, limit=limit
         )
+
+    def open_unfinished(self) -> None:
+        self._opens_unfinished = True
 
     async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
         """Return a page of rows; see ``records`` for a key that moves meanwhile."""

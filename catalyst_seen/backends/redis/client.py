@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import RedisClusterException, RedisError
 
-from .._urls import bad_url, check_address
+from .._urls import bad_url, check_address, check_no_name
 from .cluster import Cluster, Standalone
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def connect(url: str, timeout: float) -> Client:
     Raises:
         ConfigurationError: redis-py refuses the URL.
     """
+    check_no_name(url)
     check_address(url)
     scheme, _, rest = url.partition("://")
     server, _, transport = scheme.lower().partition("+")

@@ -235,6 +235,9 @@ class SqliteBackend:
     async def backup(self, path: str) -> None:
         await self._connections.read(Database.backup, path)
 
+    def open_unfinished(self) -> None:
+        self._shared.opens_unfinished = True
+
     async def read_rows(self, *, limit: int, cursor: Cursor | None) -> StoredPage:
         return await self._connections.read(
             Database.query, transfer.read_page, self.now, limit, cursor

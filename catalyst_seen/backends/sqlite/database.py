@@ -13,8 +13,19 @@ from threading import Event
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ..._errors import OutcomeUnknownError, StoreUnavailableError
+from .._unfinished import MARK, check_finished
 from ..base import PageResult
-from . import batch, driver, health, inspection, listings, namespaces, records, wal
+from . import (
+    batch,
+    driver,
+    health,
+    inspection,
+    listings,
+    namespaces,
+    records,
+    transfer,
+    wal,
+)
 from .backup import Backup
 from .errors import FATAL_CODES, primary_code, translated
 from .files import check_room
@@ -89,7 +100,7 @@ class Database:
         Raises:
             ConfigurationError: SQLite is too old.
             SchemaError: The file is not a store; it is untouched.
-            StoreUnavailableError: Cannot connect.
+            StoreUnavailableError: Cannot connect, or a move to it has not ended.
         """
         if self._reads_until is not None:
             self.shared.file.check()
@@ -100,6 +111,8 @@ class Database:
             precheck_file(self.location, self.shared.config)
         self._connect(sqlite_timeout=self.shared.config.timeout_seconds)
         self.shared.file.register(id(self))
+        if not self.shared.opens_unfinished:
+            self._check_finished()
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
@@ -320,6 +333,16 @@ class Database:
             except BaseException:
                 self.close()
                 raise
+
+    def _check_finished(self) -> None:
+        """Refuse a file to which a move has not ended."""
+        try:
+            # A mark never expires, so that no time is asked for.
+            (row,) = self.query(transfer.read, lambda: 0.0, [MARK])
+            check_finished(row, self.location)
+        except BaseException:
+            self.close()
+            raise
 
     def _open_connection(self) -> driver.Connection:
         if self._db is None:

@@ -23,6 +23,7 @@ class SharedState:
         ttl: Time to live of the rows of an old store's file, counted from their ``ts``.
         file: Identity of the file.
         wal: Its write-ahead log.
+        opens_unfinished: Is the file opened although a move to it has not ended?
     """
 
     def __init__(self, path: str, config: SeenStoreConfig, ttl: float | None) -> None:
@@ -33,6 +34,7 @@ class SharedState:
         self.wal: WriteAheadLog = WriteAheadLog(
             self.file, is_used=config.wal_mode and self.is_file
         )
+        self.opens_unfinished: bool = False
         self._latest = 0.0
         # Readers have threads of their own, and a signal handler may call a store.
         self._clock_lock = threading.RLock()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from catalyst_seen.transfer import Difference, Transfer, count
+from catalyst_seen.transfer import Difference, Transfer, check_can_be_made, count
 
 from .._asking import enter_pressed, is_a_person_there
 from .._codes import Code, Failure
 from .._output import Rows, counted, progress
 from .._records.lookup import has_keys
 from .._settings import talk
-from .._stores import NoStoreError, address_of, opened
+from .._stores import NoStoreError, address_of, configuration, opened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +32,9 @@ class Move:
     ) -> None:
         self._settings = settings
         self._source = source
-        self._transfer = Transfer(source, target, self._advance, address_of)
+        self._transfer = Transfer(
+            source, target, self._advance, address_of, self._tell_wait
+        )
         self._show: Callable[[int], None] = lambda _: None
         self._rows = 0
         self._passes = 0
@@ -44,17 +47,11 @@ class Move:
             few: A pass that changes no more rows than this is followed by the last.
             is_stopped: Are the programs that use the source stopped already?
         """
-        async with self._transfer.under_way() as is_continued:
-            if is_continued:
-                self._settings.say("an earlier move goes on")
-            if is_stopped:
-                await self._check_alone()
-            else:
-                await self._copy_until(few)
-                await self._wait_for_stop()
-            done = await self._step(
-                "the rest, and a comparison", self._transfer.complete
-            )
+        try:
+            done = await self._run(few, is_stopped=is_stopped)
+        except asyncio.CancelledError:
+            self._settings.say("ended: repeat the command to go on with the move")
+            raise
         if done.changed:
             raise Failure(
                 f"{counted(done.changed, 'row')} changed during the comparison: a"
@@ -63,6 +60,25 @@ class Move:
                 Code.NO,
             )
         return done.source
+
+    async def _run(self, few: int, *, is_stopped: bool) -> Pass:
+        async with self._transfer.under_way() as is_continued:
+            if is_continued:
+                self._settings.say("an earlier move goes on")
+            if is_stopped:
+                await self._check_alone()
+            else:
+                await self._copy_until(few)
+                await self._wait_for_stop()
+            return await self._step(
+                "the rest, and a comparison", self._transfer.complete
+            )
+
+    def _tell_wait(self) -> None:
+        self._settings.say(
+            "another process moves the same, or was killed at it: waiting for up to 11"
+            " seconds, until its lease ends"
+        )
 
     async def _copy_until(self, few: int) -> None:
         """Make passes while each leaves much less to do than the one before."""
@@ -87,6 +103,9 @@ class Move:
         self._settings.say(
             f"{name}: {keys}, {changes} in {seconds:.1f} s ({speed:,.0f} rows/s)"
         )
+        if done.extra:
+            extra = counted(done.extra, "key")
+            self._settings.say(f"{name}: removed {extra} that only the target had")
         return done
 
     def _advance(self, rows: int) -> None:
@@ -126,17 +145,22 @@ async def verify(
     settings: Settings, source: AsyncSeenStore, target: AsyncSeenStore
 ) -> bool:
     """Write every difference of two stores; true if there is none."""
+    kinds = dict.fromkeys(("missing", "extra", "changed"), 0)
     with (
         progress(settings, "compared") as advance,
         Rows(settings, {"namespace": "text", "key": "text", "what": "text"}) as rows,
     ):
 
         def report(found: Difference) -> None:
+            kinds[found.what if found.what in kinds else "changed"] += 1
             rows.add(**found._asdict())
 
         done = await Transfer(source, target, advance, address_of).compare(report)
     keys, sources = done.source.keys, done.source.sources
-    how = counted(done.changed, "difference") if done.changed else "equal"
+    how = "equal"
+    if done.changed:
+        parts = ", ".join(f"{kind} {number:,}" for kind, number in kinds.items())
+        how = f"{counted(done.changed, 'difference')} ({parts})"
     settings.say(f"{counted(keys, 'key')} and {counted(sources, 'source')}: {how}")
     return not done.changed
 
@@ -144,9 +168,10 @@ async def verify(
 async def rehearse(settings: Settings, source: AsyncSeenStore, to: str) -> Contents:
     """Count what would be moved, after a look at the target, if there is one."""
     try:
-        async with opened(settings, target=to) as target:
+        async with opened(settings, may_be_unfinished=True, target=to) as target:
             await Transfer(source, target, name=address_of).check()
     except NoStoreError as exc:
+        await check_can_be_made(configuration(to, create=True))
         settings.say(f"{exc.location} would be made")
     with progress(settings, "counted") as advance:
         return await count(source, advance)

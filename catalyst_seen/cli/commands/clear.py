@@ -47,7 +47,7 @@ async def command(
     """
     if (namespace is None) is not has_all:
         raise click.UsageError("name what to clear: -n NAME (-n '' too), or --all")
-    async with opened(settings) as store:
+    async with opened(settings, may_be_unfinished=has_all) as store:
         total, states = await count_states(store, namespace)
         source = None if namespace is None else await source_of(store, namespace)
         if not total and not source and namespace is not None:

@@ -69,18 +69,26 @@ async def command(
     FROM and TO are paths or URLs; TO is made, and must be empty. Programs may go on
     using FROM while passes copy what has changed; then they must be stopped for the
     last pass, which also compares every row. Claims, notes, and what is pending go with
-    it. FROM is only read, but if an earlier release has made it, opening it upgrades
-    it: such a file is refused without --stopped. Ended or killed at any moment, the
-    same command goes on. Exit code 1: not complete yet, or, with --verify, not equal.
+    it. Until the command says "moved, and equal", no program can open TO. FROM is only
+    read, but if an earlier release has made it, opening it upgrades it: such a file is
+    refused without --stopped. Ended or killed at any moment, the same command goes on.
+    Exit code 1: not complete yet, or, with --verify, not equal.
+
+    With --verify, "what" is "missing" for a key that only FROM has, "extra" for one
+    that only TO has; or it names the fields that differ, with commas between them. A
+    row without a key is the state of the source of that namespace. Verify before the
+    first program uses TO: what it marks there is a difference.
     """
     _check(settings, source, target)
     await check_upgrade(settings, source, is_stopped=stopped, dry_run=dry_run)
-    async with opened(settings, target=source) as origin:
+    async with opened(settings, may_be_unfinished=True, target=source) as origin:
         await check_not_empty(origin)
         if dry_run:
             write_contents(settings, await rehearse(settings, origin, target))
             return
-        async with opened(settings, create=not verifies, target=target) as other:
+        async with opened(
+            settings, create=not verifies, may_be_unfinished=True, target=target
+        ) as other:
             if verifies:
                 is_equal = await verify(settings, origin, other)
                 settings.code = Code.DONE if is_equal else Code.NO

@@ -30,6 +30,7 @@ from catalyst_seen import (
 from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends.postgres import PostgresBackend, schema
 from catalyst_seen.backends.postgres.schema import create_or_upgrade, lock_id
+from catalyst_seen.transfer import check_can_be_made
 
 from ...faults.harness.report import Fault
 from ...support.postgres_stores import (
@@ -166,10 +167,40 @@ class TestOpening:
                 assert not await store.check_and_mark("k")
                 assert await store.check_and_mark("another")
                 await store.purge_expired()
-            config = place.config(url=config.url, schema="not_mine")
-            with pytest.raises(StoreUnavailableError, match="Grant"):
-                await AsyncSeenStore(config).open()
             await other.execute("DROP OWNED BY poller; DROP ROLE poller")
+
+    @pytest.mark.parametrize("has_schema", [False, True])
+    async def test_missing_right_is_named(
+        self, place: Target, has_schema: bool
+    ) -> None:
+        """A role that may not create the store is told what to grant; that helps.
+
+        A rehearsal tells the same, and creates nothing.
+        """
+        schema, url = f'"{place.settings.schema}"', str(place.settings.url)
+        async with connected(url) as other:
+            await other.execute("DROP ROLE IF EXISTS maker; CREATE ROLE maker LOGIN")
+            grant = "GRANT CREATE ON DATABASE postgres TO maker"
+            if has_schema:
+                await other.execute(f"CREATE SCHEMA {schema}")
+                grant = f"GRANT USAGE, CREATE ON SCHEMA {schema} TO maker"
+            config = place.config(url=url.replace("//postgres@", "//maker@"))
+            try:
+                for attempt in (
+                    check_can_be_made(config),
+                    AsyncSeenStore(config).open(),
+                ):
+                    with pytest.raises(StoreUnavailableError) as caught:
+                        await attempt
+                    assert f"execute {grant};" in caught.value.advice
+                await other.execute(grant)
+                await check_can_be_made(config)
+                with pytest.raises(StoreUnavailableError, match="no schema"):
+                    await AsyncSeenStore(config, create=False).open()
+                async with AsyncSeenStore(config) as store:
+                    assert await store.check_and_mark("k")
+            finally:
+                await other.execute("DROP OWNED BY maker CASCADE; DROP ROLE maker")
 
     async def test_unreachable_server_fails_at_once(self) -> None:
         """An open fails at once if no server listens; the password is not shown."""
