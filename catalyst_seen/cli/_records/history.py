@@ -1,0 +1,39 @@
+"""What happened to a key of a source, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._notes import is_skipped
+from .._output import counted, local
+
+if TYPE_CHECKING:
+    from catalyst_seen import Record, Source
+
+    from .answers import Answer
+
+_SAME = 0.001  # seconds: one transaction, as databases round instants
+
+
+def history_of(record: Record, source: Source, answer: Answer) -> str:
+    """Return what happened to a key of a source.
+
+    A key that no claim has handled was marked as part of the baseline, or as the
+    replacement of an entry under another key; or by another verb, which leaves the same
+    record.
+    """
+    if record.state != "seen":
+        return answer.because
+    when = local(record.last_seen)
+    if is_skipped(record.note):
+        return f"left out on {when}: it did not match --include or --exclude of watch"
+    if record.attempt:
+        attempts = counted(record.attempt, "attempt")
+        return f"delivered, and confirmed, on {when}, after {attempts}"
+    since, first = source.baseline_at, record.first_seen
+    if since is not None and abs(first - since) <= _SAME:
+        return f"marked as the baseline on {local(first)}, without being handled"
+    return (
+        f"marked on {when} without an attempt: as an entry that was known under another"
+        " key, or by mark, import or check_and_mark"
+    )
