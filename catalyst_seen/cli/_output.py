@@ -118,7 +118,6 @@ def _print_table(
             justify="right" if kind in {"number", "count", "duration"} else "left",
             overflow="fold",
             no_wrap=kind == "instant",
-            min_width=len(name),
         )
     for row in rows:
         table.add_row(*map(Text, row))

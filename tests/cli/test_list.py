@@ -103,6 +103,7 @@ def test_no_word_is_broken(on_file: Tool, width: int) -> None:
     assert {"namespace", "claimed", "released", "pending", "(default)"} <= words
     headings = [line for line in lines if "namespace " in line and "released" in line]
     assert len(headings) == (width >= 80)
+    assert all(("claimed  released" in line) == (width > 80) for line in headings)
 
 
 def test_terminal(on_file: Tool) -> None:

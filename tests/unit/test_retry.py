@@ -101,7 +101,7 @@ class TestRetryingChannel:
 
         await cancel_request(channel, attempt)
         gate.set()
-        await channel.aclose()
+        await channel.request(Attempts().attempt("second"), is_change=True)
         gc.collect()
         await asyncio.sleep(0)
         assert not unheard
