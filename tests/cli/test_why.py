@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,7 @@ def test_what_happened(tool: Tool) -> None:
     with open_store(tool) as store:
         feed = store.namespace("news")
         feed.observe(["listed", "old"], key=str, aliases=lambda key: [f"of {key}"])
+        _let_time_pass(feed)
         feed.mark_seen("marked")
         feed.observe(
             ["listed", "new", "sent", "failed", "lost"],
@@ -158,6 +160,15 @@ def test_what_happened(tool: Tool) -> None:
     assert told["sent"].endswith(", after 1 attempt")
     assert told["failed"].endswith("failed: HTTP 400 Bad Request; resolve decides")
     assert "ended without an answer" in told["lost"]
+
+
+def _let_time_pass(feed: SeenStore) -> None:
+    """Return when the baseline is a thing of the past."""
+    source = feed.source()
+    assert source
+    assert source.baseline_at
+    while time.time() <= source.baseline_at:
+        time.sleep(0.001)
 
 
 def test_how_long_it_is_kept(on_file: Tool) -> None:

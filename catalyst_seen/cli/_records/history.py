@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from .answers import Answer
 
-_SAME = 0.001  # seconds: one transaction, as databases round instants
-
 
 def history_of(record: Record, source: Source, answer: Answer) -> str:
     """Return what happened to a key of a source.
@@ -30,9 +28,9 @@ def history_of(record: Record, source: Source, answer: Answer) -> str:
     if record.attempt:
         attempts = counted(record.attempt, "attempt")
         return f"delivered, and confirmed, on {when}, after {attempts}"
-    since, first = source.baseline_at, record.first_seen
-    if since is not None and abs(first - since) <= _SAME:
-        return f"marked as the baseline on {local(first)}, without being handled"
+    if record.first_seen == source.baseline_at:  # of one transaction, which has a time
+        when = local(record.first_seen)
+        return f"marked as the baseline on {when}, without being handled"
     return (
         f"marked on {when} without an attempt: as an entry that was known under another"
         " key, or by mark, import or check_and_mark"
