@@ -165,7 +165,7 @@ def test_only_what_matches(on_file: Tool, site: Site) -> None:
         for title, key in keys.items()
     }
     assert {title: told[title].partition(" on ")[0] for title in told} == {
-        "STORM warning": "delivered, and confirmed,",
+        "STORM warning": "delivered",
         "Sun": "left out",
         "Rain": "left out",
     }

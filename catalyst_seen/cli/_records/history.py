@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def history_of(record: Record, source: Source, answer: Answer) -> str:
     """Return what happened to a key of a source.
 
-    A key that no claim has handled was marked as part of the baseline, or as the
-    replacement of an entry under another key; or by another verb, which leaves the same
-    record.
+    A key that was never claimed was marked as part of the baseline, or as the
+    replacement of an entry under another key. Other verbs leave the same records as a
+    delivery and as a replacement, so that they are named beside these.
     """
     if record.state != "seen":
         return answer.because
@@ -27,7 +27,10 @@ def history_of(record: Record, source: Source, answer: Answer) -> str:
         return f"left out on {when}: it did not match --include or --exclude of watch"
     if record.attempt:
         attempts = counted(record.attempt, "attempt")
-        return f"delivered, and confirmed, on {when}, after {attempts}"
+        return (
+            f"delivered on {when}, after {attempts}; or marked then by resolve, mark or"
+            " on_abandoned='drop'"
+        )
     if record.first_seen == source.baseline_at:  # of one transaction, which has a time
         when = local(record.first_seen)
         return f"marked as the baseline on {when}, without being handled"
