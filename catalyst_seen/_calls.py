@@ -88,5 +88,6 @@ def _unknown(function: str, argument: str, known: Sequence[str]) -> str:
     )
     advice = f": did you mean {meant}=?" if meant else ""
     if argument in _SETTINGS:
-        advice += f" It is a setting of SeenStoreConfig({argument}=...)"
+        begin = " It" if advice else ": it"
+        advice += f"{begin} is a setting of SeenStoreConfig({argument}=...)"
     return f"{function} has no argument {argument}={advice}; it has {', '.join(known)}"

@@ -126,6 +126,8 @@ class StoreMetrics:
         batch_seconds: How long the database took for a batch, failed ones included.
         wait_seconds: How long the first call of a batch waited until it was sent.
         retries: Number of requests to a server that were sent again.
+        failing: Why the last attempt of a request to a server failed, which may be sent
+            again now; ``None`` if it was answered.
         leases_lost: Number of claims whose owner learned that another one may have the
             key.
         purge_runs: As in ``StoreStats``.
@@ -153,6 +155,7 @@ class StoreMetrics:
     batch_seconds: Histogram
     wait_seconds: Histogram
     retries: int
+    failing: str | None
     leases_lost: int
     purge_runs: int
     purge_rows: int

@@ -45,13 +45,14 @@ async def restore(
 
     The backup is copied into the directory of the store, and the copy is checked, row
     by row; one of an earlier release is upgraded there. Then the copy replaces the file
-    at once; the file that was there stays beside it, with all that its log had. After a
-    failure, and if the process is killed, either the old file is there or the new one.
+    at once, in a directory that is made if it is missing; the file that was there stays
+    beside it, with all that its log had. After a failure, and if the process is killed,
+    either the old file is there or the new one.
 
     Args:
         backup: The file that ``AsyncSeenStore.backup`` has made; it is only read.
         config: The settings of the store, of which the path counts.
-        dry_run: Only check.
+        dry_run: Only check; programs may have the store open.
 
     Raises:
         ConfigurationError: There is no such file, or it is a store in use; or the
@@ -63,8 +64,9 @@ async def restore(
     """
     path = _path(config)
     made = Replacement(path, expanded(backup), config.sqlite)
-    await asyncio.to_thread(made.check_unused)
-    with made.copied():
+    check = made.check_ours if dry_run else made.check_unused
+    await asyncio.to_thread(check)
+    with made.copied(makes_directory=not dry_run):
         keys, size = await _check(made, str(backup), config)
         kept = None if dry_run else await asyncio.to_thread(made.replace)
     return Restored(str(made.path), kept, keys, size)

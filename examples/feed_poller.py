@@ -33,7 +33,7 @@ async def run(options: argparse.Namespace) -> int:
             failed += poll.error is not None
             if poll.notice:
                 print(f"{poll.feed.shown}: {poll.notice}", file=sys.stderr)
-            elif poll.seen and poll.seen.baseline:
+            elif poll.seen is not None and poll.seen.baseline:
                 marked = f"{poll.seen.baseline} entries are marked, not printed"
                 print(f"{poll.feed.shown}: {marked}", file=sys.stderr)
             async for claim in poll.store.pending(lease=10):

@@ -41,6 +41,7 @@ def snapshot(
         batch_seconds=counters.batch_seconds.snapshot(),
         wait_seconds=counters.wait_seconds.snapshot(),
         retries=of_backend.retries,
+        failing=of_backend.failing,
         leases_lost=counters.leases_lost,
         purge_runs=maintenance.runs,
         purge_rows=maintenance.rows,

@@ -75,11 +75,13 @@ class RetryingChannel:
     Attributes:
         location: The address of the server.
         retries: Number of requests that were sent again.
+        failing: Why the last attempt failed; ``None`` if it was answered.
     """
 
     def __init__(self, location: str, timeout: float) -> None:
         self.location: str = location
         self.retries: int = 0
+        self.failing: str | None = None
         self._timeout = timeout
         self._lock = asyncio.Lock()
         self._running: asyncio.Task[object] | None = None
@@ -108,7 +110,7 @@ class RetryingChannel:
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         await self._lock.acquire()
         task = asyncio.create_task(self._retry(attempt, deadline, is_change=is_change))
-        task.add_done_callback(lambda _: self._lock.release())
+        task.add_done_callback(self._end)
         self._running = task
         try:
             return await asyncio.shield(task)
@@ -116,6 +118,15 @@ class RetryingChannel:
             if task.cancelled() and self._is_closed:
                 self._check_open()
             raise
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        """Let the next request begin; the caller of this one may have been cancelled.
+
+        Then nobody else asks for its error, which asyncio would log.
+        """
+        self._lock.release()
+        if not task.cancelled():
+            task.exception()
 
     async def _retry(
         self,
@@ -129,8 +140,9 @@ class RetryingChannel:
         while True:
             left = max(deadline - time.monotonic(), _LEAST_TIMEOUT)
             try:
-                return await attempt(Attempt(maybe_applied, left))
+                answer = await attempt(Attempt(maybe_applied, left))
             except TransientError as failure:
+                self.failing = _cause(failure)
                 maybe_applied = maybe_applied or (failure.maybe_applied and is_change)
                 if time.monotonic() + backoff > deadline:
                     error = self._exhausted(failure, maybe_applied=maybe_applied)
@@ -139,14 +151,16 @@ class RetryingChannel:
                 if maybe_applied:
                     raise as_outcome_unknown(refusal) from refusal
                 raise
+            else:
+                self.failing = None
+                return answer
             self.retries += 1
             jitter = random.uniform(0.5, 1)  # noqa: S311 - no secret
             await pause(backoff * jitter)
             backoff = min(2 * backoff, _LAST_BACKOFF)
 
     def _exhausted(self, failure: TransientError, *, maybe_applied: bool) -> SeenError:
-        cause = str(failure.cause) or type(failure.cause).__name__
-        cause += f" (tried for {self._timeout:g} seconds)"
+        cause = f"{_cause(failure)} (tried for {self._timeout:g} seconds)"
         error = StoreUnavailableError(self.location, cause, failure.advice)
         return as_outcome_unknown(error) if maybe_applied else error
 
@@ -166,6 +180,10 @@ class RetryingChannel:
         if self._running and not self._running.done():
             with suppress(RuntimeError):  # its loop has ended
                 self._running.get_loop().call_soon_threadsafe(self._running.cancel)
+
+
+def _cause(failure: TransientError) -> str:
+    return str(failure.cause) or type(failure.cause).__name__
 
 
 def as_outcome_unknown(refusal: StoreUnavailableError) -> OutcomeUnknownError:

@@ -493,12 +493,15 @@ class BackendCounters(NamedTuple):
         checkpoints: Number of checkpoints of a write-ahead log that succeeded.
         checkpoint_failures: Number of those that failed.
         wal_bytes: Size of that log after the last write.
+        failing: Why the last attempt of a request failed, which may be sent again;
+            ``None`` if it was answered.
     """
 
     retries: int = 0
     checkpoints: int = 0
     checkpoint_failures: int = 0
     wal_bytes: int = 0
+    failing: str | None = None
 
 
 @runtime_checkable

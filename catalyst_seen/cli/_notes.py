@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_LONGEST = 120
+_LONGEST, _LONGEST_TITLE, _LONGEST_LINK = 120, 1_000, 2_048
+_SKIPPED = "skipped"
 _IS_ENTRY = {"recipe", "title", "link", "summary", "published", "feed"}
 """What ``Entry.to_json`` writes; an entry has at least one of them."""
 
@@ -19,6 +20,18 @@ def entry_of(note: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return known if isinstance(known, dict) and _IS_ENTRY & known.keys() else None
+
+
+def skipped(title: str, link: str) -> str:
+    """Return the note of an entry that --include or --exclude has left out."""
+    note = {"title": title[:_LONGEST_TITLE], "link": link[:_LONGEST_LINK]}
+    return json.dumps({**note, _SKIPPED: True}, ensure_ascii=False)
+
+
+def is_skipped(note: str | None) -> bool:
+    """Is it the note of such an entry?"""
+    entry = entry_of(note) if note else None
+    return entry is not None and entry.get(_SKIPPED) is True
 
 
 def shortened(note: str) -> str:

@@ -27,6 +27,7 @@ shown in short."""
 
 to_json = json.JSONEncoder(ensure_ascii=False).encode  # dumps makes one a call
 _PAGE = 1_000  # rows of one table on a terminal
+_GAPS = 2, 1  # blanks between two columns; fewer where the terminal is narrow
 _READABLE = 19
 """Characters of a text that a column has at least, as many as an instant. On a narrower
 terminal each row is a block of lines."""
@@ -85,29 +86,32 @@ class Rows:
         rows = [list(compress(row, filled)) for row in self._rows]
         self._rows.clear()
         console = console_of(sys.stdout)
-        if console.width >= _least_width(columns, rows):
-            _print_table(console, columns, rows)
-            return
+        for gap in _GAPS:
+            if console.width >= _least_width(columns, rows, gap):
+                _print_table(console, columns, rows, gap)
+                return
         for row in rows:
             write_block(dict(zip(columns, row, strict=True)))
             console.print()
 
 
-def _least_width(columns: Iterable[str], rows: list[list[str]]) -> int:
+def _least_width(columns: Iterable[str], rows: list[list[str]], gap: int) -> int:
     """Return the width of a table whose texts are still readable."""
-    return sum(
-        max(len(name), min(max(len(row[n]) for row in rows), _READABLE)) + 1
+    widths = [
+        max(len(name), min(max(len(row[n]) for row in rows), _READABLE))
         for n, name in enumerate(columns)
-    )
+    ]
+    return sum(widths) + gap * (len(widths) - 1)
 
 
 def _print_table(
-    console: Console, columns: Mapping[str, Kind], rows: list[list[str]]
+    console: Console, columns: Mapping[str, Kind], rows: list[list[str]], gap: int
 ) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    padding = (0, gap, 0, 0)
+    table = Table(box=None, pad_edge=False, padding=padding, header_style="bold")
     for name, kind in columns.items():
         table.add_column(
             name,

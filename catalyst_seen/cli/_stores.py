@@ -15,6 +15,7 @@ from catalyst_seen import (
     StoreUnavailableError,
 )
 from catalyst_seen.backends.memory import MemoryBackend
+from catalyst_seen.backends.sqlite.driver import without_wal_reset_bug
 
 from .._targets import REDIS_SCHEMES, address_settings, is_url, split_url
 from ._codes import Code, Failure
@@ -81,6 +82,28 @@ def configuration(target: str | None, *, create: bool) -> SeenStoreConfig:
     return config if scheme in REDIS_SCHEMES else replace(config, create=create)
 
 
+def of_command(target: str | None, *, create: bool) -> SeenStoreConfig:
+    """Return the configuration with which a command opens a store.
+
+    A command opens files beside programs that run. Where the SQLite of Python has the
+    WAL-reset bug, and pysqlite3 is installed without it, a command uses that. It is for
+    a process of its own: one that has a file open by one library must not open it by
+    another.
+
+    Args:
+        target: As in ``configuration``.
+        create: As in ``configuration``.
+
+    Raises:
+        ConfigurationError: It names no store.
+    """
+    config = configuration(target, create=create)
+    scheme, mark, _ = (config.url or "").partition("://")
+    if mark and scheme.lower() != "sqlite":
+        return config
+    return replace(config, sqlite=without_wal_reset_bug())
+
+
 def is_missing(exc: StoreUnavailableError) -> bool:
     """Does an open say that there is no store, and none was to be made?"""
     return "create=False" in exc.cause
@@ -137,7 +160,7 @@ async def opened(
     Raises:
         NoStoreError: There is none, and none is made.
     """
-    config = configuration(target or settings.store, create=create)
+    config = of_command(target or settings.store, create=create)
     if not purges:
         options["purge_interval"] = None
     store = AsyncSeenStore(config, on_error="raise", **options)

@@ -14,7 +14,10 @@ from .._validation import seconds
 from ._stores import check_store
 
 if TYPE_CHECKING:
-    from .. import Duration, SeenStore
+    from .. import Duration, SeenStore, StoreMetrics
+
+_LOCKING = {"sqlite", "postgres"}
+"""The backends whose calls wait for the locks of other programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,21 @@ async def health(
             else:
                 await to_thread.run_sync(store.probe, abandon_on_cancel=True)
     except TimeoutError:
-        reason = (
-            f"{store.location}: no answer within {bound:g} seconds: find out what"
-            " blocks the database, such as another program's lock"
-        )
+        reason = f"{store.location}: {_silence(store.metrics(), bound)}"
     except SeenError as exc:
         reason = str(exc)
     took = perf_counter() - started
     return Health(store.location, took, reason, store.metrics().alarms)
+
+
+def _silence(metrics: StoreMetrics, bound: float) -> str:
+    """Return why there may be no answer in time, and what to do."""
+    silence = f"no answer within {bound:g} seconds"
+    if metrics.failing is not None:
+        return f"{silence}: {metrics.failing}. Is the server running?"
+    if metrics.backend in _LOCKING:
+        return (
+            f"{silence}: find out what blocks the database, such as another program's"
+            " lock"
+        )
+    return f"{silence}: find out what blocks the database, such as a slow command"

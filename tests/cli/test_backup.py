@@ -116,11 +116,29 @@ def test_restore_elsewhere(backed_up: Tool) -> None:
     assert len(kept(backed_up)) == 1
 
 
+def test_restore_into_a_new_directory(backed_up: Tool) -> None:
+    """The directory is made, as a store makes it; a rehearsal makes none."""
+    words = ["restore", "copy.db", "--to", "new/sub/seen.db"]
+    before = {*backed_up.folder.iterdir()}
+    rehearsal = backed_up.run(*words, "--dry-run")
+    assert (rehearsal.code, rehearsal.rows[0]["keys"]) == (0, 1)
+    assert {*backed_up.folder.iterdir()} == before
+    assert backed_up.run(*words).code == 0
+    assert keys(backed_up.folder / "new/sub/seen.db") == {"early"}
+    (backed_up.folder / "file").touch()
+    done = backed_up.run("restore", "copy.db", "--to", "file/seen.db")
+    assert (done.code, len(done.err.splitlines())) == (3, 1)
+
+
 def test_open_store(backed_up: Tool) -> None:
     """While a process has the store open, nothing is replaced."""
     with open_store(backed_up) as store:
         done = backed_up.run("restore", "copy.db")
         assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
+        assert store.is_seen("late")
+        rehearsal = backed_up.run("restore", "--dry-run", "copy.db")
+        assert (rehearsal.code, rehearsal.rows[0]["keys"]) == (0, 1)
+        assert "the backup is whole; nothing was replaced" in rehearsal.err
         assert store.is_seen("late")
     assert not kept(backed_up)
     assert backed_up.run("restore", "copy.db").code == 0
@@ -172,9 +190,10 @@ def test_foreign_store(backed_up: Tool) -> None:
         db.execute("CREATE TABLE mine (a)")
     db.close()
     before = other.read_bytes()
-    done = backed_up.run("restore", "copy.db", "--to", str(other))
-    assert (done.code, len(done.err.splitlines())) == (3, 1)
-    assert other.read_bytes() == before
+    for more in ([], ["--dry-run"]):
+        done = backed_up.run("restore", "copy.db", "--to", str(other), *more)
+        assert (done.code, len(done.err.splitlines())) == (3, 1)
+        assert other.read_bytes() == before
 
 
 def test_usage(backed_up: Tool) -> None:

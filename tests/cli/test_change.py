@@ -69,6 +69,24 @@ def test_mark(tool: Tool) -> None:
         assert state_of(store.namespace("news"), "claimed") == "seen"
 
 
+def test_mark_in_the_wrong_namespace(tool: Tool) -> None:
+    """A new key of the default namespace that another one has is said, and marked."""
+    with open_store(tool) as store:
+        fill(store, "news")
+        store.mark_seen("seen")
+    near = (
+        "catalyst-seen: near: 'failed' in the namespace 'news' (another namespace) is"
+        " released, and is not changed: -n names it\n"
+    )
+    rehearsal = tool.run("mark", "failed", "--dry-run")
+    assert rehearsal.err.endswith(f"1 would be marked\n{near}")
+    done = tool.run("mark", "failed", "seen", "else")
+    assert done.err == f"catalyst-seen: 3 marked, 1 was seen already\n{near}"
+    for words in (["failed"], ["-n", "", "held"], ["-n", "news", "held"]):
+        assert "near" not in tool.run("mark", *words).err
+    assert tool.run("mark", *STATES).err.count("near: ") == 5
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -128,6 +146,21 @@ def test_forget(tool: Tool) -> None:
     with open_store(tool) as store:
         left = {record.key for record in records_of(store)}
     assert left == {"a1", *STATES} - {"seen", "claimed"}
+
+
+def test_forget_what_is_not_listed(tool: Tool) -> None:
+    """Where a key is of a source, it is said that only what it lists comes again."""
+    told = "an entry that its source does not list any more does not come again\n"
+    with open_store(tool) as store:
+        for name in ("news", "mail"):
+            store.namespace(name).observe(["a", "b"])
+        store.mark_seen("a")
+    rehearsal = tool.run("forget", "--all-namespaces", "a", "--dry-run")
+    assert rehearsal.err.count(told) == 1
+    done = tool.run("forget", "a")
+    assert done.err == "catalyst-seen: forgot 1 key (1 seen)\n"
+    done = tool.run("forget", "--all-namespaces", "*")
+    assert done.err == f"catalyst-seen: forgot 4 keys (4 seen)\ncatalyst-seen: {told}"
 
 
 def test_nothing_to_forget(tool: Tool) -> None:

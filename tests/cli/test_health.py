@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from pathlib import Path
+
+import pytest
+
+from catalyst_seen.backends.sqlite.driver import has_wal_reset_bug
 
 from ..support.servers import free_port
 from ..support.tool import Tool
@@ -21,10 +27,18 @@ def test_stats(tool: Tool) -> None:
     assert data["keys"] == expected.keys == seen + 1
     assert data["keys_by_namespace"] == {"": 1, "news": seen}
     assert data["abandoned_hold"] == 1
-    assert data["engine"] == expected.engine
+    assert data["engine"].split()[0] == expected.engine.split()[0]
+    assert data["namespaces"] == 2
     assert not {"operations", "batches", "purge_runs"} & data.keys()
     (data,) = tool.run("stats", "-n", "").rows
-    assert data["keys"] == 1
+    assert (data["keys"], data["namespaces"]) == (1, 1)
+    with open_store(tool) as store:
+        store.namespace("pending", first="all").observe(["a"])
+        store.namespace("empty").observe([])
+    listed = tool.run("namespaces").rows
+    assert len(listed) == tool.run("stats").rows[0]["namespaces"] == 4
+    (data,) = tool.run("stats", "-n", "pending").rows
+    assert (data["keys"], data["namespaces"]) == (0, 1)
 
 
 def test_stats_on_terminal(on_file: Tool) -> None:
@@ -51,8 +65,44 @@ def test_check(tool: Tool) -> None:
         assert done.err.count("problem: ") == len(problems)
         if "://" not in tool.store:  # servers decide for themselves what they check
             assert report["is_full"] == ("--full" in words)
+        own = report["of_connection"]
+        assert ("synchronous" in own) == ("synchronous" in report["settings"])
     with tool.terminal("check") as shown:
-        assert ("all is well" in shown.read()) == (not problems)
+        text = shown.read()
+    assert ("all is well" in text) == (not problems)
+    assert text.count("of this connection") == len(own)
+
+
+def test_problem_is_whole_in_a_pipe(on_file: Tool) -> None:
+    """The advice at the end of a long problem is cut on a terminal only."""
+    with open_store(on_file) as store:
+        done = on_file.run("check", env={"PYTHONPATH": _without_pysqlite3(on_file)})
+        if not has_wal_reset_bug(sqlite3.sqlite_version_info[:3]):
+            pytest.skip("Python's SQLite has no WAL-reset bug")
+        (problem,) = done.rows[0]["problems"]
+        assert store.location
+    assert done.code == 1
+    assert len(problem) > 300
+    assert done.err.endswith(f"problem: {problem}\n")
+
+
+def test_library_of_the_tool(on_file: Tool) -> None:
+    """Beside a program, the tool has no WAL-reset bug where pysqlite3 is installed."""
+    pysqlite3 = pytest.importorskip("pysqlite3")
+    with open_store(on_file) as store:
+        store.mark_seen("a")
+        done = on_file.run("check")
+        assert (done.code, done.rows[0]["is_shared"]) == (0, True)
+    if has_wal_reset_bug(sqlite3.sqlite_version_info[:3]):
+        assert done.rows[0]["engine"] == f"SQLite {pysqlite3.sqlite_version}"
+
+
+def _without_pysqlite3(tool: Tool) -> str:
+    """Return a path for Python on which pysqlite3 cannot be loaded."""
+    module = tool.folder / "modules" / "pysqlite3.py"
+    module.parent.mkdir()
+    module.write_text("raise ImportError('another system')")
+    return f"{module.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
 
 
 def test_damage(on_file: Tool) -> None:

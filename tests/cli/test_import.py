@@ -83,6 +83,20 @@ def test_forms(on_file: Tool, text: str, keys: list[str], options: list[str]) ->
     assert sorted(keys_of(on_file)) == keys
 
 
+def test_the_default_namespace_is_said(on_file: Tool) -> None:
+    """Keys without a namespace are where no feed looks, which is said."""
+    told = "; in the default namespace, which no feed reads (-n NAME)\n"
+    assert on_file.run("import", "-", given="a\n").err.endswith(f"already: 0{told}")
+    dry = on_file.run("import", "-", "--dry-run", given="b\n")
+    assert dry.err.endswith(f"would be marked: 1; seen already: 0{told}")
+    for namespace in ("news", ""):  # the default one was named
+        done = on_file.run("import", "-", "-n", namespace, given="c\n")
+        assert done.err.endswith("marked: 1; seen already: 0\n")
+    exported = on_file.run("export").out
+    done = on_file.run("import", "-", given=exported)
+    assert done.err.endswith("marked: 0; seen already: 3\n")
+
+
 def test_a_rerun_ends_the_same(tool: Tool) -> None:
     """Dates, notes and the namespace arrive; the same import again changes nothing."""
     path = tool.folder / "items.jsonl"
@@ -168,7 +182,7 @@ def test_what_is_over(on_file: Tool) -> None:
     done = on_file.run("import", "-", given=json.dumps({"old": old}))
     assert done.code == 1
     assert "1 of 1 are older than the store's TTL of 1w" in done.err
-    assert "--ttl 90d or --from-now" in done.err
+    assert "--ttl 90d or --from-now; if their source still lists them, they" in done.err
     assert not list(on_file.folder.iterdir())
     both = json.dumps({"old": old, "new": new})
     assert on_file.run("import", "-", given=both).code == 0

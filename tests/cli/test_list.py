@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
+
+import pytest
 
 from ..support.tool import PYTHON, Tool
 from .conftest import open_store
@@ -45,6 +48,18 @@ def test_waiting(tool: Tool) -> None:
         assert (done.code, done.out) == (0, "")
         assert done.err == f"catalyst-seen: nothing is {name}\n"
     with open_store(tool) as store:
+        store.claim("busy", lease=60)
+        store.claim("busy too", lease=3_600)
+        claimed = store.get("busy too")
+    assert claimed
+    assert claimed.until
+    assert tool.run("pending").err == (
+        "catalyst-seen: nothing is pending; 2 keys are claimed until"
+        f" {datetime.fromtimestamp(claimed.until, UTC):%Y-%m-%d %H:%M:%S}\n"
+    )
+    assert tool.run("held").err == "catalyst-seen: nothing is held\n"
+    with open_store(tool) as store:
+        store.forget_many(["busy", "busy too"])
         fill(store, "news")
         first = store.namespace("first", first="all")
         first.observe(["older"])
@@ -73,6 +88,22 @@ def test_namespaces(tool: Tool) -> None:
     assert {state: news[state] for state in counts} == counts
     assert news["has_source"]
     assert news["last_poll"].endswith("Z")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_no_word_is_broken(on_file: Tool, width: int) -> None:
+    """The headings of a table are whole, whatever the terminal is wide."""
+    with open_store(on_file) as store:
+        fill(store, "news")
+        store.mark_seen("a")
+    on_file.environment["NO_COLOR"] = "1"
+    with on_file.terminal("namespaces", size=(24, width)) as shown:
+        lines = shown.read().splitlines()
+    words = {word for line in lines for word in line.split()}
+    assert {"namespace", "claimed", "released", "pending", "(default)"} <= words
+    headings = [line for line in lines if "namespace " in line and "released" in line]
+    assert len(headings) == (width >= 80)
+    assert all(("claimed  released" in line) == (width > 80) for line in headings)
 
 
 def test_terminal(on_file: Tool) -> None:

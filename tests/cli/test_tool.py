@@ -75,6 +75,25 @@ def test_only_what_is_needed_is_imported(on_file: Tool) -> None:
     assert done.stdout == "0 []\n"
 
 
+@pytest.mark.parametrize("store", ["seen.db", "valkey://127.0.0.1:9"])
+def test_pysqlite3_is_imported_only_where_it_helps(on_file: Tool, store: str) -> None:
+    """A good SQLite of Python is enough, and a server needs none."""
+    script = (
+        "import sys, sqlite3;"
+        " sqlite3.sqlite_version_info = (3, 51, 3);"
+        " from catalyst_seen.cli import main; main(['--store', 'STORE', 'seen', 'a']);"
+        " print([name for name in sys.modules if name.startswith('pysqlite3')])"
+    )
+    if "://" in store:
+        script = script.replace("(3, 51, 3)", "(3, 40, 1)")
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace("STORE", store)],
+        capture_output=True, check=True, cwd=on_file.folder, text=True,
+        env={**on_file.variables(), "SEEN_DB_PATH": ""},
+    )  # fmt: skip
+    assert done.stdout == "[]\n"
+
+
 def test_without_click(on_file: Tool) -> None:
     """Without the extra, the tool says what to install."""
     script = (

@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+from catalyst_seen.cli._notes import shortened
+
 from ..support.feeds import ROOT, Site, numbered, rss
 from ..support.tool import SMALL_FILES, Tool
 from .conftest import open_store
@@ -154,6 +156,30 @@ def test_only_what_matches(on_file: Tool, site: Site) -> None:
     assert done.out == "STORM warning\n"
     assert "1 entry, 2 not matching\n" in done.err
     assert on_file.run(*words, url).out == ""
+    with open_store(on_file) as store:
+        keys = {
+            shortened(str(one.note)): one.key for one in store.records(namespace=url)
+        }
+    told = {
+        title: on_file.run("why", key).rows[0]["what_happened"]
+        for title, key in keys.items()
+    }
+    assert {title: told[title].partition(" on ")[0] for title in told} == {
+        "STORM warning": "delivered",
+        "Sun": "left out",
+        "Rain": "left out",
+    }
+
+
+def test_baseline_is_said(tool: Tool, site: Site) -> None:
+    """The first poll of a feed says how many entries it has marked; no later does."""
+    url = site.put("feed", numbered(range(7)))
+    done = tool.run(*ONCE, url)
+    assert done.err == (
+        f"catalyst-seen: {url}: baseline: 7 marked\n"
+        "catalyst-seen: 1 poll, 0 failed, 0 entries\n"
+    )
+    assert "baseline" not in tool.run(*ONCE, url).err
 
 
 def test_two_at_once(tool: Tool, site: Site) -> None:

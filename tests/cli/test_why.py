@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -121,10 +122,72 @@ def test_terminal(on_file: Tool, width: int) -> None:
     ]
     words = " ".join(text.split())
     assert "title A title link https://example.org/1" in words
-    assert "would answer NEW, because it was listed" in words
+    assert "what happened it was listed on" in words
+    assert "claim would answer NEW, as attempt 1" in words
+    assert "check_and_mark" not in words
     assert "\\x1b[2J\\u202e" in words
 
 
 def _observe(store: SeenStore, key: str, note: str) -> None:
     feed = store.namespace("news", first="all")
     feed.observe([key], key=str, note=lambda _: note)
+
+
+def test_what_happened(tool: Tool) -> None:
+    """Of a key of a source it is said how it became seen, or why it is not."""
+    with open_store(tool) as store:
+        feed = store.namespace("news")
+        feed.observe(["listed", "old"], key=str, aliases=lambda key: [f"of {key}"])
+        _let_time_pass(feed)
+        feed.mark_seen("marked")
+        feed.observe(
+            ["listed", "new", "sent", "failed", "lost"],
+            key=str,
+            aliases=lambda key: ["of old" if key == "new" else f"of {key}"],
+        )
+        feed.claim("sent").confirm()
+        feed.claim("failed").hold("HTTP 400 Bad Request")
+        feed.claim("lost").hold()
+    told = {
+        key: str(tool.run("why", "-n", "news", key).rows[0]["what_happened"])
+        for key in ("listed", "new", "marked", "sent", "failed", "lost")
+    }
+    assert told["listed"].startswith("marked as the baseline on 2")
+    assert told["listed"].endswith(", without being handled")
+    for key in ("new", "marked"):
+        assert " without an attempt: as an entry that was known under" in told[key]
+    assert told["sent"].startswith("delivered on 2")
+    assert ", after 1 attempt; or marked then by resolve, mark or" in told["sent"]
+    assert told["failed"].endswith("failed: HTTP 400 Bad Request; resolve decides")
+    assert "ended without an answer" in told["lost"]
+
+
+def _let_time_pass(feed: SeenStore) -> None:
+    """Return when the baseline is a thing of the past."""
+    source = feed.source()
+    assert source
+    assert source.baseline_at
+    while time.time() <= source.baseline_at:
+        time.sleep(0.001)
+
+
+def test_how_long_it_is_kept(on_file: Tool) -> None:
+    """A key of a source is kept while that lists it; another one has no history."""
+    with open_store(on_file) as store:
+        store.namespace("news").observe(["listed"])
+        store.mark_seen("mine", ttl=None)
+    (row,) = on_file.run("why", "listed").rows
+    assert row["check_and_mark"]["because"].endswith(
+        "is kept while its source lists it"
+    )
+    (row,) = on_file.run("why", "mine").rows
+    assert row["check_and_mark"]["because"].endswith("and never expires")
+    assert row["what_happened"] is None
+    for key, there, missing in (
+        ("mine", "check_and_mark", "what happened"),
+        ("listed", "what happened", "check_and_mark"),
+    ):
+        with on_file.terminal("why", key) as shown:
+            text = shown.read()
+        assert there in text
+        assert missing not in text

@@ -57,6 +57,10 @@ def test_first_run_does_not_flood(site: Site, path: Path) -> None:
     done = run(path, url)
     assert titles(done.stdout) == ["Title 1401", "Title 1402", "Title 1403"]
     assert "1401 entries are marked, not printed" in done.stderr
+    other = site.put("other", numbered(range(5)))
+    done = run(path, "--first", "0", other)
+    assert (done.stdout, done.returncode) == ("", 0)
+    assert "5 entries are marked, not printed" in done.stderr
     site.put("feed", numbered(range(1_406)))
     assert titles(run(path, url).stdout) == ["Title 1404", "Title 1405"]
 

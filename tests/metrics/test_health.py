@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from catalyst_seen import AsyncSeenStore
-from catalyst_seen.metrics import health
+from catalyst_seen.metrics import Health, health
 
 from ..faults.harness.disks import fill, small_disk
 from ..support.locks import transaction
@@ -36,6 +37,7 @@ async def test_held_lock(path: Path) -> None:
         with transaction(path, "BEGIN IMMEDIATE"):
             report = await health(store, within="200ms")
             assert "no answer within 0.2 seconds" in str(report.reason)
+            assert "another program's lock" in str(report.reason)
         assert await health(store)
 
 
@@ -55,7 +57,7 @@ async def test_valkey_gone() -> None:
         async with AsyncSeenStore(server.url) as store:
             assert await health(store)
             server.kill()
-            assert not await health(store, within="300ms")
+            assert_refused(await health(store, within="300ms"))
             server.start()
             assert await health(store)
 
@@ -78,7 +80,7 @@ async def test_postgres() -> None:
         async with AsyncSeenStore(server.url) as store:
             assert await health(store)
             server.kill()
-            assert not await health(store, within="300ms")
+            assert_refused(await health(store, within="300ms"))
             server.start()
             assert await health(store)
             server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -94,3 +96,12 @@ async def test_postgres() -> None:
             )
             while not report:
                 report = await health(store)
+
+
+def assert_refused(report: Health) -> None:
+    """Assert that the reason is the refused connection, and no lock."""
+    reason = str(report.reason)
+    assert "no answer within 0.3 seconds: " in reason
+    assert re.search(r"Connection refused|Connect call failed", reason)
+    assert "Is the server running?" in reason
+    assert "lock" not in reason

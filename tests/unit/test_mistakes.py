@@ -164,7 +164,7 @@ CONSTRUCTION: dict[str, tuple[Callable[[Any], object], type[Exception], Parts]] 
     ),
     "setting of the configuration": (
         lambda kind: kind(":memory:", wal_mode=False),
-        TypeError, ("has no argument wal_mode=", "SeenStoreConfig(wal_mode=...)"),
+        TypeError, ("wal_mode=: it is a setting of SeenStoreConfig(wal_mode=...);",),
     ),
     "ttl in days": (
         lambda kind: kind(":memory:", ttl="7"),

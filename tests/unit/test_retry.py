@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -85,6 +87,37 @@ class TestRetryingChannel:
         with pytest.raises(StoreClosedError):
             await channel.request(attempts.attempt("second"), is_change=True)
         assert attempts.completed == ["first"]
+
+    async def test_failure_of_a_cancelled_request(self) -> None:
+        """Nobody waits for its error any more, and asyncio has none to log."""
+        unheard: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: unheard.append(context))
+        channel, gate = RetryingChannel("here", 0.001), asyncio.Event()
+
+        async def attempt(_: Attempt) -> None:
+            await gate.wait()
+            raise TransientError(OSError("gone"), maybe_applied=False)
+
+        await cancel_request(channel, attempt)
+        gate.set()
+        await channel.request(Attempts().attempt("second"), is_change=True)
+        gc.collect()
+        await asyncio.sleep(0)
+        assert not unheard
+
+    async def test_why_it_fails_now(self) -> None:
+        """The last failure is known while it is retried, until an answer."""
+        channel, seen = RetryingChannel("here", 10), list[str | None]()
+
+        async def attempt(_: Attempt) -> None:
+            seen.append(channel.failing)
+            if len(seen) < 3:
+                cause = OSError("refused") if len(seen) == 1 else TimeoutError()
+                raise TransientError(cause, maybe_applied=False)
+
+        await channel.request(attempt, is_change=False)
+        assert [*seen, channel.failing] == [None, "refused", "TimeoutError", None]
 
     async def test_wait_for_an_earlier_request_counts(
         self, monkeypatch: pytest.MonkeyPatch

@@ -147,7 +147,10 @@ class PostgresBackend:
 
     def counters(self) -> BackendCounters:
         channels = self._batch_channel, self._read_channel
-        return BackendCounters(retries=sum(one.retries for one in channels))
+        failing = (one.failing for one in channels if one.failing)
+        return BackendCounters(
+            retries=sum(one.retries for one in channels), failing=next(failing, None)
+        )
 
     def now(self) -> float:
         return self._clock.now()

@@ -130,7 +130,10 @@ class RedisBackend:
         return self._clock.now()
 
     def counters(self) -> BackendCounters:
-        return BackendCounters(self._channel.retries if self._channel else 0)
+        channel = self._channel
+        if channel is None:
+            return BackendCounters()
+        return BackendCounters(channel.retries, failing=channel.failing)
 
     def _client(self) -> Client:
         if isinstance(self._target, str):

@@ -16,6 +16,8 @@ from ..._errors import ConfigurationError
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from ..._config import SqliteLibrary
+
 __all__ = ["Connection", "connect", "load", "sqlite3"]
 
 Connection = sqlite3.Connection
@@ -44,6 +46,31 @@ class Library(NamedTuple):
 
 
 _libraries: dict[str, Library] = {}
+
+_WAL_RESET_FIXED = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
+"""The first version without the WAL-reset bug of a release; of a later one, 3.51.3."""
+
+
+def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Has a version the bug by which several connections may damage a file?
+
+    See sqlite.org/wal.html.
+    """
+    return version < _WAL_RESET_FIXED.get(version[:2], _WAL_RESET_FIXED[3, 51])
+
+
+def without_wal_reset_bug() -> SqliteLibrary:
+    """Return the name of a library without that bug; ``"stdlib"`` if there is none.
+
+    Python's own is preferred, and nothing else is imported then.
+    """
+    if not has_wal_reset_bug(load("stdlib").version_info):
+        return "stdlib"
+    try:
+        other = load("pysqlite3")
+    except (ConfigurationError, ImportError):
+        return "stdlib"  # the other one is not installed, or cannot be loaded
+    return "stdlib" if has_wal_reset_bug(other.version_info) else "pysqlite3"
 
 
 def load(name: str) -> Library:

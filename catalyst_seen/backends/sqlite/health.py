@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 _FINDINGS = 20  # a damaged file could have one for each page
 _CLOCK_TOLERANCE = 1.0  # seconds by which clocks are corrected all the time
-_WAL_RESET_FIXED = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
-"""The first version without the WAL-reset bug of a release; of a later one, 3.51.3."""
-
 _AUTO_VACUUM = ("none", "full", "incremental")
 _NUMBERS = ("cache_size", "page_size", "journal_size_limit", "wal_autocheckpoint")
 
@@ -135,9 +132,8 @@ def _clock_behind(db: driver.Connection, shared: SharedState) -> float:
 
 
 def _wal_reset_bug(version: tuple[int, int, int]) -> Iterator[str]:
-    """Yield the problem of a version that has the bug (sqlite.org/wal.html)."""
-    release = version[:2]
-    if version >= _WAL_RESET_FIXED.get(release, _WAL_RESET_FIXED[3, 51]):
+    """Yield the problem of a version that has the bug."""
+    if not driver.has_wal_reset_bug(version):
         return
     name = ".".join(map(str, version))
     yield (

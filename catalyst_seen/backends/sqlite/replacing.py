@@ -52,8 +52,12 @@ class Replacement:
         self._library = library
 
     @contextmanager
-    def copied(self) -> Iterator[None]:
+    def copied(self, *, makes_directory: bool) -> Iterator[None]:
         """Copy the file into the directory of the store, for the time of a block.
+
+        Args:
+            makes_directory: Is one made that is missing? Otherwise the copy is in the
+                directory in which it would be made.
 
         Raises:
             ConfigurationError: The file has a log, and so is no backup.
@@ -62,7 +66,7 @@ class Replacement:
         self._check_original()
         with path_errors(str(self.path)):
             descriptor, name = tempfile.mkstemp(
-                ".restoring", f"{self.path.name}.", self.path.parent
+                ".restoring", f"{self.path.name}.", self._directory(makes_directory)
             )
         os.close(descriptor)
         self.copy = Path(name)
@@ -72,13 +76,31 @@ class Replacement:
             except OSError as exc:
                 raise StoreUnavailableError(
                     str(self._original),
-                    f"it cannot be copied to {self.path.parent}: {exc.strerror}",
+                    f"it cannot be copied to {self.copy.parent}: {exc.strerror}",
                     "Nothing was replaced",
                 ) from exc
             yield
         finally:
             for suffix in ("", *_LOGS):
                 Path(f"{self.copy}{suffix}").unlink(missing_ok=True)
+
+    def check_ours(self) -> None:
+        """Check that the file, which programs may have open, is one of a store.
+
+        Raises:
+            SchemaError: The file is another program's database.
+            StoreUnavailableError: The file cannot be read.
+        """
+        location = str(self.path)
+        if not size(location):
+            return
+        with closing(self._connect()) as db:
+            try:
+                _check_ours(db, self.path)
+            except driver.DatabaseError as exc:
+                if is_busy(exc) or primary_code(exc) in CORRUPTION_CODES:
+                    return  # a program changes it, or it is damaged: ``replace`` says
+                raise unavailable(exc, location) from exc
 
     def check_unused(self) -> None:
         """Check that no program has the store open, before the copy is made.
@@ -110,6 +132,15 @@ class Replacement:
             self.copy.replace(self.path)
             sync_directory(self.path.parent)
         return kept
+
+    def _directory(self, makes: bool) -> Path:  # noqa: FBT001 - as ``copied`` has it
+        """Return the directory of the store, or, if that is missing, an upper one."""
+        directory = self.path.parent
+        if makes:
+            directory.mkdir(parents=True, exist_ok=True)
+        while not directory.exists():
+            directory = directory.parent
+        return directory
 
     def _check_original(self) -> None:
         if not self._original.is_file():

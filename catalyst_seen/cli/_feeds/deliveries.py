@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from catalyst_seen import LeaseLostError, StoreError
 
+from .._notes import skipped
 from .._output import counted, printable, span
 from .entries import entry_of
 
@@ -130,6 +131,7 @@ class Deliveries:
             async with claim:
                 entry = entry_of(claim)
                 if not self._wanted.wants(entry):
+                    await claim.confirm(note=skipped(entry.title, entry.link))
                     self.counts["skipped"] += 1
                     return
                 try:

@@ -89,7 +89,7 @@ class Watching:
             self._settings.say(f"{shown}: {advice(poll.notice)}")
         elif poll.error:
             self._settings.explain(f"{shown}: {advice(poll.error)}")
-        if poll.seen and poll.seen.baseline:
+        if poll.seen is not None and poll.seen.baseline:
             self._settings.say(f"{shown}: baseline: {poll.seen.baseline:,} marked")
         await self._deliveries.deliver(poll.store, poll.feed.namespace, shown)
 

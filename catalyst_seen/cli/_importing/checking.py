@@ -124,6 +124,7 @@ class Findings:
         bad: Number of entries that cannot be stored.
         problems: The first of them, a line each.
         namespaces: Some of the namespaces.
+        nameless: Number of keys that the input gives no namespace.
     """
 
     keys: int = 0
@@ -136,6 +137,7 @@ class Findings:
     bad: int = 0
     problems: list[str] = field(default_factory=list)
     namespaces: set[str] = field(default_factory=set)
+    nameless: int = 0
 
     def add(self, entry: Entry, source: Source, terms: Terms) -> None:
         """Check an entry."""
@@ -150,6 +152,7 @@ class Findings:
             return
         self.keys += 1
         self.dated += item.seen is not None
+        self.nameless += entry.namespace is None
         self.over += terms.is_over(item)
         self.expiring += entry.expires != UNSET
         if item.seen is None and _is_meant_as_date(entry.date):

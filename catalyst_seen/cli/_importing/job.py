@@ -59,7 +59,7 @@ class Job:
             return
         if self.read.version != version:
             raise Failure("was changed while it was read: import it again")
-        self._conclude(await self._write(findings.keys))
+        self._conclude(await self._write(findings.keys), findings)
 
     async def _write(self, count: int) -> Written:
         async with AsyncExitStack() as stack:
@@ -77,10 +77,13 @@ class Job:
             self.settings.say("there is no store yet: it would be made")
             return None
 
-    def _conclude(self, written: Written) -> None:
+    def _conclude(self, written: Written, findings: Findings) -> None:
         would = "would be " if self.is_dry else ""
+        where = ""
+        if self.terms.namespace is None and findings.nameless:
+            where = "; in the default namespace, which no feed reads (-n NAME)"
         self.settings.say(
-            f"{would}marked: {written.marked:,}; seen already: {written.seen:,}"
+            f"{would}marked: {written.marked:,}; seen already: {written.seen:,}{where}"
         )
 
     def _report(self, findings: Findings) -> None:
@@ -126,7 +129,8 @@ class Job:
             what = f"are older than {whose} TTL of {span(self.terms.ttl)}"
         return (
             f"{of} {what} and would be unseen at once, so they are left out: use"
-            " --ttl 90d or --from-now"
+            " --ttl 90d or --from-now; if their source still lists them, they come"
+            " again"
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from catalyst_seen.transfer import is_of_earlier_release
 
 from .._codes import Code, Failure
-from .._stores import configuration
+from .._stores import of_command
 
 if TYPE_CHECKING:
     from .._settings import Settings
@@ -21,7 +21,7 @@ async def check_upgrade(
     Raises:
         Failure: It is of an earlier release, whose programs cannot use it afterwards.
     """
-    if not await is_of_earlier_release(configuration(source, create=False)):
+    if not await is_of_earlier_release(of_command(source, create=False)):
         return
     if dry_run:
         raise Failure(

@@ -64,7 +64,7 @@ def _end_of(record: Record, has_source: bool) -> str:  # noqa: FBT001 - a fact
     if record.expires_at is not None:
         return f"expires on {local(record.expires_at)}"
     if has_source:
-        return "never expires by time (if its source listed it, by polls without it)"
+        return "is kept while its source lists it"
     return "never expires"
 
 
@@ -73,11 +73,15 @@ def expiry_of(record: Record, now: float, *, has_source: bool) -> str:
     if record.expires_at is not None:
         return when(record.expires_at, now)
     if has_source:
-        return "never by time; if its source listed it, by polls without it"
+        return "not by time: it is kept while its source lists it"
     return "never"
 
 
 def _why_held(record: Record) -> str:
+    if record.error:
+        when = local(record.last_seen)
+        how = f"attempt {record.attempt} of {when} failed: {record.error}"
+        return f"{how}; resolve decides"
     return (
         f"attempt {record.attempt} of {local(record.last_seen)} ended without an"
         " answer, or was the last one allowed; resolve decides"

@@ -12,7 +12,7 @@ from .._codes import Code
 from .._commands import command as declare
 from .._output import Rows, counted
 from .._settings import Settings, pass_settings
-from .._stores import configuration, opened
+from .._stores import of_command, opened
 
 
 @declare(
@@ -35,7 +35,7 @@ async def command(settings: Settings, file: str) -> None:
         await store.backup(file)
         keys = await store.count()
     config = replace(
-        configuration(settings.store, create=False),
+        of_command(settings.store, create=False),
         url=None, path=file, purge_interval=None, on_error="raise",
     )  # fmt: skip
     async with AsyncSeenStore(config) as copy:

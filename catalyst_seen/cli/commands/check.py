@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from catalyst_seen import CheckReport
 
 _LONGEST = 300
+_OF_CONNECTION = {
+    "synchronous", "cache_size", "journal_size_limit", "wal_autocheckpoint",
+}  # fmt: skip
+"""The settings that each connection to SQLite has for itself."""
 
 
 @declare(
@@ -34,7 +39,9 @@ async def command(settings: Settings, *, full: bool) -> None:
     """Check the health of the store, while other programs use it.
 
     On SQLite it reads the whole file for damage; on a server, the settings that would
-    break a promise. A terminal gets lines, a pipe one JSON object.
+    break a promise. A terminal gets lines, a pipe one JSON object. On SQLite, the
+    library is that of the command, and so are the settings in of_connection, such as
+    synchronous: those of a program may be others.
 
     Exit code: 0 if all is well, 1 if there is a problem, each on a line; 3 if the store
     cannot be opened.
@@ -44,7 +51,8 @@ async def command(settings: Settings, *, full: bool) -> None:
     if is_for_person(settings):
         _show(report)
     else:
-        write_json(asdict(report))
+        own = [name for name in report.settings if name in _OF_CONNECTION]
+        write_json({**asdict(report), "of_connection": own})
         for problem in report.problems:
             settings.say(f"problem: {_in_one_line(problem)}")
     settings.code = Code.DONE if report else Code.NO
@@ -52,10 +60,15 @@ async def command(settings: Settings, *, full: bool) -> None:
 
 def _show(report: CheckReport) -> None:
     for line in str(report).splitlines():
-        click.echo(printable(line))
+        name, is_setting, _ = line.partition(" = ")
+        is_own = is_setting and name in _OF_CONNECTION
+        own = " (of this connection; a program has its own)" if is_own else ""
+        click.echo(f"{printable(line)}{own}")
 
 
 def _in_one_line(problem: str) -> str:
-    """Return a problem in one line; the data has all of it."""
+    """Return a problem in one line; on a terminal not too long: the data has all."""
     line = " ".join(problem.split())
+    if not sys.stderr.isatty():
+        return line
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

@@ -15,7 +15,7 @@ from .._commands import command as declare
 from .._output import progress
 from .._records.lookup import chunks
 from .._records.matching import Chosen, chosen, show
-from .._records.whole import in_words
+from .._records.whole import in_words, source_of
 from .._settings import Settings, pass_settings
 from .._spoken import keys
 from .._stores import opened
@@ -68,6 +68,9 @@ async def command(
     character, [ab] one of them. A claim on a key is lost. Without -n it is about the
     default namespace. More than 100 keys need --yes, or an answer on a terminal.
 
+    An entry of a feed comes again while its feed lists it. One that the feed does not
+    list any more is lost with its note, and does not come again.
+
     Exit code: 0 if keys were forgotten, 1 if none matched: then it names near ones.
     """
     where = scope(namespace, has_all=all_namespaces)
@@ -77,11 +80,25 @@ async def command(
         if dry_run:
             show(settings, found)
             settings.say(f"would forget {what}")
+            await _tell_listed(settings, store, found)
         elif found:
             if len(found) > _UNASKED:
                 await confirmed(f"forget {what}", has_yes=yes)
             await _forget(settings, store, found)
+            await _tell_listed(settings, store, found)
     settings.code = Code.DONE if found else Code.NO
+
+
+async def _tell_listed(
+    settings: Settings, store: AsyncSeenStore, found: Sequence[Chosen]
+) -> None:
+    """Say, where a key is of a source, that only what it lists comes again."""
+    for name in dict.fromkeys(one.namespace for one in found):
+        if await source_of(store, name) is not None:
+            settings.say(
+                "an entry that its source does not list any more does not come again"
+            )
+            return
 
 
 def _counted(found: Sequence[Chosen]) -> str:

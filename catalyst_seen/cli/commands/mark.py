@@ -16,14 +16,17 @@ from .._records.key_lines import STDIN, all_keys
 from .._records.lookup import chunks, find_many
 from .._records.matching import Chosen, show
 from .._settings import Settings, pass_settings
-from .._spoken import keys
+from .._spoken import in_namespace, keys, quoted
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE, TTL, instant, key, note, ttl_of
 
 if TYPE_CHECKING:
-    from catalyst_seen import AsyncSeenStore
+    from catalyst_seen import AsyncSeenStore, Record
 
 _UNSEEN = "unseen"
+_ASKED, _TOLD = 100, 5
+"""New keys that are looked for in other namespaces, and those that are said."""
+
 _LOST = {"claimed": "claimed, and that claim is lost", "seen": "seen already"}
 
 
@@ -78,7 +81,13 @@ async def command(
         elif names:
             options = {"ts": ts, "ttl": lasting, "note": note}
             await _mark(settings, store, found, options)
+        elsewhere = await _elsewhere(store, found) if namespace is None else []
     _report(settings, found, "would be marked" if dry_run else "marked")
+    for record in elsewhere:
+        settings.say(
+            f"near: {quoted(record.key)} {in_namespace(record.namespace)} (another"
+            f" namespace) is {record.state}, and is not changed: -n names it"
+        )
 
 
 def _refuse_expired(
@@ -101,6 +110,17 @@ async def _before(
     records = await find_many(store, pairs)
     states = [record.state if record else _UNSEEN for record in records]
     return [Chosen(*pair, state) for pair, state in zip(pairs, states, strict=True)]
+
+
+async def _elsewhere(store: AsyncSeenStore, found: list[Chosen]) -> list[Record]:
+    """Return the records in other namespaces of keys that are new in the default one.
+
+    Whoever named no namespace may have meant one of these.
+    """
+    new = [one.key for one in found if one.state == _UNSEEN][:_ASKED]
+    names = [name for name in await store.namespaces() if name] if new else []
+    records = await find_many(store, [(name, key) for key in new for name in names])
+    return [record for record in records if record][:_TOLD]
 
 
 async def _mark(

@@ -9,7 +9,7 @@ from catalyst_seen.restoring import restore
 from .._commands import command as declare
 from .._output import Rows
 from .._settings import Settings, pass_settings
-from .._stores import configuration
+from .._stores import of_command
 from .._values import DRY_RUN
 
 
@@ -31,11 +31,11 @@ async def command(
 ) -> None:
     """Check a backup, and put it in the place of the store's file.
 
-    No program may have the store open. The file that was there stays beside it, as
-    PATH.before-restore-DATE. Whatever happens meanwhile, either the old file is there
-    or the new one. What was marked since the backup is new again.
+    No program may have the store open, except for --dry-run. The file that was there
+    stays beside it, as PATH.before-restore-DATE. Whatever happens meanwhile, either the
+    old file is there or the new one. What was marked since the backup is new again.
     """
-    config = configuration(to or settings.store, create=True)
+    config = of_command(to or settings.store, create=True)
     done = await restore(file, config, dry_run=dry_run)
     with Rows(
         settings,

@@ -9,7 +9,7 @@ import click
 from .._commands import command as declare
 from .._extras import extra_needed
 from .._settings import Settings, pass_settings
-from .._stores import configuration
+from .._stores import of_command
 from .._values import duration
 
 _WITHIN, _SAMPLE = 5.0, 300.0
@@ -80,7 +80,7 @@ async def command(
         from .._serving.pages import application
         from .._serving.store import ServedStore
     config = replace(
-        configuration(settings.store, create=False),
+        of_command(settings.store, create=False),
         purge_interval=None,
         on_error="raise",
         sample_interval=_SAMPLE if sample_every is None else sample_every,

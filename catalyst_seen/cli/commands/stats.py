@@ -32,7 +32,11 @@ async def command(settings: Settings, namespace: str | None) -> None:
     async with opened(settings) as store:
         stats = await store.stats(namespace=namespace)
         location = address_of(store)
-    data = {"location": location, **_numbers(stats)}
+        names = {*await store.namespaces()}
+        names |= {source.namespace for source in await store.sources()}
+    if namespace is not None:
+        names &= {namespace}
+    data = {"location": location, **_numbers(stats, len(names))}
     if not is_for_person(settings):
         by_name = dict(stats.keys_by_namespace)
         write_json({**data, "keys_by_namespace": by_name, "alarms": [*stats.alarms]})
@@ -44,12 +48,12 @@ async def command(settings: Settings, namespace: str | None) -> None:
             rows.add(name="ALARM", value=alarm)
 
 
-def _numbers(stats: StoreStats) -> dict[str, Any]:
+def _numbers(stats: StoreStats, namespaces: int) -> dict[str, Any]:
     """Return what is true of the database; counters of this process would be zeros."""
     return {
         "engine": stats.engine,
         "keys": stats.keys,
-        "namespaces": len(stats.keys_by_namespace),
+        "namespaces": namespaces,
         "claimed": stats.claimed,
         **{f"abandoned_{name}": count for name, count in stats.abandoned.items()},
         "file_bytes": stats.file_bytes,

@@ -13,6 +13,7 @@ from .._commands import command as declare
 from .._notes import entry_of, shortened
 from .._output import counted, is_for_person, rfc3339, write_block, write_json
 from .._records.answers import Answer, answer_for, expiry_of
+from .._records.history import history_of
 from .._records.lookup import find, names_of
 from .._records.near import tell_near
 from .._records.whole import source_of
@@ -46,9 +47,11 @@ _OF_SOURCE = ("polls", "first_poll", "last_poll", "listed", "pending", "held", "
 async def command(settings: Settings, namespace: str | None, keyword: str) -> None:
     """Show everything that the store knows of a key, and what follows.
 
-    Without -n it looks in every namespace. It changes nothing: the answers of
-    check_and_mark and claim are predicted from the state of the key. For a key that is
-    unseen, it names keys that are near: in another case, namespace or spelling.
+    Without -n it looks in every namespace. For a key of a source it says what happened:
+    marked without being handled, delivered, or left out. It changes nothing: the
+    answers of check_and_mark and claim are predicted from the state of the key. For a
+    key that is unseen, it names keys that are near: in another case, namespace or
+    spelling.
 
     Exit code: 0 if the key is known, 1 if it is unseen.
     """
@@ -100,7 +103,8 @@ def _show(
             **_note(record),
             "last error": record.error or "",
             "source": _spoken(source, now) if source else "",
-            **_answers(answer),
+            **_what_happened(record, source, answer),
+            "claim": _claim(answer),
         }
     )
     click.echo()
@@ -130,13 +134,19 @@ def _note(record: Record) -> dict[str, str]:
     return {name: str(entry.get(name, "")) for name in ("title", "link")}
 
 
-def _answers(answer: Answer) -> dict[str, str]:
-    verdict = answer.verdict.name
+def _what_happened(
+    record: Record, source: Source | None, answer: Answer
+) -> dict[str, str]:
+    """Return the reason of the state; the keys of a source are claimed only."""
+    if source is not None:
+        return {"what happened": history_of(record, source, answer)}
+    told = f"would answer {answer.verdict.name}, because {answer.because}"
+    return {"check_and_mark": told}
+
+
+def _claim(answer: Answer) -> str:
     attempt = f", as attempt {answer.attempt}" if answer.attempt else ""
-    return {
-        "check_and_mark": f"would answer {verdict}, because {answer.because}",
-        "claim": f"would answer {verdict}{attempt}",
-    }
+    return f"would answer {answer.verdict.name}{attempt}"
 
 
 def _spoken(source: Source, now: float) -> str:
@@ -156,6 +166,7 @@ def _data(record: Record, source: Source | None, answer: Answer) -> dict[str, An
     return {
         **_dated(asdict(record)),
         "source": _source_data(source) if source else None,
+        "what_happened": history_of(record, source, answer) if source else None,
         "check_and_mark": {**verdict, "because": answer.because},
         "claim": {**verdict, "attempt": answer.attempt},
     }

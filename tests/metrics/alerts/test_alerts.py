@@ -72,6 +72,20 @@ def test_texts() -> None:
         assert {*re.findall(r"\$labels\.(\w+)", texts)} <= labels, one.name
 
 
+def test_commands() -> None:
+    """A command that changes a key names its namespace; resolve, the decision."""
+    command = re.compile(r"`catalyst-seen ((?:mark|forget|resolve)\b.*?)`")
+    found = 0
+    for alert in alerts().values():
+        text = " ".join(alert["annotations"]["description"].split())
+        for line in command.findall(text):
+            found += 1
+            assert " -n NAMESPACE KEY" in line
+            has_decision = line.endswith((" --handled", " --again"))
+            assert line.startswith("resolve") == has_decision
+    assert found == 5
+
+
 def test_rules() -> None:
     """Prometheus accepts the rules, and their templates."""
     assert f"{len(alerts())} rules found" in promtool("check", "rules", str(RULES))
