@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import catalyst_seen
+from catalyst_seen.cli._stores import configuration
 
 from ..support.tool import PYTHON, Tool
 from .conftest import open_store
@@ -48,6 +49,25 @@ def test_wrong_usage(on_file: Tool, words: list[str], fragment: str) -> None:
     assert done.err.count("\n") == 1
     assert done.err.startswith("catalyst-seen: ")
     assert fragment in done.err
+
+
+@pytest.mark.parametrize(
+    ("url", "setting"), [("postgresql://h/d", "schema"), ("valkey://h", "prefix")]
+)
+def test_name_after_a_url(
+    monkeypatch: pytest.MonkeyPatch, url: str, setting: str
+) -> None:
+    """The name after ``#`` is a setting; an option has its own, not the variable's."""
+    monkeypatch.setenv("SEEN_STORE_URL", f"{url}#other")
+    config = configuration(f"{url}#my%40bots", create=True)
+    assert (config.url, getattr(config, setting)) == (url, "my@bots")
+    assert getattr(configuration(None, create=True), setting) == "other"
+    for address in (url, "seen.db"):
+        config = configuration(address, create=True)
+        assert (config.schema, config.prefix) == ("catalyst_seen", "seen")
+    with pytest.raises(ValueError, match="%23") as caught:
+        configuration(f"{url}#s3cret@127.0.0.1:1/0", create=True)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_no_password_is_shown(on_file: Tool) -> None:

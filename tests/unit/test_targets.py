@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 
 from catalyst_seen import AsyncSeenStore, ConfigurationError, SeenError, SeenStoreConfig
 from catalyst_seen._targets import redacted
-from catalyst_seen.cli._stores import configuration
 
 from ..support.targets import HAVE_SERVERS
 
@@ -168,12 +168,12 @@ class TestUrls:
         url = f"{scheme}://u:p%40ss#{HIDDEN}:1@127.0.0.1:1/0"
         monkeypatch.setenv("SEEN_STORE_URL", url)
         errors = []
-        for make in (
+        made: list[Callable[[], object]] = [
             lambda: AsyncSeenStore(url),
             AsyncSeenStore,
             lambda: AsyncSeenStore(SeenStoreConfig(url=url)),
-            lambda: configuration(url, create=True),
-        ):
+        ]
+        for make in made:
             with pytest.raises((ConfigurationError, ValueError), match="%23") as caught:
                 make()
             errors.append(shown(caught.value))
@@ -192,28 +192,17 @@ class TestUrls:
     def test_name_after_a_url(
         self, monkeypatch: pytest.MonkeyPatch, url: str, setting: str
     ) -> None:
-        """Environment, target and tool read one grammar; a setting has its own name."""
+        """Environment and target read one grammar; a setting has its own name."""
         address = f"{url}#my%40bots"
         monkeypatch.setenv("SEEN_STORE_URL", address)
         for config in (
             SeenStoreConfig.from_env(),
             AsyncSeenStore(address).cfg,
             AsyncSeenStore().cfg,
-            configuration(address, create=True),
-            configuration(None, create=True),
         ):
             assert (config.url, getattr(config, setting)) == (url, "my@bots")
         with pytest.raises(ConfigurationError, match=rf"it is .*{setting}=\.\.\."):
             AsyncSeenStore(SeenStoreConfig(url=address))
-
-    def test_name_of_the_environment_is_not_that_of_an_option(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """An address on a command line has its own name, or the default."""
-        monkeypatch.setenv("SEEN_STORE_URL", "postgresql://h/d#other")
-        for address in ("postgresql://h/d", "valkey://h", "seen.db"):
-            config = configuration(address, create=True)
-            assert (config.schema, config.prefix) == ("catalyst_seen", "seen")
 
     @pytest.mark.parametrize(
         ("text", "shown"),
