@@ -57,7 +57,9 @@ async def test_polls_of_feeds(arena: Arena, poller: Any) -> None:
     quick = replace(arena, is_quick=True)
     outcome = await feeds.polling(poller.opened, feeds=9, quick=2)(quick)
     assert set(outcome.figures) == {one.name for one in feeds.measures({})}
-    assert min(outcome.figures.values()) > 0
+    for name, figure in outcome.figures.items():
+        early = 1 if feeds.LAG in name else 0  # a timer may be early by some of a ms
+        assert figure > -early, name
 
 
 @pytest.mark.parametrize("phase", [0, 1, 2])

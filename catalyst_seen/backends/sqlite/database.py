@@ -27,7 +27,7 @@ from . import (
     wal,
 )
 from .backup import Backup
-from .errors import FATAL_CODES, primary_code, translated
+from .errors import CORRUPTION_CODES, FATAL_CODES, primary_code, translated
 from .files import check_room
 from .maintenance import VACUUM, remove_page, vacuum_page
 from .removal import Removal
@@ -335,12 +335,19 @@ class Database:
                 raise
 
     def _check_finished(self) -> None:
-        """Refuse a file to which a move has not ended."""
+        """Refuse a file to which a move has not ended.
+
+        A damaged page is left to the calls that need it, and to a check: a close after
+        a failed open would write the log into a file that should stay as it is.
+        """
         try:
             # A mark never expires, so that no time is asked for.
             (row,) = self.query(transfer.read, lambda: 0.0, [MARK])
             check_finished(row, self.location)
-        except BaseException:
+        except BaseException as exc:
+            if primary_code(exc.__cause__) in CORRUPTION_CODES:
+                self.needs_reconnect = False
+                return
             self.close()
             raise
 
