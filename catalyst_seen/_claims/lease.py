@@ -354,6 +354,7 @@ class Lease:
             raise
         finally:
             self._notify()
+        self.dispatcher.counters.count_outside(confirm, is_confirmed)
         if not is_confirmed:
             self.in_user_transaction = False
             raise self.lost()

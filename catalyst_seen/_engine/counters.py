@@ -152,6 +152,10 @@ class Counters:
             keys = sum(map(self._count_one, operations, results))
         self.batch_keys.add(keys)
 
+    def count_outside(self, operation: Operation[Any], result: object) -> None:
+        """Count an operation that was in no batch, but in a caller's transaction."""
+        self._count_one(operation, result)
+
     def _count_one(self, operation: Operation[Any], result: Any) -> int:  # noqa: ANN401
         """Count an operation; return on how many keys it was."""
         kind = type(result)

@@ -10,6 +10,7 @@ from .._errors import StoreClosedError, StoreUnavailableError
 from .._fork import Owner
 from .._logging import log
 from ..backends._urls import url_errors
+from ..backends.base import SupportsCounters
 from .failures import Failures
 
 if TYPE_CHECKING:
@@ -30,11 +31,15 @@ class _State(enum.Enum):
 
 def no_turn(backend: Backend) -> StoreUnavailableError:
     """Return the error of a call whose time is over before it was sent."""
+    failing = None
+    if isinstance(backend, SupportsCounters):
+        failing = backend.counters().failing
+    why = f": {failing}" if failing else ", or this event loop was blocked"
     return StoreUnavailableError(
         backend.location,
         f"no turn in {backend.config.timeout_seconds:g} seconds: the database does not"
-        " answer the calls before it",
-        "Find out what blocks the database, or raise timeout",
+        f" answer the calls before it{why}",
+        "Find out what blocks the database or the event loop, or raise timeout",
     )
 
 
@@ -78,8 +83,14 @@ class Lifecycle:
     async def open(self) -> None:
         """Open the backend; after a failure or cancellation it may be tried again."""
         if self._state is not _State.NEW:
-            location = self.backend.location
-            raise StoreClosedError(f"cannot open {location!r}: {self._state.value}")
+            location, state = self.backend.location, self._state.value
+            advice = ""
+            if self._state is _State.OPEN:
+                advice = (
+                    " already. `async with` opens a store by itself; one that open()"
+                    " has opened is closed by aclose(), or contextlib.aclosing(store)"
+                )
+            raise StoreClosedError(f"cannot open {location!r}: it is {state}{advice}")
         loop = self._running_loop()
         self._state = _State.OPENING
         try:

@@ -46,6 +46,6 @@ def check_finished(row: Row | None, location: str) -> None:
     raise StoreUnavailableError(
         location,
         f"a move from {shown} to it has not ended",
-        "Run `catalyst-seen move FROM TO --stopped` again, and use this store when that"
-        ' says "moved, and equal"; or drop it, and begin the move anew',
+        "Go on with `catalyst-seen move FROM TO`, and use this store when that says"
+        ' "moved, and equal"; or drop it, and begin the move anew',
     )

@@ -287,7 +287,7 @@ def test_early_program(tool: Tool, tmp_path: Path) -> None:
         done = tool.run(*words, given="early\n")
         assert (done.code, done.out) == (3, ""), done
         assert f"a move from {source} to it has not ended" in done.err
-    with pytest.raises(StoreUnavailableError, match="move FROM TO --stopped` again"):
+    with pytest.raises(StoreUnavailableError, match="Go on with `catalyst-seen move"):
         open_store(tool)
     assert tool.run("move", "--verify", source, tool.store).code == 0
     assert tool.run("move", "--dry-run", source, tool.store).code == 0

@@ -12,6 +12,7 @@ import pytest
 
 from catalyst_seen import (
     OutcomeUnknownError,
+    SeenStoreConfig,
     Sighting,
     StoreClosedError,
     StoreError,
@@ -19,6 +20,7 @@ from catalyst_seen import (
     Verdict,
 )
 from catalyst_seen._engine.calls import call_failure
+from catalyst_seen._engine.lifecycle import no_turn
 from catalyst_seen.backends import _retry
 from catalyst_seen.backends._retry import (
     Attempt,
@@ -26,6 +28,8 @@ from catalyst_seen.backends._retry import (
     ServerClock,
     TransientError,
 )
+from catalyst_seen.backends.base import BackendCounters
+from catalyst_seen.backends.memory import MemoryBackend
 from catalyst_seen.backends.operations import CheckAndMark, Get
 
 Send = Callable[[Attempt], Awaitable[None]]
@@ -174,6 +178,20 @@ def test_clock_keeps_the_precise_estimate() -> None:
         clock.observe(100 + here - took / 2, sent)
         offsets.append(clock.now() - here)
     assert offsets == pytest.approx([100.005] * 3)
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [(None, "or this event loop was blocked"), ("connection refused", "refused")],
+)
+def test_call_without_a_turn_says_why(failing: str | None, said: str) -> None:
+    """It has the error of the request before it; without one, it may be the loop."""
+
+    class Failing(MemoryBackend):
+        def counters(self) -> BackendCounters:
+            return BackendCounters(failing=failing)
+
+    assert said in no_turn(Failing(SeenStoreConfig())).cause
 
 
 class TestPartlyFailed:

@@ -127,11 +127,8 @@ class PostgresBackend:
         batches = self._connections, self._batch_channel, self._tables
         self._locked, self._removals = LockedKeys(*batches), Removals(*batches)
         self._source_changes, self._transfer = Listings(*batches), Transfer(*batches)
-        self._set_location(
-            redact(target, schema)
-            if isinstance(target, str)
-            else f"postgresql:///?schema={schema}"
-        )
+        url = target if isinstance(target, str) else "postgresql:///"
+        self._set_location(redact(url, schema))
 
     def _set_location(self, location: str) -> None:
         self._location = self._connections.location = location

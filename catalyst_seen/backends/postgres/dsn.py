@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from ..._config import SeenStoreConfig
 from .._urls import bad_url, check_address, check_no_name
 
 if TYPE_CHECKING:
@@ -58,11 +59,13 @@ def server_location(server: asyncpg.Record, schema: str) -> str:
 
 
 def _location(hosts: str, database: str, schema: str, **options: str) -> str:
-    options["schema"] = schema
     query = "&".join(
         f"{key}={quote(value, safe='/,:')}" for key, value in options.items()
     )
-    return f"postgresql://{hosts}/{quote(database)}?{query}"
+    location = f"postgresql://{hosts}/{quote(database)}{'?' if query else ''}{query}"
+    return (
+        location if schema == SeenStoreConfig.schema else f"{location}#{quote(schema)}"
+    )
 
 
 def invalid_url(url: str) -> ConfigurationError:

@@ -14,7 +14,10 @@ from .dsn import SETTING, invalid_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SIGN_IN = "Check the user and the password in the URL, and the server's pg_hba.conf"
+_SIGN_IN = (
+    "Check the user and the password, which are in the URL, in PGPASSWORD (also if it"
+    " is empty) or in the passfile, and the server's pg_hba.conf"
+)
 LOCKED = (
     "Another transaction holds the key's row: find it in pg_stat_activity, or raise"
     " timeout"

@@ -75,11 +75,13 @@ async def check(
         info = _parse_info(await topology.execute(primary, "INFO"))
         engine = _engine(info)
         settings |= {
-            f"{primary} {name}": info[name] for name in _SETTINGS if name in info
+            f"{primary} {name}".strip(): info[name]
+            for name in _SETTINGS
+            if name in info
         }
         is_persistence_off = await _is_persistence_off(info, topology, primary)
         problems += [
-            f"{primary}: {problem}"
+            f"{primary}: {problem}".removeprefix(": ")
             for problem in _problems(
                 info, config, is_persistence_off=is_persistence_off
             )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .._settings import Settings
 
 
+_WHO = "fuser names it; `catalyst-seen serve` counts as well"
+
+
 class Move:
     """A move, pass by pass, with what is said about it."""
 
@@ -127,13 +130,13 @@ class Move:
                 raise Failure("not confirmed; the same command goes on later", Code.NO)
             if not await self._is_shared():
                 return
-            talk(f"another program still has {where} open")
+            talk(f"another program still has {where} open: {_WHO}")
 
     async def _check_alone(self) -> None:
         if await self._is_shared():
             raise Failure(
-                f"another program still has {address_of(self._source)} open: end it"
-                " (fuser names it), and repeat this with --stopped",
+                f"another program still has {address_of(self._source)} open: {_WHO}."
+                " End it, and repeat this with --stopped",
                 Code.NO,
             )
 

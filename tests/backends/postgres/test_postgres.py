@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -18,6 +19,7 @@ from catalyst_seen import (
     AsyncSeenStore,
     ConfigurationError,
     LeaseLostError,
+    OperationCount,
     OutcomeUnknownError,
     SchemaError,
     SeenStore,
@@ -476,6 +478,24 @@ class TestTransaction:
             assert await own.fetch("SELECT name FROM effect") == [("k",)]
             retried = await store.claim("x")
             assert (retried.verdict, retried.attempt) == (Verdict.RETRY, 2)
+
+    async def test_confirm_in_a_transaction_is_counted(self, place: Target) -> None:
+        """The metrics have it as any confirm, though it was in no batch."""
+        async with at(place) as store, connected(place.settings.url) as own:
+            claim = await store.claim("k")
+            async with own.transaction():
+                await claim.confirm(connection=own)
+            operations = store.metrics().operations
+        assert operations[OperationCount("confirm", "done", "")] == 1
+
+    async def test_address_is_one_that_can_be_used(self, place: Target) -> None:
+        """The location of a store names its schema as an address does."""
+        schema = place.settings.schema
+        async with at(place) as store:
+            assert store.location.endswith(f"#{quote(schema)}")
+            assert AsyncSeenStore(store.location).cfg.schema == schema
+        default = AsyncSeenStore(SeenStoreConfig(url=place.settings.url))
+        assert "#" not in default.location
 
     async def test_manual_rollback_leaves_unconfirmed(self, place: Target) -> None:
         """A transaction that is rolled back by hand does not confirm the claim."""
