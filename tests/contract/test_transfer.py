@@ -289,7 +289,7 @@ class TestUnfinished:
                 with pytest.raises(StoreUnavailableError) as caught:
                     await early.open()
             assert f"a move from {source.location} to it has not" in str(caught.value)
-            assert "`catalyst-seen move FROM TO --stopped` again" in caught.value.advice
+            assert "`catalyst-seen move FROM TO`" in caught.value.advice
             async with as_target(AsyncSeenStore(config)) as target:
                 transfer = Transfer(source, target)
                 async with transfer.under_way() as is_continued:
