@@ -21,7 +21,7 @@ import sys
 
 import asyncpg
 
-from catalyst_seen import AsyncSeenStore, SeenStoreConfig
+from catalyst_seen import AsyncSeenStore, LeaseLostError, SeenStoreConfig, StoreError
 
 TABLES = """
     CREATE TABLE IF NOT EXISTS orders (name text PRIMARY KEY, amount integer NOT NULL);
@@ -29,6 +29,14 @@ TABLES = """
 """
 DELIVERED = [("order-1", 30), ("order-2", 25), ("order-1", 30), ("order-3", 45)]
 FATAL = "order-2"
+LATER = (
+    StoreError,
+    LeaseLostError,
+    asyncpg.PostgresError,  # of the transaction, as are the next two
+    asyncpg.InterfaceError,
+    OSError,
+)
+"""What a receiver answers with 503: the shop delivers the order again."""
 
 
 class Died(Exception):  # noqa: N818 - it stands for the end of the process
@@ -80,6 +88,8 @@ async def main(url: str) -> None:
                     await book(store, pool, name, amount)
                 except Died as death:
                     print(death)
+                except LATER as error:
+                    print(f"{name}: to be delivered again: {error}")
             await relay(store, pool)
             booked = await pool.fetchval("SELECT sum(amount) FROM orders")
             left = await pool.fetchval("SELECT count(*) FROM outbox")
