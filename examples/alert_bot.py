@@ -4,8 +4,8 @@
     python examples/alert_bot.py                  # examples/feeds, and flaky_webhook.py
     python examples/alert_bot.py --webhook https://example.org/hook https://f.example/feed
 
-An entry that could not be delivered stays pending, and is sent again after a pause; one
-that was refused for good is held until store.resolve(key, handled=...) decides.
+It posts an entry as JSON; docs/start.md has the text that Discord wants. What was not
+delivered stays pending; what was refused for good is held, until resolve() decides.
 """
 
 from __future__ import annotations

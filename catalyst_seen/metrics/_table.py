@@ -228,7 +228,7 @@ METRICS: tuple[Number | Buckets, ...] = (
     ),
     Number(
         "alarms", "{alarm}", (),
-        "Conditions that need an operator now; stats() and the log say which.",
+        "Conditions that need an operator now; stats().alarms names them.",
         "gauge", _one(lambda m: len(m.alarms)),
     ),
     Number(

@@ -306,3 +306,14 @@ def test_cleanup(tool: Tool) -> None:
     assert "expired row" in done.err
     for days in ("0", "nan", "-1", "x"):
         assert tool.run("cleanup", f"--days={days}").code == 2
+
+
+def test_near_keys_are_held(on_file: Tool) -> None:
+    """``resolve`` names only keys that are held, wherever they are."""
+    with open_store(on_file) as store:
+        store.mark_seen("seen", namespace="a")
+        store.claim("held", namespace="b").hold("why")
+    done = on_file.run("resolve", "*", "--again")
+    assert done.code == 1
+    assert "near: 'held' in the namespace 'b' (another namespace)" in done.err
+    assert done.err.count("near:") == 1

@@ -7,6 +7,9 @@ import json
 import shutil
 import signal
 import time
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,8 +17,9 @@ from catalyst_seen import AsyncSeenStore, Claim, Record, SeenStore
 from catalyst_seen.cli._feeds import deliveries as module
 from catalyst_seen.cli._feeds.deliveries import Deliveries, DeliveryError
 from catalyst_seen.cli._feeds.wanted import EntryFilter
+from catalyst_seen.cli._feeds.watching import Watching
 from catalyst_seen.cli._settings import Settings
-from catalyst_seen.feeds import Entry
+from catalyst_seen.feeds import Entry, Feed
 
 from ..support.feeds import ROOT, Site, numbered, rss
 from ..support.tool import Tool, is_gone, wait_until_gone
@@ -198,3 +202,30 @@ async def test_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
             await deliveries.deliver_again()
         assert attempts == [1, 2, 3]
         assert await view.is_seen("a")
+
+
+@pytest.mark.parametrize("is_once", [True, False])
+async def test_one_attempt_a_run(
+    monkeypatch: pytest.MonkeyPatch, *, is_once: bool
+) -> None:
+    """With ``--once``, an entry that failed is for the next run."""
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.05)
+
+    class Failing:
+        async def deliver(self, entry: Entry, claim: Claim) -> None:
+            await asyncio.sleep(0.1)
+            raise DeliveryError(f"{entry.key} {claim.attempt}")
+
+    async with AsyncSeenStore(":memory:") as store:
+
+        async def polls() -> AsyncGenerator[Any, None]:
+            for name in ("a", "b", "c"):
+                view = store.namespace(name, first="all")
+                await view.observe(["k"], key=str)
+                feed = Feed("https://example.org/feed", name=name)
+                nothing = {"error": None, "notice": None, "seen": None}
+                yield SimpleNamespace(feed=feed, store=view, **nothing)
+
+        deliveries = Deliveries(Settings(), Failing(), EntryFilter(), None)
+        await Watching(Settings(), deliveries, is_once=is_once).follow(polls())
+    assert (deliveries.counts["failed"] == 3) is is_once

@@ -191,3 +191,19 @@ def test_how_long_it_is_kept(on_file: Tool) -> None:
             text = shown.read()
         assert there in text
         assert missing not in text
+
+
+def test_title_as_key(on_file: Tool) -> None:
+    """A part of one note means its key; of two notes, the keys are named."""
+    with open_store(on_file) as store:
+        news = store.namespace("news", first="all")
+        news.observe(
+            ["a", "b"], key=str, note=lambda key: f'{{"title": "Offer {key}"}}'
+        )
+    done = on_file.run("why", "offer a")
+    (row,) = done.rows
+    assert (done.code, row["key"], row["state"]) == (0, "a", "pending")
+    assert "'offer a' is in the note of one key" in done.err
+    done = on_file.run("why", "Offer")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("(its note contains that)") == 2

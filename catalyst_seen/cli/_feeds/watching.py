@@ -31,10 +31,16 @@ _PHRASES = {
 class Watching:
     """Polls sources, and delivers what is pending after each poll."""
 
-    def __init__(self, settings: Settings, deliveries: Deliveries) -> None:
-        """Tell a person by ``settings`` what becomes of the polls."""
+    def __init__(
+        self, settings: Settings, deliveries: Deliveries, *, is_once: bool
+    ) -> None:
+        """Tell a person by ``settings`` what becomes of the polls.
+
+        One poll of each source tries an entry once; what failed is for the next run.
+        """
         self._settings = settings
         self._deliveries = deliveries
+        self._is_once = is_once
         self._polls = self._failed = 0
         quiet_feeds()
 
@@ -43,12 +49,13 @@ class Watching:
         upcoming = asyncio.ensure_future(anext(polls))
         try:
             while True:
-                pause = self._deliveries.pause()
+                pause = None if self._is_once else self._deliveries.pause()
                 done, _ = await asyncio.wait({upcoming}, timeout=pause)
                 if done:
                     await self._take(upcoming.result())
                     upcoming = asyncio.ensure_future(anext(polls))
-                await self._deliveries.deliver_again()
+                if not self._is_once:
+                    await self._deliveries.deliver_again()
         except StopAsyncIteration:
             return
         finally:

@@ -70,7 +70,9 @@ async def chosen(
             what = f"is {state}" if state else "matches"
             scope = in_namespace(namespace) if namespace is not None else "anywhere"
             settings.say(f"{quoted(pattern)}: no key {what} {scope}")
-            await tell_near(settings, store, pattern, namespace, is_glob=not is_key)
+            await tell_near(
+                settings, store, pattern, namespace, is_glob=not is_key, state=state
+            )
     return [*found]
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from catalyst_seen import AsyncSeenStore, Record
 
     from .._settings import Settings
+    from .states import State
+
+IN_NOTE = "its note contains that"
+"""The reason of a key that is named by a word of its note, such as a title."""
 
 _MOST = 5
 """Near keys that are shown."""
@@ -43,21 +47,41 @@ async def tell_near(
     namespace: str | None,
     *,
     is_glob: bool = False,
+    state: State | None = None,
 ) -> None:
-    """Say which keys are near to one, or to a glob, that is not there."""
+    """Say which keys are near to one, or to a glob, that is not there.
+
+    With a state, only keys in that state are.
+    """
     if settings.is_quiet:
         return
-    likeness = _Likeness(text, namespace, is_glob=is_glob)
-    found = [] if is_glob else await _spelled_otherwise(store, likeness)
-    examined = 0
-    if not found:
-        found, examined = await _compared(settings, store, likeness)
+    likeness = _Likeness(text, namespace, is_glob=is_glob, state=state)
+    tell(settings, *await _find(settings, store, likeness))
+
+
+async def find_near(
+    settings: Settings, store: AsyncSeenStore, text: str, namespace: str | None
+) -> tuple[list[Near], int]:
+    """Return the keys that are near to one, and how many were compared for that."""
+    likeness = _Likeness(text, namespace, is_glob=False, state=None)
+    return await _find(settings, store, likeness)
+
+
+def tell(settings: Settings, found: list[Near], examined: int) -> None:
+    """Say which keys are near."""
     for near in found:
         settings.say(f"near: {near}")
     if not found and examined == _EXAMINED:
         settings.say(f"nothing near among the first {_EXAMINED:,} keys; there are more")
     elif not found:
         settings.say("nothing near is there")
+
+
+async def _find(
+    settings: Settings, store: AsyncSeenStore, likeness: _Likeness
+) -> tuple[list[Near], int]:
+    found = [] if likeness.is_glob else await _spelled_otherwise(store, likeness)
+    return (found, 0) if found else await _compared(settings, store, likeness)
 
 
 async def _spelled_otherwise(store: AsyncSeenStore, likeness: _Likeness) -> list[Near]:
@@ -100,17 +124,22 @@ async def _compared(
 class _Likeness:
     """Compares the keys of a store with one that is not there."""
 
-    def __init__(self, text: str, namespace: str | None, *, is_glob: bool) -> None:
+    def __init__(
+        self, text: str, namespace: str | None, *, is_glob: bool, state: State | None
+    ) -> None:
         self.text = text
+        self.is_glob = is_glob
         self._namespace = namespace
-        self._is_glob = is_glob
+        self._state = state
         self._folded = text.casefold()
         self._canonical = canonical_url(text)
         self._is_url = self._canonical.startswith("https://")
 
     def near(self, record: Record) -> Near | None:
         """Return a record with what makes it near; ``None`` if nothing does."""
-        reason = (self._to_glob if self._is_glob else self._to_key)(record)
+        if self._state not in {None, record.state}:
+            return None
+        reason = (self._to_glob if self.is_glob else self._to_key)(record)
         return Near(record, reason) if reason else None
 
     def _to_glob(self, record: Record) -> str | None:
@@ -135,7 +164,7 @@ class _Likeness:
             "the same address, in another spelling": self._is_same_page(key),
             "a longer key that begins with it": key.startswith(text),
             "it contains that": self._folded in folded,
-            "its note contains that": self._folded in (record.note or "").casefold(),
+            IN_NOTE: self._folded in (record.note or "").casefold(),
         }
         return next((name for name, is_so in relations.items() if is_so), None)
 

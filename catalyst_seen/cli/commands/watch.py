@@ -90,7 +90,8 @@ def _format(text: str) -> Any:
     "files",
     multiple=True,
     metavar="FILE",
-    help="Feeds from a file: OPML, or a URL a line, with an optional name after it.",
+    help="Feeds from a file: OPML, or a URL a line and a name after it, as in"
+    " 'https://example.org/feed.xml news'.",
 )
 @click.option(
     "--exec",
@@ -136,9 +137,10 @@ async def command(
 
     An entry is pending until its line is written, or its command has ended with 0: a
     crash, a closed pipe or a failed command loses none. A failed command runs again
-    after 30s, then after twice as long, up to an hour; exit code 75 asks for that
-    without ever being held. A - is a feed on standard input. Exit code 4: some feeds
-    or commands failed.
+    after 30s, then after twice as long, up to an hour; with --once, in a later run.
+    Exit code 75 of the command is "later": the same, and an entry is never held for
+    it. A - is a feed on standard input. Exit code 4: some feeds or commands
+    failed.
     """
     _check(sources, options)
     with extra_needed("feeds"):
@@ -158,7 +160,7 @@ async def command(
         poller = await stack.enter_async_context(
             Poller(store, every=every, first=options["first"])
         )
-        watching = Watching(settings, deliveries)
+        watching = Watching(settings, deliveries, is_once=is_once)
         if not is_once:
             what = counted(len(feeds), "feed")
             settings.say(f"{what}, polled every {span(every)}; Ctrl-C ends it")

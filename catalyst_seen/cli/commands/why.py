@@ -15,7 +15,7 @@ from .._output import counted, is_for_person, rfc3339, write_block, write_json
 from .._records.answers import Answer, answer_for, expiry_of
 from .._records.history import history_of
 from .._records.lookup import find, names_of
-from .._records.near import tell_near
+from .._records.near import IN_NOTE, find_near, tell
 from .._records.whole import source_of
 from .._settings import Settings, pass_settings
 from .._spoken import called, in_namespace, quoted, when
@@ -23,7 +23,7 @@ from .._stores import opened
 from .._values import NAMESPACE, key
 
 if TYPE_CHECKING:
-    from catalyst_seen import AsyncSeenStore, Record, Source
+    from catalyst_seen import Record, Source
 
 _INSTANTS = {
     "first_seen", "last_seen", "expires_at", "until", "first_poll", "last_poll",
@@ -49,9 +49,10 @@ async def command(settings: Settings, namespace: str | None, keyword: str) -> No
 
     Without -n it looks in every namespace. For a key of a source it says what happened:
     marked without being handled, delivered, or left out. It changes nothing: the
-    answers of check_and_mark and claim are predicted from the state of the key. For a
-    key that is unseen, it names keys that are near: in another case, namespace or
-    spelling.
+    answers of check_and_mark and claim are predicted from the state of the key. KEY may
+    be a part of the note of one key, such as the title of an entry; entries of a
+    baseline have none. For a key that is unseen, it names keys that are near: in
+    another case, namespace or spelling.
 
     Exit code: 0 if the key is known, 1 if it is unseen.
     """
@@ -63,19 +64,23 @@ async def command(settings: Settings, namespace: str | None, keyword: str) -> No
             source = await source_of(store, record.namespace)
             _show(settings, record, source, now)
         if not records:
+            found, examined = await find_near(settings, store, keyword, namespace)
+            if len(found) == 1 and found[0].reason == IN_NOTE:
+                (near,) = found
+                settings.say(f"{quoted(keyword)} is in the note of one key")
+                source = await source_of(store, near.record.namespace)
+                _show(settings, near.record, source, now)
+                return
             settings.code = Code.NO
-            await _tell_unseen(settings, store, keyword, namespace, len(names))
+            _tell_unseen(settings, keyword, namespace, len(names))
+            tell(settings, found, examined)
         elif namespace is None:
             where = counted(len(records), "namespace")
             settings.say(f"known in {where} of {len(names):,}")
 
 
-async def _tell_unseen(
-    settings: Settings,
-    store: AsyncSeenStore,
-    keyword: str,
-    namespace: str | None,
-    count: int,
+def _tell_unseen(
+    settings: Settings, keyword: str, namespace: str | None, count: int
 ) -> None:
     where = f"in each of the {count:,} namespaces"
     if namespace is not None:
@@ -87,7 +92,6 @@ async def _tell_unseen(
     reason = answer_for(None, 0, has_source=False).because
     settings.say(f"{quoted(keyword)} is unseen {where}")
     settings.say(f"check_and_mark would answer NEW: {reason}")
-    await tell_near(settings, store, keyword, namespace)
 
 
 def _show(
