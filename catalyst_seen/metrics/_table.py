@@ -248,7 +248,7 @@ METRICS: tuple[Number | Buckets, ...] = (
     ),
     Number(
         "claims", "{claim}", ("state",),
-        "Claims: live; or over without a confirm, and abandoned (the next caller gets"
+        "Claims: live; or over without an answer, and abandoned (the next caller gets"
         " the key), held (a person decides) or dropped (the key is seen)." + _SAMPLED,
         "gauge", _claims,
     ),

@@ -261,9 +261,10 @@ class Transfer:
                     return (
                         "has the same rows as the source: it is the source by another"
                         " name, or was moved before. Compare them by --verify, and"
-                        " clear neither. To go back after a move, move to a new file,"
-                        " and change the address in the programs: the old file has"
-                        " missed what came since, so start no program on it"
+                        " clear neither. To go back or forward again after a move, name"
+                        " a new file or another schema (URL#name), and change the"
+                        " address in the programs: the old store has missed what came"
+                        " since, so start no program on it"
                     )
                 return "is not empty: name one that is, such as a new file"
         if set(await self._target.states()) - {MARKER}:

@@ -331,7 +331,7 @@ def test_the_way_back(on_file: Tool, tmp_path: Path, last: str) -> None:
     assert on_file.run("move", "--stopped", on_file.store, last).code == 0
     done = on_file.run("move", "--stopped", last, on_file.store)
     assert done.code == 2
-    assert "move to a new file, and change the address" in done.err
+    assert "name a new file or another schema (URL#name), and change the" in done.err
     assert on_file.run("move", "--stopped", last, str(tmp_path / "new.db")).code == 0
 
 

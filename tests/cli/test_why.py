@@ -207,3 +207,12 @@ def test_title_as_key(on_file: Tool) -> None:
     done = on_file.run("why", "Offer")
     assert (done.code, done.out) == (1, "")
     assert done.err.count("(its note contains that)") == 2
+
+
+def test_title_of_the_baseline(on_file: Tool) -> None:
+    """Where a source is, an unseen title may be that of an entry without a note."""
+    with open_store(on_file) as store:
+        store.namespace("news").observe(["a"], key=str, note="Offer {}".format)
+    done = on_file.run("why", "Offer a")
+    assert done.code == 1
+    assert "an entry of a baseline or an import has no title here" in done.err

@@ -31,7 +31,11 @@ _ADVICE = {
     "3D000": "Create the database, or name one that is there",
     "3F000": "The schema was dropped while the store was open: open it again",
     "40001": "Roll your transaction back, and try it again",
-    "42501": "Grant that to the store's user, or let another one open the store once",
+    "42501": (
+        "Let the owner of the schema open the store once, which makes or upgrades it,"
+        " and grant USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on all"
+        " its tables, to the user of the store"
+    ),
     "42P01": "The table was dropped while the store was open: open it again",
     "53100": "Free some space; the store then works again by itself",
     "53200": "Give the server more memory; nothing acknowledged is lost",

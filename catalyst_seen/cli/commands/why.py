@@ -74,6 +74,11 @@ async def command(settings: Settings, namespace: str | None, keyword: str) -> No
             settings.code = Code.NO
             _tell_unseen(settings, keyword, namespace, len(names))
             tell(settings, found, examined)
+            if not found and await store.sources():
+                settings.say(
+                    "an entry of a baseline or an import has no title here: look for"
+                    " its key, which catalyst-seen test URL shows"
+                )
         elif namespace is None:
             where = counted(len(records), "namespace")
             settings.say(f"known in {where} of {len(names):,}")
