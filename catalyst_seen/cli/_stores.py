@@ -78,8 +78,8 @@ def configuration(target: str | None, *, create: bool) -> SeenStoreConfig:
         )
         given: dict[str, Any] = {**_NO_NAMES, **named}
         config = replace(config, **given)
-    scheme, _ = split_url(config.url or "") or ("", "")
-    return config if scheme in REDIS_SCHEMES else replace(config, create=create)
+    has_nothing_to_make = _scheme(config) in REDIS_SCHEMES
+    return config if has_nothing_to_make else replace(config, create=create)
 
 
 def of_command(target: str | None, *, create: bool) -> SeenStoreConfig:
@@ -98,10 +98,15 @@ def of_command(target: str | None, *, create: bool) -> SeenStoreConfig:
         ConfigurationError: It names no store.
     """
     config = configuration(target, create=create)
-    scheme, mark, _ = (config.url or "").partition("://")
-    if mark and scheme.lower() != "sqlite":
+    if _scheme(config) != "sqlite":
         return config
     return replace(config, sqlite=without_wal_reset_bug())
+
+
+def _scheme(config: SeenStoreConfig) -> str:
+    """Return the scheme of the URL; a path has that of SQLite."""
+    scheme, _ = split_url(config.url or "") or ("sqlite", "")
+    return scheme
 
 
 def is_missing(exc: StoreUnavailableError) -> bool:

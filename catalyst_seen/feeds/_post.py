@@ -118,15 +118,15 @@ async def post(
         async for claim in feed.pending():
             await post(session, url, claim)
 
-    Only a 2xx of this very request confirms; no redirect is followed. After a
-    ``Retry-After`` the session sends nothing to the webhook before it is over: a pause
-    of a 429, whose webhook works and counts requests, is waited for, and the item is
-    sent then; a longer one, and that of a 503, releases the claim with that delay, and
-    the item is never held for it. 408, 425, 5xx, a timeout and a broken connection
-    release it, and it comes again with the backoff of ``pending``, when that is asked
-    for the next time. Any other answer is a refusal for good: the claim is held with
-    the reason, until ``resolve`` decides. The block of a claim changes nothing after
-    that.
+    Only a 2xx of this very request confirms; no redirect is followed. The session sends
+    nothing to a webhook before the end of the ``Retry-After`` of a 429 or a 503. If a
+    429 (too many requests) asks for no more than ``wait``, the item is sent after that
+    pause. Otherwise the claim is released with the pause as its delay; an item is not
+    held because of a 429 or of a pause. 408, 425, 429 and 5xx without a pause, a
+    timeout and a broken connection release the claim, and the item comes again with the
+    backoff of ``pending``. Any other answer is a refusal for good: the claim is held
+    with the reason, until ``resolve`` decides. The block of a claim changes nothing
+    after that.
 
     The request has an ``Idempotency-Key``, the same at each attempt, by which a webhook
     can recognise a repeat: after a timeout nobody knows whether the item was accepted.
@@ -141,7 +141,7 @@ async def post(
         data: What is sent, as it is.
         headers: More headers, ``Content-Type`` among them.
         timeout: The time for the request and the answer.
-        wait: The longest time for which a webhook is waited for that answers 429; 0
+        wait: The longest time to wait in this call for a webhook that answered 429; 0
             releases at once.
 
     Raises:

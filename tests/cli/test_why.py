@@ -204,6 +204,8 @@ def test_title_as_key(on_file: Tool) -> None:
     (row,) = done.rows
     assert (done.code, row["key"], row["state"]) == (0, "a", "pending")
     assert "'offer a' is in the note of one key" in done.err
+    other = on_file.run("why", "-n", "other", "offer a")
+    assert (other.code, other.out) == (1, "")
     done = on_file.run("why", "Offer")
     assert (done.code, done.out) == (1, "")
     assert done.err.count("(its note contains that)") == 2

@@ -25,6 +25,8 @@ from .._values import NAMESPACE, key
 if TYPE_CHECKING:
     from catalyst_seen import Record, Source
 
+    from .._records.near import Near
+
 _INSTANTS = {
     "first_seen", "last_seen", "expires_at", "until", "first_poll", "last_poll",
 }  # fmt: skip
@@ -65,11 +67,10 @@ async def command(settings: Settings, namespace: str | None, keyword: str) -> No
             _show(settings, record, source, now)
         if not records:
             found, examined = await find_near(settings, store, keyword, namespace)
-            if len(found) == 1 and found[0].reason == IN_NOTE:
-                (near,) = found
+            if (near := _named_by_note(found, namespace)) is not None:
                 settings.say(f"{quoted(keyword)} is in the note of one key")
-                source = await source_of(store, near.record.namespace)
-                _show(settings, near.record, source, now)
+                source = await source_of(store, near.namespace)
+                _show(settings, near, source, now)
                 return
             settings.code = Code.NO
             _tell_unseen(settings, keyword, namespace, len(names))
@@ -82,6 +83,14 @@ async def command(settings: Settings, namespace: str | None, keyword: str) -> No
         elif namespace is None:
             where = counted(len(records), "namespace")
             settings.say(f"known in {where} of {len(names):,}")
+
+
+def _named_by_note(found: list[Near], namespace: str | None) -> Record | None:
+    """Return the only near key, if its note is what was named; ``None`` otherwise."""
+    if len(found) != 1 or found[0].reason != IN_NOTE:
+        return None
+    record = found[0].record
+    return record if namespace in {None, record.namespace} else None
 
 
 def _tell_unseen(
