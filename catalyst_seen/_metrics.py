@@ -84,8 +84,11 @@ class Sizes:
         keys: Number of seen keys of each namespace; after the first 500 of the sorted
             ones, of ``"other"``.
         claimed: As in ``StoreStats``.
+        released: As in ``StoreStats``.
         abandoned: As in ``StoreStats``.
         oldest_claim: Age of the oldest claim under a live lease; ``None`` without one.
+        oldest_released: For how long the oldest of the ``released`` keys could have
+            been claimed; ``None`` without one.
         oldest_pending: For how long the oldest pending key has waited; ``None`` without
             one.
         sources: The sources of all namespaces, as ``sources`` returns them.
@@ -98,8 +101,10 @@ class Sizes:
     duration: float
     keys: Mapping[str, int]
     claimed: int
+    released: int
     abandoned: Mapping[OnAbandoned, int]
     oldest_claim: float | None
+    oldest_released: float | None
     oldest_pending: float | None
     sources: tuple[Source, ...]
     file_bytes: int

@@ -157,6 +157,7 @@ class NamespaceVerbs:
             keys=sum(measured.keys_by_namespace.values()),
             keys_by_namespace=measured.keys_by_namespace,
             claimed=measured.claimed,
+            released=measured.released,
             abandoned=measured.abandoned,
             file_bytes=measured.file_bytes,
             wal_bytes=measured.wal_bytes,

@@ -192,6 +192,8 @@ class StoreStats:
         keys_by_namespace: The same for each namespace that has any.
         claimed: Number of keys under a live lease, or released with a delay that is not
             over.
+        released: Number of keys that were released, with an error or without, and that
+            nobody has claimed since, though their delay is over.
         abandoned: Number of keys whose lease ended without a confirm or a release, by
             the policy of the claim: ``retry`` (the next claim acquires them), ``hold``
             (``resolve`` decides), ``drop`` (they are seen, and count in ``keys`` too).
@@ -231,6 +233,7 @@ class StoreStats:
     keys: int
     keys_by_namespace: Mapping[str, int]
     claimed: int
+    released: int
     abandoned: Mapping[OnAbandoned, int]
     file_bytes: int
     wal_bytes: int

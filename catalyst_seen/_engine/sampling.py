@@ -35,6 +35,7 @@ class Sample(NamedTuple):
         stats: What the backend measured.
         sources: The states of all sources.
         claim_age: Seconds since the oldest claim under a live lease; ``None`` without.
+        released_age: Seconds since the oldest delay of a released key was over.
         pending_age: Seconds since the oldest pending key was observed.
         ended: When it was complete, by ``time.monotonic``.
         duration: Seconds that it took.
@@ -43,6 +44,7 @@ class Sample(NamedTuple):
     stats: BackendStats
     sources: Mapping[str, SourceRecord]
     claim_age: float | None
+    released_age: float | None
     pending_age: float | None
     ended: float
     duration: float
@@ -116,6 +118,7 @@ class Sampling:
             stats,
             sources,
             _age(stats.oldest_claim, now),
+            _age(stats.oldest_released, now),
             _age(min(waiting, default=None), now),
             ended,
             ended - started,

@@ -62,8 +62,10 @@ def _sizes(sample: Sample) -> Sizes:
         duration=sample.duration,
         keys=_limited(stats.keys_by_namespace),
         claimed=stats.claimed,
+        released=stats.released,
         abandoned=stats.abandoned,
         oldest_claim=_older(sample.claim_age, age),
+        oldest_released=_older(sample.released_age, age),
         oldest_pending=_older(sample.pending_age, age),
         sources=tuple(
             sample.sources[name].to_source(name) for name in sorted(sample.sources)

@@ -313,6 +313,15 @@ def state_of(verdict: Verdict, row: Row) -> RecordState:
     return _STATES[verdict]
 
 
+def counted_claim(verdict: Verdict, row: Row) -> tuple[str | None, int, float | None]:
+    """Return what the row of a key is in ``ClaimCounts.of``."""
+    if verdict is _IN_FLIGHT:
+        return "claimed", 1, row.last_seen if row.on_abandoned else None
+    if verdict is _RETRY and row.on_abandoned is None:
+        return "released", 1, row.lease_until
+    return row.on_abandoned, 1, None
+
+
 def to_record(id_: Id, verdict: Verdict, row: Row) -> Record:
     """Return the record of a row that has not expired.
 

@@ -26,6 +26,7 @@ of its own, and a store checks with ``isinstance`` whether its backend implement
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -174,23 +175,37 @@ class ClaimCounts(NamedTuple):
     Attributes:
         claimed: Number of keys under a live lease, or released with a delay that is not
             over.
+        released: Number of keys that were released, whose delay is over.
         abandoned: Number of keys whose lease is over, by the policy of the claim.
         oldest: As ``BackendStats.oldest_claim``.
+        oldest_released: As in ``BackendStats``.
     """
 
     claimed: int
+    released: int
     abandoned: Mapping[OnAbandoned, int]
     oldest: float | None
+    oldest_released: float | None
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[Any]]) -> ClaimCounts:
-        """Make them of rows: ``"claimed"`` or a policy, the number, the oldest."""
-        counts, oldest = {}, None
+        """Add up rows: a state or a policy, the number, the oldest of that.
+
+        A state is ``"claimed"`` or ``"released"``; others are left out.
+        """
+        counts: Counter[str | None] = Counter()
+        oldest: dict[str | None, float] = {}
         for state, count, first in rows:
-            counts[state] = count
-            oldest = first if state == "claimed" else oldest
-        abandoned = {policy: counts.get(policy, 0) for policy in ON_ABANDONED}
-        return cls(counts.get("claimed", 0), abandoned, oldest)
+            counts[state] += count
+            if first is not None:
+                oldest[state] = min(first, oldest.get(state, first))
+        return cls(
+            counts["claimed"],
+            counts["released"],
+            {policy: counts[policy] for policy in ON_ABANDONED},
+            oldest.get("claimed"),
+            oldest.get("released"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +215,13 @@ class BackendStats:
     Attributes:
         oldest_claim: When the first of the claims under a live lease was made, in
             seconds since 1970; ``None`` without one.
+        oldest_released: When the first delay of the ``released`` keys was over, in
+            seconds since 1970; ``None`` without one.
     """
 
     keys_by_namespace: Mapping[str, int]
     claimed: int
+    released: int
     abandoned: Mapping[OnAbandoned, int]
     file_bytes: int
     engine: str
@@ -213,6 +231,7 @@ class BackendStats:
     wal_pinned: float = 0.0
     alarms: tuple[str, ...] = ()
     oldest_claim: float | None = None
+    oldest_released: float | None = None
 
 
 @runtime_checkable

@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING
 from .._clock import read_clock
 from .._config import SeenStoreConfig
 from .._pause import pause
-from .._types import ON_ABANDONED, CheckReport
+from .._types import CheckReport
 from .._verdict import Verdict
 from ._observation import Decision, count_waiting, failed, merged
 from ._settings import MEMORY, check_effective
-from ._state_machine import to_record, transition_batch, verdict_of
+from ._state_machine import counted_claim, to_record, transition_batch, verdict_of
 from ._unfinished import MARK, check_finished
-from .base import BackendStats, PageResult, RecordPage, StoredPage, StoredRow
+from .base import (
+    BackendStats,
+    ClaimCounts,
+    PageResult,
+    RecordPage,
+    StoredPage,
+    StoredRow,
+)
 from .listings import Observed, SourceRecord, SourceState, Waiting, WaitingPage
 
 if TYPE_CHECKING:
@@ -303,25 +310,19 @@ class MemoryBackend:
 
     async def stats(self, namespace: str | None) -> BackendStats:
         now = self.now()
-        claims = Counter(
-            "claimed" if verdict is Verdict.IN_FLIGHT else self._rows[id_].on_abandoned
+        claims = ClaimCounts.of(
+            counted_claim(verdict, self._rows[id_])
             for id_, verdict in self._verdicts(namespace, now)
-            if self._rows[id_].lease_until is not None
         )
         return BackendStats(
             keys_by_namespace=await self.count(namespace),
-            claimed=claims["claimed"],
-            abandoned={policy: claims[policy] for policy in ON_ABANDONED},
+            claimed=claims.claimed,
+            released=claims.released,
+            abandoned=claims.abandoned,
             file_bytes=0,
             engine=_ENGINE,
-            oldest_claim=min(
-                (
-                    self._rows[id_].last_seen
-                    for id_, verdict in self._verdicts(namespace, now)
-                    if verdict is Verdict.IN_FLIGHT and self._rows[id_].on_abandoned
-                ),
-                default=None,
-            ),
+            oldest_claim=claims.oldest,
+            oldest_released=claims.oldest_released,
         )
 
     async def check(self, *, is_full: bool) -> CheckReport:

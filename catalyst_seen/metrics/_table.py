@@ -132,6 +132,7 @@ def _keys(metrics: StoreMetrics) -> Iterable[Value]:
 def _claims(metrics: StoreMetrics) -> Iterable[Value]:
     if metrics.sizes:
         yield ("live",), metrics.sizes.claimed
+        yield ("released",), metrics.sizes.released
         for policy, state in _ABANDONED.items():
             yield (state,), metrics.sizes.abandoned[policy]
 
@@ -248,14 +249,22 @@ METRICS: tuple[Number | Buckets, ...] = (
     ),
     Number(
         "claims", "{claim}", ("state",),
-        "Claims: live; or over without an answer, and abandoned (the next caller gets"
-        " the key), held (a person decides) or dropped (the key is seen)." + _SAMPLED,
+        "Claims: live, or released and waiting for a pause; released, the pause over,"
+        " and not claimed since; or over without an answer, and abandoned (the next"
+        " caller gets the key), held (a person decides) or dropped (the key is seen)."
+        + _SAMPLED,
         "gauge", _claims,
     ),
     Number(
         "oldest_claim.age", "s", (),
         "Age of the oldest claim under a live lease." + _SAMPLED,
         "gauge", _size(lambda s: s.oldest_claim),
+    ),
+    Number(
+        "oldest_released.age", "s", (),
+        "How long the oldest released key could have been claimed, its pause over."
+        + _SAMPLED,
+        "gauge", _size(lambda s: s.oldest_released),
     ),
     Number(
         "oldest_pending.age", "s", (),

@@ -224,14 +224,19 @@ class TestSizes:
         await store.mark_many(["a", "b"], namespace="n")
         await store.claim("c", lease=600)
         await store.claim("h", lease=1, on_abandoned="hold")
+        await store.claim("abandoned", lease=1)
+        for key, delay in {"r": 0, "s": 20, "delayed": 600}.items():
+            await (await store.claim(key, lease=30)).release(delay=delay)
         feed = store.namespace("feed", first="all")
         await feed.observe(["x", "y"])
         clock.advance(60)
         sizes = await sampled(store)
         assert sizes.keys == {"n": 2}
-        assert sizes.claimed == 1
-        assert sizes.abandoned == {"retry": 0, "hold": 1, "drop": 0}
+        assert sizes.claimed == 2
+        assert sizes.released == 2
+        assert sizes.abandoned == {"retry": 1, "hold": 1, "drop": 0}
         assert sizes.oldest_claim == pytest.approx(60, abs=5)
+        assert sizes.oldest_released == pytest.approx(60, abs=5)
         assert sizes.oldest_pending == pytest.approx(60, abs=5)
         assert [(one.namespace, one.pending) for one in sizes.sources] == [("feed", 2)]
         assert 0 <= sizes.age < 60

@@ -365,10 +365,11 @@ async def test_resolve_only_if_held(
 async def test_stats_count_every_state(
     store: AsyncSeenStore, state: str, column: str
 ) -> None:
-    """Stats count seen keys, live leases, and abandoned keys by policy."""
+    """Stats count seen, claimed and released keys, and abandoned ones by policy."""
     stats = await store.stats()
     assert stats.keys == (column in SEEN)
     assert stats.claimed == (column in WAITING)
+    assert stats.released == (column == "released")
     assert stats.abandoned == {
         "retry": state.startswith("over"),
         "hold": column == "held",

@@ -144,6 +144,13 @@ async def live_claim(scene: Scene) -> None:
     scene.clock.advance(60)
 
 
+async def released_key(scene: Scene) -> None:
+    """Release a key with an error, and let nobody come back for it."""
+    async with scene.store.claim("k") as claim:
+        await claim.release(error="500")
+    scene.clock.advance(60)
+
+
 async def polls(scene: Scene) -> None:
     """Poll a source: new items, one of them held, a failure."""
     feed = scene.store.namespace("feed")
@@ -173,6 +180,7 @@ MOVES: dict[str, Callable[[Scene], Awaitable[None]]] = {
     "keys": marks,
     "claims": live_claim,
     "oldest_claim.age": live_claim,
+    "oldest_released.age": released_key,
     "oldest_pending.age": polls,
     "file": removed_rows,
     "free_pages": removed_rows,

@@ -484,6 +484,7 @@ class StoreMachine(RuleBasedStateMachine):
             for row in map(self.row, ids)
             if row and row.lease_until is not None and row.lease_until <= self.now
         ]
+        assert stats.released == over.count("released")
         assert stats.abandoned == {then: over.count(then) for then in ON_ABANDONED}
 
 

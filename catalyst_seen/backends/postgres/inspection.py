@@ -42,10 +42,12 @@ async def stats(
     return BackendStats(
         keys_by_namespace=await count(connection, tables, namespace),
         claimed=claims.claimed,
+        released=claims.released,
         abandoned=claims.abandoned,
         file_bytes=await connection.fetchval(scans.SIZE, tables.all),
         engine=engine,
         oldest_claim=claims.oldest,
+        oldest_released=claims.oldest_released,
     )
 
 

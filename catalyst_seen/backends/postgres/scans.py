@@ -156,8 +156,11 @@ COUNT = f"""WITH {CLOCK}
     """  # noqa: S608
 COUNT_CLAIMS = f"""WITH {CLOCK}
     SELECT CASE WHEN lease_until > (SELECT now FROM clock)
-            THEN 'claimed' ELSE on_abandoned END AS state, count(*),
-        min(last_seen) FILTER (WHERE on_abandoned IS NOT NULL)
+            THEN 'claimed'
+            WHEN on_abandoned IS NULL AND attempt > 0 THEN 'released'
+            ELSE on_abandoned END AS state, count(*),
+        min(CASE WHEN on_abandoned IS NOT NULL THEN last_seen
+            WHEN lease_until <= (SELECT now FROM clock) THEN lease_until END)
     FROM {{schema}}.seen WHERE lease_until IS NOT NULL AND {_IS_LIVE}{{scope}}
     GROUP BY state"""  # noqa: S608
 HAS_SEEN = f"""WITH {CLOCK}

@@ -7,10 +7,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from ..._logging import log
-from ..._types import ON_ABANDONED
 from ..._verdict import Verdict
-from .._state_machine import to_record
-from ..base import BackendStats, RecordPage
+from .._state_machine import counted_claim, to_record
+from ..base import BackendStats, ClaimCounts, RecordPage
 from ..operations import IsSeen
 from .administration import Select
 from .keys import OldKeyCodec
@@ -106,22 +105,21 @@ class Inspection:
     async def stats(self, namespace: str | None, engine: str) -> BackendStats:
         """Count the keys in each state."""
         keys: Counter[str] = Counter()
-        abandoned = dict.fromkeys(ON_ABANDONED, 0)
-        claimed, oldest_claim = 0, None
+        claims = []
         async for id_, verdict, row in self._rows(namespace):
             keys[id_[0]] += verdict is Verdict.DUPLICATE
-            claimed += verdict is Verdict.IN_FLIGHT
-            if verdict is Verdict.IN_FLIGHT and row.on_abandoned:
-                oldest_claim = min(oldest_claim or row.last_seen, row.last_seen)
-            if row.on_abandoned and verdict is not Verdict.IN_FLIGHT:
-                abandoned[row.on_abandoned] += 1
+            if row.lease_until is not None:
+                claims.append(counted_claim(verdict, row))
+        counted = ClaimCounts.of(claims)
         return BackendStats(
             keys_by_namespace=dict(+keys),
-            claimed=claimed,
-            abandoned=abandoned,
+            claimed=counted.claimed,
+            released=counted.released,
+            abandoned=counted.abandoned,
             file_bytes=0,
             engine=engine,
-            oldest_claim=oldest_claim,
+            oldest_claim=counted.oldest,
+            oldest_released=counted.oldest_released,
         )
 
     async def _rows(

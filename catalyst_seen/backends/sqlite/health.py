@@ -40,6 +40,7 @@ def stats(
     return BackendStats(
         keys_by_namespace=inspection.count(db, namespace, now),
         claimed=claims.claimed,
+        released=claims.released,
         abandoned=claims.abandoned,
         file_bytes=size(shared.path),
         wal_bytes=wal.bytes,
@@ -49,6 +50,7 @@ def stats(
         engine=f"SQLite {driver.load(shared.config.sqlite).version}",
         alarms=tuple(_alarms(db, shared, _settings(db), _clock_behind(db, shared))),
         oldest_claim=claims.oldest,
+        oldest_released=claims.oldest_released,
     )
 
 

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 _COUNT = f"""SELECT (SELECT name FROM namespace WHERE id = seen.namespace), count(*)
     FROM seen WHERE {LIVE} AND {STATES["seen"]}{{scope}} GROUP BY namespace"""  # noqa: S608
 _CLAIMS = f"""SELECT
-        CASE WHEN lease_until > :now THEN 'claimed' ELSE on_abandoned END AS state,
-        count(*), min(iif({STATES["claimed"]}, last_seen, NULL))
+        CASE WHEN lease_until > :now THEN 'claimed'
+            WHEN on_abandoned IS NULL AND attempt > 0 THEN 'released'
+            ELSE on_abandoned END AS state,
+        count(*),
+        min(CASE WHEN on_abandoned IS NOT NULL THEN last_seen
+            WHEN lease_until <= :now THEN lease_until END)
     FROM seen WHERE lease_until IS NOT NULL AND {LIVE}{{scope}} GROUP BY state"""  # noqa: S608
 _HAS_ANY = f"""SELECT EXISTS
     (SELECT 1 FROM seen WHERE {LIVE} AND {STATES["seen"]}{{scope}})"""  # noqa: S608
@@ -31,7 +35,7 @@ def count(db: driver.Connection, namespace: str | None, now: float) -> dict[str,
 def count_claims(
     db: driver.Connection, namespace: str | None, now: float
 ) -> ClaimCounts:
-    """Count the live claims, and the abandoned ones by their policy."""
+    """Count the claims: live ones, released ones, and abandoned ones by policy."""
     return ClaimCounts.of(_select(db, _CLAIMS, namespace, now))
 
 

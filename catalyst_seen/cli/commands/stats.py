@@ -55,6 +55,7 @@ def _numbers(stats: StoreStats, namespaces: int) -> dict[str, Any]:
         "keys": stats.keys,
         "namespaces": namespaces,
         "claimed": stats.claimed,
+        "released": stats.released,
         **{f"abandoned_{name}": count for name, count in stats.abandoned.items()},
         "file_bytes": stats.file_bytes,
         "wal_bytes": stats.wal_bytes,

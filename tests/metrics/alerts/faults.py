@@ -203,6 +203,18 @@ async def killed_worker(folder: Path) -> Watched:
     return one
 
 
+async def released_key(folder: Path) -> Watched:
+    """Work fails, and its sender does not come again for two days."""
+    clock = Clock()
+    async with watched(replace(on_file(folder), clock=clock)) as one:
+        await one.healthy(LONG)
+        claim = await one.store.claim("k")
+        await claim.release(error="no answer")
+        clock.advance(2 * DAY)
+        await one.then(10)
+    return one
+
+
 async def hung_work(folder: Path) -> Watched:
     """Work hangs, while its claim is renewed."""
     clock = Clock()

@@ -37,6 +37,7 @@ FAULTS: dict[Callable[[Path], Awaitable[Watched]], list[Firing]] = {
     faults.pinned_log: [Firing("LogLarge")],
     faults.lost_lease: [Firing("LeasesLost")],
     faults.held_key: [Firing("Held", instance=None)],
+    faults.released_key: [Firing("ReleasedOld", instance=None)],
     faults.killed_worker: [Firing("Abandoned", instance=None)],
     faults.hung_work: [Firing("ClaimOld", instance=None)],
     faults.unhandled_item: [Firing("PendingOld", instance=None)],
@@ -83,7 +84,7 @@ def test_commands() -> None:
             assert " -n NAMESPACE KEY" in line
             has_decision = line.endswith((" --handled", " --again"))
             assert line.startswith("resolve") == has_decision
-    assert found == 5
+    assert found == 7
 
 
 def test_rules() -> None:
