@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
+from ._output import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,6 +22,11 @@ GRACE = 5.0
 """Seconds between ``SIGTERM`` and ``SIGKILL``."""
 
 _PR_SET_PDEATHSIG = 1
+
+_STDERR = 2
+_PIECE = 4_096
+_KEPT = 2_000
+"""Bytes of the end of a child's standard error."""
 
 
 def missing(word: str) -> OSError | None:
@@ -70,6 +77,50 @@ async def start(
     )
 
 
+class ErrorOutput:
+    """Standard error of a child: it is passed on as it comes, and its end is kept.
+
+    Attributes:
+        input: What the child gets; to be closed here when the child has it.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._source, target = os.pipe()
+        self.input: IO[bytes] = os.fdopen(target, "wb", buffering=0)
+        self._end = b""
+        os.set_blocking(self._source, False)
+        self._loop.add_reader(self._source, self._pass_on)
+
+    def last_line(self) -> str:
+        """Return the last line so far that is not empty.
+
+        What the child has left running may go on to write, to its own end.
+        """
+        while self._pass_on():
+            pass
+        lines = self._end.decode(errors="replace").splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "").strip()
+
+    def _pass_on(self) -> bool:
+        """Pass on what there is; was there anything?"""
+        if self._source < 0:
+            return False
+        try:
+            data = os.read(self._source, _PIECE)
+        except BlockingIOError:
+            return False
+        if data:
+            self._end = (self._end + data)[-_KEPT:]
+            with suppress(OSError):  # nobody reads it
+                os.write(_STDERR, data)
+        else:
+            self._loop.remove_reader(self._source)
+            os.close(self._source)
+            self._source = -1
+        return bool(data)
+
+
 @contextmanager
 def input_file(data: bytes) -> Iterator[IO[bytes]]:
     """Yield a file with the input of a command: a pipe would wait for its reader."""
@@ -103,6 +154,11 @@ async def end(process: asyncio.subprocess.Process) -> None:
             os.killpg(process.pid, number)
         with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), GRACE)
+
+
+def problem(how_it_ended: str, errors: ErrorOutput) -> str:
+    """Return why a child failed: how it ended, and what it said last."""
+    return ": ".join(filter(None, [how_it_ended, printable(errors.last_line())]))
 
 
 def how(code: int) -> str:

@@ -65,6 +65,18 @@ def test_quiet(on_file: Tool) -> None:
     assert "catalyst-seen clear -n NAME" in done.err
 
 
+def test_waiting(on_file: Tool) -> None:
+    """A feed is unhealthy if an entry has waited for a day, and not before."""
+    for name, days in (("old", 1.1), ("young", 0.9)):
+        then = time.time() - days * 86_400
+        with SeenStore(on_file.store, clock=partial(float, then)) as store:
+            store.namespace(name, first="all").observe(["a"], key=str)
+    done = on_file.run("feeds", "--unhealthy")
+    assert done.code == 1
+    assert [(row["source"], row["state"]) for row in done.rows] == [("old", "waiting")]
+    assert "1 with entries that have waited for a day" in done.err
+
+
 def test_no_store_and_no_feeds(on_file: Tool) -> None:
     """Looking creates no store; a store without feeds says how to get one."""
     assert on_file.run("feeds").code == 3

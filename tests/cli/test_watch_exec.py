@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from catalyst_seen import AsyncSeenStore, Claim, Record, SeenStore
+from catalyst_seen.cli._children import ErrorOutput
 from catalyst_seen.cli._feeds import deliveries as module
 from catalyst_seen.cli._feeds.deliveries import Deliveries, DeliveryError
 from catalyst_seen.cli._feeds.wanted import EntryFilter
@@ -84,13 +85,60 @@ async def test_example(on_file: Tool) -> None:
 def test_failed(tool: Tool, site: Site) -> None:
     """A failed command is said, kept with the entry, and stops no other entry."""
     url = site.put("feed", numbered(range(3)))
-    program = script(tool, 'echo "$ENTRY_KEY"; [ "$ENTRY_KEY" != "id 1" ] || exit 7')
+    fail = "printf 'a\\nlast http://u:p@x/1\\n\\n' >&2; exit 7"
+    program = script(
+        tool, f'echo "$ENTRY_KEY"; [ "$ENTRY_KEY" != "id 1" ] || {{ {fail}; }}'
+    )
     done = tool.run(*ONCE, "--exec", program, url)
     assert (done.code, done.out) == (4, "id 0\nid 1\nid 2\n")
-    assert "news: Title 1: exit code 7; again in 30s\n" in done.err
+    error = "exit code 7: last http://u:p@x/1; again by a run after 30s"
+    assert "a\nlast http://u:p@x/1\n\n" in done.err
+    assert f"news: Title 1: {error}\n" in done.err
     assert "2 entries, 1 failed deliveries, 1 waiting" in done.err
     found = record(tool, "id 1")
-    assert (found.state, found.error) == ("released", "exit code 7")
+    assert found.state == "released"
+    assert found.error == "exit code 7: last http://…"
+
+
+async def test_says_at_once(tool: Tool, site: Site) -> None:
+    """What a command reports is shown while it runs, and all of it."""
+    url = site.put("feed", numbered(range(1)))
+    much = "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123; "
+    text = f"({much} i=$((i+1)); done; echo the end) >&2; echo ready; exec sleep 3600"
+    started = tool.start(*ONCE, "--exec", script(tool, text), url)
+    assert started.stdout is not None
+    assert started.stderr is not None
+    seen = b""
+    while b"the end" not in seen:
+        line = await asyncio.to_thread(started.stderr.readline)
+        assert line
+        seen += line
+    assert seen.count(b"0123456789012345678901234567890123\n") == 3_000
+    started.send_signal(signal.SIGINT)
+    await asyncio.to_thread(started.communicate)
+
+
+async def test_last_line() -> None:
+    """What a child wrote just before its end counts, whatever the loop has read."""
+    errors = ErrorOutput()
+    assert errors.last_line() == ""
+    with errors.input as target:
+        target.write(b"first\n 50 %\r100 %\r\n \n")
+        assert errors.last_line() == "100 %"
+        target.write(b"caf\xe9")
+    assert errors.last_line() == "caf\ufffd"
+
+
+def test_left_running(tool: Tool, site: Site) -> None:
+    """What a command leaves running is not waited for, and may still report."""
+    url = site.put("feed", numbered(range(2)))
+    child = "(sleep 0.5; echo late >&2; echo alive >>survivor) & "
+    fast = '[ "$ENTRY_KEY" != "id 1" ] || sleep 1; echo early >&2'
+    done = tool.run(*ONCE, "--exec", script(tool, child + fast), url)
+    assert done.code == 0
+    assert "early\n" in done.err
+    assert "late\n" in done.err
+    assert (tool.folder / "survivor").exists()
 
 
 def test_later_and_held(on_file: Tool, site: Site) -> None:

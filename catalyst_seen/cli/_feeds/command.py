@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._children import finished, how, input_file, missing, start
+from .._children import (
+    ErrorOutput,
+    finished,
+    how,
+    input_file,
+    missing,
+    problem,
+    start,
+)
 from .._codes import Code
 from .._output import span, to_json
 from .deliveries import DeliveryError
@@ -37,9 +45,9 @@ def words(text: str) -> list[str]:
         raise click.BadParameter("it is empty: name a program")
     if "\0" in text:
         raise click.BadParameter(f"{text!r} has a NUL")
-    if problem := missing(found[0]):
+    if error := missing(found[0]):
         raise click.BadParameter(
-            f"{found[0]}: {problem.strerror}; it is run without a shell, so write"
+            f"{found[0]}: {error.strerror}; it is run without a shell, so write"
             " sh -c '...' for a line of one"
         )
     return found
@@ -57,23 +65,26 @@ class EntryCommand:
         """Run it to its end; a cancellation ends it, with what it has started.
 
         It has the entry as JSON on standard input, and in variables. The outputs are
-        those of the tool.
+        those of the tool; the last line of its errors becomes part of the problem.
 
         Raises:
             DeliveryError: It failed.
         """
-        process = await self._started(data_of(entry, claim), claim.attempt)
+        errors = ErrorOutput()
+        with errors.input:
+            process = await self._started(data_of(entry, claim), claim.attempt, errors)
         try:
             code = await finished(process, self._timeout)
         except TimeoutError:
-            problem = f"not done within {span(self._timeout)}"
-            raise DeliveryError(problem) from None
+            late = f"not done within {span(self._timeout)}"
+            raise DeliveryError(problem(late, errors)) from None
         if code:
-            later = " (later)" if code == Code.LATER else ""
-            raise DeliveryError(f"{how(code)}{later}", is_later=bool(later))
+            is_later = code == Code.LATER
+            ended = f"{how(code)} (later)" if is_later else how(code)
+            raise DeliveryError(problem(ended, errors), is_later=is_later)
 
     async def _started(
-        self, data: dict[str, Any], attempt: int
+        self, data: dict[str, Any], attempt: int, errors: ErrorOutput
     ) -> asyncio.subprocess.Process:
         try:
             line = f"{to_json(data)}\n".encode(errors="backslashreplace")
@@ -81,13 +92,15 @@ class EntryCommand:
                 return await start(
                     self._arguments,
                     stdin=document,
+                    stderr=errors.input,
                     env=_environment(data, attempt),
                     is_leader=True,  # what it starts ends with it
                 )
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "strerror", None) or exc
-            problem = f"{self._arguments[0]} cannot be run: {reason}"
-            raise DeliveryError(problem) from exc
+            raise DeliveryError(
+                f"{self._arguments[0]} cannot be run: {reason}"
+            ) from exc
 
 
 def _environment(data: dict[str, Any], attempt: int) -> dict[bytes, bytes]:

@@ -69,12 +69,18 @@ class Deliveries:
         destination: Destination,
         wanted: EntryFilter,
         max_attempts: int | None,
+        *,
+        is_once: bool = False,
     ) -> None:
-        """Deliver what is wanted; after ``max_attempts`` an entry is held."""
+        """Deliver what is wanted; after ``max_attempts`` an entry is held.
+
+        With ``is_once`` an entry that fails is tried again by a later run.
+        """
         self._settings = settings
         self._destination = destination
         self._wanted = wanted
         self._max_attempts = max_attempts
+        self._again_text = "again by a run after" if is_once else "again in"
         self.counts: Counter[str] = Counter()
         self.is_store_failing = False
         self._known: set[str] = set()
@@ -154,7 +160,7 @@ class Deliveries:
             await claim.release(pause, error=exc.problem)
             self._plan(claim.namespace, pause)
             say = self._settings.explain if exc.is_later else self._settings.say
-            say(f"{what}: {exc.problem}; again in {span(pause)}")
+            say(f"{what}: {exc.problem}; {self._again_text} {span(pause)}")
         else:
             await claim.hold(exc.problem)
             attempts = counted(claim.attempt, "attempt")

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 from catalyst_seen import AsyncSeenStore, LeaseLostError
 
 from ..._pause import pause
-from .._children import finished, how, input_file, start
+from .._children import ErrorOutput, finished, how, input_file, problem, start
 from .._codes import Code, Failure
 from .._output import printable, span
 from .._settings import talk
@@ -145,32 +145,36 @@ class Jobs:
         for attempt in range(self.job.retries + 1):
             if attempt:
                 await pause(min(2.0 ** min(attempt - 1, 10), _LONGEST_PAUSE))
-            code = await self._run(line)
-            if code == 0:
-                return "", False
-            if code == Code.LATER:
-                return "put off by its exit code 75", True
-        return code if isinstance(code, str) else how(code), False
+            error, is_later = await self._run(line)
+            if is_later or not error:
+                break
+        return error, is_later
 
-    async def _run(self, line: bytes) -> int | str:
-        """Run the command once; return its code, or why it has none."""
+    async def _run(self, line: bytes) -> tuple[str, bool]:
+        """Run the command once; return why it failed, and whether later."""
         words = self.job.words_for(line.removesuffix(b"\r"))
         with ExitStack() as files:
             out = files.enter_context(tempfile.TemporaryFile())
             stdin: int | IO[bytes] = subprocess.DEVNULL
             if self.job.takes_stdin:
                 stdin = files.enter_context(input_file(line + b"\n"))
+            errors = ErrorOutput()
             try:
-                process = await start(words, stdin=stdin, stdout=out, is_leader=True)
+                with errors.input as err:
+                    process = await start(
+                        words, stdin=stdin, stdout=out, stderr=err, is_leader=True
+                    )
             except (OSError, ValueError) as exc:  # too long, or with a NUL
-                return getattr(exc, "strerror", None) or str(exc)
-            code: int | str
+                return getattr(exc, "strerror", None) or str(exc), False
             try:
                 code = await finished(process, self.job.timeout)
+                ended = how(code) if code else ""
             except TimeoutError:
-                code = f"ended after {span(self.job.timeout or 0)}"
+                code, ended = 0, f"ended after {span(self.job.timeout or 0)}"
             await self._show(out)
-        return code
+        if code == Code.LATER:
+            ended = "put off by its exit code 75"
+        return problem(ended, errors) if ended else "", code == Code.LATER
 
     async def _show(self, out: IO[bytes]) -> None:
         """Write the output of a child, not mixed with that of others."""

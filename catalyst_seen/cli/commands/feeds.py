@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 QUIET_AFTER = 90 * 86_400.0
 """Seconds without a poll after which a source is probably not wanted any more."""
 
+WAITING_AFTER = 86_400.0
+"""Seconds after which a pending entry should have been delivered."""
+
 _COLUMNS: dict[str, Kind] = {
     "source": "text",
     "state": "text",
@@ -44,7 +47,7 @@ _COLUMNS: dict[str, Kind] = {
 @click.option(
     "--unhealthy",
     is_flag=True,
-    help="Only what is failing or quiet, or has held entries; exit code 1 if any is.",
+    help="Only what is not ok, or has held entries; exit code 1 if any is.",
 )
 @NAMESPACE
 @pass_settings
@@ -54,8 +57,9 @@ async def command(
     """Show the health of the feeds that were polled.
 
     The state: ok; failing, the last poll found no listing, and error says why; quiet,
-    without a successful poll for 90 days; never, without any so far. last_poll is the
-    last successful one; new and failed count entries and polls since the first one.
+    without a successful poll for 90 days; never, without any so far; waiting, an entry
+    has been pending for a day. last_poll is the last successful one; new and failed
+    count entries and polls since the first one.
     """
     async with opened(settings) as store:
         sources = await _sources(store, namespace)
@@ -81,7 +85,10 @@ def state_of(source: Source, now: float) -> str:
         return "failing"
     if source.last_poll is None:
         return "never"
-    return "quiet" if now - source.last_poll > QUIET_AFTER else "ok"
+    if now - source.last_poll > QUIET_AFTER:
+        return "quiet"
+    waits = source.oldest_pending or now
+    return "waiting" if now - waits > WAITING_AFTER else "ok"
 
 
 async def _sources(store: AsyncSeenStore, namespace: str | None) -> list[Source]:
@@ -111,6 +118,11 @@ def _advise(settings: Settings, states: Counter[str], held: int) -> None:
         settings.say(
             f"{states['quiet']:,} not polled for 90 days: if a feed is not wanted any"
             " more, catalyst-seen clear -n NAME removes it"
+        )
+    if states["waiting"]:
+        settings.say(
+            f"{states['waiting']:,} with entries that have waited for a day:"
+            " catalyst-seen pending shows them, and why"
         )
     if held:
         settings.say(

@@ -150,8 +150,10 @@ async def command(
         from .._feeds.watching import Watching, forced
     wanted = EntryFilter(options["include"], options["exclude"])
     destination = _destination(settings, options)
-    deliveries = Deliveries(settings, destination, wanted, options["max_attempts"])
     every, is_once = options["every"] or _EVERY, options["is_once"]
+    deliveries = Deliveries(
+        settings, destination, wanted, options["max_attempts"], is_once=is_once
+    )
     async with AsyncExitStack() as stack:
         feeds = await _feeds(sources, options, stack)
         store = await stack.enter_async_context(
