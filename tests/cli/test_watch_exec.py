@@ -126,7 +126,7 @@ async def test_last_line() -> None:
         target.write(b"first\n 50 %\r100 %\r\n \n")
         assert errors.last_line() == "100 %"
         target.write(b"caf\xe9")
-    assert errors.last_line() == "caf\ufffd"
+    assert [errors.last_line() for _ in "12"] == ["caf\ufffd"] * 2
 
 
 def test_left_running(tool: Tool, site: Site) -> None:
