@@ -23,7 +23,7 @@ def entry_of(note: str) -> dict[str, Any] | None:
 
 
 def skipped(title: str, link: str) -> str:
-    """Return the note of an entry that --include or --exclude has left out."""
+    """Return the note of an entry that --include, --exclude or --max-age left out."""
     note = {"title": title[:_LONGEST_TITLE], "link": link[:_LONGEST_LINK]}
     return json.dumps({**note, _SKIPPED: True}, ensure_ascii=False)
 

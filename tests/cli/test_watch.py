@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from email.utils import formatdate
 from pathlib import Path
 
 from catalyst_seen.cli._notes import shortened
@@ -154,7 +156,7 @@ def test_only_what_matches(on_file: Tool, site: Site) -> None:
     url = site.put("feed", rss(*items))
     done = on_file.run(*words, "--include", "storm", "--exclude", "LIGHT", url)
     assert done.out == "STORM warning\n"
-    assert "1 entry, 2 not matching\n" in done.err
+    assert "1 entry, 2 left out\n" in done.err
     assert on_file.run(*words, url).out == ""
     with open_store(on_file) as store:
         keys = {
@@ -169,6 +171,24 @@ def test_only_what_matches(on_file: Tool, site: Site) -> None:
         "Sun": "left out",
         "Rain": "left out",
     }
+
+
+def test_max_age(on_file: Tool, site: Site) -> None:
+    """What was published longer ago is left out for good; without a date it is not."""
+    ages = {"young": 2, "old": 4, "ahead": -1}
+    now = time.time()
+    items = [
+        f"<guid>{name}</guid><pubDate>{formatdate(now - days * 86_400)}</pubDate>"
+        for name, days in ages.items()
+    ]
+    url = site.put("feed", rss(*items, "<guid>undated</guid>"))
+    words = (*ONCE, "--first", "all", "--format", "{key}", url)
+    done = on_file.run(*words, "--max-age", "3d")
+    assert sorted(done.out.split()) == ["ahead", "undated", "young"]
+    assert "3 entries, 1 left out" in done.err
+    assert on_file.run(*words).out == ""
+    told = on_file.run("why", "-n", url, "old").rows[0]["what_happened"]
+    assert told.startswith("left out on ")
 
 
 def test_baseline_is_said(tool: Tool, site: Site) -> None:

@@ -141,16 +141,27 @@ def test_what_happened(tool: Tool) -> None:
         _let_time_pass(feed)
         feed.mark_seen("marked")
         feed.observe(
-            ["listed", "new", "sent", "failed", "lost"],
+            ["listed", "new", "sent", "failed", "lost", "again", "later"],
             key=str,
             aliases=lambda key: ["of old" if key == "new" else f"of {key}"],
         )
         feed.claim("sent").confirm()
         feed.claim("failed").hold("HTTP 400 Bad Request")
         feed.claim("lost").hold()
+        feed.claim("again").release(error="HTTP 500")
+        feed.claim("later").release(delay=60, error="HTTP 503")
     told = {
         key: str(tool.run("why", "-n", "news", key).rows[0]["what_happened"])
-        for key in ("listed", "new", "marked", "sent", "failed", "lost")
+        for key in (
+            "listed",
+            "new",
+            "marked",
+            "sent",
+            "failed",
+            "lost",
+            "again",
+            "later",
+        )
     }
     assert told["listed"].startswith("marked as the baseline on 2")
     assert told["listed"].endswith(", without being handled")
@@ -160,6 +171,8 @@ def test_what_happened(tool: Tool) -> None:
     assert ", after 1 attempt; or marked then by resolve, mark or" in told["sent"]
     assert told["failed"].endswith("failed: HTTP 400 Bad Request; resolve decides")
     assert "ended without an answer" in told["lost"]
+    assert told["again"].endswith("; the last error is: HTTP 500")
+    assert told["later"].endswith("; the last error is: HTTP 503")
 
 
 def _let_time_pass(feed: SeenStore) -> None:

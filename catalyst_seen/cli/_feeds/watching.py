@@ -74,7 +74,7 @@ class Watching:
             counted(counts["delivered"], "entry", "entries"),
         ]
         further = {
-            "not matching": counts["skipped"],
+            "left out": counts["skipped"],
             "failed deliveries": counts["failed"],
             "waiting": waiting,
             "held": held,

@@ -56,7 +56,7 @@ def answer_for(record: Record | None, now: float, *, has_source: bool) -> Answer
             retry_after=record.until - now,
         )
     reason = f"attempt {record.attempt} was released, or its lease has ended"
-    return Answer(Verdict.RETRY, reason, following)
+    return Answer(Verdict.RETRY, f"{reason}{_error_of(record)}", following)
 
 
 def _end_of(record: Record, has_source: bool) -> str:  # noqa: FBT001 - a fact
@@ -96,5 +96,9 @@ def _why_in_flight(record: Record) -> str:
         )
     return (
         f"attempt {record.attempt} was released with a delay until"
-        f" {local(record.until)}"
+        f" {local(record.until)}{_error_of(record)}"
     )
+
+
+def _error_of(record: Record) -> str:
+    return f"; the last error is: {record.error}" if record.error else ""

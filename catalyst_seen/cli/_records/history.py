@@ -24,7 +24,7 @@ def history_of(record: Record, source: Source, answer: Answer) -> str:
         return answer.because
     when = local(record.last_seen)
     if is_skipped(record.note):
-        return f"left out on {when}: it did not match --include or --exclude of watch"
+        return f"left out on {when}: by --include, --exclude or --max-age of watch"
     if record.attempt:
         attempts = counted(record.attempt, "attempt")
         return (

@@ -85,6 +85,13 @@ def _format(text: str) -> Any:
     "--exclude", multiple=True, metavar="TEXT", help="No entries with this text."
 )
 @click.option(
+    "--max-age",
+    type=duration,
+    metavar="TIME",
+    help="No entries that were published longer ago, as after a holiday or a fault;"
+    " those without a date are delivered.",
+)
+@click.option(
     "-f",
     "--file",
     "files",
@@ -148,7 +155,7 @@ async def command(
 
         from .._feeds.deliveries import Deliveries
         from .._feeds.watching import Watching, forced
-    wanted = EntryFilter(options["include"], options["exclude"])
+    wanted = EntryFilter(options["include"], options["exclude"], options["max_age"])
     destination = _destination(settings, options)
     every, is_once = options["every"] or _EVERY, options["is_once"]
     deliveries = Deliveries(
