@@ -44,7 +44,9 @@ class ErrorCount(NamedTuple):
         verb: As in ``OperationCount``, or the name of a verb on whole namespaces; that
             of a call with several verbs is its first one.
         error: ``"unavailable"`` (nothing was done), ``"unknown"`` (nobody knows),
-            ``"schema"``, ``"configuration"``, or ``"other"``.
+            ``"locked"`` (a transaction of the program's had the key until the end of
+            ``timeout``; nothing was done), ``"schema"``, ``"configuration"``, or
+            ``"other"``.
     """
 
     verb: str

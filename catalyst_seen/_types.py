@@ -223,7 +223,8 @@ class StoreStats:
         failures: The failed calls by kind: ``read`` (``is_seen``, ``get``,
             ``filter_new``, ``count``, ``held``) and ``write`` (every other verb, each
             transaction of a purge or a cleanup). ``stats``, ``check`` and ``backup``
-            are neither: they raise, and say nothing about the other calls.
+            are neither: they raise, and say nothing about the other calls. Nor is a
+            call on a key that a transaction of the program's had locked.
         alarms: The conditions that need an operator now, a sentence each: failing calls
             from the first failure to the next success of their kind, failing purges,
             and what is wrong with the database. ``check().problems`` has the same ones,

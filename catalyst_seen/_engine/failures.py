@@ -19,6 +19,7 @@ from .._errors import (
 )
 from .._metrics import ErrorCount
 from .._types import CALL_KINDS, CallFailures, ClaimState, Sighting
+from ..backends.base import KeysLockedError
 from ..backends.operations import ForEach, Mark, ReadOperation
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _ERRORS = (
+    (KeysLockedError, "locked"),
     (StoreUnavailableError, "unavailable"),
     (OutcomeUnknownError, "unknown"),
     (SchemaError, "schema"),
@@ -73,6 +75,8 @@ class Failures:
         if isinstance(exc, StoreClosedError):
             return
         self.count_error(verb, exc)
+        if isinstance(exc, KeysLockedError):
+            return  # the database is well: it answered that a transaction has the key
         before = self._calls.get(kind, CallFailures())
         since = before.since if kind in self._failing else time.time()
         error = str(exc) or type(exc).__name__

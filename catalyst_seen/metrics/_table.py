@@ -154,7 +154,8 @@ METRICS: tuple[Number | Buckets, ...] = (
     ),
     Number(
         "errors", "{call}", ("verb", "error"),
-        "Calls that failed: unavailable did nothing, after unknown nobody knows.",
+        "Calls that failed: unavailable and locked (by a transaction of the program's)"
+        " did nothing, after unknown nobody knows.",
         "counter", lambda m: m.errors.items(),
     ),
     Number(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from catalyst_seen import AsyncSeenStore, StoreUnavailableError
+from catalyst_seen import AsyncSeenStore, ErrorCount, StoreUnavailableError
 from catalyst_seen._tuning import Tuning
 from catalyst_seen.backends.base import BatchResult
 from catalyst_seen.backends.operations import Renew
@@ -59,6 +59,9 @@ async def test_locked_key_fails_in_time(place: Target) -> None:
                 assert isinstance(result, StoreUnavailableError)
                 assert "pg_stat_activity" in str(result)
             assert not await store.is_seen("a")
+            metrics = store.metrics()
+            assert metrics.errors == {ErrorCount("mark", "locked"): 2}
+            assert metrics.alarms == ()  # the database is well
 
 
 async def test_block_that_confirms_in_a_transaction_is_not_renewed(
