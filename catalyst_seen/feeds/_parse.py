@@ -73,13 +73,15 @@ def parse(
     _check_number(source.items)
     own = {canonical_url(url), canonical_url(source.link)}
     shared = own | _shared_links(source.items)
+    hosts = {host for address in own if (host := _origin(address))}
+    is_alone = len(source.items) == 1
     entries = []
     for item in source.items:
         named = _identified(_told_apart(item, shared, recipe), recipe, formerly)
         if not document.is_sure(_basis(item.fields, named)):
             raise FeedError("malformed", "an identity has bytes of another encoding")
         is_own = canonical_url(item.entry.link) in own
-        alias = None if is_own else _alias(named, is_alone=len(source.items) == 1)
+        alias = None if is_own else _alias(named, hosts, is_alone=is_alone)
         entries.append(_entry(item, named, alias, title))
     return Listing(
         url=url,
@@ -174,16 +176,35 @@ def _basis(fields: Fields, named: Identity) -> str:
     return "\n".join((fields.guid, fields.link, *texts))
 
 
-def _alias(named: Identity, *, is_alone: bool) -> Alias | None:
+def _alias(named: Identity, own: set[str], *, is_alone: bool) -> Alias | None:
     """Return the alias of an entry.
+
+    A source may move to another domain with all its ids and links. So of a link to the
+    source's own site only what follows the host counts.
 
     A listing of one entry often has the same link and title for each edition, so there
     title and date together are one witness.
+
+    Args:
+        named: Its identity.
+        own: The beginnings of links to the source's own site.
+        is_alone: Is it the only entry?
     """
-    if named.alias is None or not is_alone:
-        return named.alias
+    if named.alias is None:
+        return None
     link, *witnesses = named.alias
+    origin = _origin(link)
+    if origin in own:
+        link = link.removeprefix(origin)
+    if not is_alone:
+        return (link, *witnesses)
     return (link, " ".join(witnesses)) if len(witnesses) > 1 else None
+
+
+def _origin(address: str) -> str:
+    """Return scheme and host of a canonical address; empty without any."""
+    scheme, mark, rest = address.partition("://")
+    return f"{scheme}{mark}{rest.partition('/')[0]}" if mark else ""
 
 
 def _entry(item: Item, named: Identity, alias: Alias | None, feed: str) -> Entry:

@@ -145,6 +145,34 @@ class TestNewIds:
         assert await replay.poll(rss(*new[:10], *old[10:])) == 0
         assert len(replay.replaced) == 10
 
+    @pytest.mark.parametrize("guid", ["", "https://{}/?p={}"])
+    async def test_another_domain(self, replay: Replay, guid: str) -> None:
+        """A site that moves to another domain, with ids and links, repeats nothing."""
+
+        def body(host: str, count: int) -> bytes:
+            items = (
+                item(n, guid=guid.format(host, n), link=f"https://www.{host}/{n}?a=b")
+                for n in range(count)
+            )
+            return rss(*items, channel=f"<link>https://{host}/blog/</link>")
+
+        await replay.poll(body("old.example", 30))
+        assert await replay.poll(body("new.example", 31)) == 1
+        assert replay.titles == ["Title 30"]
+        assert len(replay.replaced) == 30
+        assert await replay.poll(body("new.example", 31)) == 0
+
+    async def test_another_site(self, replay: Replay) -> None:
+        """Links to two other sites are different, though their paths are equal."""
+        for host in ("one.example", "two.example"):
+            link = f"https://{host}/a"
+            await replay.poll(
+                rss(
+                    *(item(n, guid=link + str(n), link=link + str(n)) for n in range(3))
+                )
+            )
+        assert len(replay.titles) == 3
+
     async def test_links_become_https(self, replay: Replay) -> None:
         """Without ids, a link is the same by either scheme."""
         bodies = [
