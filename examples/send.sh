@@ -1,13 +1,20 @@
 #!/bin/sh
 # Send the entry on standard input to the webhook in $WEBHOOK, for
 #
-#     catalyst-seen watch --once -f feeds.txt --exec examples/send.sh
+#     catalyst-seen watch --once -f feeds.txt --max-attempts 5 --exec examples/send.sh
 #
 # It needs jq and curl. Discord wants {"content": ...}, Slack and Mattermost {"text": ...}.
-# --fail makes an error of every answer but a success; without it a refused entry counts
-# as sent. --retry waits as long as a Retry-After says; what curl says is shown if it fails.
+# --retry waits as long as a Retry-After says, and then tries once more. What passes ends
+# with 75, "later"; a refusal, such as 404, is an attempt. The last line is kept as the error.
+: "${WEBHOOK:?is not set}"
 message=$(jq -c '(if (.title // "") == "" then .summary else .title end) as $text
     | {content: "\($text) \(.link // "")"}') || exit
-error=$(curl --fail --silent --show-error --output /dev/null --retry 5 --max-time 30 \
+answer=$(curl --silent --show-error --retry 1 --max-time 30 --write-out ' HTTP %{http_code}' \
     --header "Content-Type: application/json" --data-binary "$message" \
-    "${WEBHOOK:?is not set}" 2>&1) || { code=$?; echo "$error" >&2; exit $code; }
+    "$WEBHOOK")
+case $answer in
+    *' HTTP 2'??) ;;
+    *' HTTP 000') exit 75 ;;  # no answer: curl has said why
+    *' HTTP 408' | *' HTTP 429' | *' HTTP 5'??) echo "$answer" >&2; exit 75 ;;
+    *) echo "$answer" >&2; exit 1 ;;
+esac

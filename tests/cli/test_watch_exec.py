@@ -23,6 +23,7 @@ from catalyst_seen.cli._settings import Settings
 from catalyst_seen.feeds import Entry, Feed
 
 from ..support.feeds import ROOT, Site, numbered, rss
+from ..support.processes import free_port
 from ..support.tool import Tool, is_gone, wait_until_gone
 from ..support.web import answer, web_server
 from .conftest import open_store
@@ -66,20 +67,52 @@ async def test_example(on_file: Tool) -> None:
     """The script of the documents sends each entry, after each pause, or keeps it."""
     title = "<title>\"quoted\" 'é' $(id)</title>"
     named = f"<guid>1</guid>{title}<link>https://x.example/1</link>"
-    items = [named, "<guid>2</guid><description>no title</description>"]
-    words = (*ONCE, "--exec", str(ROOT / "examples/send.sh"))
+    plain = "<guid>{}</guid><description>no title</description>"
+    items = [*(plain.format(number) for number in (4, 3, 2)), named]
+    program = str(ROOT / "examples/send.sh")
+    words = (*ONCE, "--max-attempts", "1", "--exec", program)
     async with web_server() as web:
-        feed = web.put("/feed", answer(200, rss(*items)))
-        pause = answer(429, Retry_After="1")
-        hook = web.put("/hook", pause, answer(204), answer(400))
+        feed = web.put("/feed", answer(200, rss(*reversed(items))))
+        answers = {
+            "1": [answer(429, Retry_After="1"), answer(204)],
+            "2": [answer(400, '{"code": 50006}\n')],
+            "3": [answer(503), answer(502, "<html>\n")],
+            "4": [answer(503), answer(200, "is not HTTP 200")],
+        }
+        hook = web.put("/hook", *(one for each in answers.values() for one in each))
         on_file.environment["WEBHOOK"] = hook
         done = await asyncio.to_thread(on_file.run, *words, feed)
         sent = [json.loads(asked.body) for asked in web.asked if asked.path == "/hook"]
     assert done.code == 4
-    assert "400" in done.err
     text = "\"quoted\" 'é' $(id) https://x.example/1"
-    assert [one["content"].strip() for one in sent] == [text, text, "no title"]
-    assert [record(on_file, key).state for key in "12"] == ["seen", "released"]
+    assert [one["content"].strip() for one in sent] == [text, text, *["no title"] * 5]
+    known = {key: record(on_file, key) for key in answers}
+    assert {key: (one.state, one.error) for key, one in known.items()} == {
+        "1": ("seen", None),
+        "2": ("held", "exit code 1: HTTP 400"),
+        "3": ("released", "exit code 75 (later): HTTP 502"),
+        "4": ("seen", None),
+    }
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="the example needs jq")
+@pytest.mark.skipif(not shutil.which("curl"), reason="the example needs curl")
+def test_example_without_webhook(on_file: Tool, site: Site) -> None:
+    """A webhook that is away, or not named, is said, and loses nothing."""
+    url = site.put("feed", numbered(range(1)))
+    program = str(ROOT / "examples/send.sh")
+    words = (*ONCE, "--max-attempts", "2", "--exec", program, url)
+    on_file.environment["WEBHOOK"] = f"http://127.0.0.1:{free_port()}/hook"
+    assert on_file.run(*words).code == 4
+    found = record(on_file, "id 0")
+    assert found.state == "released"
+    assert found.error
+    assert found.error.startswith("exit code 75 (later): curl: (7) ")
+    with open_store(on_file) as store:
+        store.forget("id 0", namespace="news")
+    on_file.environment["WEBHOOK"] = ""
+    assert "WEBHOOK: is not set" in on_file.run(*words).err
+    assert record(on_file, "id 0").state == "released"
 
 
 def test_failed(tool: Tool, site: Site) -> None:

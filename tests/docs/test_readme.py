@@ -24,6 +24,7 @@ PYTHON = [
     for place, (language, code) in enumerate(BLOCKS[:-1])
     if language == "python"
 ]
+ON_POSTGRES = {"transactional_outbox.py", "webhook_receiver.py"}
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
@@ -73,7 +74,7 @@ def test_every_example_runs_twice(tmp_path: Path, places: Places, name: str) -> 
     """Every example runs twice, ends well and prints something; a page names it."""
     pages = [README, *(page.read_text() for page in (ROOT / "docs").glob("*.md"))]
     assert any(f"examples/{name}" in page for page in pages)
-    url = places.postgres.url if name == "transactional_outbox.py" else ""
+    url = places.postgres.url if name in ON_POSTGRES else ""
     for _ in range(2):
         done = run_example(name, tmp_path, url)
         assert done.returncode == 0, done.stderr
