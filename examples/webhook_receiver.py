@@ -64,7 +64,7 @@ async def book(connection: asyncpg.Connection, delivery: str, body: bytes) -> No
     await connection.execute(
         "INSERT INTO receiver_orders VALUES ($1, $2)",
         delivery,
-        json.loads(body)["amount"],
+        int(json.loads(body)["amount"]),
     )
 
 
