@@ -16,6 +16,9 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 
+from catalyst_seen import StoreUnavailableError
+from catalyst_seen._claims.lease import Lease
+
 from ..support.feeds import ROOT
 from ..support.servers import Postgres
 
@@ -127,6 +130,21 @@ async def test_server_stands_still_in_the_transaction(shop: Shop) -> None:
     assert answer[0] == 200
     assert shop.orders() == 1
     shop.server.execute("DROP TRIGGER slow ON receiver_orders", "DROP FUNCTION wait")
+
+
+async def test_dies_after_the_commit(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark is in the commit of the order, so that nothing after it matters."""
+
+    async def died(*_: object) -> None:
+        raise StoreUnavailableError("the store", "the worker has died", "start it")
+
+    monkeypatch.setattr(Lease, "finish_block", died)
+    assert (await shop.send())[0] == 503
+    monkeypatch.undo()
+    assert await shop.send() == (200, "duplicate")
+    assert shop.orders() == 1
 
 
 async def test_server_restarts(shop: Shop) -> None:
