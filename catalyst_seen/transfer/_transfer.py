@@ -97,6 +97,7 @@ class Transfer:
         self._shown = _shown(name(source)), _shown(name(target))
         self._is_complete = False
         self._is_unmarked = False
+        self._attempt = 0
         self._estimate: float | None = None
         if _are_same(self._source, self._target):
             raise ConfigurationError(
@@ -124,7 +125,8 @@ class Transfer:
             ConfigurationError: The target is not empty, or another source is moved to
                 it; or a move to the source is not complete.
             StoreUnavailableError: Another process moves the same, or has gone on with
-                it, because this one stood still for longer than the lease.
+                it, because this one stood still for longer than the lease; or the
+                target gave no answer for so long.
         """
         if await self._check_marks():
             self._wait()
@@ -135,7 +137,7 @@ class Transfer:
             if exc.namespace != MARKER:
                 raise
             if not self._is_unmarked:
-                raise self._taken_over() from exc
+                raise await self._lost() from exc
 
     @asynccontextmanager
     async def _marked(self) -> AsyncIterator[bool]:
@@ -152,6 +154,7 @@ class Transfer:
                 )
             if claim.verdict is Verdict.NEW:
                 await self._check_empty(is_marked=True)
+            self._attempt = claim.attempt
             yield claim.verdict is not Verdict.NEW
             if self._is_complete:
                 await self._unmark(claim)
@@ -170,6 +173,20 @@ class Transfer:
         await claim.renew()
         await self._target_store.forget(claim.key, namespace=MARKER)
         self._is_unmarked = True
+
+    async def _lost(self) -> StoreUnavailableError:
+        """Return why the lease was lost: the mark tells whether others have it."""
+        try:
+            mark = await self._target_store.get(MARK[1], namespace=MARKER)
+        except StoreUnavailableError as exc:
+            return exc
+        if mark is None or mark.attempt != self._attempt:
+            return self._taken_over()
+        return StoreUnavailableError(
+            self._shown[1],
+            f"it gave no answer for the {_LEASE:.0f} seconds of the lease of this move",
+            "Repeat the command: it goes on with the move",
+        )
 
     def _taken_over(self) -> StoreUnavailableError:
         return StoreUnavailableError(
@@ -259,9 +276,10 @@ class Transfer:
                 same = await self._source.rows_of(ids[:_SAMPLE])
                 if same == rows[:_SAMPLE]:
                     return (
-                        "has the same rows as the source: it is the source by another"
-                        " name, or was moved before. Compare them by --verify, and"
-                        " clear neither. To go back or forward again after a move, name"
+                        "has rows of the source, and no move to it is under way: that"
+                        " move has ended, so that programs can use it; or it is the"
+                        " source by another name. Compare them by --verify, and clear"
+                        " neither. To go back or forward again after a move, name"
                         " a new file or another schema (URL#name), and change the"
                         " address in the programs: the old store has missed what came"
                         " since, so start no program on it"

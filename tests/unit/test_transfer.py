@@ -11,6 +11,7 @@ import pytest
 from catalyst_seen import (
     AsyncSeenStore,
     ConfigurationError,
+    LeaseLostError,
     SeenStoreConfig,
     StoreUnavailableError,
     Verdict,
@@ -184,7 +185,7 @@ async def test_one_at_a_time(pair: Pair) -> None:
         async with second.under_way() as is_continued:
             assert is_continued
             await second.complete()
-        with pytest.raises(ConfigurationError, match="same rows"):
+        with pytest.raises(ConfigurationError, match="that move has ended"):
             await Transfer(source, target).check()
 
 
@@ -233,6 +234,35 @@ async def test_another_process_goes_on(pair: Pair, is_complete: bool) -> None:
             await stand_still()
         (mark,) = [one async for one in target.records(namespace=MARKER)]
         assert mark.state == "claimed"
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_target_that_gives_no_answer(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, is_back: bool
+) -> None:
+    """A lease that was lost because the target was away is no other process's."""
+    async with pair.opened() as (source, target):
+        await source.mark_seen("a")
+        transfer = Transfer(source, target)
+        away = StoreUnavailableError("the target", "it is away", "start it")
+
+        async def fail(*_: object, **__: object) -> Any:
+            raise away
+
+        async def lose_it() -> None:
+            async with transfer.under_way():
+                monkeypatch.setattr(pair.backends[1], "apply", fail)
+                pair.clocks[1].advance(11)
+                if is_back:
+                    monkeypatch.undo()
+                raise LeaseLostError("target", MARKER, 1, "its lease is over")
+
+        told = "no answer for the 10 seconds" if is_back else "it is away"
+        with pytest.raises(StoreUnavailableError, match=told):
+            await lose_it()
+        monkeypatch.undo()
+        async with transfer.under_way() as is_continued:
+            assert is_continued
 
 
 async def test_passes_of_the_completion(pair: Pair) -> None:

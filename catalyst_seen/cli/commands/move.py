@@ -71,8 +71,9 @@ async def command(
     last pass, which also compares every row. Claims, notes, and what is pending go with
     it. Until the command says "moved, and equal", no program can open TO. FROM is only
     read, but if an earlier release has made it, opening it upgrades it: such a file is
-    refused without --stopped. Ended or killed at any moment, the same command goes on.
-    Exit code 1: not complete yet, or, with --verify, not equal.
+    refused without --stopped. Ended or killed at any moment, the same command goes on;
+    it is refused when the move has ended. Exit code 1: not complete yet, or, with
+    --verify, not equal.
 
     With --verify, "what" is "missing" for a key that only FROM has, "extra" for one
     that only TO has; or it names the fields that differ, with commas between them. A
