@@ -100,7 +100,11 @@ def later(seconds: float) -> web.Response:
 
 
 async def databases(url: str, app: web.Application) -> AsyncIterator[None]:
-    """Open the store, then the pool of the handlers; wait until the server is there."""
+    """Open the store, as soon as the server is there, and the pool of the handlers.
+
+    The pool connects when a handler needs it. A server that hangs would hold a handler
+    for ever, also in its rollback: hence ``command_timeout``.
+    """
     store = AsyncSeenStore(
         SeenStoreConfig(url=url, schema="receiver_seen", timeout="2s"), ttl="30d"
     )
@@ -113,10 +117,8 @@ async def databases(url: str, app: web.Application) -> AsyncIterator[None]:
             await asyncio.sleep(1)
     async with (
         aclosing(store),
-        # A server that hangs would hold a handler for ever, also in its rollback.
-        asyncpg.create_pool(url, min_size=1, command_timeout=2) as pool,
+        asyncpg.create_pool(url, min_size=0, command_timeout=2) as pool,
     ):
-        await pool.execute(TABLE)
         app[STORE], app[POOL] = store.namespace("shop"), pool
         yield
 
@@ -131,6 +133,8 @@ def application(url: str) -> web.Application:
 
 async def main(url: str) -> None:
     """Send deliveries as a shop does, and count what came of them."""
+    async with asyncpg.create_pool(url, min_size=0) as pool:
+        await pool.execute(TABLE)
     runner = web.AppRunner(application(url))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -67,8 +67,9 @@ async def test_example(on_file: Tool) -> None:
     """The script of the documents sends each entry, after each pause, or keeps it."""
     title = "<title>\"quoted\" 'é' $(id)</title>"
     named = f"<guid>1</guid>{title}<link>https://x.example/1</link>"
-    plain = "<guid>{}</guid><description>no title</description>"
-    items = [*(plain.format(number) for number in (4, 3, 2)), named]
+    long = "no title " + "0" * 4_000
+    plain = f"<guid>{{}}</guid><description>{long}</description>"
+    items = [*(plain.format(number) for number in (4, 3, 5, 2)), named]
     program = str(ROOT / "examples/send.sh")
     words = (*ONCE, "--max-attempts", "1", "--exec", program)
     async with web_server() as web:
@@ -76,6 +77,7 @@ async def test_example(on_file: Tool) -> None:
         answers = {
             "1": [answer(429, Retry_After="1"), answer(204)],
             "2": [answer(400, '{"code": 50006}\n')],
+            "5": [answer(429, Retry_After="900")],
             "3": [answer(503), answer(502, "<html>\n")],
             "4": [answer(503), answer(200, "is not HTTP 200")],
         }
@@ -85,13 +87,14 @@ async def test_example(on_file: Tool) -> None:
         sent = [json.loads(asked.body) for asked in web.asked if asked.path == "/hook"]
     assert done.code == 4
     text = "\"quoted\" 'é' $(id) https://x.example/1"
-    assert [one["content"].strip() for one in sent] == [text, text, *["no title"] * 5]
+    assert [one["content"].strip() for one in sent] == [text, text, *[long[:1_500]] * 6]
     known = {key: record(on_file, key) for key in answers}
     assert {key: (one.state, one.error) for key, one in known.items()} == {
         "1": ("seen", None),
         "2": ("held", "exit code 1: HTTP 400"),
         "3": ("released", "exit code 75 (later): HTTP 502"),
         "4": ("seen", None),
+        "5": ("released", "exit code 75 (later): HTTP 429"),
     }
 
 

@@ -60,6 +60,7 @@ def server() -> Iterator[Postgres]:
 @pytest_asyncio.fixture
 async def shop(server: Postgres) -> AsyncIterator[Shop]:
     """Run the receiver on an empty database."""
+    server.execute(EXAMPLE["TABLE"])
     application = EXAMPLE["application"](server.url)
     async with TestClient(TestServer(application)) as client:
         yield Shop(client, server)

@@ -289,6 +289,16 @@ class Postgres(Server):
         with ThreadPoolExecutor(1) as thread:  # here may be a loop that is running
             return thread.submit(asyncio.run, connected()).result()
 
+    def run(self, program: str, *words: str, user: str = "postgres") -> None:
+        """Run one of PostgreSQL's programs, such as ``pg_dump``, on the server."""
+        subprocess.run(
+            [
+                str(_programs() / "bin" / program), "-h", HOST, "-p", str(self.port),
+                "-U", user, *words,
+            ],
+            check=True, capture_output=True, timeout=PATIENCE,
+        )  # fmt: skip
+
     def _answers(self) -> bool:
         """Is it as far as to say so in its own file, not in that of the last run?"""
         with suppress(FileNotFoundError):

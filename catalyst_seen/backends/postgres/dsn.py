@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -66,6 +68,18 @@ def _location(hosts: str, database: str, schema: str, **options: str) -> str:
     return (
         location if schema == SeenStoreConfig.schema else f"{location}#{quote(schema)}"
     )
+
+
+def named_program(url: str) -> dict[str, str]:
+    """Return the setting that names this program in ``pg_stat_activity``.
+
+    What the URL says comes first. PostgreSQL keeps 63 bytes.
+    """
+    if "application_name" in dict(parse_qsl(urlsplit(url).query)):
+        return {}
+    program = os.path.basename(sys.argv[0]) or "python"  # noqa: PTH119 - a text
+    ascii_only = program.encode("ascii", "replace").decode()
+    return {"application_name": f"{ascii_only[:40]} {os.getpid()}"}
 
 
 def invalid_url(url: str) -> ConfigurationError:

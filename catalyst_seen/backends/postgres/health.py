@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from ..._types import CheckReport
 from .schema import SCHEMA_VERSION
+from .tables import INDEXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import asyncpg
 
@@ -25,6 +26,16 @@ _TABLES = """SELECT sum(pg_total_relation_size(made))::bigint AS bytes,
     FROM unnest($1::text[]::regclass[]) AS made
     LEFT JOIN pg_stat_user_tables ON relid = made"""
 _MANY_DEAD = 100_000
+_INDEXES = """SELECT relname, array(
+        SELECT attname::text FROM unnest(indkey::int[]) WITH ORDINALITY AS part(number)
+            JOIN pg_attribute ON attrelid = indrelid AND attnum = number
+        ORDER BY ordinality), coalesce(pg_get_expr(indpred, indrelid), '')
+    FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+    WHERE indrelid = ANY ($1::text[]::regclass[])"""
+_FORBIDDEN = """SELECT current_user, string_agg(DISTINCT verb, ', ')
+    FROM unnest($1::text[]) AS name,
+        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS verb
+    WHERE NOT has_table_privilege(name, verb)"""
 
 
 async def check(
@@ -33,17 +44,49 @@ async def check(
     """Check the settings and the catalogue; ``amcheck`` can verify the rows."""
     settings = dict(await connection.fetch(_SETTINGS))
     state = await connection.fetchrow(_TABLES, tables.all)
-    invalid = tuple(f"index {name} is not valid" for name in state["invalid"] or ())
+    damage = [f"index {name} is not valid" for name in state["invalid"] or ()]
+    damage += _missing(await connection.fetch(_INDEXES, tables.all))
+    user, forbidden = await connection.fetchrow(_FORBIDDEN, tables.all)
     return CheckReport(
         location=location,
         engine=engine,
         is_full=False,
         schema=SCHEMA_VERSION,
         settings=settings,
-        integrity=invalid,
-        problems=(*invalid, *_risks(settings), *_bloat(state)),
+        integrity=tuple(damage),
+        problems=(
+            *damage,
+            *_rights(user, forbidden, tables),
+            *_risks(settings),
+            *_bloat(state),
+        ),
         file_bytes=state["bytes"],
     )
+
+
+def _missing(found: Iterable[tuple[str, list[str], str]]) -> Iterator[str]:
+    """Name the indexes that are not there, as after half of a restore."""
+    there = [(table, columns, condition) for table, columns, condition in found]
+    for table, wanted, word in INDEXES:
+        if not any(
+            (table, wanted) == (name, tuple(columns))
+            and (word in condition if word else not condition)
+            for name, columns, condition in there
+        ):
+            where = f" where {word} is set" if word else ""
+            yield (
+                f"there is no index of {table} ({', '.join(wanted)}){where}: was a"
+                " restore of it ended before its end?"
+            )
+
+
+def _rights(user: str, forbidden: str | None, tables: Tables) -> Iterator[str]:
+    if forbidden:
+        yield (
+            f"the role {user} has no right to {forbidden}: let the owner execute GRANT"
+            f" SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {tables.schema}"
+            f" TO {user}"
+        )
 
 
 def _risks(settings: Mapping[str, str]) -> Iterator[str]:

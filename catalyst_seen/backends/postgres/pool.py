@@ -19,6 +19,7 @@ import asyncpg
 
 from ..._errors import StoreClosedError, StoreUnavailableError
 from .._retry import TransientError
+from .dsn import named_program
 from .errors import translate_errors
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Connections:
             timeout=self._timeout,
             reset=_skip_reset,
             server_settings={
+                **named_program(self._target),
                 "default_transaction_isolation": "read committed",
                 **self._settings,
             },

@@ -87,6 +87,12 @@ async def find_version(
         # Another process may have upgraded the schema between the two queries.
         found, version = await _read(connection, schema)
     expected = _TABLES.get(version)
+    if version == 0:
+        raise SchemaError(
+            location,
+            f"{name}.seen_version is empty: a restore has not ended, or has failed",
+            "Wait for its end, or restore it again",
+        )
     if expected is None:
         raise SchemaError(
             location,

@@ -80,6 +80,19 @@ CREATE = f"""{CREATE_NAMES};
     {CREATE_ALIAS_INDEX};
     CREATE TABLE {{schema}}.seen_version (version integer NOT NULL)"""
 
+INDEXES = (
+    ("namespace", ("id",), ""),
+    ("namespace", ("name",), ""),
+    ("seen", ("namespace", "key"), ""),
+    ("seen", ("expires_at",), "expires_at"),
+    ("seen", ("namespace", "key"), "on_abandoned"),
+    ("seen", ("namespace", "seq"), "seq"),
+    ("seen", ("namespace", "key"), "listed_poll"),
+    ("detail", ("namespace", "key"), ""),
+    ("detail", ("namespace", "alias"), "alias"),
+)
+"""Every index: its table, its columns, and the column in its condition, if any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
