@@ -44,8 +44,8 @@ class Entry:
         key: The identity, for ``observe``.
         recipe: The recipe that gave the key.
         spellings: Other forms of the same key.
-        alias: The canonical link and its witnesses; ``None`` if the link names more
-            than this entry.
+        alias: The canonical link, without the host if that is the source's own, and
+            its witnesses; ``None`` if the link names more than this entry.
         title: The title.
         link: The absolute address of the page.
         published: When it was published, else updated; with a time zone.
