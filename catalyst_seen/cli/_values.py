@@ -161,7 +161,8 @@ TTL = click.option(
     "--ttl",
     type=duration_or_never,
     metavar="TIME",
-    help="How long a key stays seen, such as 7d; or never. Default: the store's.",
+    help="How long a key is kept, such as 30d; or never. Default: SEEN_TTL_DAYS, or 7d;"
+    " the TTL of your program is not known here.",
 )
 """``--ttl TIME``; pass it through ``ttl_of``."""
 

@@ -140,8 +140,13 @@ def _written(text: str) -> list[str]:
 
 
 def _alias(fields: Fields) -> Alias | None:
-    """Return the link without the number of an edition, and its witnesses."""
+    """Return the link without the number of an edition, and its witnesses.
+
+    They are the title and the date; of an item with neither, it is the content.
+    """
     link = _EDITION.sub("", canonical_url(fields.link))
     texts = {"title": collapsed(fields.title), "date": collapsed(fields.date)}
+    if not any(texts.values()):
+        texts = {"content": collapsed(fields.content)}
     witnesses = [f"{name}:{digest(text)[7:39]}" for name, text in texts.items() if text]
     return (storable(link), *witnesses) if link and witnesses else None

@@ -136,6 +136,22 @@ def test_failed(tool: Tool, site: Site) -> None:
     assert found.error == "exit code 7: last http://…"
 
 
+def test_quiet(on_file: Tool, site: Site) -> None:
+    """What needs a person is said with --quiet as well, and nothing else."""
+    url = site.put("feed", numbered(range(2)))
+    program = script(on_file, 'test "$ENTRY_KEY" = "id 1"')
+    words = ("watch", "-q", *ONCE[1:], "--max-attempts", "1", "--exec", program, url)
+    done = on_file.run(*words)
+    assert done.err == (
+        "catalyst-seen: news: Title 0: exit code 1; held after 1 attempt, see"
+        " catalyst-seen held\n"
+    )
+    assert on_file.run(*words).err == ""
+    site.put("feed", "", status=500)
+    assert "HTTP 500" in on_file.run(*words).err
+    assert on_file.run(*words).err == ""  # it was said
+
+
 async def test_says_at_once(tool: Tool, site: Site) -> None:
     """What a command reports is shown while it runs, and all of it."""
     url = site.put("feed", numbered(range(1)))

@@ -162,6 +162,20 @@ class TestNewIds:
         assert len(replay.replaced) == 30
         assert await replay.poll(body("new.example", 31)) == 0
 
+    async def test_another_domain_without_titles(self, replay: Replay) -> None:
+        """Nor do entries with nothing but a link and a text."""
+
+        def body(host: str, count: int) -> bytes:
+            items = (
+                f"<link>https://{host}/{n}</link><description>text {n}</description>"
+                for n in range(count)
+            )
+            return rss(*items, channel=f"<link>https://{host}/</link>")
+
+        await replay.poll(body("old.example", 5))
+        assert await replay.poll(body("new.example", 6)) == 1
+        assert len(replay.replaced) == 5
+
     async def test_another_site(self, replay: Replay) -> None:
         """Links to two other sites are different, though their paths are equal."""
         for host in ("one.example", "two.example"):

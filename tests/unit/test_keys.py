@@ -333,6 +333,20 @@ class TestAlias:
         assert identity(guid="1", title="T", date="D").alias is None
         assert identity(guid="1", link="https://e.example/a").alias is None
 
+    def test_content_is_the_last_witness(self) -> None:
+        """It counts where there is neither title nor date, for it is often edited."""
+        link = "https://e.example/a"
+        first, same, edited = (
+            identity(guid=str(n), link=link, content=text).alias
+            for n, text in enumerate(["some  text", "some text", "other text"])
+        )
+        assert first
+        assert edited
+        assert first == same
+        assert first[1] != edited[1]
+        titled = identity(link=link, content="some text", title="T").alias
+        assert titled == identity(link=link, title="T").alias
+
     def test_title_is_no_date(self) -> None:
         """A title that reads like a date is no witness for one."""
         title = identity(link="https://e.example/a", title="2026").alias

@@ -123,7 +123,7 @@ def _import_pysqlite3() -> ModuleType:
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             "sqlite",
-            "'pysqlite3' is not installed: pip install 'catalyst-seen[sqlite]' (it has"
+            "'pysqlite3' is not installed: pip install pysqlite3 (it has"
             " wheels for Linux); or leave the setting out for Python's own library",
         ) from exc
 

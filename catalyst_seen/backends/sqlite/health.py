@@ -140,7 +140,7 @@ def _wal_reset_bug(version: tuple[int, int, int]) -> Iterator[str]:
     name = ".".join(map(str, version))
     yield (
         f"several connections share the file, and SQLite {name} has the WAL-reset bug,"
-        " which may, very rarely, damage it: pip install 'catalyst-seen[sqlite]' and"
+        " which may, very rarely, damage it: pip install pysqlite3 and"
         " SeenStoreConfig(sqlite='pysqlite3') in every program that opens it, or a"
         " Python with SQLite 3.51.3 or newer (3.50.7 and 3.44.6 have the correction as"
         " well), or one process"

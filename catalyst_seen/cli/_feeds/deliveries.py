@@ -11,6 +11,7 @@ from catalyst_seen import LeaseLostError, StoreError
 
 from .._notes import skipped
 from .._output import counted, printable, span
+from .._settings import talk
 from .entries import entry_of
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Deliveries:
                 await self._look(view, namespace, shown)
         except StoreError as exc:
             if not self.is_store_failing:
-                self._settings.say(f"the store failed, entries stay pending: {exc}")
+                talk(f"the store failed, entries stay pending: {exc}")
             self.is_store_failing = True
             self._plan(namespace, _FIRST_PAUSE)
         else:
@@ -164,7 +165,7 @@ class Deliveries:
         else:
             await claim.hold(exc.problem)
             attempts = counted(claim.attempt, "attempt")
-            self._settings.say(
+            talk(
                 f"{what}: {exc.problem}; held after {attempts}, see catalyst-seen held"
             )
         self.counts["failed"] += 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._codes import Code
 from .._output import counted, printable
+from .._settings import talk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -93,7 +94,7 @@ class Watching:
         self._failed += poll.error is not None
         shown = name_of(poll.feed)
         if poll.notice:
-            self._settings.say(f"{shown}: {advice(poll.notice)}")
+            talk(f"{shown}: {advice(poll.notice)}")  # once: also if it is to be quiet
         elif poll.error:
             self._settings.explain(f"{shown}: {advice(poll.error)}")
         if poll.seen is not None and poll.seen.baseline:

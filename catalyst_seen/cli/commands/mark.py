@@ -16,7 +16,7 @@ from .._records.key_lines import STDIN, all_keys
 from .._records.lookup import chunks, find_many
 from .._records.matching import Chosen, show
 from .._settings import Settings, pass_settings
-from .._spoken import in_namespace, keys, quoted
+from .._spoken import in_namespace, keys, own_ttl, quoted
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE, TTL, instant, key, note, ttl_of
 
@@ -83,6 +83,8 @@ async def command(
             await _mark(settings, store, found, options)
         elsewhere = await _elsewhere(store, found) if namespace is None else []
     _report(settings, found, "would be marked" if dry_run else "marked")
+    if found and ttl is None:
+        settings.say(own_ttl(store.cfg.ttl))
     for record in elsewhere:
         settings.say(
             f"near: {quoted(record.key)} {in_namespace(record.namespace)} (another"

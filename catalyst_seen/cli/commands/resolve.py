@@ -10,7 +10,7 @@ from .._codes import Code
 from .._commands import command as declare
 from .._records.matching import Chosen, chosen, show
 from .._settings import Settings, pass_settings
-from .._spoken import keys
+from .._spoken import keys, own_ttl
 from .._stores import opened
 from .._values import ALL_NAMESPACES, DRY_RUN, NAMESPACE, TTL, key, scope, ttl_of
 
@@ -75,6 +75,8 @@ async def command(
         elif found:
             done = await _resolve(store, found, is_handled, ttl_of(ttl))
             settings.say(f"{keys(done)} resolved: {what}")
+        if found and ttl is None:
+            settings.say(own_ttl(store.cfg.ttl))
     settings.code = Code.DONE if found else Code.NO
 
 
