@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ._durations import format_duration
-from ._environment import VARIABLES, bad_variable, variables, warn_of_unknown
+from ._environment import VARIABLES, bad_variable, variables, warn_of_ignored
 from ._listings import FeedRules
 from ._logging import log
 from ._setting_rules import MAX_COUNT, check_count, check_mode, check_name
@@ -224,7 +224,8 @@ class SeenStoreConfig:
         A name after the ``#`` of ``SEEN_STORE_URL`` is the ``prefix`` on Redis, the
         ``schema`` on PostgreSQL.
 
-        Another variable whose name begins with ``SEEN_`` is logged as unknown.
+        A path beside a URL is logged as ignored; another variable whose name begins
+        with ``SEEN_``, as unknown.
 
         Raises:
             ConfigurationError: A variable has an invalid value; the error names both.
@@ -241,7 +242,7 @@ class SeenStoreConfig:
                 config = replace(config, _environment=environment, **changed)
             except ValueError as exc:
                 raise bad_variable(variable, text, exc) from exc
-        warn_of_unknown()
+        warn_of_ignored()
         return config
 
     def origin(self, setting: str) -> str:

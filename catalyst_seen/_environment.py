@@ -47,8 +47,20 @@ def bad_variable(variable: str, text: str, exc: ValueError) -> ConfigurationErro
     return ConfigurationError(variable, f"{shown!r}: {exc}")
 
 
-def warn_of_unknown() -> None:
-    """Log each ``SEEN_`` variable that nothing reads: it may be a typing error."""
+def warn_of_ignored() -> None:
+    """Log a path beside a URL, and each ``SEEN_`` variable that nothing reads.
+
+    The one may be left from a move, the other a typing error.
+    """
+    given = {variable: text for variable, _, text in variables()}
+    if "SEEN_STORE_URL" in given and "SEEN_DB_PATH" in given:
+        log(
+            "warning",
+            "variable_ignored",
+            variable="SEEN_DB_PATH",
+            value=given["SEEN_DB_PATH"],
+            because="SEEN_STORE_URL takes precedence",
+        )
     for variable in sorted(os.environ):
         if variable.startswith("SEEN_") and variable not in VARIABLES:
             log(

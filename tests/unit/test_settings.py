@@ -118,6 +118,25 @@ def test_variable_without_effect_is_logged(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+def test_path_beside_a_url_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL counts: a path may be what somebody has changed after a move back."""
+    monkeypatch.setenv("SEEN_DB_PATH", "back.db")
+    with capture_logs() as logs:
+        assert SeenStoreConfig.from_env().path == "back.db"
+        assert logs == []
+        monkeypatch.setenv("SEEN_STORE_URL", "redis://h")
+        assert SeenStoreConfig.from_env().url == "redis://h"
+    assert logs == [
+        {
+            "event": "variable_ignored",
+            "log_level": "warning",
+            "variable": "SEEN_DB_PATH",
+            "value": "back.db",
+            "because": "SEEN_STORE_URL takes precedence",
+        }
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
