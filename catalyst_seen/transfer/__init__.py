@@ -21,7 +21,7 @@ from ._comparison import Difference
 from ._contents import Contents
 from ._releases import check_can_be_made, is_of_earlier_release
 from ._side import as_target
-from ._transfer import Pass, Transfer, count
+from ._transfer import Pass, Transfer, count, under_way_from
 
 __all__ = [
     "MARKER",
@@ -33,4 +33,5 @@ __all__ = [
     "check_can_be_made",
     "count",
     "is_of_earlier_release",
+    "under_way_from",
 ]

@@ -311,6 +311,19 @@ async def count(
     return contents
 
 
+async def under_way_from(store: AsyncSeenStore) -> str | None:
+    """Return the source of a move that has not ended; ``None`` if there is none.
+
+    Args:
+        store: The target, opened by ``as_target``.
+
+    Raises:
+        StoreUnavailableError: The store failed.
+    """
+    mark = await store.get(MARK[1], namespace=MARKER)
+    return None if mark is None else source_of(mark.note)[1]
+
+
 def _are_same(source: Side, target: Side) -> bool:
     """Do two stores have the same database, as far as their addresses tell?"""
     if source.database != target.database:

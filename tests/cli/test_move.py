@@ -283,7 +283,11 @@ def test_early_program(tool: Tool, tmp_path: Path) -> None:
     with open_store(Tool(tmp_path, source)) as store:
         fill(store)
     assert tool.run("move", source, tool.store).code == 1
-    for words in (["seen", "seen 1"], ["check"], ["stats"], ["each", "--", "true"]):
+    done = tool.run("check")  # looks whether the role of the programs has its rights
+    assert done.code == 1
+    unfinished = f"a move from {source} to it has not ended: no program can open it"
+    assert done.rows[0]["problems"][-1] == unfinished
+    for words in (["seen", "seen 1"], ["stats"], ["each", "--", "true"]):
         done = tool.run(*words, given="early\n")
         assert (done.code, done.out) == (3, ""), done
         assert f"a move from {source} to it has not ended" in done.err
@@ -292,6 +296,7 @@ def test_early_program(tool: Tool, tmp_path: Path) -> None:
     assert tool.run("move", "--verify", source, tool.store).code == 0
     assert tool.run("move", "--dry-run", source, tool.store).code == 0
     assert tool.run("move", "--stopped", source, tool.store).code == 0
+    assert "has not ended" not in tool.run("check").err
     assert contents(tool.store) == contents(source)
 
 

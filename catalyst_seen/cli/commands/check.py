@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
+
+from catalyst_seen.transfer import under_way_from
 
 from .._codes import Code
 from .._commands import command as declare
@@ -46,8 +48,12 @@ async def command(settings: Settings, *, full: bool) -> None:
     Exit code: 0 if all is well, 1 if there is a problem, each on a line; 3 if the store
     cannot be opened.
     """
-    async with opened(settings) as store:
+    async with opened(settings, may_be_unfinished=True) as store:
         report = await store.check(full=full)
+        source = await under_way_from(store)
+    if source is not None:
+        unfinished = f"a move from {source} to it has not ended: no program can open it"
+        report = replace(report, problems=(*report.problems, unfinished))
     if is_for_person(settings):
         _show(report)
     else:
