@@ -78,13 +78,15 @@ async def start(
 
 
 class ErrorOutput:
-    """Standard error of a child: it is passed on as it comes, and its end is kept.
+    """Standard error of a child: it may be passed on as it comes; its end is kept.
 
     Attributes:
         input: What the child gets; to be closed here when the child has it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shown: bool = True) -> None:
+        """Pass on what comes if it ``is_shown``."""
+        self._is_shown = is_shown
         self._loop = asyncio.get_running_loop()
         self._source, target = os.pipe()
         self.input: IO[bytes] = os.fdopen(target, "wb", buffering=0)
@@ -112,8 +114,9 @@ class ErrorOutput:
             return False
         if data:
             self._end = (self._end + data)[-_KEPT:]
-            with suppress(OSError):  # nobody reads it
-                os.write(_STDERR, data)
+            if self._is_shown:
+                with suppress(OSError):  # nobody reads it
+                    os.write(_STDERR, data)
         else:
             self._loop.remove_reader(self._source)
             os.close(self._source)

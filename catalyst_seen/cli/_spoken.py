@@ -48,15 +48,6 @@ def in_namespace(name: str) -> str:
     return f"in {called(name)}"
 
 
-def own_ttl(length: float | None) -> str:
-    """Return for how long keys are kept if nobody has said it."""
-    kept = "for ever" if length is None else f"for {length / _UNITS['d']:g} days"
-    return (
-        f"kept {kept}, but for what a feed lists: --ttl says otherwise, as the TTL of"
-        " your program is not known here"
-    )
-
-
 def keys(count: int) -> str:
     """Return a number of keys."""
     return counted(count, "key")

@@ -69,6 +69,21 @@ def test_mark(tool: Tool) -> None:
         assert state_of(store.namespace("news"), "claimed") == "seen"
 
 
+def test_what_a_feed_lists_has_no_ttl(on_file: Tool) -> None:
+    """It is not said of such a key for how long it is kept; of others it is."""
+    with open_store(on_file) as store:
+        feed = store.namespace("feed", first="all")
+        feed.observe(["listed"], key=str)
+        feed.claim("listed").hold()
+    done = on_file.run("resolve", "-n", "feed", "listed", "--again")
+    assert done.err.endswith("1 key resolved: claimable again\n")
+    assert "kept for" not in on_file.run("mark", "-n", "feed", "listed").err
+    assert "kept for 7 days: --ttl" in on_file.run("mark", "-n", "feed", "else").err
+    assert "kept for" not in on_file.run("mark", "else", "--ttl", "never").err
+    done = on_file.run("mark", "else", env={"SEEN_TTL_DAYS": "30"})
+    assert "kept for 30 days" in done.err
+
+
 def test_mark_in_the_wrong_namespace(tool: Tool) -> None:
     """A new key of the default namespace that another one has is said, and marked."""
     with open_store(tool) as store:
@@ -217,8 +232,9 @@ def test_resolve(tool: Tool) -> None:
     assert (done.code, done.err.splitlines()[0]) == (
         0, "catalyst-seen: 1 key resolved: seen",
     )  # fmt: skip
-    assert "kept for 7 days, but for what a feed lists: --ttl says" in done.err
-    assert tool.run("resolve", "-n", "copy", "held", "--again").code == 0
+    assert "kept for 7 days: --ttl says otherwise" in done.err
+    done = tool.run("resolve", "-n", "copy", "held", "--again", "--ttl", "30d")
+    assert (done.code, "kept for" in done.err) == (0, False)
     with open_store(tool) as store:
         news, copy = store.namespace("news"), store.namespace("copy")
         assert (state_of(news, "held"), state_of(copy, "held")) == ("seen", "released")

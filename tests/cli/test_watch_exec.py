@@ -139,12 +139,16 @@ def test_failed(tool: Tool, site: Site) -> None:
 def test_quiet(on_file: Tool, site: Site) -> None:
     """What needs a person is said with --quiet as well, and nothing else."""
     url = site.put("feed", numbered(range(2)))
-    program = script(on_file, 'test "$ENTRY_KEY" = "id 1"')
+    away = "echo away >&2; exit 75"
+    lines = (
+        f'echo "why it fails" >&2; test "$ENTRY_KEY" = "id 1" && {{ {away}; }}; exit 1'
+    )
+    program = script(on_file, lines)
     words = ("watch", "-q", *ONCE[1:], "--max-attempts", "1", "--exec", program, url)
     done = on_file.run(*words)
     assert done.err == (
-        "catalyst-seen: news: Title 0: exit code 1; held after 1 attempt, see"
-        " catalyst-seen held\n"
+        "catalyst-seen: news: Title 0: exit code 1: why it fails; held after 1 attempt,"
+        " see catalyst-seen held\n"
     )
     assert on_file.run(*words).err == ""
     site.put("feed", "", status=500)

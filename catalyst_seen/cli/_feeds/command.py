@@ -56,8 +56,14 @@ def words(text: str) -> list[str]:
 class EntryCommand:
     """A command that is run for each entry."""
 
-    def __init__(self, arguments: list[str], timeout: float) -> None:
-        """Run ``arguments``, each time for ``timeout`` seconds at most."""
+    def __init__(
+        self, arguments: list[str], timeout: float, *, is_quiet: bool = False
+    ) -> None:
+        """Run ``arguments``, each time for ``timeout`` seconds at most.
+
+        With ``is_quiet`` what it says is shown as the reason of a failure only.
+        """
+        self._is_quiet = is_quiet
         self._arguments = arguments
         self._timeout = timeout
 
@@ -70,7 +76,7 @@ class EntryCommand:
         Raises:
             DeliveryError: It failed.
         """
-        errors = ErrorOutput()
+        errors = ErrorOutput(is_shown=not self._is_quiet)
         with errors.input:
             process = await self._started(data_of(entry, claim), claim.attempt, errors)
         try:

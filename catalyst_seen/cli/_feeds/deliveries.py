@@ -160,7 +160,7 @@ class Deliveries:
             pause = min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE)
             await claim.release(pause, error=exc.problem)
             self._plan(claim.namespace, pause)
-            say = self._settings.explain if exc.is_later else self._settings.say
+            say = self._settings.explain if exc.is_later else talk
             say(f"{what}: {exc.problem}; {self._again_text} {span(pause)}")
         else:
             await claim.hold(exc.problem)

@@ -13,10 +13,10 @@ from .._codes import Failure
 from .._commands import command as declare
 from .._output import progress
 from .._records.key_lines import STDIN, all_keys
-from .._records.lookup import chunks, find_many
+from .._records.lookup import chunks, find_many, tell_ttl
 from .._records.matching import Chosen, show
 from .._settings import Settings, pass_settings
-from .._spoken import in_namespace, keys, own_ttl, quoted
+from .._spoken import in_namespace, keys, quoted
 from .._stores import opened
 from .._values import DRY_RUN, NAMESPACE, TTL, instant, key, note, ttl_of
 
@@ -81,10 +81,10 @@ async def command(
         elif names:
             options = {"ts": ts, "ttl": lasting, "note": note}
             await _mark(settings, store, found, options)
+        _report(settings, found, "would be marked" if dry_run else "marked")
+        if ttl is None and not dry_run:
+            await tell_ttl(settings, store, [(one.namespace, one.key) for one in found])
         elsewhere = await _elsewhere(store, found) if namespace is None else []
-    _report(settings, found, "would be marked" if dry_run else "marked")
-    if found and ttl is None:
-        settings.say(own_ttl(store.cfg.ttl))
     for record in elsewhere:
         settings.say(
             f"near: {quoted(record.key)} {in_namespace(record.namespace)} (another"

@@ -8,9 +8,10 @@ import click
 
 from .._codes import Code
 from .._commands import command as declare
+from .._records.lookup import tell_ttl
 from .._records.matching import Chosen, chosen, show
 from .._settings import Settings, pass_settings
-from .._spoken import keys, own_ttl
+from .._spoken import keys
 from .._stores import opened
 from .._values import ALL_NAMESPACES, DRY_RUN, NAMESPACE, TTL, key, scope, ttl_of
 
@@ -75,8 +76,9 @@ async def command(
         elif found:
             done = await _resolve(store, found, is_handled, ttl_of(ttl))
             settings.say(f"{keys(done)} resolved: {what}")
-        if found and ttl is None:
-            settings.say(own_ttl(store.cfg.ttl))
+            if ttl is None:
+                ids = [(one.namespace, one.key) for one in found]
+                await tell_ttl(settings, store, ids)
     settings.code = Code.DONE if found else Code.NO
 
 

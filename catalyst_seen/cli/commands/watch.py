@@ -228,6 +228,10 @@ def _destination(settings: Settings, options: dict[str, Any]) -> Destination:
     if options["program"] is None:
         return Printer("json" if settings.is_json else options["form"])
     try:
-        return EntryCommand(words(options["program"]), options["timeout"] or 300.0)
+        return EntryCommand(
+            words(options["program"]),
+            options["timeout"] or 300.0,
+            is_quiet=settings.is_quiet,
+        )
     except click.BadParameter as exc:
         raise click.UsageError(f"--exec: {exc.message}") from None
