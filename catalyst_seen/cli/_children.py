@@ -94,13 +94,17 @@ class ErrorOutput:
         os.set_blocking(self._source, False)
         self._loop.add_reader(self._source, self._pass_on)
 
-    def last_line(self) -> str:
-        """Return the last line so far that is not empty.
+    def drain(self) -> None:
+        """Pass on what the child has written until now.
 
-        What the child has left running may go on to write, to its own end.
+        What it has left running may go on to write, to its own end.
         """
         while self._pass_on():
             pass
+
+    def last_line(self) -> str:
+        """Return the last line so far that is not empty."""
+        self.drain()
         lines = self._end.decode(errors="replace").splitlines()
         return next((line for line in reversed(lines) if line.strip()), "").strip()
 

@@ -84,6 +84,8 @@ class EntryCommand:
         except TimeoutError:
             late = f"not done within {span(self._timeout)}"
             raise DeliveryError(problem(late, errors)) from None
+        finally:
+            errors.drain()
         if code:
             is_later = code == Code.LATER
             ended = f"{how(code)} (later)" if is_later else how(code)

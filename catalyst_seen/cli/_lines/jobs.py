@@ -171,6 +171,8 @@ class Jobs:
                 ended = how(code) if code else ""
             except TimeoutError:
                 code, ended = 0, f"ended after {span(self.job.timeout or 0)}"
+            finally:
+                errors.drain()
             await self._show(out)
         if code == Code.LATER:
             ended = "put off by its exit code 75"
