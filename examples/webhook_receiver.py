@@ -79,7 +79,7 @@ async def receive(request: web.Request) -> web.Response:
         return web.Response(status=400)
     try:
         async with request.app[STORE].claim(
-            storable(delivery), lease="15s", keep_alive=True, wait="3s"
+            storable(delivery), lease="15s", keep_alive=True, wait="1s"
         ) as claim:
             if claim:
                 pool = request.app[POOL]

@@ -47,5 +47,6 @@ def check_finished(row: Row | None, location: str) -> None:
         location,
         f"a move from {shown} to it has not ended",
         "Go on with `catalyst-seen move FROM TO`, and use this store when that says"
-        ' "moved, and equal"; or drop it, and begin the move anew',
+        ' "moved, and equal"; or give it up by `catalyst-seen --store TO clear --all'
+        " --yes`, and begin the move anew",
     )

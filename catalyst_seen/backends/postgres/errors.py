@@ -32,9 +32,10 @@ _ADVICE = {
     "3F000": "The schema was dropped while the store was open: open it again",
     "40001": "Roll your transaction back, and try it again",
     "42501": (
-        "Let the owner of the schema open the store once, which makes or upgrades it,"
-        " and grant USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on all"
-        " its tables, to the user of the store"
+        "Let the owner execute GRANT USAGE ON SCHEMA ... TO ... and GRANT SELECT,"
+        " INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ... TO ..., with the schema"
+        " and the user of the store; if there are no tables, or those of an earlier"
+        " release, let the owner open the store once before"
     ),
     "42P01": "The table was dropped while the store was open: open it again",
     "53100": "Free some space; the store then works again by itself",
