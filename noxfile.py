@@ -27,6 +27,7 @@ WITHOUT_EXTRAS = tuple(
         "benchmarks",
         "feed_poller",
         "alert_bot",
+        "webhook_receiver",
         "cli",
         "feeds",
         "metrics/",

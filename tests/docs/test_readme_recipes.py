@@ -167,7 +167,8 @@ def test_recipe(tool: Tool, title: str) -> None:
     make(tool.folder)
     done = tool.shell(f"set -eo pipefail\n{RECIPES[title]}")
     assert (done.code, done.out) == (0, ""), done.err
-    path = "copy.db" if "copy.db" in RECIPES[title] else "seen.db"
+    names = ("copy.db", "alerts.db")
+    path = next((name for name in names if name in RECIPES[title]), "seen.db")
     with SeenStore(configuration(str(tool.folder / path), create=False)) as store:
         rows = list(store.records(namespace=None))
     records = {record.key: record for record in rows}

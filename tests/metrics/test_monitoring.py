@@ -60,7 +60,8 @@ def test_advice() -> None:
         lines = re.findall(r"`catalyst-seen ([^`]+)`", texts["description"])
         assert lines, name
         for line in lines:
-            words = shlex.split(re.sub(r"{{.*?}}", "NAME", line))
+            filled = re.sub(r"{{.*?}}", "NAME", line).replace(" TTL", " 30d")
+            words = shlex.split(filled)
             command = tool.get_command(context, words[0])
             assert command is not None, line
             command.make_context(words[0], words[1:], parent=context)
