@@ -160,6 +160,20 @@ def test_dates(on_file: Tool, date: object) -> None:
     assert keys_of(on_file)["a"].last_seen == pytest.approx(AT, abs=0.001)
 
 
+def test_names_of_an_object(on_file: Tool) -> None:
+    """What looks like an object for each feed is taken by a path only, or by none."""
+    text = '{"town": {"a": null, "b": true}, "rel": {}}'
+    done = on_file.run("import", "-", given=text)
+    assert done.code == 2
+    assert "name where the keys are, such as --key '/town'; --key '' if" in done.err
+    for path, names in (("/town", {"a", "b"}), ("", {"town", "rel"})):
+        name = path or "names"
+        assert (
+            on_file.run("import", "-n", name, "--key", path, "-", given=text).code == 0
+        )
+        assert {*keys_of(on_file, namespace=name)} == names
+
+
 def test_dates_that_are_none(on_file: Tool) -> None:
     """No date, one before 2000 or in the future: it counts from now, and is said."""
     text = (
@@ -203,6 +217,8 @@ REFUSED = {
     "deep JSON": ("[" * 200_000, [], 1),
     "objects without a name": ('[{"id": "a"}]', [], 1),
     "an object of lists": ('{"v": 1, "items": [{"id": "a"}]}', [], 1),
+    "an object of objects": ('{"town": {"a": "2026-01-01"}, "rel": {}}', [], 1),
+    "an object in an object": ('{"version": 1, "sent": {"a": 1}}', [], 1),
     "a missing field": ('[{"id": "a"}, {"x": 1}]', ["--key", "/id"], 2),
     "no pointer": ('[{"id": "a"}]', ["--key", "id"], 1),
     "CSV without a name": ("id,x\n1,2\n", [], 1),

@@ -71,21 +71,24 @@ class Document:
                     " --key /0 --date /1"
                 )
         elif isinstance(value, dict):
-            lists = [n for n, found in value.items() if isinstance(found, list)]
-            if lists:
-                raise Failure(_path_to(likely(lists), value))
+            inner = [
+                name
+                for name, at in value.items()
+                if isinstance(at, list) or (isinstance(at, dict) and at)
+            ]
+            if inner:
+                raise Failure(_path_to(likely(inner), value))
         else:
             raise Failure("is a single JSON value: a list or an object is needed")
 
 
 def _path_to(name: str, document: dict[str, object]) -> str:
-    """Return what to do about an object in which a list has the keys."""
+    """Return what to do about an object in which a list or an object has the keys."""
     elements = document[name]
-    assert isinstance(elements, list)  # noqa: S101 - the caller has looked
-    first = elements[0] if elements else None
+    first = elements[0] if isinstance(elements, list) and elements else None
     field = f"/{likely(list(first))}" if isinstance(first, dict) and first else ""
     path = name.replace("~", "~0").replace("/", "~1")
     return (
         f"is an object with the fields {', '.join([*document][:8])}: name where the"
-        f" keys are, such as --key '/{path}{field}'"
+        f" keys are, such as --key '/{path}{field}'; --key '' if these are the keys"
     )

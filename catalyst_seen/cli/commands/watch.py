@@ -111,7 +111,8 @@ def _format(text: str) -> Any:
     "--max-attempts",
     type=click.IntRange(1),
     metavar="N",
-    help="Hold an entry when its command has failed so often. Default: never.",
+    help="Hold an entry when its command fails at this attempt, or a later one."
+    " Default: never.",
 )
 @click.option(
     "--timeout",
@@ -146,8 +147,8 @@ async def command(
     crash, a closed pipe or a failed command loses none. A failed command runs again
     after 30s, then after twice as long, up to an hour; with --once, in a later run.
     Exit code 75 of the command is "later": the same, and an entry is never held for
-    it. A - is a feed on standard input. Exit code 4: some feeds or commands
-    failed.
+    it, though it is an attempt; so is one after resolve --again. A - is a feed on
+    standard input. Exit code 4: some feeds or commands failed.
     """
     _check(sources, options)
     with extra_needed("feeds"):
