@@ -45,6 +45,8 @@ class NoStoreError(Failure):
                 ``--store``?
         """
         what = exc.cause.partition(", and")[0].removesuffix(" of a store")
+        if "no schema" in what:
+            what += " (URL#NAME is the store in another schema)"
         advice = (
             "name one that is there"
             if is_argument

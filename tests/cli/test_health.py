@@ -131,3 +131,13 @@ def test_unreachable(on_file: Tool) -> None:
         done = on_file.run("check", "--store", url)
         assert (done.code, done.out, len(done.err.splitlines())) == (3, "", 1)
         assert str(port) in done.err
+
+
+def test_another_schema(tool: Tool) -> None:
+    """Where there is no store, it is said how one in another schema is named."""
+    done = tool.run("stats")
+    if tool.store.startswith("postgres"):
+        assert done.code == 3
+        assert "(URL#NAME is the store in another schema): name the store" in done.err
+    else:
+        assert "schema" not in done.err
