@@ -44,9 +44,9 @@ class NoStoreError(Failure):
             is_argument: Is the store an argument of the command, and not that of
                 ``--store``?
         """
-        what = exc.cause.partition(", and")[0].removesuffix(" of a store")
-        if "no schema" in what:
-            what += " (URL#NAME is the store in another schema)"
+        what = exc.cause.partition(", and")[0]
+        if "the schema" in what:
+            what += " (URL#NAME is that in another one; for a move, move makes it)"
         advice = (
             "name one that is there"
             if is_argument

@@ -73,7 +73,7 @@ def parse(
     _check_number(source.items)
     own = {canonical_url(url), canonical_url(source.link)}
     shared = own | _shared_links(source.items)
-    hosts = {host for address in own if (host := _origin(address))}
+    hosts = {_origin(address) for address in own} | _usual_origins(source.items)
     is_alone = len(source.items) == 1
     entries = []
     for item in source.items:
@@ -194,11 +194,17 @@ def _alias(named: Identity, own: set[str], *, is_alone: bool) -> Alias | None:
         return None
     link, *witnesses = named.alias
     origin = _origin(link)
-    if origin in own:
+    if origin and origin in own:
         link = link.removeprefix(origin)
     if not is_alone:
         return (link, *witnesses)
     return (link, " ".join(witnesses)) if len(witnesses) > 1 else None
+
+
+def _usual_origins(items: Sequence[Item]) -> set[str]:
+    """Return the beginning that most links have, wherever the listing itself is."""
+    counts = Counter(_origin(canonical_url(item.fields.link)) for item in items)
+    return {origin for origin, count in counts.items() if 2 * count > len(items)}
 
 
 def _origin(address: str) -> str:

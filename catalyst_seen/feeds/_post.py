@@ -44,6 +44,12 @@ _COMES_AGAIN = _MAY_ASK_FOR_A_PAUSE | {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_EARLY,
 }
+_AWAY = _COMES_AGAIN | {
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.GATEWAY_TIMEOUT,
+    None,
+}
+"""What is no attempt at the item: the webhook is away, or busy."""
 _HEADER_BYTES = 65_536
 _REASON_BYTES = 2_000
 _REASON = 200
@@ -121,12 +127,13 @@ async def post(
     Only a 2xx of this very request confirms; no redirect is followed. The session sends
     nothing to a webhook before the end of the ``Retry-After`` of a 429 or a 503. If a
     429 (too many requests) asks for no more than ``wait``, the item is sent after that
-    pause. Otherwise the claim is released with the pause as its delay; an item is not
-    held because of a 429 or of a pause. 408, 425, 429 and 5xx without a pause, a
-    timeout and a broken connection release the claim, and the item comes again with the
-    backoff of ``pending``. Any other answer is a refusal for good: the claim is held
-    with the reason, until ``resolve`` decides. The block of a claim changes nothing
-    after that.
+    pause. Otherwise the claim is released with the pause as its delay. 408, 425, 429
+    and 5xx without a pause, a timeout and a broken connection release the claim, and
+    the item comes again with the backoff of ``pending``. Of all these, ``max_attempts``
+    holds an item for a 5xx other than 502, 503 and 504 only: the others say that the
+    webhook is away, and nothing about the item. Any other answer is a refusal for good:
+    the claim is held with the reason, until ``resolve`` decides. The block of a claim
+    changes nothing after that.
 
     The request has an ``Idempotency-Key``, the same at each attempt, by which a webhook
     can recognise a repeat: after a timeout nobody knows whether the item was accepted.
@@ -321,7 +328,7 @@ async def _settled(claim: Claim, place: str, answer: _Answer) -> Posted:
 
 async def _released(claim: Claim, error: str, *, status: int | None = None) -> Posted:
     """Release a claim after a failed attempt, with the store's own backoff."""
-    may_hold = status != HTTPStatus.TOO_MANY_REQUESTS
+    may_hold = status not in _AWAY
     is_held = may_hold and claim.is_last_attempt
     await claim.release(error=error, may_hold=may_hold)
     return Posted("held" if is_held else "released", error, status)

@@ -138,6 +138,6 @@ def test_another_schema(tool: Tool) -> None:
     done = tool.run("stats")
     if tool.store.startswith("postgres"):
         assert done.code == 3
-        assert "(URL#NAME is the store in another schema): name the store" in done.err
+        assert "(URL#NAME is that in another one; for a move, move" in done.err
     else:
-        assert "schema" not in done.err
+        assert "URL#NAME" not in done.err

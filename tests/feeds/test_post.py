@@ -22,6 +22,7 @@ from catalyst_seen import (
 )
 from catalyst_seen.feeds import Posted, post
 
+from ..support.processes import free_port
 from ..support.web import Asked, Web, answer
 from .conftest import Store, Time
 
@@ -303,6 +304,27 @@ class TestRetryAfter:
             with pytest.raises(asyncio.CancelledError):
                 await posting
             await claim.release()
+
+    @pytest.mark.parametrize("status", [None, 408, 425, 429, 502, 503, 504])
+    async def test_a_webhook_that_is_away_holds_nothing(
+        self, web: Web, session: Session, feeds: Store, time: Time, status: int | None
+    ) -> None:
+        """However long it is away: all comes when it is back; other errors count."""
+        view = feeds.store.namespace("n", first="all", max_attempts=2)
+        await put(view, "1")
+        url = f"http://127.0.0.1:{free_port()}/h"
+        if status is not None:
+            url = web.put("/h", *[answer(status)] * 4, answer(500))
+        for _ in range(4):
+            async for claim in view.pending():
+                posted = await post(session, url, claim, wait=0)
+                assert (posted.outcome, posted.status) == ("released", status)
+            time.advance(3_600)
+        if status is not None:
+            outcomes = [
+                (await post(session, url, c)).outcome async for c in view.pending()
+            ]
+            assert outcomes == ["held"]
 
     @pytest.mark.parametrize("status", [429, 503])
     async def test_a_pause_holds_nothing(

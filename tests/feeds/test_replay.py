@@ -162,6 +162,18 @@ class TestNewIds:
         assert len(replay.replaced) == 30
         assert await replay.poll(body("new.example", 31)) == 0
 
+    async def test_another_domain_than_that_of_the_feed(self, replay: Replay) -> None:
+        """Where neither the feed nor its page are there, most links tell the site."""
+
+        def body(host: str, count: int) -> bytes:
+            away = item(99, guid="ad", link="https://ads.example/1")
+            items = (item(n, link=f"https://{host}/{n}") for n in range(count))
+            return rss(*items, away)
+
+        await replay.poll(body("old.example", 5))
+        assert await replay.poll(body("new.example", 6)) == 1
+        assert len(replay.replaced) == 5
+
     async def test_another_domain_without_titles(self, replay: Replay) -> None:
         """Nor do entries with nothing but a link and a text."""
 
@@ -176,15 +188,11 @@ class TestNewIds:
         assert await replay.poll(body("new.example", 6)) == 1
         assert len(replay.replaced) == 5
 
-    async def test_another_site(self, replay: Replay) -> None:
-        """Links to two other sites are different, though their paths are equal."""
-        for host in ("one.example", "two.example"):
-            link = f"https://{host}/a"
-            await replay.poll(
-                rss(
-                    *(item(n, guid=link + str(n), link=link + str(n)) for n in range(3))
-                )
-            )
+    async def test_other_sites(self, replay: Replay) -> None:
+        """Links to other sites are different, though their paths are equal."""
+        for name in ("one", "two"):
+            links = [f"https://{name}{n}.example/a" for n in range(3)]
+            await replay.poll(rss(*(item(0, guid=link, link=link) for link in links)))
         assert len(replay.titles) == 3
 
     async def test_links_become_https(self, replay: Replay) -> None:

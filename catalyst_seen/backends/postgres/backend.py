@@ -185,7 +185,7 @@ class PostgresBackend:
         if version is None and not self.config.create:
             raise StoreUnavailableError(
                 self._location,
-                f"there is no schema {self.config.schema!r} of a store, and"
+                f"there is no store in the schema {self.config.schema!r}, and"
                 " create=False",
                 "Name the schema of a store, or open it with create=True",
             )
@@ -201,7 +201,9 @@ class PostgresBackend:
                 connection, self.config.schema, self._location
             )
             await self._check_finished(connection)
-        if version not in {None, SCHEMA_VERSION}:
+        if version is None:
+            log("warning", "store_created", location=self._location)
+        elif version != SCHEMA_VERSION:
             log("info", "schema_upgraded", location=self._location, version=version)
 
     async def _check_finished(self, connection: asyncpg.Connection) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import asyncpg
 
+from ..._config import SeenStoreConfig
 from ..._errors import ConfigurationError, StoreUnavailableError
 from .._retry import TransientError
-from .dsn import SETTING, invalid_url
+from .dsn import SETTING, invalid_url, quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SCHEMA = SeenStoreConfig.schema
 _SIGN_IN = (
     "Check the user and the password, which are in the URL, in PGPASSWORD (also if it"
     " is empty) or in the passfile, and the server's pg_hba.conf"
@@ -32,10 +35,10 @@ _ADVICE = {
     "3F000": "The schema was dropped while the store was open: open it again",
     "40001": "Roll your transaction back, and try it again",
     "42501": (
-        "Let the owner execute GRANT USAGE ON SCHEMA ... TO ... and GRANT SELECT,"
-        " INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ... TO ..., with the schema"
-        " and the user of the store; if there are no tables, or those of an earlier"
-        " release, let the owner open the store once before"
+        "Let the owner execute GRANT USAGE ON SCHEMA {schema} TO ... and GRANT SELECT,"
+        " INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ..., with the user"
+        " of the store; if there are no tables, or those of an earlier release, let the"
+        " owner open the store once before"
     ),
     "42P01": "The table was dropped while the store was open: open it again",
     "53100": "Free some space; the store then works again by itself",
@@ -118,7 +121,8 @@ def _translate(
         return TransientError(exc, maybe_applied=False)
     if code in _CONNECTION_ENDED or (code.startswith("08") and code not in _ADVICE):
         return TransientError(exc, maybe_applied=maybe_applied)
-    advice = _ADVICE.get(code, "Nothing acknowledged is lost")
+    schema = quote_identifier(unquote(location.partition("#")[2]) or _SCHEMA)
+    advice = _ADVICE.get(code, "Nothing acknowledged is lost").format(schema=schema)
     message = exc.args[0]  # str(exc) has the detail as well, which may quote a row
     return StoreUnavailableError(location, f"{message} ({type(exc).__name__})", advice)
 
