@@ -191,7 +191,7 @@ class TestNewIds:
     async def test_other_sites(self, replay: Replay) -> None:
         """Links to other sites are different, though their paths are equal."""
         for name in ("one", "two"):
-            links = [f"https://{name}{n}.example/a" for n in range(3)]
+            links = [f"https://{name}{n}.example/a{n}" for n in range(3)]
             await replay.poll(rss(*(item(0, guid=link, link=link) for link in links)))
         assert len(replay.titles) == 3
 
