@@ -197,7 +197,9 @@ class TestOpening:
                     assert f"execute {grant};" in caught.value.advice
                 await other.execute(grant)
                 await check_can_be_made(config)
-                with pytest.raises(StoreUnavailableError, match="no store in the schema"):
+                with pytest.raises(
+                    StoreUnavailableError, match="no store in the schema"
+                ):
                     await AsyncSeenStore(config, create=False).open()
                 async with AsyncSeenStore(config) as store:
                     assert await store.check_and_mark("k")
