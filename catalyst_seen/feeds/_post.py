@@ -49,7 +49,7 @@ _AWAY = _COMES_AGAIN | {
     HTTPStatus.GATEWAY_TIMEOUT,
     None,
 }
-"""What is no attempt at the item: the webhook is away, or busy."""
+"""What says nothing about the item: the webhook is away, or busy."""
 _HEADER_BYTES = 65_536
 _REASON_BYTES = 2_000
 _REASON = 200

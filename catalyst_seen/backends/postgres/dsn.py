@@ -70,6 +70,12 @@ def _location(hosts: str, database: str, schema: str, **options: str) -> str:
     )
 
 
+def schema_of(location: str) -> str:
+    """Return the schema that a location names, or the default one, quoted for SQL."""
+    _, _, name = location.partition("#")
+    return quote_identifier(unquote(name) or SeenStoreConfig.schema)
+
+
 def named_program(url: str) -> dict[str, str]:
     """Return the setting that names this program in ``pg_stat_activity``.
 

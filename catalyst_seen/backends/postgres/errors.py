@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 import asyncpg
 
-from ..._config import SeenStoreConfig
 from ..._errors import ConfigurationError, StoreUnavailableError
 from .._retry import TransientError
-from .dsn import SETTING, invalid_url, quote_identifier
+from .dsn import SETTING, invalid_url, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SCHEMA = SeenStoreConfig.schema
 _SIGN_IN = (
     "Check the user and the password, which are in the URL, in PGPASSWORD (also if it"
     " is empty) or in the passfile, and the server's pg_hba.conf"
@@ -121,10 +118,13 @@ def _translate(
         return TransientError(exc, maybe_applied=False)
     if code in _CONNECTION_ENDED or (code.startswith("08") and code not in _ADVICE):
         return TransientError(exc, maybe_applied=maybe_applied)
-    schema = quote_identifier(unquote(location.partition("#")[2]) or _SCHEMA)
-    advice = _ADVICE.get(code, "Nothing acknowledged is lost").format(schema=schema)
+    advice = _ADVICE.get(code, "Nothing acknowledged is lost")
     message = exc.args[0]  # str(exc) has the detail as well, which may quote a row
-    return StoreUnavailableError(location, f"{message} ({type(exc).__name__})", advice)
+    return StoreUnavailableError(
+        location,
+        f"{message} ({type(exc).__name__})",
+        advice.format(schema=schema_of(location)),
+    )
 
 
 def _is_lost(connection: asyncpg.Connection) -> bool:

@@ -9,7 +9,7 @@ from .schema import SCHEMA_VERSION
 from .tables import INDEXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import asyncpg
 
@@ -64,14 +64,13 @@ async def check(
     )
 
 
-def _missing(found: Iterable[tuple[str, list[str], str]]) -> Iterator[str]:
+def _missing(found: Sequence[tuple[str, list[str], str]]) -> Iterator[str]:
     """Name the indexes that are not there, as after half of a restore."""
-    there = [(table, columns, condition) for table, columns, condition in found]
     for table, wanted, word in INDEXES:
         if not any(
             (table, wanted) == (name, tuple(columns))
             and (word in condition if word else not condition)
-            for name, columns, condition in there
+            for name, columns, condition in found
         ):
             where = f" where {word} is set" if word else ""
             yield (

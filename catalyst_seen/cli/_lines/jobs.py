@@ -166,17 +166,17 @@ class Jobs:
                     )
             except (OSError, ValueError) as exc:  # too long, or with a NUL
                 return getattr(exc, "strerror", None) or str(exc), False
+            ended, is_later = "", False
             try:
-                code = await finished(process, self.job.timeout)
-                ended = how(code) if code else ""
+                if code := await finished(process, self.job.timeout):
+                    is_later = code == Code.LATER
+                    ended = "put off by its exit code 75" if is_later else how(code)
             except TimeoutError:
-                code, ended = 0, f"ended after {span(self.job.timeout or 0)}"
+                ended = f"ended after {span(self.job.timeout or 0)}"
             finally:
                 errors.drain()
             await self._show(out)
-        if code == Code.LATER:
-            ended = "put off by its exit code 75"
-        return problem(ended, errors) if ended else "", code == Code.LATER
+        return problem(ended, errors) if ended else "", is_later
 
     async def _show(self, out: IO[bytes]) -> None:
         """Write the output of a child, not mixed with that of others."""

@@ -10,12 +10,9 @@ if TYPE_CHECKING:
 
     from catalyst_seen import AsyncSeenStore, Record
 
-    from .._settings import Settings
-
 T = TypeVar("T")
 
 _CHUNK = 1_000  # keys of one call
-_ASKED = 100
 
 
 async def names_of(store: AsyncSeenStore, namespace: str | None) -> list[str]:
@@ -36,22 +33,6 @@ async def find(
     """Return the records of a key in some namespaces."""
     pairs = [(name, key) for name in namespaces]
     return [record for record in await find_many(store, pairs) if record]
-
-
-async def tell_ttl(
-    settings: Settings, store: AsyncSeenStore, ids: Sequence[tuple[str, str]]
-) -> None:
-    """Say for how long keys are kept to which a command has given the tool's own TTL.
-
-    What a feed lists has none. The first keys stand for all.
-    """
-    records = await find_many(store, ids[:_ASKED])
-    if store.cfg.ttl is not None and any(one and one.expires_at for one in records):
-        days = store.cfg.ttl / 86_400
-        settings.say(
-            f"kept for {days:g} days: --ttl says otherwise, as the TTL of your program"
-            " is not known here"
-        )
 
 
 async def find_many(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._output import Rows
 from .._spoken import in_namespace, quoted
 from .globs import is_glob, literal_prefix
-from .lookup import find, names_of
+from .lookup import find, find_many, names_of
 from .near import tell_near
 from .rows import CHANGE_COLUMNS
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from .._settings import Settings
     from .states import State
+
+
+_ASKED = 100
+"""Keys whose records are read to know whether they have a TTL."""
 
 
 class Chosen(NamedTuple):
@@ -104,3 +108,20 @@ def show(settings: Settings, keys: Sequence[Chosen]) -> None:
     with Rows(settings, CHANGE_COLUMNS) as rows:
         for one in keys:
             rows.add(**one._asdict())
+
+
+async def tell_ttl(
+    settings: Settings, store: AsyncSeenStore, changed: Sequence[Chosen]
+) -> None:
+    """Say for how long keys are kept to which a command has given the tool's own TTL.
+
+    What a feed lists has none. The first keys stand for all.
+    """
+    pairs = [(one.namespace, one.key) for one in changed[:_ASKED]]
+    records = await find_many(store, pairs)
+    if store.cfg.ttl is not None and any(one and one.expires_at for one in records):
+        days = store.cfg.ttl / 86_400
+        settings.say(
+            f"kept for {days:g} days: --ttl says otherwise, as the TTL of your program"
+            " is not known here"
+        )

@@ -87,8 +87,8 @@ def state_of(source: Source, now: float) -> str:
         return "never"
     if now - source.last_poll > QUIET_AFTER:
         return "quiet"
-    waits = source.oldest_pending or now
-    return "waiting" if now - waits > WAITING_AFTER else "ok"
+    since = source.oldest_pending or now
+    return "waiting" if now - since > WAITING_AFTER else "ok"
 
 
 async def _sources(store: AsyncSeenStore, namespace: str | None) -> list[Source]:

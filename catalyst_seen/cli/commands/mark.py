@@ -13,8 +13,8 @@ from .._codes import Failure
 from .._commands import command as declare
 from .._output import progress
 from .._records.key_lines import STDIN, all_keys
-from .._records.lookup import chunks, find_many, tell_ttl
-from .._records.matching import Chosen, show
+from .._records.lookup import chunks, find_many
+from .._records.matching import Chosen, show, tell_ttl
 from .._settings import Settings, pass_settings
 from .._spoken import in_namespace, keys, quoted
 from .._stores import opened
@@ -83,7 +83,7 @@ async def command(
             await _mark(settings, store, found, options)
         _report(settings, found, "would be marked" if dry_run else "marked")
         if ttl is None and not dry_run:
-            await tell_ttl(settings, store, [(one.namespace, one.key) for one in found])
+            await tell_ttl(settings, store, found)
         elsewhere = await _elsewhere(store, found) if namespace is None else []
     for record in elsewhere:
         settings.say(

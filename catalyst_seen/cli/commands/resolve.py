@@ -8,8 +8,7 @@ import click
 
 from .._codes import Code
 from .._commands import command as declare
-from .._records.lookup import tell_ttl
-from .._records.matching import Chosen, chosen, show
+from .._records.matching import Chosen, chosen, show, tell_ttl
 from .._settings import Settings, pass_settings
 from .._spoken import keys
 from .._stores import opened
@@ -77,8 +76,7 @@ async def command(
             done = await _resolve(store, found, is_handled, ttl_of(ttl))
             settings.say(f"{keys(done)} resolved: {what}")
             if ttl is None:
-                ids = [(one.namespace, one.key) for one in found]
-                await tell_ttl(settings, store, ids)
+                await tell_ttl(settings, store, found)
     settings.code = Code.DONE if found else Code.NO
 
 

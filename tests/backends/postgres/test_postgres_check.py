@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalyst_seen import SchemaError, SeenStore
+from catalyst_seen import SchemaError, SeenStore, StoreUnavailableError
 from catalyst_seen.backends.postgres.tables import CREATE, INDEXES
 
 from ...support.postgres_stores import connected
@@ -118,6 +118,10 @@ def test_every_index_is_known(server: Postgres, urls: tuple[str, str]) -> None:
 def test_rights(server: Postgres, urls: tuple[str, str]) -> None:
     """A role that may only read is told what it lacks, before it marks anything."""
     assert problems(urls[1]) == ()
+    server.execute("REVOKE SELECT ON ALL TABLES IN SCHEMA catalyst_seen FROM alerts")
+    with pytest.raises(StoreUnavailableError, match='ON SCHEMA "catalyst_seen" TO'):
+        problems(urls[1])
+    server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA catalyst_seen TO alerts")
     server.execute(
         "REVOKE INSERT, DELETE ON ALL TABLES IN SCHEMA catalyst_seen FROM alerts"
     )
