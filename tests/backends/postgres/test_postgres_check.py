@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from catalyst_seen import SchemaError, SeenStore, StoreUnavailableError
 from catalyst_seen.backends.postgres.tables import CREATE, INDEXES
@@ -129,6 +130,15 @@ def test_rights(server: Postgres, urls: tuple[str, str]) -> None:
     assert problem.startswith("the role alerts has no right to DELETE, INSERT: let ")
     server.execute(problem.partition("execute ")[2])
     assert problems(urls[1]) == ()
+
+
+def test_new_schema_is_logged(place: Target) -> None:
+    """A schema that was made is logged once, as a file that was made is."""
+    for expected in (["store_created"], []):
+        with capture_logs() as logs, SeenStore(place.config()) as store:
+            location = store.location
+        assert [log["event"] for log in logs] == expected
+        assert all(log["location"] == location for log in logs)
 
 
 async def test_connections_are_named(place: Target) -> None:
